@@ -1,0 +1,87 @@
+#!/usr/bin/env bash
+# Make .venv with every member of the workspace in it. Quick when nothing changed: the state of
+# the last run is kept in .venv/.state by content.
+#   PYTHON=python3.12 hack/setup.sh    another interpreter
+#   KVSYNC_NO_NATIVE=1 hack/setup.sh   leave the Rust core out even where cargo is installed
+set -euo pipefail
+cd "$(dirname "$0")/.."
+say() { printf 'setup: %s\n' "$*" >&2; }
+
+find_python() {
+  local candidate
+  for candidate in "${PYTHON:-}" python3.11 python3.12 python3.13 python3; do
+    if [ -n "$candidate" ] && "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+      "$candidate" -c 'import sys; print(sys.executable)'
+      return
+    fi
+  done
+  say "needs Python 3.11 or newer (looked at \$PYTHON, python3.11, python3.12, python3.13, python3)"
+  exit 1
+}
+
+find_uv() { # a uv of our own in .tools, unless one is installed
+  if command -v uv >/dev/null; then
+    command -v uv
+    return
+  fi
+  if [ ! -x .tools/bin/uv ]; then
+    say "installing uv into .tools"
+    if "$1" -m venv .tools >/dev/null 2>&1 && [ -x .tools/bin/pip ]; then
+      .tools/bin/pip install --quiet uv
+    else # Debian without python3-venv: pip alone, or apt brings both
+      rm -rf .tools
+      "$1" -m pip --version >/dev/null 2>&1 || install_pip "$1"
+      "$1" -m pip install --quiet --target .tools/lib uv
+      mkdir -p .tools/bin
+      ln -sf ../lib/bin/uv .tools/bin/uv
+    fi
+  fi
+  printf '%s/.tools/bin/uv\n' "$PWD"
+}
+
+install_pip() {
+  if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    say "installing python3-pip"
+    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends python3-pip >/dev/null
+  else
+    say "$1 has neither venv nor pip: install the packages python3-venv or python3-pip"
+    exit 1
+  fi
+}
+
+members=(events mockpod indexer operator cli testkit)
+python=$(find_python)
+state() {
+  { "$python" -V; cat requirements/dev.lock hack/setup.sh "${members[@]/%//pyproject.toml}"; pwd; } | sha256sum
+}
+native_state() { # what the native core is built from, or that it is not built
+  if [ -n "${KVSYNC_NO_NATIVE:-}" ] || ! command -v cargo >/dev/null || [ ! -f native/Cargo.toml ]; then
+    echo none
+  else
+    { cargo --version; find native -path native/target -prune -o -type f -not -name '*.so' -not -path '*__pycache__*' -print0 | sort -z | xargs -0 cat; } | sha256sum
+  fi
+}
+
+if [ "$(cat .venv/.state 2>/dev/null)" != "$(state)" ]; then
+  uv=$(find_uv "$python")
+  say "making .venv ($("$python" -V))"
+  [ -x .venv/bin/python ] || "$uv" venv --quiet --python "$python" .venv
+  export VIRTUAL_ENV=$PWD/.venv
+  "$uv" pip sync --quiet --require-hashes requirements/dev.lock
+  "$uv" pip install --quiet --no-deps --no-build-isolation "${members[@]/#/--editable=./}"
+  rm -f .venv/.native
+  state >.venv/.state
+fi
+
+want=$(native_state)
+if [ "$(cat .venv/.native 2>/dev/null)" != "$want" ]; then
+  if [ "$want" = none ]; then
+    [ ! -f native/Cargo.toml ] || say "LEFT OUT: the native index core (no cargo, or KVSYNC_NO_NATIVE is set); the pure-Python core runs instead"
+    VIRTUAL_ENV=$PWD/.venv "$(find_uv "$python")" pip uninstall --quiet kvsync-native 2>/dev/null || true
+  else
+    say "building the native index core"
+    VIRTUAL_ENV=$PWD/.venv PATH="$PWD/.venv/bin:$PATH" maturin develop --quiet --release --manifest-path native/Cargo.toml
+  fi
+  echo "$want" >.venv/.native
+fi
+say "ready: .venv ($(.venv/bin/python -V), native core: $([ "$want" = none ] && echo no || echo yes))"
