@@ -1,1 +1,92 @@
-"""Placeholder until the package lands."""
+"""The KV event wire of vLLM and its kin: types, codec, frames, endpoints, block hashing, digest.
+
+Imports nothing else of ours, opens no socket and keeps no clock; a mock engine, an index and a test read and write
+the same bytes through it. `types` has the events, `decoding`/`encoding` the payloads, `wireform` the table of what each
+vLLM version sends, `frames` and `endpoints` the ZMQ side, `hashing` and `extrakeys` vLLM's block hashes, `digest` how
+two sides compare what is resident.
+"""
+
+from kvsync_events.decoding import decode_batch
+from kvsync_events.digest import SetDigest, digest_key
+from kvsync_events.encoding import encode_batch
+from kvsync_events.endpoints import publisher_binds, rank_endpoint
+from kvsync_events.errors import (
+    DecodeError,
+    EncodeError,
+    EndpointError,
+    EventsError,
+    FrameError,
+    HashingError,
+    UnsupportedVersionError,
+)
+from kvsync_events.extrakeys import event_extra_keys, hash_extra_keys
+from kvsync_events.frames import (
+    END_SEQ,
+    REPLAY_END,
+    PubFrame,
+    ReplayItem,
+    ReplayReply,
+    decode_seq,
+    encode_seq,
+    parse_pub_frames,
+    parse_replay_reply,
+    parse_replay_request,
+    pub_frames,
+    replay_end,
+    replay_reply,
+    replay_request,
+)
+from kvsync_events.hashing import BlockHasher, HashBlock, event_hash, hash_algorithms
+from kvsync_events.limits import DEFAULT_LIMITS, Limits
+from kvsync_events.types import AllBlocksCleared, BlockRemoved, BlockStored, Event, EventBatch, ExtraKeys, Hash
+from kvsync_events.versions import NEWEST_VERSION, OLDEST_VERSION, supported_versions
+from kvsync_events.wireform import WireForm
+
+__all__ = [
+    "DEFAULT_LIMITS",
+    "END_SEQ",
+    "NEWEST_VERSION",
+    "OLDEST_VERSION",
+    "REPLAY_END",
+    "AllBlocksCleared",
+    "BlockHasher",
+    "BlockRemoved",
+    "BlockStored",
+    "DecodeError",
+    "EncodeError",
+    "EndpointError",
+    "Event",
+    "EventBatch",
+    "EventsError",
+    "ExtraKeys",
+    "FrameError",
+    "Hash",
+    "HashBlock",
+    "HashingError",
+    "Limits",
+    "PubFrame",
+    "ReplayItem",
+    "ReplayReply",
+    "SetDigest",
+    "UnsupportedVersionError",
+    "WireForm",
+    "decode_batch",
+    "decode_seq",
+    "digest_key",
+    "encode_batch",
+    "encode_seq",
+    "event_extra_keys",
+    "event_hash",
+    "hash_algorithms",
+    "hash_extra_keys",
+    "parse_pub_frames",
+    "parse_replay_reply",
+    "parse_replay_request",
+    "pub_frames",
+    "publisher_binds",
+    "rank_endpoint",
+    "replay_end",
+    "replay_reply",
+    "replay_request",
+    "supported_versions",
+]

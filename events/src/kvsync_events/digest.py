@@ -1,0 +1,74 @@
+"""The order-independent digest of a set of block hashes, by which an engine and an index compare what is resident.
+
+Both sides keep it while blocks come and go, at the price of a few integer operations a change, so that agreement is
+one comparison of 32 hex digits instead of two full dumps. Copies of a block do not count: it is a set.
+"""
+
+from typing import Final
+
+from kvsync_events.types import Hash
+
+_MASK_64: Final = (1 << 64) - 1
+_MASK_128: Final = (1 << 128) - 1
+_ADD: Final = 0x9E3779B97F4A7C15
+_XOR: Final = 0xD1B54A32D192ED03
+
+
+def digest_key(block_hash: Hash) -> int:
+    """The 64 bits of a hash that count: the low ones of an integer, signed or not, or the last 8 bytes."""
+    if isinstance(block_hash, int):
+        return block_hash & _MASK_64
+    return int.from_bytes(block_hash[-8:], "big")
+
+
+def _mix(x: int) -> int:
+    """Finalizer of splitmix64 (Steele, Lea, Flood, 2014)."""
+    x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & _MASK_64
+    x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & _MASK_64
+    return x ^ (x >> 31)
+
+
+def _spread(block_hash: Hash) -> int:
+    key = digest_key(block_hash)
+    return _mix((key + _ADD) & _MASK_64) << 64 | _mix(key ^ _XOR)
+
+
+class SetDigest:
+    """Sum modulo 2^128 of the spread hashes. The caller adds a hash once when it appears and discards it once."""
+
+    __slots__ = ("count", "value")
+
+    def __init__(self, hashes: "list[Hash] | tuple[Hash, ...]" = ()) -> None:
+        self.count = 0
+        self.value = 0
+        for block_hash in hashes:
+            self.add(block_hash)
+
+    def add(self, block_hash: Hash) -> None:
+        """A hash that was not in the set now is."""
+        self.value = (self.value + _spread(block_hash)) & _MASK_128
+        self.count += 1
+
+    def discard(self, block_hash: Hash) -> None:
+        """A hash that was in the set no longer is."""
+        self.value = (self.value - _spread(block_hash)) & _MASK_128
+        self.count -= 1
+
+    def clear(self) -> None:
+        """The empty set."""
+        self.count = 0
+        self.value = 0
+
+    def hex(self) -> str:
+        """The value as 32 hex digits."""
+        return f"{self.value:032x}"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, SetDigest):
+            return NotImplemented
+        return self.count == other.count and self.value == other.value
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"SetDigest(count={self.count}, value={self.hex()})"

@@ -1,0 +1,58 @@
+"""Which vLLM version says what: versions as comparable values, and the range whose wire was established.
+
+One place holds the range, so that the codec, the frames and the hashing refuse the same versions with the same words.
+"""
+
+import re
+from functools import lru_cache
+from typing import Final, NamedTuple
+
+from kvsync_events.errors import UnsupportedVersionError
+
+NEWEST_VERSION: Final = "0.33.0"
+"""The newest vLLM release whose wire was checked."""
+
+OLDEST_VERSION: Final = "0.9.0"
+"""The first vLLM release with KV events."""
+
+_RELEASES: Final = (
+    "0.9.0", "0.9.1", "0.9.2", "0.10.0", "0.10.1", "0.10.2", "0.11.0", "0.11.1", "0.11.2", "0.12.0", "0.13.0",
+    "0.14.0", "0.14.1", "0.15.0", "0.15.1", "0.16.0", "0.17.0", "0.17.1", "0.18.0", "0.18.1", "0.19.0", "0.19.1",
+    "0.20.0", "0.20.1", "0.20.2", "0.22.0", "0.22.1", "0.23.0", "0.24.0", "0.25.0", "0.25.1", "0.26.0", "0.27.0",
+    "0.27.1", "0.28.0", "0.29.0", "0.30.0", "0.31.0", "0.32.0", "0.33.0",
+)  # fmt: skip
+
+
+class Version(NamedTuple):
+    """A release number; later parts (`.post1`, `rc1`) never changed the wire and are dropped."""
+
+    major: int
+    minor: int
+    patch: int
+
+    def __str__(self) -> str:
+        return f"{self.major}.{self.minor}.{self.patch}"
+
+
+@lru_cache(maxsize=256)
+def parse_version(text: str) -> Version:
+    """Read `0.24`, `0.24.0`, `v0.24.0` or `0.24.0.post1`; UnsupportedVersionError outside the known range."""
+    found = re.fullmatch(r"v?(\d{1,4})\.(\d{1,4})(?:\.(\d{1,6}))?(?:[.+-]?[0-9a-z.+]*)?", text.strip())
+    if found is None:
+        raise UnsupportedVersionError(f"{text!r} is not a vLLM version such as {NEWEST_VERSION}")
+    version = Version(int(found[1]), int(found[2]), int(found[3] or 0))
+    oldest, newest = _numbers(OLDEST_VERSION), _numbers(NEWEST_VERSION)
+    if version < oldest or version[:2] > newest[:2]:
+        raise UnsupportedVersionError(
+            f"vLLM version {text!r} is not supported: {OLDEST_VERSION} to {NEWEST_VERSION} are"
+        )
+    return version
+
+
+def supported_versions() -> tuple[str, ...]:
+    """The releases from the first with KV events to the newest, oldest first; numbers between them are accepted too."""
+    return _RELEASES
+
+
+def _numbers(text: str) -> Version:
+    return Version(*(int(part) for part in text.split(".")))
