@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# File systems from the Debian mirror alone: a kind node's, and kube-proxy's.
+# usage: rootfs.sh OUT     -> OUT/node.tar, OUT/proxy.tar     About 75 seconds.
+# kind's image files (entrypoint, units, configuration) come from its Go module.
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# shellcheck source=/dev/null
+. "$here/../lib/common.sh"
+# shellcheck source=/dev/null
+. "$here/../lib/go.sh"
+mkdir -p "$1"
+out=$(cd "$1" && pwd)
+ensure_go
+work=$(scratch_dir rootfs)
+export TMPDIR=$work
+chmod 755 "$work"
+
+files=$work/files
+kind_module=$(cd "$work" && go mod download -json "sigs.k8s.io/kind@$KIND_VERSION" | sed -n 's/.*"Dir": "\(.*\)".*/\1/p')
+mkdir "$files"
+cp -r "$kind_module/images/base/files/." "$files/"
+chmod -R u+w "$files"
+rm -rf "$files/LICENSES" "$files/usr/local/bin/clean-install"
+cp "$here/node/cni-lite" "$here/node/crictl" "$files/usr/local/bin/"
+cp "$here/node/cni-lite.service" "$files/etc/systemd/system/"
+chmod 0755 "$files"/usr/local/bin/* "$files"/kind/bin/*
+# containerd must not lower oom_score_adj (that needs CAP_SYS_RESOURCE); pause by the tag that kubeadm expects
+sed -i -e 's/restrict_oom_score_adj = false/restrict_oom_score_adj = true/' \
+  -e "s#pause:[0-9.]*#pause:$PAUSE_VERSION#" "$files/etc/containerd/config.toml"
+sed -i -e 's#/usr/local/bin/containerd$#/usr/bin/containerd#' "$files/etc/systemd/system/containerd.service"
+
+packages=systemd,systemd-sysv,dbus,containerd,runc,containernetworking-plugins,conntrack,iptables,nftables,iproute2
+packages=$packages,ethtool,socat,util-linux,mount,kmod,libseccomp2,pigz,bash,ca-certificates,curl,jq,procps,hostname
+packages=$packages,ebtables,rsync
+slim=()
+for folder in doc man locale; do slim+=(--dpkgopt="path-exclude=/usr/share/$folder/*"); done
+mmdebstrap --variant=minbase "${slim[@]}" --include="$packages" \
+  --customize-hook="cp -a $files/. \"\$1\"/ && chown -R 0:0 \"\$1\"/kind \"\$1\"/etc/containerd" \
+  --customize-hook="sh $here/node/finish.sh \"\$1\"" "$DEBIAN_SUITE" "$out/node.tar"
+# --variant=extract runs no maintainer scripts: node-image.sh makes the iptables alternatives by hand
+mmdebstrap --variant=extract --include=iptables,conntrack,ipset,nftables,kmod "$DEBIAN_SUITE" "$out/proxy.tar"
+rm -rf "$work"

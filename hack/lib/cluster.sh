@@ -1,0 +1,121 @@
+#!/usr/bin/env bash
+# The kind cluster: created, revived, checked, described. Sourced after common.sh and docker.sh; $KIND is kind's path.
+
+CLUSTER_NAME=${KVSYNC_CLUSTER_NAME:-kvsync}
+NODES=${KVSYNC_NODES:-1}
+CLUSTER_KUBECONFIG=$KVSYNC_CACHE/clusters/$CLUSTER_NAME.kubeconfig
+CLUSTER_ENV=$KVSYNC_ROOT/out/cluster.env
+
+given_kubeconfig() { # is KUBECONFIG somebody's own cluster (and not the one we made)?
+  [ -n "${KUBECONFIG:-}" ] && [ "$KUBECONFIG" != "$CLUSTER_KUBECONFIG" ]
+}
+
+kubectl_here() { # kubectl by the node's own binary: it always fits, and needs nothing installed
+  docker exec -i "$CLUSTER_NAME-control-plane" kubectl --kubeconfig=/etc/kubernetes/admin.conf "$@"
+}
+
+check_given_cluster() {
+  local answer
+  if have kubectl; then
+    answer=$(timeout 30 kubectl get --raw /readyz 2>&1) && return 0
+  elif [ -x "$KVSYNC_ROOT/.venv/bin/python" ]; then
+    answer=$(timeout 30 "$KVSYNC_ROOT/.venv/bin/python" -c 'import kubernetes as k; k.config.load_kube_config(); print(k.client.VersionApi().get_code().git_version)' 2>&1) && return 0
+  else
+    die "KUBECONFIG is set, but neither kubectl nor .venv (make setup) is here to check that cluster"
+  fi
+  die "the cluster of KUBECONFIG=$KUBECONFIG does not answer: $(tail -n 1 <<<"$answer")" \
+    "fix it, or unset KUBECONFIG and a kind cluster is made"
+}
+
+cluster_exists() { [ -n "$(docker ps -aq --filter "label=io.x-k8s.kind.cluster=$CLUSTER_NAME")" ]; }
+
+cluster_is_healthy() {
+  [ -s "$CLUSTER_KUBECONFIG" ] && timeout 15 docker exec "$CLUSTER_NAME-control-plane" \
+    kubectl --kubeconfig=/etc/kubernetes/admin.conf get --raw /readyz >/dev/null 2>&1 </dev/null
+}
+
+revive_cluster() { # its nodes stopped (docker was restarted, say): start them and see
+  say "cluster $CLUSTER_NAME is there but does not answer: starting its nodes"
+  docker ps -aq --filter "label=io.x-k8s.kind.cluster=$CLUSTER_NAME" | xargs docker start >/dev/null || return 1
+  local tries
+  for ((tries = 0; tries < 45; tries++)); do
+    if timeout 15 docker exec "$CLUSTER_NAME-control-plane" kubectl --kubeconfig=/etc/kubernetes/admin.conf \
+      get --raw /readyz >/dev/null 2>&1 </dev/null; then
+      mkdir -p "$(dirname "$CLUSTER_KUBECONFIG")"
+      "$KIND" export kubeconfig --name "$CLUSTER_NAME" --kubeconfig "$CLUSTER_KUBECONFIG" >/dev/null 2>&1
+      return
+    fi
+    sleep 2
+  done
+  return 1
+}
+
+kind_config() { # on stdout; $1: the node image ('' for kind's own)
+  local number
+  echo 'kind: Cluster'
+  echo 'apiVersion: kind.x-k8s.io/v1alpha4'
+  # Ours carries its own pod network (cni-lite); the released image brings kindnet, with network policies
+  case $1 in kvsync-node:*) printf 'networking:\n  disableDefaultCNI: true\n' ;; esac
+  cat <<'CONFIG'
+nodes:
+- role: control-plane
+  kubeadmConfigPatches:
+  - |
+    kind: KubeletConfiguration
+    maxPods: 250
+    serializeImagePulls: false
+    registryPullQPS: 0
+    kubeAPIQPS: 100
+    kubeAPIBurst: 200
+CONFIG
+  for ((number = 1; number < NODES; number++)); do echo '- role: worker'; done
+}
+
+create_cluster() { # NODE_IMAGE
+  local config
+  config=$(scratch_dir kind)/kind.yaml
+  kind_config "$1" >"$config"
+  mkdir -p "$(dirname "$CLUSTER_KUBECONFIG")"
+  # a creation that was interrupted leaves containers and is deleted on the next run, never half used
+  "$KIND" create cluster --name "$CLUSTER_NAME" ${1:+--image "$1"} --config "$config" \
+    --kubeconfig "$CLUSTER_KUBECONFIG" --wait 180s 9>&-
+  rm -rf "$(dirname "$config")"
+}
+
+delete_cluster() {
+  "$KIND" delete cluster --name "$CLUSTER_NAME" --kubeconfig "$CLUSTER_KUBECONFIG"
+  rm -f "$CLUSTER_KUBECONFIG"
+}
+
+route_pods() { # several nodes without kindnet: a static route from each node to the pods of each other
+  local table node range address other
+  table=$(kubectl_here get nodes -o \
+    jsonpath='{range .items[*]}{.metadata.name} {.spec.podCIDR} {.status.addresses[?(@.type=="InternalIP")].address}{"\n"}{end}' </dev/null)
+  while read -r node _; do
+    while read -r other range address; do
+      [ "$node" = "$other" ] || docker exec "$node" ip route replace "$range" via "$address" </dev/null
+    done <<<"$table"
+  done <<<"$table"
+}
+
+wait_for_system_pods() {
+  kubectl_here -n kube-system rollout status daemonset/kube-proxy --timeout=120s
+  kubectl_here -n kube-system rollout status deployment/coredns --timeout=120s
+  local tries # the default service account comes last: without it the first pod of a test is refused
+  for ((tries = 0; tries < 60; tries++)); do
+    kubectl_here -n default get serviceaccount default && return 0
+    sleep 1
+  done
+  return 1
+}
+
+write_cluster_env() { # KIND_OF_CLUSTER KUBECONFIG BASE_IMAGE BUILD_IMAGE
+  mkdir -p "$(dirname "$CLUSTER_ENV")"
+  {
+    echo '# Written by hack/cluster-up.sh: the cluster that is up, for scripts and tests'
+    printf 'KUBECONFIG=%q\nKVSYNC_CLUSTER=%q\n' "$2" "$1"
+    [ "$1" = given ] || printf 'KVSYNC_KIND=%q\nKVSYNC_KIND_CLUSTER=%q\n' "$KIND" "$CLUSTER_NAME"
+    [ -z "$3" ] || printf 'KVSYNC_BASE_IMAGE=%q\nKVSYNC_BUILD_IMAGE=%q\n' "$3" "$4"
+  } >"$CLUSTER_ENV.tmp"
+  mv "$CLUSTER_ENV.tmp" "$CLUSTER_ENV"
+}

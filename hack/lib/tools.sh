@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# The path of a tool, built from the Go module proxy into the cache where none is installed.
+#   hack/lib/tools.sh helm          prints the path of one tool
+#   hack/lib/tools.sh --list        the tools known here
+# kind is always the pinned one; helm, kubeconform and helm-unittest may be the machine's own.
+set -euo pipefail
+export KVSYNC_PROG=tools
+# shellcheck source=/dev/null
+. "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+# shellcheck source=/dev/null
+. "$(dirname "${BASH_SOURCE[0]}")/go.sh"
+
+module_of() { # NAME: prints MODULE@VERSION PACKAGE
+  case $1 in
+    kind) echo "sigs.k8s.io/kind@$KIND_VERSION sigs.k8s.io/kind" ;;
+    helm) echo "helm.sh/helm/v3@$HELM_VERSION helm.sh/helm/v3/cmd/helm" ;;
+    helm-unittest) echo "github.com/helm-unittest/helm-unittest@$HELM_UNITTEST_VERSION github.com/helm-unittest/helm-unittest/cmd/helm-unittest" ;;
+    kubeconform) echo "github.com/yannh/kubeconform@$KUBECONFORM_VERSION github.com/yannh/kubeconform/cmd/kubeconform" ;;
+    *) die "unknown tool '$1' (known: kind, helm, helm-unittest, kubeconform)" ;;
+  esac
+}
+
+build_tool() { # NAME MODULE@VERSION PACKAGE SCRATCH
+  go_build_module "$4/$1" "$2" "$3"
+}
+
+tool_path() { # NAME
+  local name=$1 known module package folder
+  known=$(module_of "$name")
+  read -r module package <<<"$known"
+  if [ "$name" != kind ] && have "$name"; then
+    command -v "$name"
+    return
+  fi
+  folder=$KVSYNC_CACHE/tools/$name-${module##*@}
+  if [ ! -x "$folder/$name" ]; then
+    ensure_go
+    build_once "$folder" run_step "$name ${module##*@} from the Go module proxy" build_tool "$name" "$module" "$package"
+  fi
+  printf '%s\n' "$folder/$name"
+}
+
+case ${1:-} in
+  --list) printf '%s\n' kind helm helm-unittest kubeconform ;;
+  '') die "which tool? (kind, helm, helm-unittest, kubeconform)" ;;
+  *) tool_path "$1" ;;
+esac
