@@ -1,0 +1,79 @@
+"""Block identity: which hash a sequence's block has, and which extra keys its event carries.
+
+The hash itself is vLLM's and lives in `kvsync_events`; here is only which keys apply to which block of a request, and
+that hashes are computed when they are first needed, once.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from kvsync_events import BlockHasher, event_extra_keys, hash_extra_keys
+
+from .api import Request
+from .sequence import Sequence
+
+__all__ = ["BlockIdentity"]
+
+
+class BlockIdentity:
+    """Extends sequences' block hashes and names the extra keys of their blocks."""
+
+    def __init__(
+        self,
+        *,
+        block_size: int,
+        algo: str,
+        seed: str | None,
+        vllm_version: str,
+        random_bytes: Callable[[int], bytes] | None = None,
+    ) -> None:
+        self.block_size = block_size
+        self._version = vllm_version
+        self._hasher = BlockHasher(algo=algo, seed=seed, vllm_version=vllm_version, random_bytes=random_bytes)
+
+    @property
+    def none_hash(self) -> bytes:
+        """The parent of every first block."""
+        return self._hasher.none_hash
+
+    def extend(self, seq: Sequence, blocks: int) -> list[bytes]:
+        """The sequence's hashes, at least the first `blocks` of them (which must be full)."""
+        hashes = seq.hashes
+        size = self.block_size
+        plain = not _has_keys(seq.request)
+        hash_block = self._hasher.hash_block
+        for i in range(len(hashes), blocks):
+            keys = None if plain else self._hash_keys(seq.request, i)
+            parent = hashes[i - 1] if i else None
+            hashes.append(hash_block(parent, seq.tokens(i * size, (i + 1) * size), keys))
+        return hashes
+
+    def event_keys(self, request: Request, first: int, stop: int) -> list[tuple[Any, ...] | None] | None:
+        """Extra keys of blocks `[first, stop)` as events carry them (untagged): one entry a block."""
+        if not _has_keys(request):
+            return [None] * (stop - first)
+        return event_extra_keys([self._hash_keys(request, i) for i in range(first, stop)])
+
+    def _hash_keys(self, request: Request, index: int) -> tuple[Any, ...] | None:
+        lora = request.lora
+        return hash_extra_keys(
+            lora_name=lora.name if lora else None,
+            lora_path=lora.path if lora else None,
+            lora_id=lora.id if lora else None,
+            mm=self._mm(request, index),
+            cache_salt=request.cache_salt if index == 0 else None,
+            vllm_version=self._version,
+        )
+
+    def _mm(self, request: Request, index: int) -> list[tuple[str, int]]:
+        start = index * self.block_size
+        stop = start + self.block_size
+        return [
+            (f.identifier, f.offset - start)
+            for f in request.mm_features
+            if f.offset < stop and f.offset + f.length > start
+        ]
+
+
+def _has_keys(request: Request) -> bool:
+    return bool(request.lora or request.cache_salt or request.mm_features)

@@ -1,0 +1,106 @@
+"""The waiting queue, by policy. Removal anywhere is O(1) (fcfs) or lazy (priority)."""
+
+import heapq
+from collections import OrderedDict
+from collections.abc import Iterator
+from typing import Protocol
+
+from .sequence import Sequence
+
+__all__ = ["FcfsQueue", "PriorityQueue", "WaitingQueue", "make_queue"]
+
+
+class WaitingQueue(Protocol):
+    """Sequences that wait, in the order they are to be admitted."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Sequence]: ...
+
+    def push(self, seq: Sequence) -> None:
+        """A new arrival."""
+
+    def push_front(self, seq: Sequence) -> None:
+        """One that was admitted before: to the head, where the policy knows a head."""
+
+    def peek(self) -> Sequence:
+        """The next to be admitted."""
+
+    def pop(self) -> Sequence:
+        """Take the next."""
+
+    def remove(self, seq: Sequence) -> None:
+        """Take this one out, wherever it is."""
+
+
+class FcfsQueue:
+    """First come, first served; a preempted sequence goes to the head."""
+
+    def __init__(self) -> None:
+        self._items: OrderedDict[str, Sequence] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __iter__(self) -> Iterator[Sequence]:
+        return iter(self._items.values())
+
+    def push(self, seq: Sequence) -> None:
+        self._items[seq.id] = seq
+
+    def push_front(self, seq: Sequence) -> None:
+        self._items[seq.id] = seq
+        self._items.move_to_end(seq.id, last=False)
+
+    def peek(self) -> Sequence:
+        return next(iter(self._items.values()))
+
+    def pop(self) -> Sequence:
+        return self._items.popitem(last=False)[1]
+
+    def remove(self, seq: Sequence) -> None:
+        del self._items[seq.id]
+
+
+class PriorityQueue:
+    """Lower priority value first, then earlier arrival, then the smaller id; there is no head to go to."""
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[int, float, str, int, Sequence]] = []
+        self._live: dict[str, int] = {}
+        self._entries = 0
+
+    def __len__(self) -> int:
+        return len(self._live)
+
+    def __iter__(self) -> Iterator[Sequence]:
+        return iter([e[4] for e in sorted(self._heap) if self._live.get(e[2]) == e[3]])
+
+    def push(self, seq: Sequence) -> None:
+        self._entries += 1
+        self._live[seq.id] = self._entries
+        heapq.heappush(self._heap, (seq.request.priority, seq.arrival, seq.id, self._entries, seq))
+
+    push_front = push
+
+    def peek(self) -> Sequence:
+        while self._live.get(self._heap[0][2]) != self._heap[0][3]:
+            heapq.heappop(self._heap)
+        return self._heap[0][4]
+
+    def pop(self) -> Sequence:
+        seq = self.peek()
+        heapq.heappop(self._heap)
+        del self._live[seq.id]
+        return seq
+
+    def remove(self, seq: Sequence) -> None:
+        del self._live[seq.id]
+        if len(self._heap) > 2 * len(self._live) + 64:
+            self._heap = [e for e in self._heap if self._live.get(e[2]) == e[3]]
+            heapq.heapify(self._heap)
+
+
+def make_queue(policy: str) -> WaitingQueue:
+    """The queue of a policy: `fcfs` or `priority`."""
+    return PriorityQueue() if policy == "priority" else FcfsQueue()

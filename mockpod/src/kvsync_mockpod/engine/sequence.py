@@ -1,0 +1,88 @@
+"""A request inside the engine: its tokens so far, how far they are computed, and the blocks it holds."""
+
+from enum import Enum
+
+from .api import Request
+from .pool import BlockTable
+
+__all__ = ["Sequence", "Status"]
+
+
+class Status(Enum):
+    """Where a sequence is; finished ones carry a finish reason and are in no queue."""
+
+    WAITING = "waiting"
+    PARKED = "parked"
+    """Holds blocks and waits for a transfer from a lower tier."""
+    RUNNING = "running"
+    PREEMPTED = "preempted"
+    FINISHED = "finished"
+
+
+class Sequence:
+    """Mutable state of one request. Token counts follow vLLM's names where they mean the same."""
+
+    __slots__ = (
+        "arrival",
+        "cached_tokens",
+        "computed",
+        "drop_stale",
+        "hashes",
+        "id",
+        "in_flight",
+        "limit",
+        "output",
+        "parked",
+        "placeholders",
+        "preemptions",
+        "prefilling",
+        "prompt_len",
+        "request",
+        "stale",
+        "status",
+        "stops",
+        "table",
+        "ticket",
+        "total",
+    )
+
+    def __init__(self, request: Request, *, limit: int, stops: frozenset[int], ticket: int) -> None:
+        self.request = request
+        self.id = request.request_id
+        self.ticket = ticket
+        self.arrival = request.arrival_s
+        self.prompt_len = len(request.prompt_token_ids)
+        self.limit = limit
+        """Most output tokens: `max_tokens`, clipped to what `max_model_len` leaves."""
+        self.stops = stops
+        """Token ids that end the request, EOS included."""
+        self.output: list[int] = []
+        self.total = self.prompt_len
+        """Known tokens: prompt and output."""
+        self.computed = 0
+        """Tokens scheduled so far, in flight or done."""
+        self.in_flight = 0
+        """Tokens scheduled whose output was not taken yet."""
+        self.placeholders = 0
+        """Output tokens in flight (asynchronous scheduling)."""
+        self.stale = 0
+        """Tokens in flight when the sequence was preempted: their output is delivered but advances nothing."""
+        self.drop_stale = False
+        self.prefilling = False
+        """The last scheduled chunk did not reach the end of the known tokens."""
+        self.status = Status.WAITING
+        self.hashes: list[bytes] = list(request.block_hashes) if request.block_hashes is not None else []
+        """Hashes of the first full blocks; extended when needed."""
+        self.table = BlockTable()
+        self.preemptions = 0
+        self.cached_tokens = -1
+        self.parked = False
+
+    def tokens(self, start: int, stop: int) -> list[int]:
+        """Token ids `[start, stop)` of prompt and output."""
+        n = self.prompt_len
+        if stop <= n:
+            return list(self.request.prompt_token_ids[start:stop])
+        if start >= n:
+            return self.output[start - n : stop - n]
+        return [*self.request.prompt_token_ids[start:n], *self.output[: stop - n]]
