@@ -2,7 +2,9 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test cover lint fmt typecheck imports manifests verify lock native bench clean
+.PHONY: help setup demo test test-pure cover lint fmt typecheck imports manifests verify lock native clean docs \
+	build-images cluster-up cluster-down test-kv-sync-e2e test-kv-sync-benchmark test-kv-sync-all \
+	test-fidelity test-interop test-faults
 
 BIN := .venv/bin
 UV = $(shell command -v uv || echo .tools/bin/uv)
@@ -39,6 +41,41 @@ typecheck: setup ## mypy, strict
 
 imports: setup ## The layers, as import contracts
 	$(BIN)/lint-imports
+
+manifests: setup ## Generate the CRDs, the CRD chart and the reference from the models
+	$(BIN)/python -m kvsync_operator.manifests
+
+verify: setup ## Generated files are what their sources say
+	$(BIN)/python -m kvsync_operator.manifests --check
+
+native: setup ## Build the native index core (needs cargo), and check it with clippy and its own tests
+	cd native && cargo clippy --all-targets -- -D warnings && cargo test --release
+
+build-images: ## The three images, with docker
+	hack/build-images.sh
+
+cluster-up: ## A real cluster: KUBECONFIG if given, else kind; see hack/airgap for machines without a container registry
+	hack/cluster-up.sh
+
+cluster-down: ## Delete the cluster that cluster-up made
+	hack/cluster-down.sh
+
+test-kv-sync-e2e: setup ## The end-to-end suite on the cluster (KVSYNC_SCALE=10, 50, 100 pods in LargeScale)
+	hack/test-e2e.sh $(TEST_ARGS)
+
+test-kv-sync-benchmark: setup ## Benchmarks, compared A B B A with BASE (a git revision)
+	$(BIN)/python test/benchmark/bench_run.py $(BENCH_ARGS)
+
+test-kv-sync-all: test test-kv-sync-e2e test-kv-sync-benchmark ## Everything above
+
+test-fidelity: setup ## The mock engine against vLLM's own engine core on fresh random schedules (downloads vLLM)
+	$(BIN)/python test/fidelity/run.py $(FIDELITY_ARGS)
+
+test-interop: setup ## vLLM's own publisher and subscriber classes, several versions, against ours (downloads vLLM)
+	$(BIN)/python test/interop/run.py $(INTEROP_ARGS)
+
+test-faults: setup ## 10,000 seeded fault schedules in virtual time
+	KVSYNC_FAULT_SCHEDULES=10000 $(BIN)/pytest testkit/tests -k schedules -q --timeout 3000
 
 lock: setup ## Compile the lock files again (LOCK_ARGS=--upgrade for newer versions)
 	$(BIN)/python hack/lock.py $(UV) $(LOCK_ARGS)
