@@ -23,6 +23,7 @@ if ! have docker || ! docker_answers; then
   rm -f "$CLUSTER_ENV"
   exit 0
 fi
+end_with_children
 take_lock
 if cluster_exists; then
   KIND=$(KVSYNC_PROG=cluster-down "$here/lib/tools.sh" kind 9>&-)

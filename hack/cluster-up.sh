@@ -32,6 +32,7 @@ if given_kubeconfig; then
   exit 0
 fi
 
+end_with_children
 take_lock
 ensure_docker
 KIND=$(KVSYNC_PROG=cluster-up "$here/lib/tools.sh" kind 9>&-)

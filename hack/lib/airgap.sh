@@ -66,14 +66,10 @@ build_node_image() {
   if [ ! -e "$ROOTFS_DIR" ]; then # the file system needs the network, the compiler the processors: side by side
     build_once "$ROOTFS_DIR" run_step "node file system (75 s)" "$AIRGAP/rootfs.sh" 9>&- &
     rootfs=$!
-    trap 'kill "$rootfs" 2>/dev/null || true' EXIT
   fi
   build_once "$KUBERNETES_DIR" run_step "Kubernetes v$KUBERNETES_VERSION (10 min cold, 20 s warm)" "$AIRGAP/build-kubernetes.sh"
   build_once "$NODE_TOOLS_DIR" run_step "etcd, CoreDNS, pause (2 min cold)" "$AIRGAP/build-node-tools.sh"
-  if [ "$rootfs" != 0 ]; then
-    wait "$rootfs"
-    trap - EXIT
-  fi
+  [ "$rootfs" = 0 ] || wait "$rootfs"
   run_step "node image (30 s)" "$AIRGAP/node-image.sh" "$NODE_IMAGE" "$KUBERNETES_DIR" "$NODE_TOOLS_DIR" "$ROOTFS_DIR"
 }
 

@@ -4,6 +4,7 @@
 CLUSTER_NAME=${KVSYNC_CLUSTER_NAME:-kvsync}
 NODES=${KVSYNC_NODES:-1}
 CLUSTER_KUBECONFIG=$KVSYNC_CACHE/clusters/$CLUSTER_NAME.kubeconfig
+CLUSTER_MARK=$CLUSTER_KUBECONFIG.complete # its creation came to its end
 CLUSTER_ENV=$KVSYNC_ROOT/out/cluster.env
 
 given_kubeconfig() { # is KUBECONFIG somebody's own cluster (and not the one we made)?
@@ -30,11 +31,12 @@ check_given_cluster() {
 cluster_exists() { [ -n "$(docker ps -aq --filter "label=io.x-k8s.kind.cluster=$CLUSTER_NAME")" ]; }
 
 cluster_is_healthy() {
-  [ -s "$CLUSTER_KUBECONFIG" ] && timeout 15 docker exec "$CLUSTER_NAME-control-plane" \
+  [ -e "$CLUSTER_MARK" ] && [ -s "$CLUSTER_KUBECONFIG" ] && timeout 15 docker exec "$CLUSTER_NAME-control-plane" \
     kubectl --kubeconfig=/etc/kubernetes/admin.conf get --raw /readyz >/dev/null 2>&1 </dev/null
 }
 
 revive_cluster() { # its nodes stopped (docker was restarted, say): start them and see
+  [ -e "$CLUSTER_MARK" ] || return 1 # half made
   say "cluster $CLUSTER_NAME is there but does not answer: starting its nodes"
   docker ps -aq --filter "label=io.x-k8s.kind.cluster=$CLUSTER_NAME" | xargs docker start >/dev/null || return 1
   local tries
@@ -76,15 +78,16 @@ create_cluster() { # NODE_IMAGE
   config=$(scratch_dir kind)/kind.yaml
   kind_config "$1" >"$config"
   mkdir -p "$(dirname "$CLUSTER_KUBECONFIG")"
-  # a creation that was interrupted leaves containers and is deleted on the next run, never half used
   "$KIND" create cluster --name "$CLUSTER_NAME" ${1:+--image "$1"} --config "$config" \
     --kubeconfig "$CLUSTER_KUBECONFIG" --wait 180s 9>&-
+  touch "$CLUSTER_MARK"
   rm -rf "$(dirname "$config")"
 }
 
 delete_cluster() {
+  rm -f "$CLUSTER_MARK"
   "$KIND" delete cluster --name "$CLUSTER_NAME" --kubeconfig "$CLUSTER_KUBECONFIG"
-  rm -f "$CLUSTER_KUBECONFIG"
+  rm -f "$CLUSTER_KUBECONFIG"*
 }
 
 route_pods() { # several nodes without kindnet: a static route from each node to the pods of each other

@@ -28,13 +28,29 @@ run_step() { # NAME COMMAND...: says the name and the time, keeps the output in 
   mkdir -p "$KVSYNC_CACHE/logs"
   log=$KVSYNC_CACHE/logs/${name//[^A-Za-z0-9]/-}.log
   say "$name ..."
-  "$@" >"$log" 2>&1 </dev/null || code=$?
+  "$@" >"$log" 2>&1 </dev/null & # waited for, so that a signal is acted on at once and not after the step
+  wait $! || code=$?
   if [ "$code" != 0 ]; then
     tail -n 25 "$log" >&2
     say "$name FAILED after $((SECONDS - began)) s (exit code $code; all of it: $log)"
     return "$code"
   fi
   say "$name: $((SECONDS - began)) s"
+}
+
+end_children() { # PID: what it started, leaves first; a daemon in a session of its own has left the tree
+  local child children=()
+  read -ra children 2>/dev/null <"/proc/$1/task/$1/children" || true
+  for child in "${children[@]}"; do
+    end_children "$child"
+    kill "$child" 2>/dev/null || true
+  done
+}
+
+end_with_children() { # call once: an interrupted script leaves nothing running that would go on changing things
+  trap 'exit 130' INT
+  trap 'exit 143' TERM HUP
+  trap 'end_children $$' EXIT
 }
 
 content_key() { # STRING|FILE...: a short key of all of it; files count by content, other words as they are
