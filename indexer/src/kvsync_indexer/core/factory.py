@@ -1,0 +1,39 @@
+"""Choosing the implementation: native where it is installed, pure Python everywhere else."""
+
+from importlib import import_module
+from typing import Final, Literal, TypeAlias, cast
+
+from kvsync_indexer.core.errors import CoreUnavailableError
+from kvsync_indexer.core.protocol import CoreLimits, IndexCore
+from kvsync_indexer.core.python_core import PythonCore
+
+CoreKind: TypeAlias = Literal["auto", "python", "native"]
+CORE_KINDS: Final[tuple[CoreKind, ...]] = ("auto", "python", "native")
+
+
+def native_available() -> tuple[bool, str]:
+    """Whether the native core can be used, and why not."""
+    try:
+        import_module("kvsync_native")
+    except ImportError as error:
+        return False, str(error)
+    return True, ""
+
+
+def make_core(kind: CoreKind = "auto", limits: CoreLimits | None = None, seed: int = 0) -> IndexCore:
+    """An empty core. `auto` takes the native one if it is installed.
+
+    `seed` goes into every own key; give a random one where publishers or clients are not trusted. Raises
+    CoreUnavailableError (native asked for and not installed) and ValueError (no such kind).
+    """
+    if kind not in CORE_KINDS:
+        raise ValueError(f"core must be one of {', '.join(CORE_KINDS)}, not {kind!r}")
+    if kind == "python":
+        return PythonCore(limits, seed)
+    try:
+        native = import_module("kvsync_native")
+    except ImportError as error:
+        if kind == "native":
+            raise CoreUnavailableError(f"the native core is not installed: {error}") from None
+        return PythonCore(limits, seed)
+    return cast("IndexCore", native.IndexCore(limits or CoreLimits(), seed))

@@ -1,0 +1,226 @@
+"""The snapshot: the whole state of a core as bytes, the same bytes from either implementation.
+
+Layout, little-endian: magic `KVSYNCIX`, u32 version, u32 zero, u64 seed, u64 length of the body, u64 XXH3-64 of the
+body with the seed 0; then the body: u32 publishers, sorted by name (as UTF-8), each
+
+    text name, text model                                text = u32 length, UTF-8
+    u16 groups, sorted: i32 group (-1 none), u8 attention, u64 window (2^64-1 none), u8 sizes, sorted u32 each
+    u8 slots, sorted:   text medium, i32 group
+    u64 hashes, sorted: u64 hash, u8 form, [u8 length, bytes as sent], content, u8 held, each: u8 slot, u16 copies
+        form & 3: 0 attached: u64 own key, u32 tag of the parent's key
+                  1 waits for its parent: u64 text, u8 0, u64 parent | u8 length, bytes
+                  2 waits for its tokens: nothing
+        form & 4: the hash came as bytes
+
+Everything is checked while it is read: a damaged or foreign snapshot is refused as a whole.
+"""
+
+import struct
+from collections.abc import Iterable
+from itertools import pairwise
+from typing import Final
+
+from xxhash import xxh3_64_intdigest
+
+from kvsync_events import Hash
+from kvsync_indexer.core.errors import SnapshotError
+from kvsync_indexer.core.groups import Attention, Group, group_order
+from kvsync_indexer.core.protocol import MAX_BLOCK_SIZES, MAX_MEDIUM_CHARS, MAX_SLOTS, CoreLimits
+from kvsync_indexer.core.publisher import Block, Publisher
+
+MAGIC: Final = b"KVSYNCIX"
+VERSION: Final = 1
+_HEAD: Final = struct.Struct("<8sIIQQQ")
+_U64: Final = struct.Struct("<Q")
+_U32: Final = struct.Struct("<I")
+_GROUP: Final = struct.Struct("<iBQB")
+_ATTACHED: Final = struct.Struct("<QI")
+_HELD: Final = struct.Struct("<BH")
+_NO_WINDOW: Final = (1 << 64) - 1
+
+
+def write_snapshot(publishers: dict[str, Publisher], seed: int) -> bytes:
+    """All publishers as one snapshot."""
+    body = bytearray(_U32.pack(len(publishers)))
+    for name in sorted(publishers, key=str.encode):
+        _write_publisher(body, publishers[name])
+    check = xxh3_64_intdigest(body)
+    return _HEAD.pack(MAGIC, VERSION, 0, seed & (1 << 64) - 1, len(body), check) + bytes(body)
+
+
+def _write_publisher(out: bytearray, publisher: Publisher) -> None:
+    _write_text(out, publisher.name)
+    _write_text(out, publisher.model)
+    out += struct.pack("<H", len(publisher.groups))
+    for name, group in sorted(publisher.groups.items(), key=lambda item: group_order(item[0])):
+        window = _NO_WINDOW if group.window is None else group.window
+        out += _GROUP.pack(group_order(name), group.attention, window, len(group.sizes))
+        for size in sorted(group.sizes):
+            out += _U32.pack(size)
+    order = sorted(range(len(publisher.slots)), key=lambda at: _slot_order(publisher.slots[at]))
+    place = {slot: at for at, slot in enumerate(order)}
+    out.append(len(order))
+    for slot in order:
+        medium, group_name = publisher.slots[slot]
+        _write_text(out, medium)
+        out += struct.pack("<i", group_order(group_name))
+    out += _U64.pack(len(publisher.blocks))
+    for hashed, block in sorted(publisher.blocks.items()):
+        out += _U64.pack(hashed)
+        _write_content(out, block, publisher.spelled.get(hashed))
+        out.append(len(block.copies))
+        for at, copies in sorted((place[slot], copies) for slot, copies in block.copies.items()):
+            out += _HELD.pack(at, copies)
+
+
+def _slot_order(slot: tuple[str, int | None]) -> tuple[bytes, int]:
+    return slot[0].encode(), group_order(slot[1])
+
+
+def _write_text(out: bytearray, text: str) -> None:
+    encoded = text.encode()
+    out += _U32.pack(len(encoded))
+    out += encoded
+
+
+def _write_content(out: bytearray, block: Block, spelled: bytes | None) -> None:
+    form = 0 if block.key is not None else 1 if block.text is not None else 2
+    out.append(form | (4 if spelled is not None else 0))
+    if spelled is not None:
+        out.append(len(spelled))
+        out += spelled
+    if block.key is not None:
+        out += _ATTACHED.pack(block.key, block.parent_tag)
+    elif block.text is not None:
+        out += _U64.pack(block.text)
+        if isinstance(block.parent, bytes):
+            out.append(len(block.parent))
+            out += block.parent
+        else:
+            assert block.parent is not None
+            out.append(0)
+            out += _U64.pack(block.parent & (1 << 64) - 1)
+
+
+class _Reader:
+    def __init__(self, data: bytes, at: int) -> None:
+        self._data = data
+        self.at = at
+
+    def take(self, layout: struct.Struct) -> tuple[int, ...]:
+        return layout.unpack(self.raw(layout.size))
+
+    def raw(self, size: int) -> bytes:
+        part = self._data[self.at : self.at + size]
+        if len(part) != size:
+            raise SnapshotError("snapshot ends early")
+        self.at += size
+        return part
+
+    def byte(self) -> int:
+        return self.raw(1)[0]
+
+    def u64(self) -> int:
+        return self.take(_U64)[0]
+
+    def u32(self) -> int:
+        return self.take(_U32)[0]
+
+    def text(self) -> str:
+        try:
+            return self.raw(self.u32()).decode()
+        except UnicodeDecodeError:
+            raise SnapshotError("snapshot holds text that is no UTF-8") from None
+
+    def group(self) -> int | None:
+        number = int.from_bytes(self.raw(4), "little", signed=True)
+        _require(-1 <= number <= 65_535, "group")
+        return None if number < 0 else number
+
+
+def _require(condition: bool, what: str) -> None:
+    if not condition:
+        raise SnapshotError(f"snapshot holds an impossible {what}")
+
+
+def read_snapshot(data: bytes, limits: CoreLimits) -> tuple[dict[str, Publisher], int]:
+    """Publishers and seed of a snapshot. Raises SnapshotError."""
+    data = bytes(data)
+    if len(data) < _HEAD.size:
+        raise SnapshotError(f"snapshot of {len(data)} bytes is too short")
+    magic, version, zero, seed, length, check = _HEAD.unpack_from(data)
+    if magic != MAGIC:
+        raise SnapshotError("this is no index snapshot")
+    if version != VERSION or zero:
+        raise SnapshotError(f"snapshot has version {version}; this is version {VERSION}")
+    if length != len(data) - _HEAD.size:
+        raise SnapshotError(f"snapshot of {len(data)} bytes should have {length + _HEAD.size}")
+    if xxh3_64_intdigest(memoryview(data)[_HEAD.size :]) != check:
+        raise SnapshotError("snapshot is damaged: its checksum does not fit")
+    reader = _Reader(data, _HEAD.size)
+    count = reader.u32()
+    if count > limits.max_publishers:
+        raise SnapshotError(f"snapshot holds {count} publishers, over the limit of {limits.max_publishers}")
+    publishers: dict[str, Publisher] = {}
+    for _ in range(count):
+        publisher = _read_publisher(reader, seed, limits)
+        _require(publisher.name not in publishers, "repeat of a publisher")
+        publishers[publisher.name] = publisher
+    _require(reader.at == len(data), "end")
+    return publishers, seed
+
+
+def _read_publisher(reader: _Reader, seed: int, limits: CoreLimits) -> Publisher:
+    publisher = Publisher(reader.text(), reader.text(), seed, limits)
+    for _ in range(int.from_bytes(reader.raw(2), "little")):
+        name = reader.group()
+        attention, window, sizes = struct.unpack("<BQB", reader.raw(10))
+        _require(attention <= 2 and sizes <= MAX_BLOCK_SIZES and name not in publisher.groups, "group")
+        group = Group(Attention(attention), None if window == _NO_WINDOW else window)
+        group.sizes.update(reader.u32() for _ in range(sizes))
+        _require(len(group.sizes) == sizes and 0 not in group.sizes, "block size")
+        publisher.groups[name] = group
+    for at in range(reader.byte()):
+        medium, name = reader.text(), reader.group()
+        _require(len(medium) <= MAX_MEDIUM_CHARS and name in publisher.groups and at < MAX_SLOTS, "slot")
+        _require(publisher.add_slot(medium, name) == len(publisher.slots) - 1 == at, "slot")
+    _require(len(set(publisher.slots)) == len(publisher.slots), "slot")
+    hashes = reader.u64()
+    if hashes > limits.max_blocks:
+        raise SnapshotError(
+            f"snapshot holds {hashes} blocks of {publisher.name}, over the limit of {limits.max_blocks}"
+        )
+    last = -1
+    for _ in range(hashes):
+        hashed = reader.u64()
+        _require(hashed > last, "order of hashes")
+        last = hashed
+        block, spelled = _read_block(reader)
+        publisher.restore_block(hashed, block, spelled, _read_held(reader, len(publisher.slots)))
+    _require(publisher.rows <= limits.max_blocks and publisher.orphans <= limits.max_orphans, "number of blocks")
+    return publisher
+
+
+def _read_block(reader: _Reader) -> tuple[Block, bytes | None]:
+    form = reader.byte()
+    _require(form & 3 != 3 and form < 8, "form of a hash")
+    spelled = None
+    if form & 4:
+        size = reader.byte()
+        _require(size > 0, "hash")
+        spelled = reader.raw(size)
+    if form & 3 == 0:
+        key, tag = reader.take(_ATTACHED)
+        return Block(key, tag, None, None), spelled
+    if form & 3 == 2:
+        return Block(None, 0, None, None), spelled
+    text, size = reader.u64(), reader.byte()
+    parent: Hash = reader.raw(size) if size else reader.u64()
+    return Block(None, 0, text, parent), spelled
+
+
+def _read_held(reader: _Reader, slots: int) -> Iterable[tuple[int, int]]:
+    held = [reader.take(_HELD) for _ in range(reader.byte())]
+    _require(bool(held) and all(slot < slots and copies for slot, copies in held), "residency")
+    _require(all(one[0] < two[0] for one, two in pairwise(held)), "residency")
+    return [(slot, copies) for slot, copies in held]
