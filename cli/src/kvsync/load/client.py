@@ -1,0 +1,171 @@
+"""Replays prompts over HTTP: in their rhythm, streaming, each to exactly one outcome.
+
+A request whose answer breaks off (its engine died after the first byte, which a router cannot hide) is issued again,
+and counted. What is measured is measured here: from the first send to the first token, and what the engine said it
+had cached.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import aiohttp
+import msgspec
+
+from kvsync.load.prompts import Prompt
+
+MAX_IN_FLIGHT = 64
+ISSUES = 6
+"""A request is issued at most this often."""
+RETRY_S = 0.25
+ANSWER_TIMEOUT_S = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How one request ended. Times are seconds since the start of the replay."""
+
+    number: int
+    ok: bool
+    sent_s: float
+    ttft_s: float
+    ended_s: float
+    prompt_tokens: int
+    cached_tokens: int
+    output_tokens: int
+    issues: int
+    endpoint: str
+    matched_tokens: int
+    policy: str
+    error: str = ""
+
+
+class _Details(msgspec.Struct):
+    cached_tokens: int | None = None
+
+
+class _Usage(msgspec.Struct):
+    prompt_tokens: int
+    completion_tokens: int = 0
+    prompt_tokens_details: _Details | None = None
+
+
+class _Chunk(msgspec.Struct):
+    usage: _Usage | None = None
+
+
+class AnswerBrokenError(Exception):
+    """An answer that did not come, or not whole."""
+
+
+class Replayer:
+    """Sends prompts to one OpenAI endpoint."""
+
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        url: str,
+        model: str,
+        *,
+        speed: float,
+        max_in_flight: int = MAX_IN_FLIGHT,
+        on_outcome: Callable[[Outcome], None] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._session = session
+        self._url = f"{url.rstrip('/')}/v1/completions"
+        self._model = model
+        self._speed = speed
+        self._slots = asyncio.Semaphore(max_in_flight)
+        self._on_outcome = on_outcome
+        self._clock = clock
+        self._start = 0.0
+        self._chunks = msgspec.json.Decoder(_Chunk)
+
+    async def run(self, prompts: Sequence[Prompt]) -> list[Outcome]:
+        """Send every prompt at its time (arrival / speed), or when a slot is free; outcomes in order of prompts."""
+        self._start = self._clock()
+        async with asyncio.TaskGroup() as group:
+            tasks: list[asyncio.Task[Outcome]] = []
+            for prompt in prompts:
+                wait_s = prompt.arrival_s / self._speed - (self._clock() - self._start)
+                if wait_s > 0:
+                    await asyncio.sleep(wait_s)
+                await self._slots.acquire()
+                tasks.append(group.create_task(self._one(prompt)))
+        return [task.result() for task in tasks]
+
+    async def _one(self, prompt: Prompt) -> Outcome:
+        try:
+            outcome = await self._until_whole(prompt)
+        finally:
+            self._slots.release()
+        if self._on_outcome is not None:
+            self._on_outcome(outcome)
+        return outcome
+
+    async def _until_whole(self, prompt: Prompt) -> Outcome:
+        body = msgspec.json.encode(
+            {
+                "model": self._model,
+                "prompt": prompt.token_ids.tolist(),
+                "max_tokens": prompt.output_tokens,
+                "ignore_eos": True,
+                "stream": True,
+                "stream_options": {"include_usage": True},
+            }
+        )
+        sent = self._clock()
+        error = ""
+        for issue in range(1, ISSUES + 1):
+            try:
+                async with asyncio.timeout(ANSWER_TIMEOUT_S):
+                    first, usage, headers = await self._issue(body)
+            except (AnswerBrokenError, aiohttp.ClientError, TimeoutError, OSError) as broken:
+                error = f"{type(broken).__name__}: {broken}"
+                await asyncio.sleep(RETRY_S * issue)
+                continue
+            details = usage.prompt_tokens_details
+            return Outcome(
+                number=prompt.number,
+                ok=True,
+                sent_s=sent - self._start,
+                ttft_s=first - sent,
+                ended_s=self._clock() - self._start,
+                prompt_tokens=usage.prompt_tokens,
+                cached_tokens=(details.cached_tokens or 0) if details is not None else 0,
+                output_tokens=usage.completion_tokens,
+                issues=issue,
+                endpoint=headers.get("x-kvsync-endpoint", ""),
+                matched_tokens=int(headers.get("x-kvsync-matched-tokens", "0")),
+                policy=headers.get("x-kvsync-policy", ""),
+            )
+        now = self._clock()
+        return Outcome(
+            prompt.number, False, sent - self._start, now - sent, now - self._start, len(prompt.token_ids), 0, 0,
+            ISSUES, "", 0, "", error,
+        )  # fmt: skip
+
+    async def _issue(self, body: bytes) -> tuple[float, _Usage, Mapping[str, str]]:
+        """One try: (time of the first token, usage, response headers); AnswerBrokenError when it is not whole."""
+        async with self._session.post(self._url, data=body, headers={"content-type": "application/json"}) as response:
+            if response.status != 200:
+                text = (await response.read())[:200].decode("utf-8", "replace")
+                raise AnswerBrokenError(f"status {response.status}: {text}")
+            first: float | None = None
+            usage: _Usage | None = None
+            done = False
+            async for line in response.content:
+                if not line.startswith(b"data: "):
+                    continue
+                if first is None:
+                    first = self._clock()
+                data = line[6:].strip()
+                if data == b"[DONE]":
+                    done = True
+                elif b'"usage":{' in data:
+                    usage = self._chunks.decode(data).usage
+            if first is None or usage is None or not done:
+                raise AnswerBrokenError("the answer broke off")
+            return first, usage, response.headers

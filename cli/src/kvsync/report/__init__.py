@@ -1,0 +1,1 @@
+"""What a run leaves behind: a JSON report, a self-contained page, a table on the terminal."""

@@ -1,0 +1,1 @@
+"""`kvsync tail`: a publisher's stream as lines of text, gaps and restarts marked."""

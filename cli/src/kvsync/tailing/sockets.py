@@ -1,0 +1,161 @@
+"""The two sockets of `kvsync tail`: the live stream and, where given, the replay endpoint."""
+
+import contextlib
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import zmq
+
+from kvsync.errors import UnreachableError, UsageProblemError
+from kvsync.tailing.lines import Line, Tail
+from kvsync_events import (
+    REPLAY_END,
+    FrameError,
+    ReplayItem,
+    parse_pub_frames,
+    parse_replay_reply,
+    replay_request,
+)
+
+CONNECT_DEADLINE_S = 5.0
+REPLAY_SILENCE_MS = 5000
+RECEIVE_HWM = 100_000
+_TRANSPORTS = ("tcp://", "ipc://")
+
+
+@dataclass(frozen=True, slots=True)
+class TailRequest:
+    """What to follow."""
+
+    endpoint: str
+    replay: str | None = None
+    topic: str = ""
+    bind: bool = False
+    start_seq: int | None = None
+    """Replay from here first; None: only what is missed later."""
+    idle_s: float | None = None
+    """Stop when nothing came for this long."""
+
+
+def follow(request: TailRequest) -> Iterator[Line]:
+    """Lines as batches arrive, until the caller stops or the stream is idle; UnreachableError when nobody answers."""
+    for endpoint in filter(None, (request.endpoint, request.replay)):
+        check_endpoint(endpoint)
+    if not request.bind:
+        wait_connectable(request.endpoint)
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    try:
+        yield from _Follower(context, request).lines()
+    finally:
+        context.destroy(linger=0)
+
+
+def check_endpoint(endpoint: str) -> None:
+    """UsageProblemError unless ZMQ can use the endpoint."""
+    if not endpoint.startswith(_TRANSPORTS) or (endpoint.startswith("tcp://") and ":" not in endpoint[6:]):
+        raise UsageProblemError(f"endpoint {endpoint!r}: allowed are tcp://HOST:PORT and ipc://PATH")
+
+
+def wait_connectable(endpoint: str, deadline_s: float = CONNECT_DEADLINE_S) -> None:
+    """Wait until a TCP endpoint takes connections: ZMQ itself would wait for ever and say nothing."""
+    if not endpoint.startswith("tcp://"):
+        return
+    host, _, port = endpoint[6:].rpartition(":")
+    end = time.monotonic() + deadline_s
+    while True:
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=deadline_s).close()
+        except ValueError:
+            raise UsageProblemError(f"endpoint {endpoint!r}: {port!r} is no port") from None
+        except OSError as error:
+            if time.monotonic() > end:
+                raise UnreachableError(f"{endpoint}: {error.strerror or error}") from None
+            time.sleep(0.1)
+        else:
+            return
+
+
+@dataclass(slots=True)
+class _Follower:
+    context: "zmq.Context[zmq.Socket[bytes]]"
+    request: TailRequest
+    tail: Tail = field(default_factory=Tail)
+
+    def lines(self) -> Iterator[Line]:
+        subscriber = self.context.socket(zmq.SUB)
+        subscriber.set_hwm(RECEIVE_HWM)
+        subscriber.setsockopt_string(zmq.SUBSCRIBE, self.request.topic)
+        try:
+            if self.request.bind:
+                subscriber.bind(self.request.endpoint)
+            else:
+                subscriber.connect(self.request.endpoint)
+        except zmq.ZMQError as error:
+            raise UsageProblemError(f"endpoint {self.request.endpoint!r}: {error.strerror}") from None
+        if self.request.start_seq is not None:
+            yield from self._replay(self.request.start_seq, None)
+        idle_ms = None if self.request.idle_s is None else int(self.request.idle_s * 1000)
+        while subscriber.poll(idle_ms):
+            try:
+                frame = parse_pub_frames(subscriber.recv_multipart())
+            except FrameError as error:
+                yield self.tail.bad_frames(error)
+                continue
+            yield from self._batch(frame.seq, frame.payload)
+
+    def _batch(self, seq: int, payload: bytes) -> Iterator[Line]:
+        expected = self.tail.next_seq
+        if self.request.start_seq is not None and expected is not None and seq < expected and self._seen(seq):
+            return
+        lines = self.tail.live(seq, payload)
+        for line in lines:
+            yield line
+            if line.kind == "gap" and self.request.replay is not None and expected is not None:
+                yield from self._replay(expected, seq)
+        self._replayed_to = None
+
+    _replayed_to: int | None = None
+
+    def _seen(self, seq: int) -> bool:
+        """Whether a live batch came in the first replay already (subscribed before it ended)."""
+        return self._replayed_to is not None and seq <= self._replayed_to
+
+    def _replay(self, first: int, before: int | None) -> Iterator[Line]:
+        """Batches `first..before-1` from the replay endpoint, and a line on what it could not give."""
+        if self.request.replay is None:
+            return
+        dealer = self.context.socket(zmq.DEALER)
+        dealer.set_hwm(0)
+        count = 0
+        last = first - 1
+        with contextlib.closing(dealer):
+            dealer.connect(self.request.replay)
+            dealer.send_multipart(replay_request(first))
+            while True:
+                if not dealer.poll(REPLAY_SILENCE_MS):
+                    yield Line("error", f"-- no answer from {self.request.replay}", {"replay": self.request.replay})
+                    break
+                try:
+                    reply = parse_replay_reply(dealer.recv_multipart())
+                except FrameError as error:
+                    yield self.tail.bad_frames(error)
+                    continue
+                if reply is REPLAY_END:
+                    break
+                if isinstance(reply, ReplayItem) and (before is None or reply.seq < before):
+                    yield from self._skipped(last + 1, reply.seq)
+                    count += 1
+                    last = reply.seq
+                    yield from self.tail.replayed(reply.seq, reply.payload)
+        if before is not None:
+            yield from self._skipped(last + 1, before)
+            self.tail.next_seq = before + 1
+        elif count:
+            self._replayed_to = last
+
+    def _skipped(self, first: int, found: int) -> Iterator[Line]:
+        if found > first:
+            text = f"-- replay no longer has seq {first}..{found - 1}"
+            yield Line("gap", text, {"first": first, "last": found - 1, "lost": True})
