@@ -71,6 +71,8 @@ class Engine:
         self._notices: list[RequestOutput] = []
         """Ends that no batch reports: aborts and refusals by the executor."""
         self._aborts_during: list[str] = []
+        self._preempted: list[str] = []
+        """Preempted by a reset since the last step."""
         self._draining = False
         self._counts = _Counters()
 
@@ -151,10 +153,10 @@ class Engine:
         self._recorder.step = self._counts.steps
         self._counts.steps += 1
         ready = self._schedule(result)
-        for request_id in self._aborts_during:
-            self.abort(request_id)
-        self._aborts_during.clear()
         if ready is not None:
+            for request_id in self._aborts_during:
+                self.abort(request_id)
+            self._aborts_during.clear()
             self._take_output(ready, result)
             result.events = self._recorder.take()
         self._report_notices(result)
@@ -172,7 +174,9 @@ class Engine:
                 self._end(seq, "error")
                 self._notices.append(_output(seq, [], "error", error=reason))
             result.scheduled = [(seq.id, n) for seq, n in batch.chunks.items()]
-            result.hits, result.resumed, result.preempted = batch.hits, batch.resumed, batch.preempted
+            result.hits, result.resumed = batch.hits, batch.resumed
+            result.preempted = self._preempted + batch.preempted
+            self._preempted = []
             self._counts.scheduled(batch)
             if not pipelined:
                 return batch
@@ -322,9 +326,10 @@ class Engine:
         del reset_external
         scheduler = self._scheduler
         if reset_running_requests:
-            scratch = Batch()
             while scheduler.running:
-                scheduler.preempt(scheduler.running.pop(), scratch, drop_output=True)
+                seq = scheduler.running.pop()
+                scheduler.preempt(seq, drop_output=True)
+                self._preempted.append(seq.id)
         if not self._pool.reset():
             return False
         self._recorder.cleared()

@@ -60,7 +60,7 @@ class Scheduler:
         self._advance(batch)
         return batch
 
-    def preempt(self, seq: Sequence, batch: Batch, *, drop_output: bool = False) -> None:
+    def preempt(self, seq: Sequence, *, drop_output: bool = False) -> None:
         """Send a sequence (already taken out of `running`) back to the queue; it will be computed again."""
         self.manager.release(seq)
         seq.status = Status.PREEMPTED
@@ -71,7 +71,6 @@ class Scheduler:
         seq.preemptions += 1
         self.preemptions += 1
         self.waiting.push_front(seq)
-        batch.preempted.append(seq.id)
 
     def remove(self, seq: Sequence) -> None:
         """Take a sequence out of whichever queue it is in and let go of its blocks."""
@@ -109,7 +108,8 @@ class Scheduler:
                 budget += batch.chunks.pop(victim, 0)
                 if self.config.uncomputed_hits == "fixed":
                     self.manager.retract(victim, victim.computed)
-                self.preempt(victim, batch)
+                self.preempt(victim)
+                batch.preempted.append(victim.id)
                 if victim is seq:
                     break
             if seq.status is Status.PREEMPTED:

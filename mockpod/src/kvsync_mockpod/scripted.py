@@ -1,0 +1,254 @@
+"""Scripted schedules: the scenario format of the fidelity oracle, and an executor that plays it.
+
+A scenario is JSON lines: an engine line, controls, requests. Prompts and outputs are generated from small numbers by
+one 64-bit mix, so a file of a few hundred bytes describes schedules of thousands of tokens, the same on both sides.
+"""
+
+import gzip
+import json
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from kvsync_mockpod.engine import (
+    EngineConfig,
+    EngineConfigError,
+    EngineError,
+    Executor,
+    LoraRef,
+    Request,
+)
+
+__all__ = ["Control", "Scenario", "ScenarioError", "ScriptedExecutor", "ScriptedRequest", "load_scenario", "token"]
+
+_MASK = 0xFFFFFFFFFFFFFFFF
+_FIRST_ORDINARY = 1000
+"""Generated token ids start here; smaller ones are special."""
+
+ENGINE_DEFAULTS: dict[str, Any] = {
+    "block_size": 16,
+    "num_gpu_blocks": 128,
+    "max_num_seqs": 16,
+    "max_num_batched_tokens": 256,
+    "max_model_len": 2032,
+    "enable_chunked_prefill": True,
+    "policy": "fcfs",
+    "hash_algo": "sha256_cbor",
+    "hash_seed": "0",
+    "async_scheduling": False,
+    "scheduler_reserve_full_isl": True,
+    "watermark": 0.0,
+    "long_prefill_token_threshold": 0,
+    "enable_prefix_caching": True,
+    "vocab_size": 50000,
+    "eos_token_id": 2,
+    "max_loras": 0,
+}
+"""What a scenario's engine line may leave out (the oracle's defaults)."""
+
+
+class ScenarioError(EngineError):
+    """A scenario file that cannot be played: names the file, the line and what is wrong."""
+
+
+@dataclass(slots=True)
+class Control:
+    """`reset_prefix_cache` before step `step`."""
+
+    step: int
+    reset_running_requests: bool = False
+
+
+@dataclass(slots=True)
+class ScriptedRequest:
+    """A request and its script."""
+
+    request: Request
+    arrival_step: int
+    eos_at: int | None = None
+    output_token_ids: list[int] | None = None
+    abort_at_step: int | None = None
+    abort_during_step: int | None = None
+
+
+@dataclass(slots=True)
+class Scenario:
+    """One schedule: the engine, who arrives when, what happens in between."""
+
+    config: EngineConfig
+    requests: list[ScriptedRequest] = field(default_factory=list)
+    controls: list[Control] = field(default_factory=list)
+
+
+def _mix(stream: int, index: int) -> int:
+    h = 0x9E3779B97F4A7C15
+    for x in (stream, index):
+        h ^= x & _MASK
+        h = (h ^ (h >> 30)) * 0xBF58476D1CE4E5B9 & _MASK
+        h = (h ^ (h >> 27)) * 0x94D049BB133111EB & _MASK
+        h ^= h >> 31
+    return h
+
+
+def token(stream: int, index: int, vocab_size: int) -> int:
+    """The `index`-th token of a stream: never a special one."""
+    return _FIRST_ORDINARY + _mix(stream, index) % (vocab_size - _FIRST_ORDINARY)
+
+
+class ScriptedExecutor(Executor):
+    """Outputs from the script: `output_token_ids`, EOS at `eos_at`, generated beyond."""
+
+    def __init__(self, scenario: Scenario) -> None:
+        self._vocab = scenario.config.vocab_size
+        self._eos = scenario.config.eos_token_id
+        self._script = {r.request.request_id: r for r in scenario.requests}
+        self._stream = {i: (1 << 48) + zlib.crc32(i.encode()) for i in self._script}
+
+    def sample(self, request: Request, index: int) -> int:
+        """The scripted token."""
+        script = self._script[request.request_id]
+        if script.eos_at == index:
+            return self._eos
+        given = script.output_token_ids
+        if given is not None and index < len(given):
+            return given[index]
+        return token(self._stream[request.request_id], index, self._vocab)
+
+
+def load_scenario(path: str | Path) -> Scenario:
+    """Read a scenario file (`.gz` or plain). Raises ScenarioError naming file and line."""
+    path = Path(path)
+    engine: dict[str, Any] = dict(ENGINE_DEFAULTS)
+    step_s, engine_line = 0.02, 0
+    rows: list[tuple[int, dict[str, Any]]] = []
+    for n, row in _rows(path):
+        if "engine" not in row:
+            rows.append((n, row))
+            continue
+        values = row["engine"]
+        if not isinstance(values, dict):
+            raise ScenarioError(f"{path}:{n}: engine must be an object, got {values!r:.60}")
+        values = dict(values)
+        step_s = values.pop("step_s", step_s)
+        if not isinstance(step_s, int | float) or isinstance(step_s, bool) or step_s <= 0:
+            raise ScenarioError(f"{path}:{n}: step_s must be a positive number, got {step_s!r}")
+        engine.update(values)
+        engine_line = n
+    try:
+        scenario = Scenario(EngineConfig.build(**engine))
+    except EngineConfigError as error:
+        raise ScenarioError(f"{path}:{engine_line or 1}: {error}") from None
+    seen: set[str] = set()
+    for n, row in rows:
+        try:
+            if "control" in row:
+                scenario.controls.append(_control(row))
+            else:
+                scenario.requests.append(_request(row, scenario.config, float(step_s), seen))
+        except (ScenarioError, KeyError, TypeError, ValueError) as error:
+            reason = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)
+            raise ScenarioError(f"{path}:{n}: {reason}") from None
+    scenario.requests.sort(key=lambda r: r.arrival_step)
+    return scenario
+
+
+def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    opener = gzip.open if path.name.endswith(".gz") else open
+    try:
+        with opener(path, "rt", encoding="utf-8") as lines:
+            for n, line in enumerate(lines, 1):
+                if not line.strip():
+                    continue
+                try:
+                    row = json.loads(line)
+                except ValueError as error:
+                    raise ScenarioError(f"{path}:{n}: no JSON: {error}") from None
+                if not isinstance(row, dict):
+                    raise ScenarioError(f"{path}:{n}: a line must be a JSON object, got {line.strip()!r:.60}")
+                yield n, row
+    except (OSError, EOFError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise ScenarioError(f"{path}: cannot be read: {reason}") from None
+
+
+_REQUEST_FIELDS = frozenset(
+    "id arrival_step arrival_s prompt prompt_token_ids max_tokens priority cache_salt lora eos_at ignore_eos "
+    "stop_token_ids abort_at_step abort_during_step output_token_ids report_mode".split()
+)
+
+
+def _whole(row: dict[str, Any], name: str, low: int | None = 0, default: int | None = None) -> int:
+    value = row[name] if default is None else row.get(name, default)
+    if not isinstance(value, int) or isinstance(value, bool) or (low is not None and value < low):
+        least = "" if low is None else f" of at least {low}"
+        raise ScenarioError(f"{name} must be a whole number{least}, got {value!r:.60}")
+    return value
+
+
+def _optional(row: dict[str, Any], name: str) -> int | None:
+    return None if row.get(name) is None else _whole(row, name)
+
+
+def _tokens(value: object, name: str) -> list[int]:
+    if not isinstance(value, list) or not all(isinstance(t, int) and 0 <= t < 1 << 32 for t in value):
+        raise ScenarioError(f"{name} must be a list of token ids (0 to 2^32-1)")
+    return value
+
+
+def _control(row: dict[str, Any]) -> Control:
+    if row["control"] != "reset_prefix_cache":
+        raise ScenarioError(f"unknown control {row['control']!r}; known: reset_prefix_cache")
+    args = row.get("args") or {}
+    if not isinstance(args, dict) or set(args) - {"reset_running_requests"}:
+        raise ScenarioError(f"reset_prefix_cache takes reset_running_requests, got {args!r:.80}")
+    return Control(_whole(row, "step"), bool(args.get("reset_running_requests")))
+
+
+def _request(row: dict[str, Any], config: EngineConfig, step_s: float, seen: set[str]) -> ScriptedRequest:
+    unknown = sorted(set(row) - _REQUEST_FIELDS)
+    if unknown:
+        raise ScenarioError(f"unknown request field {unknown[0]!r}; known: {', '.join(sorted(_REQUEST_FIELDS))}")
+    rid = row["id"]
+    if not isinstance(rid, str) or not rid or rid in seen:
+        raise ScenarioError(f"id must be a new, non-empty string, got {rid!r:.60}")
+    seen.add(rid)
+    if "arrival_step" in row:
+        arrival = _whole(row, "arrival_step")
+    else:
+        arrival = -(-round(float(row.get("arrival_s", 0)) * 1e6) // round(step_s * 1e6))
+    lora = row.get("lora")
+    request = Request(
+        request_id=rid,
+        prompt_token_ids=_prompt(row, config.vocab_size),
+        max_tokens=_whole(row, "max_tokens", 1),
+        priority=_whole(row, "priority", None, 0),
+        cache_salt=row.get("cache_salt"),
+        lora=LoraRef(lora, 1 + zlib.crc32(lora.encode()) % 100000, "adapters/" + lora) if lora else None,
+        ignore_eos=bool(row.get("ignore_eos")),
+        stop_token_ids=tuple(_tokens(row.get("stop_token_ids") or [], "stop_token_ids")),
+        report_full=row.get("report_mode") == "full",
+    )
+    given = row.get("output_token_ids")
+    return ScriptedRequest(
+        request,
+        arrival,
+        eos_at=_optional(row, "eos_at"),
+        output_token_ids=None if given is None else _tokens(given, "output_token_ids"),
+        abort_at_step=_optional(row, "abort_at_step"),
+        abort_during_step=_optional(row, "abort_during_step"),
+    )
+
+
+def _prompt(row: dict[str, Any], vocab_size: int) -> list[int]:
+    if "prompt_token_ids" in row:
+        return _tokens(row["prompt_token_ids"], "prompt_token_ids")
+    parts = row["prompt"]
+    if not isinstance(parts, list) or not all(isinstance(p, dict) for p in parts):
+        raise ScenarioError(f"prompt must be a list of parts {{prefix_id, n, from?}}, got {parts!r:.60}")
+    out: list[int] = []
+    for part in parts:
+        stream, first, n = _whole(part, "prefix_id"), _whole(part, "from", 0, 0), _whole(part, "n")
+        out += [token(stream, i, vocab_size) for i in range(first, first + n)]
+    return out
