@@ -13,6 +13,7 @@ A field that identifies a block and has the wrong type makes the whole batch mal
 than guess what is resident.
 """
 
+from array import array
 from collections.abc import Callable
 from math import isfinite
 from typing import Any, Final
@@ -26,7 +27,6 @@ from kvsync_events.types import AllBlocksCleared, BlockRemoved, BlockStored, Eve
 _STORED_NAMES: Final = BlockStored.__slots__
 _REMOVED_NAMES: Final = BlockRemoved.__slots__
 _CLEARED_NAMES: Final = AllBlocksCleared.__slots__
-_MAX_TOKEN: Final = (1 << 32) - 1
 _INTS: Final = frozenset((int,))
 _HASHES: Final = frozenset((int, bytes))
 _KEY_SCALARS: Final = frozenset((str, int, bytes, float, bool, type(None)))
@@ -211,7 +211,9 @@ def _tokens(value: object, limits: Limits) -> list[int] | None:
         raise DecodeError(f"{len(value)} token_ids, over the limit of {limits.max_tokens}")
     kinds = set(map(type, value))
     if kinds <= _INTS:
-        if value and not (min(value) >= 0 and max(value) <= _MAX_TOKEN):
+        try:
+            array("I", value)  # the fastest range check there is
+        except OverflowError:
             return None
         return value
     if not kinds <= {int, str, list}:

@@ -1,16 +1,20 @@
 """Events to payload: exactly the bytes that one vLLM version sends.
 
 vLLM encodes with msgspec, we with msgpack; both write every value in its shortest form, so equal structure is equal
-bytes. The structure per version is the WireForm's.
+bytes, with one exception. msgspec chooses the header of a map whose defaults are left out by the number of fields the
+class *has*: with more than 15 (type included: BlockStored from 0.33) it is the long header, however few are written.
 """
 
-from typing import Any
+from typing import Any, Final
 
 import msgpack  # type: ignore[import-untyped]
 
 from kvsync_events.errors import EncodeError
 from kvsync_events.types import AllBlocksCleared, BlockRemoved, BlockStored, Event, EventBatch
 from kvsync_events.wireform import WireForm
+
+_SHORT_MAP: Final = 15
+"""Most pairs a one-byte map header counts."""
 
 
 def encode_batch(batch: EventBatch, form: WireForm) -> bytes:
@@ -19,15 +23,15 @@ def encode_batch(batch: EventBatch, form: WireForm) -> bytes:
     Raises EncodeError where vLLM fails as well, above all on a hash of more than 64 bits in the integer forms up to
     0.10.1: the publisher then loses the batch and has used up its sequence number.
     """
-    if form.map_events:
-        events: list[Any] = [_map_event(event, form) for event in batch.events]
-    else:
-        events = [_array_event(event, form) for event in batch.events]
-    whole = [float(batch.ts), events]
-    if form.batch_rank:
-        whole.append(batch.data_parallel_rank)
+    shape = _map_event if form.map_events else _array_event
+    packer = msgpack.Packer()
     try:
-        return bytes(msgpack.packb(whole))
+        parts = [packer.pack_array_header(3 if form.batch_rank else 2), packer.pack(float(batch.ts))]
+        parts.append(packer.pack_array_header(len(batch.events)))
+        parts.extend(shape(event, form, packer) for event in batch.events)
+        if form.batch_rank:
+            parts.append(packer.pack(batch.data_parallel_rank))
+        return b"".join(parts)
     except (OverflowError, TypeError, ValueError) as error:
         raise EncodeError(f"batch cannot be sent as vLLM {form.version}: {error}") from None
 
@@ -48,22 +52,25 @@ def _shape(event: BlockStored | BlockRemoved, form: WireForm) -> tuple[str, tupl
     return "BlockRemoved", form.removed_fields, form.removed_required
 
 
-def _array_event(event: Event, form: WireForm) -> list[Any]:
+def _array_event(event: Event, form: WireForm, packer: msgpack.Packer) -> bytes:
     """Tagged array of full length, nulls included (0.23 and older)."""
     if isinstance(event, AllBlocksCleared):
-        return ["AllBlocksCleared"]
+        return bytes(packer.pack(["AllBlocksCleared"]))
     tag, names, _ = _shape(event, form)
-    return [tag, *_values(event, names, form)]
+    return bytes(packer.pack([tag, *_values(event, names, form)]))
 
 
-def _map_event(event: Event, form: WireForm) -> dict[str, Any]:
+def _map_event(event: Event, form: WireForm, packer: msgpack.Packer) -> bytes:
     """Tagged map, type first, then field order; fields that have a default are left out when None (0.24 and newer)."""
     if isinstance(event, AllBlocksCleared):
-        return {"type": "AllBlocksCleared"}
+        return bytes(packer.pack({"type": "AllBlocksCleared"}))
     tag, names, required = _shape(event, form)
     values = _values(event, names, form)
-    encoded: dict[str, Any] = {"type": tag}
+    pairs: dict[str, Any] = {"type": tag}
     for position, (name, value) in enumerate(zip(names, values, strict=True)):
         if position < required or value is not None:
-            encoded[name] = value
-    return encoded
+            pairs[name] = value
+    packed = bytes(packer.pack(pairs))
+    if len(names) + 1 > _SHORT_MAP >= len(pairs):
+        return b"\xde\x00" + bytes((len(pairs),)) + packed[1:]
+    return packed

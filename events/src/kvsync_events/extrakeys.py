@@ -34,7 +34,7 @@ def hash_extra_keys(
     keys = [*_lora_keys(lora_name, lora_path, lora_id, version), *(_mm_key(item, version) for item in mm)]
     tagged = version >= (0, 31, 0)
     if cache_salt:
-        keys.append(("cache_salt", _own(cache_salt)) if tagged else _own(cache_salt))
+        keys.append(("cache_salt", cache_salt) if tagged else cache_salt)
     if prompt_embeds is not None and version >= (0, 13, 0):
         keys.append(("prompt_embeds", prompt_embeds) if tagged else prompt_embeds)
     return tuple(keys) or None
@@ -71,23 +71,14 @@ def _lora_keys(name: str | None, path: str | None, number: int | None, version: 
     if name is None:
         return []
     if version < (0, 31, 0):
-        return [_own(name)]
+        return [name]
     if path is None:
         raise HashingError(f"vLLM {version} hashes a LoRA's path: lora_path is missing for {name!r}")
-    return [("lora", _own(name), _own(path))]
+    return [("lora", name, path)]
 
 
 def _mm_key(item: tuple[str, int], version: Version) -> object:
     identifier, offset = item
     if version < (0, 19, 0):
-        return _own(identifier)
-    return ("mm", _own(identifier), offset) if version >= (0, 31, 0) else (_own(identifier), offset)
-
-
-def _own(text: str) -> str:
-    """The same text as an object of its own.
-
-    pickle writes an object it meets again as a reference, so the hash would depend on whether two equal strings happen
-    to be one object. In vLLM they never are: each was decoded from the front end's message.
-    """
-    return text.encode().decode()
+        return identifier
+    return ("mm", identifier, offset) if version >= (0, 31, 0) else (identifier, offset)

@@ -131,9 +131,30 @@ def _bind_pickle(digest: Digest, none_hash: bytes) -> HashBlock:
     dumps = pickle.dumps
 
     def hash_block(parent: bytes | None, token_ids: Sequence[int], extra_keys: tuple[Any, ...] | None = None) -> bytes:
-        return digest(dumps((parent or none_hash, tuple(token_ids), extra_keys or None), _PICKLE_PROTOCOL))
+        extra = _as_decoded(extra_keys) if extra_keys else None
+        return digest(dumps((parent or none_hash, tuple(token_ids), extra), _PICKLE_PROTOCOL))
 
     return hash_block
+
+
+_TAGS: Final = {tag: tag for tag in ("lora", "mm", "cache_salt", "prompt_embeds")}
+
+
+def _as_decoded(extra_keys: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Equal keys whose strings are objects of their own, but for the tags, which are one object each.
+
+    pickle writes an object it meets again as a reference, so the hash depends on which equal strings are one object. In
+    vLLM the tags are literals of its source and everything else was decoded from the front end's message.
+    """
+    return tuple(_own_key(key) for key in extra_keys)
+
+
+def _own_key(key: object) -> object:
+    if isinstance(key, str):
+        return key.encode().decode()
+    if isinstance(key, tuple):
+        return tuple(_TAGS[part] if not at and part in _TAGS else _own_key(part) for at, part in enumerate(key))
+    return key
 
 
 def _bind_integer(algo: str, none_hash: bytes) -> HashBlock:
@@ -143,7 +164,7 @@ def _bind_integer(algo: str, none_hash: bytes) -> HashBlock:
     def hash_block(parent: bytes | None, token_ids: Sequence[int], extra_keys: tuple[Any, ...] | None = None) -> bytes:
         before = parent or none_hash
         number = int.from_bytes(before, "big", signed=signed and len(before) == 8)
-        return _hash_value(algo, (number, tuple(token_ids), extra_keys or None))
+        return _hash_value(algo, (number, tuple(token_ids), _as_decoded(extra_keys) if extra_keys else None))
 
     return hash_block
 

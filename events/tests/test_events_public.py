@@ -1,0 +1,20 @@
+import kvsync_events
+from kvsync_events import EventsError
+
+NAMES = """
+AllBlocksCleared BlockHasher BlockRemoved BlockStored DEFAULT_LIMITS DecodeError END_SEQ EncodeError EndpointError Event
+EventBatch EventsError ExtraKeys FrameError Hash HashBlock HashingError Limits NEWEST_VERSION OLDEST_VERSION PubFrame
+REPLAY_END ReplayItem ReplayReply SetDigest UnsupportedVersionError WireForm decode_batch decode_seq digest_key
+encode_batch encode_seq event_extra_keys event_hash hash_algorithms hash_extra_keys parse_pub_frames parse_replay_reply
+parse_replay_request pub_frames publisher_binds rank_endpoint replay_end replay_reply replay_request supported_versions
+"""
+
+
+def test_public_names_are_these():
+    assert sorted(kvsync_events.__all__) == sorted(NAMES.split())
+    assert all(hasattr(kvsync_events, name) for name in kvsync_events.__all__)
+
+
+def test_one_exception_tree():
+    errors = [getattr(kvsync_events, name) for name in kvsync_events.__all__ if name.endswith("Error")]
+    assert all(issubclass(error, EventsError) for error in errors)
