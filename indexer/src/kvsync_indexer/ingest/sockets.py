@@ -1,0 +1,124 @@
+"""The ZMQ sockets of one publisher, with the options that make faults visible.
+
+Heartbeats find a peer that vanished without closing (a partition, a stopped process) within `heartbeat_timeout_s`;
+socket monitors tell when a connection begins and ends. Both are needed: without heartbeats a partition is survived by
+TCP retransmission and looks like silence; with them it is a connection lost, and replay fills what was missed.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import zmq
+from zmq.utils.monitor import parse_monitor_message
+
+from kvsync_events import replay_request
+
+_WATCHED = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
+
+
+@dataclass(frozen=True, slots=True)
+class SocketSettings:
+    """ZMQ options; times in seconds."""
+
+    receive_hwm: int = 100_000
+    """Messages queued for one publisher before libzmq drops (which shows as a gap)."""
+    replay_hwm: int = 200_000
+    max_message_bytes: int = 256 << 20
+    """libzmq cuts the connection over it; payloads over the decoder's limit but under this are quarantined."""
+    heartbeat_s: float = 1.0
+    """0 turns heartbeats off (for peers that cannot answer them)."""
+    heartbeat_timeout_s: float = 3.0
+    reconnect_s: float = 0.05
+    reconnect_max_s: float = 1.0
+
+
+def _tune(socket: zmq.Socket[bytes], settings: SocketSettings, hwm: int) -> None:
+    socket.setsockopt(zmq.LINGER, 0)
+    socket.setsockopt(zmq.RCVHWM, hwm)
+    socket.setsockopt(zmq.MAXMSGSIZE, settings.max_message_bytes)
+    socket.setsockopt(zmq.RECONNECT_IVL, int(settings.reconnect_s * 1000))
+    socket.setsockopt(zmq.RECONNECT_IVL_MAX, int(settings.reconnect_max_s * 1000))
+    socket.setsockopt(zmq.IPV6, 1)
+    if settings.heartbeat_s > 0:
+        socket.setsockopt(zmq.HEARTBEAT_IVL, max(1, int(settings.heartbeat_s * 1000)))
+        socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, max(1, int(settings.heartbeat_timeout_s * 1000)))
+
+
+class EventSocket:
+    """SUB plus its monitor."""
+
+    def __init__(
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        endpoint: str,
+        topic: str,
+        settings: SocketSettings,
+        *,
+        bind: bool,
+    ) -> None:
+        """Raises zmq.ZMQError when the endpoint cannot be used (taken, or not ours to bind)."""
+        self.socket: zmq.Socket[bytes] = context.socket(zmq.SUB)
+        self.monitor: zmq.Socket[bytes] | None = None
+        try:
+            _tune(self.socket, settings, settings.receive_hwm)
+            self.monitor = self.socket.get_monitor_socket(_WATCHED)
+            self.socket.setsockopt(zmq.SUBSCRIBE, topic.encode())
+            if bind:
+                self.socket.bind(endpoint)
+            else:
+                self.socket.connect(endpoint)
+        except zmq.ZMQError:
+            self.close()
+            raise
+
+    def fds(self) -> tuple[int, int]:
+        """File descriptors that wake for events and for the monitor."""
+        assert self.monitor is not None
+        return int(self.socket.getsockopt(zmq.FD)), int(self.monitor.getsockopt(zmq.FD))
+
+    def connection_changes(self) -> list[bool]:
+        """What the monitor has told since the last call: True connected, False disconnected, in order."""
+        changes: list[bool] = []
+        assert self.monitor is not None
+        while True:
+            try:
+                message: Any = parse_monitor_message(self.monitor.recv_multipart(zmq.NOBLOCK))
+            except zmq.Again:
+                return changes
+            if message["event"] == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+                changes.append(True)
+            elif message["event"] == zmq.EVENT_DISCONNECTED:
+                changes.append(False)
+
+    def close(self) -> None:
+        """Close both, dropping what is queued."""
+        if self.monitor is not None:
+            self.socket.disable_monitor()
+            self.monitor.close(0)
+            self.monitor = None
+        self.socket.close(0)
+
+
+class ReplaySocket:
+    """DEALER with one request sent."""
+
+    def __init__(
+        self, context: zmq.Context[zmq.Socket[bytes]], endpoint: str, start: int, settings: SocketSettings
+    ) -> None:
+        """Raises zmq.ZMQError when the endpoint cannot be used."""
+        self.socket: zmq.Socket[bytes] = context.socket(zmq.DEALER)
+        try:
+            _tune(self.socket, settings, settings.replay_hwm)
+            self.socket.connect(endpoint)
+            self.socket.send_multipart(replay_request(start), zmq.NOBLOCK)
+        except zmq.ZMQError:
+            self.close()
+            raise
+
+    def fd(self) -> int:
+        """File descriptor that wakes for answers."""
+        return int(self.socket.getsockopt(zmq.FD))
+
+    def close(self) -> None:
+        """Close it, dropping what is queued."""
+        self.socket.close(0)

@@ -1,0 +1,254 @@
+"""The I/O thread: every publisher's sockets in one selector, commands from other threads, ticks.
+
+Sockets are watched by their file descriptors, so the cost of a turn is that of the sockets that have something, not of
+all there are. A ZMQ descriptor only tells that something changed: a socket is read until it is empty, or stays in the
+`hot` set and is read again on the next turn after everybody else had theirs.
+"""
+
+import contextlib
+import selectors
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from dataclasses import replace
+from functools import partial
+from typing import TypeVar
+
+import structlog
+import zmq
+
+from kvsync_indexer.core.errors import CoreError
+from kvsync_indexer.core.protocol import IndexCore
+from kvsync_indexer.ingest.link import PublisherLink, Shared
+from kvsync_indexer.ingest.sockets import SocketSettings
+from kvsync_indexer.publishers import PublisherSpec
+from kvsync_indexer.sync import SUSPECT, PublisherMachine, SyncSettings
+
+_log = structlog.get_logger("kvsync_indexer.ingest")
+_T = TypeVar("_T")
+
+TICK_S = 0.05
+MAX_SOCKETS = 65_536
+
+
+class Ingest:
+    """Follows publishers in a thread of its own. `add`, `remove`, `call` and the readers work from any thread."""
+
+    def __init__(
+        self,
+        core: IndexCore,
+        *,
+        sync: SyncSettings | None = None,
+        sockets: SocketSettings | None = None,
+        topic: str = "",
+        trust_suspect: bool = False,
+        monotonic: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self.core = core
+        self.sync = sync or SyncSettings()
+        self._trust_suspect = trust_suspect
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=1)
+        self._context.set(zmq.MAX_SOCKETS, MAX_SOCKETS)
+        self._selector = selectors.DefaultSelector()
+        self._hot: dict[int, Callable[[], bool]] = {}
+        self._commands: deque[Callable[[], None]] = deque()
+        self._wake_r, self._wake_w = socket.socketpair()
+        self._wake_r.setblocking(False)
+        self._wake_w.setblocking(False)
+        self._stopping = False
+        self._links: dict[str, PublisherLink] = {}
+        self._resume: dict[str, Callable[[PublisherMachine, PublisherSpec], None]] = {}
+        self._trusted: Mapping[str, frozenset[str]] = {}
+        self._monotonic = monotonic
+        self.heartbeat = monotonic()
+        """Monotonic time of the last turn, for liveness."""
+        self.defects = 0
+        """Exceptions that should not have happened, each logged."""
+        self.shared = Shared(
+            core=core,
+            context=self._context,
+            sockets=sockets or SocketSettings(),
+            topic=topic,
+            watch=self._watch,
+            unwatch=self._unwatch,
+            trust_changed=self._trust_changed,
+            monotonic=monotonic,
+            wall=wall,
+        )
+        self._thread = threading.Thread(target=self._main, name="kvsync-ingest", daemon=True)
+
+    # -- any thread ---------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start following."""
+        self._thread.start()
+
+    def stop(self, timeout_s: float = 5.0) -> None:
+        """Close every socket and end the thread."""
+        self._stopping = True
+        self._wake()
+        if self._thread.is_alive():
+            self._thread.join(timeout_s)
+
+    @property
+    def running(self) -> bool:
+        """The thread is there."""
+        return self._thread.is_alive()
+
+    def add(self, spec: PublisherSpec) -> None:
+        """Follow a publisher, or take over what changed about it."""
+        self._submit(lambda: self._add(spec))
+
+    def remove(self, name: str) -> None:
+        """Forget a publisher."""
+        self._submit(lambda: self._remove(name))
+
+    def call(self, function: Callable[[], _T]) -> "Future[_T]":
+        """Run `function` in the I/O thread, between two turns: nothing is half applied while it runs."""
+        future: Future[_T] = Future()
+
+        def run() -> None:
+            try:
+                future.set_result(function())
+            except Exception as error:  # noqa: BLE001  handed to the caller
+                future.set_exception(error)
+
+        self._submit(run)
+        return future
+
+    def on_first_add(self, name: str, resume: Callable[[PublisherMachine, PublisherSpec], None]) -> None:
+        """Have `resume` called with the machine of `name` before it connects (before `start` only)."""
+        self._resume[name] = resume
+
+    @property
+    def trusted(self) -> Mapping[str, frozenset[str]]:
+        """Names of the publishers that may be matched, by model. Replaced, never changed."""
+        return self._trusted
+
+    def links(self) -> list[PublisherLink]:
+        """All publishers, in the order they were added. Their fields may be read, nothing may be called."""
+        return list(self._links.values())
+
+    def link(self, name: str) -> PublisherLink | None:
+        """One publisher."""
+        return self._links.get(name)
+
+    # -- I/O thread ---------------------------------------------------------------------------------------------
+
+    def _submit(self, command: Callable[[], None]) -> None:
+        self._commands.append(command)
+        self._wake()
+
+    def _wake(self) -> None:
+        with contextlib.suppress(OSError):  # full: it will wake anyway; closed: it has ended
+            self._wake_w.send(b"x")
+
+    def _watch(self, fd: int, read: Callable[[], bool]) -> None:
+        self._selector.register(fd, selectors.EVENT_READ, read)
+        self._hot[fd] = read  # it may hold something already, which its descriptor need not tell
+
+    def _unwatch(self, fd: int) -> None:
+        self._selector.unregister(fd)
+        self._hot.pop(fd, None)
+
+    def _main(self) -> None:
+        self._selector.register(self._wake_r, selectors.EVENT_READ, self._drain_wake)
+        next_tick = self._monotonic()
+        try:
+            while not self._stopping:
+                self._turn(max(0.0, next_tick - self._monotonic()))
+                now = self.heartbeat = self._monotonic()
+                if now >= next_tick:
+                    next_tick = now + TICK_S
+                    for link in list(self._links.values()):
+                        self._guarded(partial(link.tick, now))
+        finally:
+            self._close()
+
+    def _turn(self, timeout_s: float) -> None:
+        ready: dict[int, Callable[[], bool]] = dict(self._hot)
+        for key, _ in self._selector.select(0 if ready else timeout_s):
+            ready[key.fd] = key.data
+        while self._commands:
+            self._commands.popleft()()
+        for fd, read in ready.items():
+            self._hot.pop(fd, None)
+            if self._guarded(read) and self._is_watched(fd, read):
+                self._hot[fd] = read
+
+    def _is_watched(self, fd: int, read: Callable[[], bool]) -> bool:
+        key = self._selector.get_map().get(fd)
+        return key is not None and key.data == read
+
+    def _guarded(self, function: Callable[[], object]) -> bool:
+        """A defect that one publisher triggers must not stop the others."""
+        try:
+            return bool(function())
+        except Exception:  # noqa: BLE001
+            self.defects += 1
+            _log.exception("ingest_defect")
+            return False
+
+    def _drain_wake(self) -> bool:
+        with contextlib.suppress(BlockingIOError):
+            self._wake_r.recv(4096)
+        return False
+
+    def _add(self, spec: PublisherSpec) -> None:
+        link = self._links.get(spec.name)
+        now = self._monotonic()
+        if link is not None and link.spec.same_stream(spec):
+            link.spec = spec
+            if spec.epoch is not None:
+                link.perform(link.machine.epoch_changed(spec.epoch, now))
+            self._publish_trust()
+            return
+        if link is not None:
+            self._remove(spec.name)
+        try:
+            self.core.add_publisher(spec.name, spec.model)
+        except CoreError as error:
+            _log.error("publisher_refused", publisher=spec.name, reason=str(error))
+            return
+        machine = PublisherMachine(spec.name, self._settings(spec), now=now, epoch=spec.epoch)
+        resume = self._resume.pop(spec.name, None)
+        if resume is not None:
+            resume(machine, spec)
+        link = self._links[spec.name] = PublisherLink(spec, machine, self.shared)
+        _log.info("publisher_added", publisher=spec.name, endpoint=spec.endpoint, model=spec.model, source=spec.source)
+        link.perform(machine.start(now))
+
+    def _settings(self, spec: PublisherSpec) -> SyncSettings:
+        return replace(self.sync, replay=spec.replay_endpoint is not None)
+
+    def _remove(self, name: str) -> None:
+        link = self._links.pop(name, None)
+        if link is None:
+            return
+        self._publish_trust()
+        link.perform(link.machine.removed(self._monotonic()))
+        link.close()
+
+    def _trust_changed(self, link: PublisherLink) -> None:
+        del link
+        self._publish_trust()
+
+    def _publish_trust(self) -> None:
+        trusted: dict[str, set[str]] = {}
+        for name, link in self._links.items():
+            machine = link.machine
+            if link.spec.ready and (machine.trusted or (self._trust_suspect and machine.state in SUSPECT)):
+                trusted.setdefault(link.spec.model, set()).add(name)
+        self._trusted = {model: frozenset(names) for model, names in trusted.items()}
+
+    def _close(self) -> None:
+        for link in self._links.values():
+            self._guarded(link.close)
+        self._selector.close()
+        self._wake_r.close()
+        self._wake_w.close()
+        self._context.destroy(linger=0)
