@@ -1,0 +1,5 @@
+"""`python -m kvsync_mockpod`."""
+
+from kvsync_mockpod.main import main
+
+main()

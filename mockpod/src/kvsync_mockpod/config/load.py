@@ -1,0 +1,123 @@
+"""From flags and a YAML file to one `PodConfig`, with every refusal as one line.
+
+Precedence: a flag, then the file, then the default. Keys of the file are the flags without the dashes in
+front; dashes and underscores are the same.
+"""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import cast
+
+import msgspec
+from pydantic import ValidationError
+
+from kvsync_mockpod.config.model import PodConfig
+from kvsync_mockpod.errors import ConfigError
+
+__all__ = ["build_config", "nearest", "read_yaml"]
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """`; did you mean X?` for the known name closest to `name`, or nothing when none is close."""
+    found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f"; did you mean {found[0]!r}?" if found else ""
+
+
+def read_yaml(path: Path) -> dict[str, object]:
+    """The mapping in a YAML file, keys with underscores. Raises `ConfigError` with file and line."""
+    import yaml
+
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        msg = f"{path}: cannot be read: {reason}"
+        raise ConfigError(msg) from None
+    try:
+        loaded = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}:{mark.line + 1}" if mark is not None else str(path)
+        msg = f"{where}: not YAML: {getattr(error, 'problem', None) or 'unreadable'}"
+        raise ConfigError(msg) from None
+    if loaded is None:
+        return {}
+    if not isinstance(loaded, dict) or not all(isinstance(key, str) for key in loaded):
+        msg = f"{path}: a mapping of flag names to values is needed"
+        raise ConfigError(msg)
+    return {str(key).replace("-", "_"): value for key, value in loaded.items()}
+
+
+def build_config(flags: Mapping[str, object], file: Path | None = None) -> PodConfig:
+    """Validate what was given. Raises `ConfigError`: one line naming field, value and what is allowed."""
+    given: dict[str, object] = {}
+    if file is not None:
+        given.update(read_yaml(file))
+        known = PodConfig.model_fields
+        for key in given:
+            if key not in known:
+                msg = f"{file}: unknown key {key!r}{nearest(key, known)}"
+                raise ConfigError(msg)
+    given.update({key: value for key, value in flags.items() if value is not None and value != ()})
+    for key in ("kv_events_config",):
+        if isinstance(given.get(key), str):
+            given[key] = _from_json(key, cast("str", given[key]))
+    if "lora_modules" in given:
+        given["lora_modules"] = _lora_modules(given["lora_modules"])
+    try:
+        return PodConfig.model_validate(given)
+    except ValidationError as error:
+        raise ConfigError(_one_line(error)) from None
+
+
+def _from_json(field: str, text: str) -> object:
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError as error:
+        msg = f"{field}: {text[:80]!r} is not JSON: {error}"
+        raise ConfigError(msg) from None
+
+
+def _lora_modules(value: object) -> list[object]:
+    """`NAME=PATH`, a JSON object, or (from YAML) a mapping; one or a list of them."""
+    modules: list[object] = []
+    for item in value if isinstance(value, list | tuple) else (value,):
+        if isinstance(item, str) and item.lstrip().startswith("{"):
+            modules.append(_from_json("lora_modules", item))
+        elif isinstance(item, str):
+            name, found, path = item.partition("=")
+            if not found:
+                msg = f"lora_modules: {item!r} is not NAME=PATH or a JSON object"
+                raise ConfigError(msg)
+            modules.append({"name": name, "path": path})
+        else:
+            modules.append(item)
+    return modules
+
+
+def _one_line(error: ValidationError) -> str:
+    """The first complaint of pydantic as field, value and what is allowed."""
+    first = error.errors(include_url=False)[0]
+    field = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        known = _known_under(first["loc"][:-1])
+        return f"{field}: unknown key{nearest(str(first['loc'][-1]), known)}"
+    message = first["msg"].removeprefix("Value error, ")
+    if not field:
+        return message
+    more = len(error.errors()) - 1
+    rest = f" (and {more} more)" if more else ""
+    shown = repr(first["input"])
+    return f"{field}: {shown if len(shown) <= 80 else shown[:77] + '...'} refused: {message}{rest}"
+
+
+def _known_under(loc: tuple[int | str, ...]) -> Iterable[str]:
+    from kvsync_mockpod.config.events import KVEventsConfig
+    from kvsync_mockpod.config.model import LoraModule
+
+    if loc and loc[0] == "kv_events_config":
+        return KVEventsConfig.model_fields
+    if loc and loc[0] == "lora_modules":
+        return LoraModule.model_fields
+    return PodConfig.model_fields

@@ -1,0 +1,1 @@
+"""Faults a pod can be told to commit, seeded and counted."""

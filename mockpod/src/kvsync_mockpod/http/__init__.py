@@ -1,0 +1,1 @@
+"""The HTTP surface: vLLM's paths, OpenAI's shapes."""

@@ -1,0 +1,114 @@
+"""The pod as an ASGI application: a table of exact paths, one place where errors become answers."""
+
+import hmac
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import structlog
+
+from kvsync_mockpod.http.asgi import ClientDisconnected, Receive, Request, Response, Send, json_response
+from kvsync_mockpod.http.errors import HttpError, not_found
+from kvsync_mockpod.http.routes import Route, build_routes
+from kvsync_mockpod.pod import Pod
+
+__all__ = ["Application"]
+
+_log = structlog.get_logger(__name__)
+Handler = Callable[[Pod, Request], Awaitable[Response | None]]
+
+
+class Application:
+    """Serves one pod."""
+
+    def __init__(self, pod: Pod) -> None:
+        self.pod = pod
+        self._exact: dict[tuple[str, str], Route] = {}
+        self._prefixed: dict[tuple[str, str], Route] = {}
+        self._methods: dict[str, list[str]] = {}
+        for route in build_routes(pod):
+            path, braces, _ = route.path.partition("{")
+            table = self._prefixed if braces else self._exact
+            table[route.method, path] = route
+            if not braces:
+                self._methods.setdefault(path, []).append(route.method)
+        keys = (*pod.config.api_key, *([pod.environment.api_key] if pod.environment.api_key else ()))
+        self._keys = [key.encode() for key in keys]
+
+    async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
+        """One request (only HTTP; uvicorn runs without lifespan and websockets)."""
+        if scope["type"] != "http":
+            return
+        request = Request(scope, receive, _Tracked(send), self.pod.config.mock_max_body_bytes)
+        try:
+            response = await self._answer(request)
+        except ClientDisconnected:
+            return
+        if response is not None:
+            if scope["method"] == "HEAD":
+                response.body = b""
+            await response.write(request.send)
+
+    async def _answer(self, request: Request) -> Response | None:
+        sent = request.send
+        try:
+            route = self._find(request)
+            self._authorize(request)
+            if not route.counted:
+                return await route.handler(self.pod, request)
+            self.pod.server_load += 1
+            try:
+                return await route.handler(self.pod, request)
+            finally:
+                self.pod.server_load -= 1
+        except HttpError as error:
+            return json_response(error.payload(), error.status, error.headers)
+        except ClientDisconnected:
+            raise
+        except Exception:
+            _log.exception("a handler failed", path=request.scope["path"])
+            if isinstance(sent, _Tracked) and sent.started:
+                raise
+            failed = HttpError(500, "internal error")
+            return json_response(failed.payload(), 500)
+
+    def _find(self, request: Request) -> Route:
+        scope = request.scope
+        method, path = scope["method"], scope["path"]
+        route = self._exact.get((method, path))
+        if route is not None:
+            return route
+        for (wanted, prefix), candidate in self._prefixed.items():
+            if wanted == method and path.startswith(prefix) and len(path) > len(prefix):
+                request.path_parameter = path[len(prefix) :]
+                return candidate
+        if method == "HEAD" and ("GET", path) in self._exact:
+            return self._exact["GET", path]
+        allowed = self._methods.get(path)
+        if allowed:
+            raise HttpError(405, "Method Not Allowed", headers=((b"allow", ", ".join(sorted(allowed)).encode()),))
+        message = f"there is no {path[:200]!r} here"
+        raise not_found(message)
+
+    def _authorize(self, request: Request) -> None:
+        """VLLM asks for a key under /v1 only."""
+        if not self._keys or not request.scope["path"].startswith("/v1"):
+            return
+        given = request.headers.get(b"authorization", b"")
+        scheme, _, token = given.partition(b" ")
+        if scheme.lower() == b"bearer" and any(hmac.compare_digest(token.strip(), key) for key in self._keys):
+            return
+        raise HttpError(401, "Unauthorized", headers=((b"www-authenticate", b"Bearer"),))
+
+
+class _Tracked:
+    """`send` that knows whether the answer has begun."""
+
+    __slots__ = ("_send", "started")
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.started = False
+
+    def __call__(self, message: Mapping[str, Any]) -> Awaitable[None]:
+        self.started = True
+        return self._send(message)

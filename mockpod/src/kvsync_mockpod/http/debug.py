@@ -1,0 +1,114 @@
+"""`/debug/kv`: the ground truth that checkers compare an index with. Served with `--mock-debug` only.
+
+Everything comes from the engine's own block table and its transition log, never from what was published.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from kvsync_events import SetDigest, WireForm
+from kvsync_mockpod.engine import LogEntry
+from kvsync_mockpod.http.asgi import Request, Response, json_response
+from kvsync_mockpod.http.errors import bad_request
+from kvsync_mockpod.http.streaming import encode
+from kvsync_mockpod.pod import Pod, Rank
+
+__all__ = ["kv_blocks", "kv_digest", "kv_log"]
+
+_NDJSON = (b"content-type", b"application/x-ndjson")
+_SLICE = 512
+
+
+def shown_hash(form: WireForm, digest: bytes | None) -> int | str | None:
+    """A hash as JSON shows it: the wire's unsigned integer, or hex where the wire has bytes."""
+    if digest is None:
+        return None
+    on_wire = form.wire_hash(digest)
+    if isinstance(on_wire, int) and on_wire < 2**64:
+        return on_wire
+    return digest.hex()
+
+
+def _ranks(pod: Pod, request: Request) -> list[Rank]:
+    wanted = request.query.get("rank")
+    if wanted is None:
+        return pod.ranks
+    number = request.query_int("rank", 0, 0, 2**31)
+    found = [rank for rank in pod.ranks if rank.rank == number]
+    if not found:
+        here = ", ".join(str(rank.rank) for rank in pod.ranks)
+        message = f"rank: {number} is not one of this pod's ranks {here}"
+        raise bad_request(message, "rank")
+    return found
+
+
+def _block_lines(form: WireForm, rank: Rank) -> Iterator[bytes]:
+    for block in rank.engine.blocks():
+        yield encode(
+            {
+                "hash": shown_hash(form, block.hash),
+                "parent": shown_hash(form, block.parent),
+                "medium": block.medium,
+                "group_idx": block.group_idx,
+                "copies": block.copies,
+                "token_ids": block.token_ids,
+                "rank": rank.rank,
+            }
+        )
+
+
+async def kv_blocks(pod: Pod, request: Request) -> Response:
+    """Resident blocks, one JSON object a line, all of one moment."""
+    lines = [line for rank in _ranks(pod, request) for line in _block_lines(pod.form, rank)]
+    body = b"\n".join(lines)
+    return Response(body + b"\n" if body else b"", 200, _NDJSON)
+
+
+async def kv_log(pod: Pod, request: Request) -> Response:
+    """The transition log from entry `since` on, one JSON object a line, per rank."""
+    since = request.query_int("since", 0, 0, 2**63 - 1)
+    limit = request.query_int("limit", 1_000_000, 1, 1_000_000)
+    lines: list[bytes] = []
+    for rank in _ranks(pod, request):
+        lines += [encode(_shown_entry(pod.form, rank, entry)) for entry in rank.log_since(since, limit)]
+    body = b"\n".join(lines)
+    return Response(body + b"\n" if body else b"", 200, _NDJSON)
+
+
+def _shown_entry(form: WireForm, rank: Rank, entry: LogEntry) -> dict[str, Any]:
+    return {
+        "n": entry.n,
+        "rank": rank.rank,
+        "step": entry.step,
+        "kind": entry.kind,
+        "hash": shown_hash(form, entry.hash),
+        "parent": shown_hash(form, entry.parent),
+        "medium": entry.medium,
+        "group_idx": entry.group_idx,
+    }
+
+
+async def kv_digest(pod: Pod, request: Request) -> Response:
+    """Count and digest of the resident hashes per rank, group and medium, and the last number published."""
+    ranks = _ranks(pod, request)
+    digests: list[dict[str, Any]] = []
+    for rank in ranks:
+        sets: dict[tuple[int | None, str], SetDigest] = {}
+        for block in rank.engine.blocks():
+            key = (block.group_idx, block.medium)
+            if key not in sets:
+                sets[key] = SetDigest()
+            sets[key].add(pod.form.wire_hash(block.hash))
+        if not sets:
+            sets[(0, "GPU")] = SetDigest()
+        for (group, medium), found in sets.items():
+            digests.append(
+                {"rank": rank.rank, "group_idx": group, "medium": medium, "count": found.count, "digest": found.hex()}
+            )
+    return json_response(
+        {
+            "digests": digests,
+            "seq": {str(rank.rank): rank.publisher.last_seq for rank in ranks},
+            "quiet": all(rank.quiet for rank in ranks),
+        }
+    )

@@ -1,0 +1,231 @@
+"""From a request's fields to generations in the engines, and their end whatever happens to the client."""
+
+import asyncio
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+from kvsync_mockpod.engine import (
+    DrainingError,
+    DuplicateRequestError,
+    LoraRef,
+    MMFeature,
+    PromptEmptyError,
+    PromptTooLongError,
+    QueueFullError,
+    RequestRefusedError,
+)
+from kvsync_mockpod.http.asgi import ClientDisconnected, Request
+from kvsync_mockpod.http.errors import HttpError, bad_request, not_found, too_busy, unavailable
+from kvsync_mockpod.pod import Generation, LiveRequest, Mailbox, Pod, Rank
+from kvsync_mockpod.text import Answer
+
+__all__ = ["Sampling", "Session", "check_ready", "pick_model", "pick_rank", "request_id", "sampling_stops"]
+
+_NEVER = 2**62
+MAX_GENERATIONS = 256
+"""Prompts times n in one HTTP request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """What decides a generation beside its prompt."""
+
+    max_tokens: int
+    n: int = 1
+    seed: int | None = None
+    stops: tuple[str, ...] = ()
+    stop_token_ids: tuple[int, ...] = ()
+    include_stop: bool = False
+    ignore_eos: bool = False
+    min_tokens: int = 0
+    priority: int = 0
+    cache_salt: str | None = None
+    session_id: str | None = None
+    lora: LoraRef | None = None
+    opening: bool = False
+    media: tuple[MMFeature, ...] = ()
+    report_full: bool = False
+
+
+def request_id(request: Request, prefix: str, given: str | None = None) -> str:
+    """`prefix-` and the client's id (field or X-Request-Id) or a random one."""
+    chosen = given or request.header(b"x-request-id")
+    return f"{prefix}-{chosen[:256]}" if chosen else f"{prefix}-{os.urandom(16).hex()}"
+
+
+def check_ready(pod: Pod) -> None:
+    """Raises `HttpError` 503 while the pod drains, sleeps or has a dead engine."""
+    if pod.state.draining:
+        message = "the server is shutting down"
+        raise unavailable(message)
+    if not pod.healthy:
+        message = "the engine is dead"
+        raise unavailable(message)
+    if pod.state.sleep_level >= 0:
+        message = "the engine is asleep"
+        raise unavailable(message)
+
+
+def pick_model(pod: Pod, name: str | None) -> tuple[str, LoraRef | None]:
+    """The name to show and the adapter it means. Raises `HttpError` 404."""
+    try:
+        adapter = pod.find_model(name)
+    except KeyError:
+        shown = (name or "")[:200]
+        message = f"The model `{shown}` does not exist."
+        raise not_found(message, "model") from None
+    return name or pod.config.names[0], adapter
+
+
+def pick_rank(pod: Pod, request: Request) -> Rank:
+    """The rank of `X-data-parallel-rank`, or the least loaded. Raises `HttpError` 400 for one not here."""
+    header = request.header(b"x-data-parallel-rank")
+    if header is None:
+        return pod.choose_rank(None)
+    here = [rank.rank for rank in pod.ranks]
+    try:
+        wanted = int(header)
+        return pod.choose_rank(wanted)
+    except (ValueError, KeyError):
+        message = f"X-data-parallel-rank: {header[:40]!r} is not one of this pod's ranks {here[0]} to {here[-1]}"
+        raise bad_request(message, "X-data-parallel-rank") from None
+
+
+def check_cache_salt(salt: str | None) -> None:
+    """Raises `HttpError` 400 for a salt vLLM refuses: empty, over 128 characters, with at, slash, backslash or NUL."""
+    if salt is None:
+        return
+    if not 1 <= len(salt) <= 128 or any(character in salt for character in "@/\\\0"):
+        message = "cache_salt: 1 to 128 characters without @, /, \\ and NUL are allowed"
+        raise bad_request(message, "cache_salt")
+
+
+def sampling_stops(stop: str | list[str] | None) -> tuple[str, ...]:
+    """The stop texts of a request. Raises `HttpError` 400 for an empty one."""
+    stops = (stop,) if isinstance(stop, str) else tuple(stop or ())
+    if "" in stops:
+        message = "stop: an empty stop string would match at once"
+        raise bad_request(message, "stop")
+    return stops
+
+
+def report_full(xargs: dict[str, Any] | None) -> bool:
+    """Whether `kv_cache_report_mode` asks for the whole hit chain."""
+    return xargs is not None and xargs.get("kv_cache_report_mode") == "full"
+
+
+class Session:
+    """The generations of one HTTP request. Leaving the `async with` block aborts those that have not ended."""
+
+    def __init__(self, pod: Pod, request: Request, rank: Rank, *, final_only: bool) -> None:
+        self.pod = pod
+        self.request = request
+        self.rank = rank
+        self.mailbox = Mailbox(final_only=final_only)
+        self.generations: list[Generation] = []
+        self.disconnected = False
+        self.sending_since_s: float | None = None
+        """Since when a write to the client has been waiting."""
+        self._watch: asyncio.Task[None] | None = None
+
+    def submit(self, base_id: str, prompts: Sequence[list[int]], sampling: Sampling) -> None:
+        """Queue n generations a prompt. Raises `HttpError`; then none of them is left in an engine."""
+        pod, rank = self.pod, self.rank
+        check_cache_salt(sampling.cache_salt)
+        if len(prompts) * sampling.n > MAX_GENERATIONS:
+            message = f"{len(prompts)} prompts times n={sampling.n} is more than {MAX_GENERATIONS} generations"
+            raise bad_request(message, "n")
+        limit = pod.config.max_model_len
+        single = len(prompts) * sampling.n == 1
+        rank.metrics.params_n.observe(sampling.n)
+        try:
+            for place, prompt in enumerate(prompts):
+                if len(prompt) >= limit:
+                    raise _too_long(limit, len(prompt))
+                budget = max(1, min(sampling.max_tokens, limit - len(prompt)))
+                for choice in range(sampling.n):
+                    index = place * sampling.n + choice
+                    live = self._live(base_id if single else f"{base_id}-{index}", prompt, budget, choice, sampling)
+                    self.generations.append(rank.submit(live, index, self.mailbox))
+        except RequestRefusedError as error:
+            self.abort()
+            raise _refusal(error) from None
+        except HttpError:
+            self.abort()
+            raise
+        self._watch = asyncio.get_running_loop().create_task(self._watch_client())
+
+    def _live(self, name: str, prompt: list[int], budget: int, choice: int, sampling: Sampling) -> LiveRequest:
+        answer = self.pod.model.answer(
+            prompt, sampling.seed, choice, opening=sampling.opening, min_tokens=sampling.min_tokens
+        )
+        if sampling.ignore_eos:
+            answer = Answer(answer.seed, _NEVER, answer.opening)
+        return LiveRequest(
+            name,
+            prompt,
+            budget,
+            priority=sampling.priority,
+            cache_salt=sampling.cache_salt,
+            lora=sampling.lora,
+            mm_features=sampling.media,
+            ignore_eos=sampling.ignore_eos,
+            stop_token_ids=sampling.stop_token_ids,
+            report_full=sampling.report_full,
+            session_id=sampling.session_id,
+            answer=answer,
+        )
+
+    async def _watch_client(self) -> None:
+        """Abort everything when the client goes away (the body has been read, so the next message says so)."""
+        while (await self.request.receive())["type"] != "http.disconnect":
+            pass
+        self.disconnected = True
+        self.abort()
+        self.mailbox.wake()
+
+    async def take(self) -> list[tuple[Generation, list[int], bool]]:
+        """The next tokens of any generation. Raises `ClientDisconnected`."""
+        items = await self.mailbox.take()
+        if self.disconnected:
+            raise ClientDisconnected
+        return items
+
+    def abort(self) -> None:
+        """End every generation that has not ended."""
+        for generation in self.generations:
+            if generation.finish_reason is None:
+                self.rank.abort(generation)
+
+    async def __aenter__(self) -> "Session":
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+        self.abort()
+
+
+def _too_long(limit: int, size: int) -> HttpError:
+    return bad_request(
+        f"This model's maximum context length is {limit} tokens. However, the prompt has {size} tokens, which leaves "
+        "no room for an answer.",
+        "prompt",
+    )
+
+
+def _refusal(error: RequestRefusedError) -> HttpError:
+    if isinstance(error, QueueFullError):
+        return too_busy(str(error))
+    if isinstance(error, DrainingError):
+        return unavailable(str(error))
+    if isinstance(error, DuplicateRequestError):
+        return bad_request(str(error), "request_id")
+    if isinstance(error, PromptEmptyError | PromptTooLongError):
+        return bad_request(str(error), "prompt")
+    return bad_request(str(error))

@@ -1,0 +1,48 @@
+"""The environment variables of vLLM that the pod obeys, read once at start."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from kvsync_mockpod.errors import ConfigError
+
+__all__ = ["Environment"]
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """Settings vLLM takes from the environment rather than from flags."""
+
+    hash_seed: str | None = None
+    """`PYTHONHASHSEED`: decides the first block's parent hash; None: unset or `random`."""
+    int_block_hashes: bool = True
+    """`VLLM_KV_EVENTS_USE_INT_BLOCK_HASHES`: 64-bit integers on the wire rather than digests."""
+    runtime_lora_updating: bool = False
+    """`VLLM_ALLOW_RUNTIME_LORA_UPDATING`: serve the endpoints that load and unload adapters."""
+    dev_mode: bool = False
+    """`VLLM_SERVER_DEV_MODE`: serve reset_prefix_cache, sleep, pause and the like."""
+    api_key: str | None = None
+    """`VLLM_API_KEY`: one key more."""
+
+    @classmethod
+    def read(cls, variables: Mapping[str, str]) -> "Environment":
+        """From `os.environ` or another mapping. Raises `ConfigError` for a switch that is neither on nor off."""
+        seed = variables.get("PYTHONHASHSEED") or None
+        return cls(
+            hash_seed=None if seed == "random" else seed,
+            int_block_hashes=_switch(variables, "VLLM_KV_EVENTS_USE_INT_BLOCK_HASHES", default=True),
+            runtime_lora_updating=_switch(variables, "VLLM_ALLOW_RUNTIME_LORA_UPDATING", default=False),
+            dev_mode=_switch(variables, "VLLM_SERVER_DEV_MODE", default=False),
+            api_key=variables.get("VLLM_API_KEY") or None,
+        )
+
+
+def _switch(variables: Mapping[str, str], name: str, *, default: bool) -> bool:
+    value = variables.get(name)
+    if value is None or value == "":
+        return default
+    if value.lower() in ("1", "true"):
+        return True
+    if value.lower() in ("0", "false"):
+        return False
+    msg = f"{name}: {value!r} refused: 1, true, 0 or false"
+    raise ConfigError(msg)

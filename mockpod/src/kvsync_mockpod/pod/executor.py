@@ -1,0 +1,20 @@
+"""What stands where the model stands: tokens of the planned answer."""
+
+from typing import cast
+
+from kvsync_mockpod.engine import Executor, Request
+from kvsync_mockpod.pod.generation import LiveRequest
+from kvsync_mockpod.text import TextModel
+
+__all__ = ["TextExecutor"]
+
+
+class TextExecutor(Executor):
+    """Samples from a `TextModel`; every request it sees is a `LiveRequest`."""
+
+    def __init__(self, model: TextModel) -> None:
+        self._token = model.token
+
+    def sample(self, request: Request, index: int) -> int:
+        """The `index`-th token of the request's answer."""
+        return self._token(cast("LiveRequest", request).answer, index)

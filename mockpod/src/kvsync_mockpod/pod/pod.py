@@ -1,0 +1,189 @@
+"""The pod: its ranks, its model's names and adapters, and the states that decide whether it takes work."""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+import structlog
+import zmq
+
+from kvsync_events import NEWEST_VERSION, EventsError, WireForm
+from kvsync_mockpod.config import PodConfig
+from kvsync_mockpod.engine import Engine, EngineConfig, LatencyModel, LoraRef
+from kvsync_mockpod.errors import ConfigError
+from kvsync_mockpod.metrics import EngineMetrics
+from kvsync_mockpod.pod.environment import Environment
+from kvsync_mockpod.pod.executor import TextExecutor
+from kvsync_mockpod.pod.lora import LoraRegistry
+from kvsync_mockpod.pod.rank import Rank
+from kvsync_mockpod.publish import EventPublisher, plan_endpoints
+from kvsync_mockpod.text import EOS, TextModel, Tokenizer
+
+__all__ = ["Pod", "resolve_form", "resolve_version"]
+
+_log = structlog.get_logger(__name__)
+
+
+def resolve_version(config: PodConfig) -> str:
+    """The vLLM version spoken; `newest` is the newest known."""
+    return NEWEST_VERSION if config.mock_wire_version == "newest" else config.mock_wire_version
+
+
+def resolve_form(config: PodConfig, environment: Environment) -> WireForm:
+    """The wire form of the version. Raises `ConfigError` for a version without KV events."""
+    try:
+        return WireForm.for_version(resolve_version(config), int_hashes=environment.int_block_hashes)
+    except EventsError as error:
+        msg = f"mock_wire_version: {config.mock_wire_version!r} refused: {error}"
+        raise ConfigError(msg) from None
+
+
+@dataclass(slots=True)
+class PodState:
+    """What the pod is doing beside serving."""
+
+    draining: bool = False
+    paused: bool = False
+    sleep_level: int = -1
+    """-1 awake, else vLLM's sleep level."""
+
+
+class Pod:
+    """Everything behind the HTTP surface. Built before the loop runs, started on it."""
+
+    def __init__(
+        self,
+        config: PodConfig,
+        environment: Environment,
+        *,
+        latency: Callable[[int], LatencyModel | None],
+        clock_s: Callable[[], float] = time.monotonic,
+        wall_s: Callable[[], float] = time.time,
+    ) -> None:
+        self.config = config
+        self.environment = environment
+        self.version = resolve_version(config)
+        self.form = resolve_form(config, environment)
+        self.clock_s = clock_s
+        self.wall_s = wall_s
+        self.started_s = wall_s()
+        self.tokenizer = Tokenizer()
+        self.model = TextModel(self.tokenizer, config.text_seed, config.mock_output_tokens)
+        self.loras = LoraRegistry(config.lora_modules)
+        self.state = PodState()
+        self.server_load = 0
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=1)
+        self.ranks = self._build_ranks(latency)
+
+    def _build_ranks(self, latency: Callable[[int], LatencyModel | None]) -> list[Rank]:
+        config = self.config
+        engine_config = EngineConfig.build(
+            block_size=config.block_size,
+            num_gpu_blocks=config.num_gpu_blocks_override,
+            max_num_seqs=config.max_num_seqs,
+            max_num_batched_tokens=config.max_num_batched_tokens,
+            max_model_len=config.max_model_len,
+            enable_chunked_prefill=config.enable_chunked_prefill,
+            policy=config.scheduling_policy,
+            hash_algo=config.prefix_caching_hash_algo,
+            hash_seed=self.environment.hash_seed if config.mock_hash_seed is None else config.mock_hash_seed,
+            async_scheduling=config.async_scheduling,
+            scheduler_reserve_full_isl=config.scheduler_reserve_full_isl,
+            watermark=config.watermark,
+            long_prefill_token_threshold=config.long_prefill_token_threshold,
+            enable_prefix_caching=config.enable_prefix_caching,
+            max_loras=config.max_loras if self.accepts_loras else 0,
+            eos_token_id=EOS,
+            vocab_size=2**32,
+            vllm_version=self.version,
+            max_waiting=config.mock_max_waiting,
+            keep_tokens=config.mock_debug,
+            log_entries=1_000_000 if config.mock_debug else 0,
+        )
+        ranks = []
+        for endpoints in plan_endpoints(config):
+            publisher = EventPublisher(self._context, config.events, endpoints, self.form, self.wall_s)
+            engine = Engine(engine_config, TextExecutor(self.model), latency(endpoints.rank))
+            metrics = EngineMetrics(config.names[0], endpoints.rank, config.max_model_len)
+            ranks.append(Rank(endpoints.rank, engine, publisher, metrics, self.clock_s, config.mock_time_scale))
+        return ranks
+
+    @property
+    def accepts_loras(self) -> bool:
+        """Whether requests may name an adapter, now or after one is loaded."""
+        return self.config.lora_enabled or self.environment.runtime_lora_updating
+
+    @property
+    def healthy(self) -> bool:
+        """Whether every engine is alive."""
+        return all(rank.dead is None for rank in self.ranks)
+
+    def open(self) -> None:
+        """Open the event sockets. Raises `StartError`."""
+        try:
+            for rank in self.ranks:
+                rank.publisher.open()
+        except BaseException:
+            for rank in self.ranks:
+                rank.publisher.close()
+            self._context.term()
+            raise
+
+    def start(self) -> None:
+        """Start every rank on the running loop."""
+        for rank in self.ranks:
+            rank.start()
+
+    def find_model(self, name: str | None) -> LoraRef | None:
+        """The adapter a model name means, None for the base model. Raises `KeyError` for an unknown name."""
+        if name is None or name == "" or name in self.config.names:
+            return None
+        adapter = self.loras.get(name)
+        if adapter is None:
+            raise KeyError(name)
+        return adapter
+
+    def choose_rank(self, wanted: int | None) -> Rank:
+        """The rank asked for, or the one with the least in flight. Raises `KeyError` for one not here."""
+        if wanted is None:
+            return min(self.ranks, key=lambda rank: rank.load)
+        for rank in self.ranks:
+            if rank.rank == wanted:
+                return rank
+        raise KeyError(wanted)
+
+    async def drain(self, timeout_s: float) -> bool:
+        """Take no new work, let requests end, abort the rest at the deadline; True when none was aborted."""
+        self.state.draining = True
+        self.resume()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._all_idle(self.ranks), timeout_s)
+        aborted = sum(rank.abort_all() for rank in self.ranks)
+        if aborted:
+            _log.warning("requests aborted at the drain deadline", requests=aborted)
+        return aborted == 0
+
+    @staticmethod
+    async def _all_idle(ranks: Sequence[Rank]) -> None:
+        await asyncio.gather(*(rank.wait_idle() for rank in ranks))
+
+    def pause(self) -> None:
+        """Step no more; requests stay where they are."""
+        self.state.paused = True
+        for rank in self.ranks:
+            rank.paused = True
+
+    def resume(self) -> None:
+        """Step again, whether paused or asleep."""
+        self.state.paused = False
+        self.state.sleep_level = -1
+        for rank in self.ranks:
+            rank.resume()
+
+    async def stop(self) -> None:
+        """Stop the ranks and close the sockets; events already numbered leave first."""
+        for rank in self.ranks:
+            await rank.stop()
+        await asyncio.get_running_loop().run_in_executor(None, self._context.term)

@@ -1,0 +1,258 @@
+"""The live driver of one engine: steps it on the event loop, publishes what it announces, hands out tokens.
+
+A step's results become visible after the time the step takes: the engine decides at once, the driver waits
+`duration_s * time_scale`, then publishes one batch and delivers the outputs. Steps are timed against an
+absolute schedule, so that coarse timers and Python's own time do not add up. Without a latency model the
+driver yields to the event loop after every step: HTTP is served however busy the engine is.
+"""
+
+import asyncio
+from collections.abc import Callable
+from itertools import islice
+
+import structlog
+
+from kvsync_mockpod.engine import Engine, LogEntry, StepResult
+from kvsync_mockpod.metrics import EngineMetrics
+from kvsync_mockpod.pod.generation import Generation, LiveRequest, Mailbox
+from kvsync_mockpod.publish import EventPublisher
+
+__all__ = ["Rank"]
+
+_log = structlog.get_logger(__name__)
+_LAST_STEPS = 8
+"""Steps run at the stop so that what ended in the last one is announced (an engine that schedules ahead needs two)."""
+_CATCH_UP_S = 0.005
+"""How far behind its schedule a rank may be and still make it up; more is forgiven (the machine is too slow)."""
+
+
+class Rank:
+    """One data-parallel rank: engine, publisher, metrics and the requests in flight."""
+
+    def __init__(
+        self,
+        rank: int,
+        engine: Engine,
+        publisher: EventPublisher,
+        metrics: EngineMetrics,
+        clock_s: Callable[[], float],
+        time_scale: float,
+    ) -> None:
+        self.rank = rank
+        self.engine = engine
+        self.publisher = publisher
+        self.metrics = metrics
+        self._clock_s = clock_s
+        self._time_scale = time_scale
+        self._origin_s = clock_s()
+        self._generations: dict[str, Generation] = {}
+        self._unscheduled: set[str] = set()
+        self._wake = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._task: asyncio.Task[None] | None = None
+        self._stepping = False
+        self.paused = False
+        self.dead: str | None = None
+        """Why the engine stopped for good, if it did."""
+
+    @property
+    def load(self) -> int:
+        """Requests in flight."""
+        return len(self._generations)
+
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing is being done and nothing is left to publish."""
+        return not self._stepping and not self.engine.has_work()
+
+    def engine_now(self) -> float:
+        """The engine's time: real seconds since start, divided by the time scale."""
+        return (self._clock_s() - self._origin_s) / self._time_scale
+
+    def start(self) -> None:
+        """Begin stepping on the running loop."""
+        loop = asyncio.get_running_loop()
+        self.publisher.start(loop)
+        self._task = loop.create_task(self._run(), name=f"rank-{self.rank}")
+
+    def submit(self, request: LiveRequest, index: int, mailbox: Mailbox) -> Generation:
+        """Put a request into the waiting queue. Raises the engine's refusals, the engine then unchanged."""
+        request.arrival_s = self.engine_now()
+        self.engine.add_request(request)
+        generation = Generation(request, self.rank, index, mailbox, self._clock_s())
+        self._generations[request.request_id] = generation
+        self._unscheduled.add(request.request_id)
+        self._nudge()
+        return generation
+
+    def abort(self, generation: Generation, reason: str = "abort") -> None:
+        """End a request in whatever state it is; nothing happens if it has ended."""
+        request_id = generation.request.request_id
+        if self._generations.pop(request_id, None) is None:
+            return
+        self._unscheduled.discard(request_id)
+        self.engine.abort(request_id)
+        self._finish(generation, reason, self._clock_s())
+        generation.mailbox.put(generation, [], final=True)
+        self._nudge()
+
+    def abort_all(self) -> int:
+        """End every request in flight; returns how many."""
+        generations = list(self._generations.values())
+        for generation in generations:
+            self.abort(generation)
+        return len(generations)
+
+    def log_since(self, since: int, limit: int) -> list[LogEntry]:
+        """Transition log entries numbered `since` and above, at most `limit`."""
+        return list(islice(self.engine.log.since(since), limit))
+
+    def resume(self) -> None:
+        """Step again after a pause."""
+        self.paused = False
+        self._nudge()
+
+    def _nudge(self) -> None:
+        self._idle.clear()
+        self._wake.set()
+
+    async def wait_idle(self) -> None:
+        """Return when the engine has nothing left to do and its events are out."""
+        while not (self.quiet or self.dead or self.paused):
+            self._idle.clear()
+            await self._idle.wait()
+
+    async def stop(self) -> None:
+        """Stop stepping, publish what a last step still has to say, close the sockets."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        for _ in range(_LAST_STEPS):
+            if self.dead is not None or not self.engine.has_work():
+                break
+            self.publisher.publish(self.engine.step(self.engine_now()).events)
+        self.publisher.close()
+
+    async def _run(self) -> None:
+        try:
+            await self._step_for_ever()
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:  # noqa: BLE001  (whatever broke the engine: the pod reports itself dead)
+            self.dead = f"{type(error).__name__}: {error}"
+            _log.exception("the engine died", rank=self.rank)
+            for generation in list(self._generations.values()):
+                generation.error = "the engine died"
+                self._generations.pop(generation.request.request_id)
+                self._finish(generation, "error", self._clock_s())
+                generation.mailbox.put(generation, [], final=True)
+            self._idle.set()
+
+    async def _step_for_ever(self) -> None:
+        clock_s, scale, engine = self._clock_s, self._time_scale, self.engine
+        target = clock_s()
+        while True:
+            if self.paused or not engine.has_work():
+                self._idle.set()
+                await self._wait_for_work()
+                target = clock_s()
+                continue
+            now = clock_s()
+            self._stepping = True
+            try:
+                result = engine.step((now - self._origin_s) / scale)
+                duration = result.duration_s * scale
+                if duration > 0.0:
+                    target = max(target, now - _CATCH_UP_S) + duration
+                    delay = target - clock_s()
+                    await asyncio.sleep(max(delay, 0.0))
+                self._complete(result)
+            finally:
+                self._stepping = False
+            if duration <= 0.0:
+                target = now
+                await asyncio.sleep(0)
+
+    async def _wait_for_work(self) -> None:
+        self._wake.clear()
+        deadline = None if self.paused else self.engine.next_deadline()
+        if deadline is None:
+            await self._wake.wait()
+            return
+        timeout = (deadline - self.engine_now()) * self._time_scale
+        try:
+            await asyncio.wait_for(self._wake.wait(), max(timeout, 0.0))
+        except TimeoutError:
+            self._stepping = True
+            try:
+                self._complete(self.engine.step(self.engine_now()))
+            finally:
+                self._stepping = False
+
+    def _complete(self, result: StepResult) -> None:
+        """Publish the step's batch, then deliver its outputs."""
+        if result.events:
+            self.publisher.publish(result.events)
+        now = self._clock_s()
+        if self._unscheduled:
+            self._note_scheduled(result, now)
+        if result.scheduled:
+            self.metrics.iteration.observe(sum(count for _, count in result.scheduled))
+        generations = self._generations
+        itl = self.metrics.itl
+        for output in result.outputs:
+            generation = generations.get(output.request_id)
+            if generation is None:
+                continue
+            tokens = output.new_token_ids
+            if tokens:
+                if generation.last_token_s is None:
+                    generation.first_token_s = now
+                    generation.cached_tokens = output.cached_tokens
+                    self.metrics.ttft.observe(now - generation.arrived_s)
+                else:
+                    itl.observe((now - generation.last_token_s) / len(tokens), len(tokens))
+                generation.last_token_s = now
+                generation.output_tokens += len(tokens)
+            reason = output.finish_reason
+            if reason is not None:
+                del generations[output.request_id]
+                self._unscheduled.discard(output.request_id)
+                generation.cached_tokens = output.cached_tokens
+                generation.preemptions = output.preemptions
+                generation.stop_token_id = output.stop_token_id
+                generation.error = output.error
+                self._finish(generation, reason, now)
+            generation.mailbox.put(generation, tokens, final=reason is not None)
+
+    def _note_scheduled(self, result: StepResult, now: float) -> None:
+        for request_id, _ in result.scheduled:
+            if request_id in self._unscheduled:
+                self._unscheduled.discard(request_id)
+                generation = self._generations.get(request_id)
+                if generation is not None:
+                    generation.scheduled_s = now - result.duration_s * self._time_scale
+
+    def _finish(self, generation: Generation, reason: str, now: float) -> None:
+        generation.finish_reason = reason
+        metrics = self.metrics
+        counter = metrics.success.get(reason)
+        if counter is not None:
+            counter.inc()
+        metrics.e2e.observe(now - generation.arrived_s)
+        metrics.prompt_lengths.observe(generation.prompt_tokens)
+        metrics.output_lengths.observe(generation.output_tokens)
+        metrics.params_max_tokens.observe(generation.request.max_tokens)
+        metrics.preemptions.observe(generation.preemptions)
+        scheduled, first = generation.scheduled_s, generation.first_token_s
+        if scheduled is None:
+            return
+        metrics.queue.observe(max(scheduled - generation.arrived_s, 0.0))
+        metrics.inference.observe(now - scheduled)
+        if first is None:
+            return
+        metrics.prefill.observe(first - scheduled)
+        metrics.decode.observe(now - first)
+        if generation.output_tokens > 1:
+            metrics.tpot.observe((now - first) / (generation.output_tokens - 1))

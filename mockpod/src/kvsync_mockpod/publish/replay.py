@@ -1,0 +1,131 @@
+"""The replay ROUTER: answers `[start]` with the buffered batches from there on and an end marker.
+
+Served on the event loop as soon as the request arrives, a slice of batches at a time so that a long replay
+starves nobody. As vLLM, a request that does not have exactly three frames is never answered, and the peer's
+own queue limit may drop frames of a long replay to a slow reader.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+
+import structlog
+import zmq
+
+from kvsync_events import FrameError, WireForm, parse_replay_request, replay_end, replay_reply
+from kvsync_mockpod.errors import StartError
+
+__all__ = ["ReplayServer"]
+
+_log = structlog.get_logger(__name__)
+_SLICE = 64
+_MAX_ACTIVE = 64
+_LIBZMQ_DEFAULT_HWM = 1000
+
+
+class ReplayServer:
+    """Serves one rank's buffer. `requests`, `refused` and `batches` count what it did."""
+
+    def __init__(
+        self,
+        context: "zmq.Context[zmq.Socket[bytes]]",
+        form: WireForm,
+        topic: str,
+        buffer: deque[tuple[int, bytes]],
+        buffer_steps: int,
+    ) -> None:
+        self._context = context
+        self._form = form
+        self._topic = topic
+        self._buffer = buffer
+        newest = tuple(int(part) for part in form.version.split(".")[:2]) >= (0, 33)
+        self._hwm = min(2 * (buffer_steps + 1), 2**31 - 1) if newest else _LIBZMQ_DEFAULT_HWM
+        self._socket: zmq.Socket[bytes] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._active: set[asyncio.Task[None]] = set()
+        self.endpoint: str | None = None
+        self.requests = self.refused = self.batches = 0
+
+    def open(self, endpoint: str) -> None:
+        """Bind. Raises `StartError` naming the endpoint."""
+        socket = self._context.socket(zmq.ROUTER)
+        socket.setsockopt(zmq.SNDHWM, self._hwm)
+        socket.setsockopt(zmq.LINGER, 0)
+        if "::" in endpoint:
+            socket.setsockopt(zmq.IPV6, 1)
+        try:
+            socket.bind(endpoint)
+        except zmq.ZMQError as error:
+            socket.close(0)
+            msg = f"replay: {endpoint}: {error.strerror}"
+            raise StartError(msg) from None
+        self._socket = socket
+        self.endpoint = socket.getsockopt_string(zmq.LAST_ENDPOINT) if endpoint.endswith(":0") else endpoint
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Watch the socket on `loop`."""
+        if self._socket is None:
+            return
+        self._loop = loop
+        loop.add_reader(self._socket.FD, self._on_readable)
+        loop.call_soon(self._on_readable)
+
+    def _on_readable(self) -> None:
+        """Take every waiting request: the descriptor only signals changes, so it must be emptied."""
+        socket = self._socket
+        while socket is not None and not socket.closed and socket.poll(0, zmq.POLLIN):
+            try:
+                frames = socket.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            self._on_request(frames)
+
+    def _on_request(self, frames: Sequence[bytes]) -> None:
+        self.requests += 1
+        try:
+            start = parse_replay_request(frames[1:])
+        except FrameError as error:
+            self.refused += 1
+            _log.warning("replay request not answered", reason=str(error))
+            return
+        if len(self._active) >= _MAX_ACTIVE or self._loop is None:
+            self.refused += 1
+            _log.warning("replay request not answered", reason=f"{_MAX_ACTIVE} replays are under way")
+            return
+        task = self._loop.create_task(self._serve(frames[0], start))
+        self._active.add(task)
+        task.add_done_callback(self._active.discard)
+
+    async def _serve(self, identity: bytes, start: int) -> None:
+        wanted = [row for row in self._buffer if row[0] >= start]
+        for position in range(0, len(wanted), _SLICE):
+            for seq, payload in wanted[position : position + _SLICE]:
+                self._send([identity, *replay_reply(self._form, self._topic, seq, payload)])
+                self.batches += 1
+            await asyncio.sleep(0)
+        self._send([identity, *replay_end(self._form, self._topic)])
+
+    def _send(self, frames: list[bytes]) -> None:
+        socket = self._socket
+        if socket is None:
+            return
+        try:
+            socket.send_multipart(frames, zmq.NOBLOCK)
+        except zmq.Again:
+            self.refused += 1
+        # Sending may have taken the signal of a request that came meanwhile.
+        if self._loop is not None and socket.poll(0, zmq.POLLIN):
+            self._loop.call_soon(self._on_readable)
+
+    def close(self) -> None:
+        """Stop serving and close the socket."""
+        for task in self._active:
+            task.cancel()
+        if self._socket is not None:
+            if self._loop is not None:
+                self._loop.remove_reader(self._socket.FD)
+            self._socket.close(_LINGER_MS)
+            self._socket = None
+
+
+_LINGER_MS = 200

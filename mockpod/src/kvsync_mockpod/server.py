@@ -1,0 +1,138 @@
+"""Runs a pod: binds before it promises anything, serves, and ends cleanly on SIGTERM or SIGINT.
+
+The end: new work is refused with 503, requests in flight get `mock_drain_timeout` seconds, the rest is
+aborted, the last event batch leaves, sockets close, exit code 0. A second signal ends the waiting.
+"""
+
+import asyncio
+import contextlib
+import signal
+import socket
+from collections.abc import Callable, Generator
+from typing import Any, cast
+
+import structlog
+import uvicorn
+import uvloop
+
+from kvsync_mockpod.config import PodConfig
+from kvsync_mockpod.engine import LatencyModel
+from kvsync_mockpod.errors import StartError
+from kvsync_mockpod.http.app import Application
+from kvsync_mockpod.pod import Environment, Pod
+
+__all__ = ["bind_http", "run_pod", "serve"]
+
+_log = structlog.get_logger(__name__)
+_BACKLOG = 4096
+
+
+def bind_http(host: str, port: int) -> socket.socket:
+    """A listening address. Raises `StartError` when it is in use or not ours."""
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        listener = socket.socket(family, socket.SOCK_STREAM)
+    except OSError as error:
+        msg = f"HTTP: {host}:{port}: {error.strerror}"
+        raise StartError(msg) from None
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(address)
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        listener.close()
+        msg = f"HTTP: {host}:{port}: {error.strerror}"
+        raise StartError(msg) from None
+    listener.setblocking(False)
+    return listener
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, leaving the signals to us."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        yield
+
+
+async def serve(pod: Pod, listener: socket.socket, stop: asyncio.Event, on_ready: Callable[[], None]) -> None:
+    """Serve until `stop` is set, then drain and close. The pod must be open and not yet started."""
+    pod.start()
+    settings = uvicorn.Config(
+        cast("Any", Application(pod)),
+        loop="none",
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        backlog=_BACKLOG,
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=5,
+    )
+    server = _Server(settings)
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    try:
+        while not server.started and not serving.done():  # noqa: ASYNC110
+            await asyncio.sleep(0.001)  # uvicorn says so by an attribute only
+        if not serving.done():
+            on_ready()
+        stopping = asyncio.create_task(stop.wait())
+        await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        await _drain(pod, stop)
+    finally:
+        server.should_exit = True
+        await asyncio.gather(serving, return_exceptions=True)
+        await pod.stop()
+
+
+async def _drain(pod: Pod, stop: asyncio.Event) -> None:
+    """Drain; a second signal (the event set again) aborts what is left at once."""
+    _log.info("draining", requests=sum(rank.load for rank in pod.ranks), timeout_s=pod.config.mock_drain_timeout)
+    stop.clear()
+    again = asyncio.create_task(stop.wait())
+    draining = asyncio.create_task(pod.drain(pod.config.mock_drain_timeout))
+    await asyncio.wait({again, draining}, return_when=asyncio.FIRST_COMPLETED)
+    if not draining.done():
+        draining.cancel()
+        await asyncio.gather(draining, return_exceptions=True)
+        await pod.drain(0.0)
+    again.cancel()
+
+
+async def _main(pod: Pod, listener: socket.socket) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    host, port = listener.getsockname()[:2]
+
+    def on_ready() -> None:
+        _log.info(
+            "ready",
+            http=f"http://{host}:{port}",
+            model=pod.config.names[0],
+            vllm_version=pod.version,
+            ranks=[
+                {"rank": rank.rank, "events": rank.publisher.endpoint, "replay": rank.publisher.replay_endpoint}
+                for rank in pod.ranks
+            ],
+        )
+
+    await serve(pod, listener, stop, on_ready)
+    _log.info("stopped")
+
+
+def run_pod(config: PodConfig, environment: Environment, latency: Callable[[int], LatencyModel | None]) -> None:
+    """Run a pod until it is told to stop. Raises `ConfigError`, `StartError` before anything is served."""
+    pod = Pod(config, environment, latency=latency)
+    listener = bind_http(config.host, config.port)
+    try:
+        pod.open()
+    except BaseException:
+        listener.close()
+        raise
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_main(pod, listener))
