@@ -66,30 +66,30 @@ def canonical(parts: tuple[Any, ...]) -> bytes:
 
 
 def _append(out: bytearray, part: object) -> None:
-    kind = type(part)
     if part is None:
         out += b"N"
-    elif kind is bool:
+    elif isinstance(part, bool):
         out += b"T" if part else b"F"
-    elif kind is int:
+    elif isinstance(part, int):
         if not -(1 << 127) <= part < 1 << 127:
             raise QueryError("an extra key's integer does not fit in 128 bits")
         out += b"I" + part.to_bytes(16, "little", signed=True)
-    elif kind is float:
+    elif isinstance(part, float):
         out += b"D" + struct.pack("<d", part)
-    elif kind is str:
+    elif isinstance(part, str):
         try:
             _append_sized(out, b"S", part.encode())
         except UnicodeEncodeError:
             raise QueryError("an extra key's text is no valid Unicode") from None
-    elif kind is bytes:
+    elif isinstance(part, bytes):
         _append_sized(out, b"B", part)
-    elif kind is tuple or kind is list:
+    elif isinstance(part, (tuple, list)):
         out += b"L" + _KEYED_TAIL.pack(len(part))
         for inner in part:
             _append(out, inner)
     else:
-        raise QueryError(f"an extra key must be text, bytes, a number, null or a tuple of those, not {kind.__name__}")
+        kind = type(part).__name__
+        raise QueryError(f"an extra key must be text, bytes, a number, null or a tuple of those, not {kind}")
 
 
 def _append_sized(out: bytearray, tag: bytes, body: bytes) -> None:

@@ -113,7 +113,7 @@ class PythonCore:
                 for (medium, group), digest in zip(known.slots, known.digests, strict=True)
                 if digest.count
             ]
-        return sorted(rows, key=lambda row: (row.medium, group_order(row.group_idx)))
+        return sorted(rows, key=lambda row: (row.medium.encode(), group_order(row.group_idx)))
 
     def dump(self, publisher: str) -> Iterator[BlockRow]:
         """Every resident block."""
@@ -186,7 +186,7 @@ def _rows(publisher: Publisher) -> list[BlockRow]:
             above = by_tag.get(block.parent_tag)
             parent = None if above is None else publisher.spelled.get(above, above)
         spelled = publisher.spelled.get(hashed, hashed)
-        held = sorted((publisher.slots[slot], copies) for slot, copies in block.copies.items())
-        for (medium, group), copies in sorted(held, key=lambda item: (item[0][0], group_order(item[0][1]))):
+        held = [(*publisher.slots[slot], copies) for slot, copies in block.copies.items()]
+        for medium, group, copies in sorted(held, key=lambda item: (item[0].encode(), group_order(item[1]))):
             rows.append(BlockRow(spelled, parent, medium, group, copies, block.key is not None))
     return rows

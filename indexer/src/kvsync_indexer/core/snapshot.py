@@ -1,7 +1,7 @@
 """The snapshot: the whole state of a core as bytes, the same bytes from either implementation.
 
-Layout, little-endian: magic `KVSYNCIX`, u32 version, u32 zero, u64 seed, u64 length of the body, u64 XXH3-64 of the
-body with the seed 0; then the body: u32 publishers, sorted by name (as UTF-8), each
+Layout, little-endian: magic `KVSYNCIX`, u32 version, u32 zero, u64 seed, u64 length of the body; the body; u64 XXH3-64
+(seed 0) of all before. The body is u32 publishers, sorted by name (as UTF-8), each
 
     text name, text model                                text = u32 length, UTF-8
     u16 groups, sorted: i32 group (-1 none), u8 attention, u64 window (2^64-1 none), u8 sizes, sorted u32 each
@@ -30,7 +30,7 @@ from kvsync_indexer.core.publisher import Block, Publisher
 
 MAGIC: Final = b"KVSYNCIX"
 VERSION: Final = 1
-_HEAD: Final = struct.Struct("<8sIIQQQ")
+_HEAD: Final = struct.Struct("<8sIIQQ")
 _U64: Final = struct.Struct("<Q")
 _U32: Final = struct.Struct("<I")
 _GROUP: Final = struct.Struct("<iBQB")
@@ -44,8 +44,8 @@ def write_snapshot(publishers: dict[str, Publisher], seed: int) -> bytes:
     body = bytearray(_U32.pack(len(publishers)))
     for name in sorted(publishers, key=str.encode):
         _write_publisher(body, publishers[name])
-    check = xxh3_64_intdigest(body)
-    return _HEAD.pack(MAGIC, VERSION, 0, seed & (1 << 64) - 1, len(body), check) + bytes(body)
+    whole = _HEAD.pack(MAGIC, VERSION, 0, seed & (1 << 64) - 1, len(body)) + bytes(body)
+    return whole + _U64.pack(xxh3_64_intdigest(whole))
 
 
 def _write_publisher(out: bytearray, publisher: Publisher) -> None:
@@ -146,16 +146,17 @@ def _require(condition: bool, what: str) -> None:
 def read_snapshot(data: bytes, limits: CoreLimits) -> tuple[dict[str, Publisher], int]:
     """Publishers and seed of a snapshot. Raises SnapshotError."""
     data = bytes(data)
-    if len(data) < _HEAD.size:
+    if len(data) < _HEAD.size + _U64.size:
         raise SnapshotError(f"snapshot of {len(data)} bytes is too short")
-    magic, version, zero, seed, length, check = _HEAD.unpack_from(data)
+    magic, version, zero, seed, length = _HEAD.unpack_from(data)
     if magic != MAGIC:
         raise SnapshotError("this is no index snapshot")
     if version != VERSION or zero:
         raise SnapshotError(f"snapshot has version {version}; this is version {VERSION}")
-    if length != len(data) - _HEAD.size:
-        raise SnapshotError(f"snapshot of {len(data)} bytes should have {length + _HEAD.size}")
-    if xxh3_64_intdigest(memoryview(data)[_HEAD.size :]) != check:
+    end = len(data) - _U64.size
+    if length != end - _HEAD.size:
+        raise SnapshotError(f"snapshot of {len(data)} bytes should have {length + _HEAD.size + _U64.size}")
+    if xxh3_64_intdigest(memoryview(data)[:end]) != _U64.unpack_from(data, end)[0]:
         raise SnapshotError("snapshot is damaged: its checksum does not fit")
     reader = _Reader(data, _HEAD.size)
     count = reader.u32()
@@ -166,7 +167,7 @@ def read_snapshot(data: bytes, limits: CoreLimits) -> tuple[dict[str, Publisher]
         publisher = _read_publisher(reader, seed, limits)
         _require(publisher.name not in publishers, "repeat of a publisher")
         publishers[publisher.name] = publisher
-    _require(reader.at == len(data), "end")
+    _require(reader.at == end, "end")
     return publishers, seed
 
 

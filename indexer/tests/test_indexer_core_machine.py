@@ -1,0 +1,159 @@
+"""Random histories: every core against the plain model, after every step; and the cores against each other."""
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from index_core_helpers import KINDS, Model, new_core, payload, removed, stored
+
+from kvsync_events import AllBlocksCleared, EventBatch, SetDigest, digest_key
+from kvsync_indexer.core import Context
+
+PUBLISHERS = {"a": "m", "b": "m", "c": "other"}
+names = st.sampled_from(sorted(PUBLISHERS))
+# few hashes and few tokens: chains meet, repeat, contradict each other and come in any order
+small_hashes = st.integers(0, 9) | st.sampled_from([b"\x01" * 32, (3).to_bytes(32, "big"), -1, 2**64 - 1])
+chains = st.lists(small_hashes, min_size=1, max_size=4)
+blocks = st.lists(st.integers(0, 1), min_size=8, max_size=8)
+groups = st.sampled_from([None, None, None, 0, 1])
+mediums = st.sampled_from([None, None, "GPU", "cpu", "STORAGE"])
+loras = st.sampled_from([{}, {}, {}, {"lora_name": "x"}, {"lora_id": 7}])
+salts = st.sampled_from([None, None, None, "s"])
+kinds = st.sampled_from(
+    [
+        {},
+        {"kv_cache_spec_kind": "full_attention"},
+        {"kv_cache_spec_kind": "sliding_window", "kv_cache_spec_sliding_window": 4},
+        {"kv_cache_spec_kind": "mamba"},
+    ]
+)
+MEDIUMS = ("CPU", "GPU", "STORAGE")
+
+
+@st.composite
+def stored_events(draw):
+    chain = draw(chains)
+    size = draw(st.sampled_from([2, 2, 2, 4]))
+    parent = draw(st.none() | small_hashes)
+    salt = draw(salts)
+    extra = None
+    if salt is not None and parent is None:
+        extra = [(salt,)] + [None] * (len(chain) - 1)
+    tokens = [draw(st.integers(0, 1)) for _ in range(size * len(chain))]
+    shape = draw(st.sampled_from(["chain"] * 6 + ["no tokens", "sparse"]))
+    fields = {**draw(loras), **draw(kinds), "medium": draw(mediums), "group_idx": draw(groups)}
+    if shape == "no tokens":
+        return stored(chain, [], None, 0, **fields)
+    if shape == "sparse":
+        return stored(chain[1:], tokens, parent, size, **fields)
+    return stored(chain, tokens, parent, size, extra_keys=extra, **fields)
+
+
+removed_events = st.builds(lambda h, m, g: removed(*h, medium=m, group_idx=g), chains, mediums, groups)
+cleared_events = st.builds(AllBlocksCleared)
+scoped_clears = st.builds(AllBlocksCleared, mediums)
+batches = st.lists(
+    stored_events() | stored_events() | stored_events() | removed_events | removed_events, min_size=1, max_size=4
+)
+
+
+class CoreMachine(RuleBasedStateMachine):
+    """Each core has a twin of the other kind where both are installed: their snapshots must be equal bytes."""
+
+    kind = "python"
+
+    @initialize()
+    def begin(self):
+        self.cores = [new_core(kind, *(f"{name}={model}" for name, model in PUBLISHERS.items())) for kind in KINDS]
+        self.core = self.cores[KINDS.index(self.kind)]
+        self.models = {name: Model(model) for name, model in PUBLISHERS.items()}
+
+    @rule(name=names, events=batches)
+    def batch(self, name, events):
+        data = payload(*events)
+        results = [core.apply(name, data) for core in self.cores]
+        assert len(set(results)) == 1
+        self.models[name].apply(events)
+
+    @rule(name=names, event=cleared_events | scoped_clears)
+    def clear(self, name, event):
+        results = [core.apply_batch(name, _batch(event)) for core in self.cores]
+        assert len(set(results)) == 1
+        self.models[name].apply([event])
+
+    @rule(name=names)
+    def restart(self, name):
+        for core in self.cores:
+            assert core.clear_publisher(name) == len(self.models[name].rows())
+        self.models[name].forget()
+
+    @rule(name=names)
+    def depart(self, name):
+        for core in self.cores:
+            assert core.remove_publisher(name) == len(self.models[name].rows())
+            core.add_publisher(name, PUBLISHERS[name])
+        self.models[name].forget()
+
+    @rule()
+    def resume(self):
+        for core in self.cores:
+            data = core.snapshot()
+            core.clear_publisher("a")
+            assert core.restore(data) == sorted(PUBLISHERS)
+            assert core.snapshot() == data
+
+    @rule(tokens=blocks, model=st.sampled_from(["m", "other"]), lora=st.sampled_from([None, "x", "7"]), salt=salts)
+    def query(self, tokens, model, lora, salt):
+        expected = {
+            name: length
+            for name, one in self.models.items()
+            if one.model == model and (length := one.match((model, lora, salt), tokens))
+        }
+        answers = [list(core.match(Context(model, lora, salt), tokens)) for core in self.cores]
+        found = answers[KINDS.index(self.kind)]
+        assert {one.publisher: one.tokens for one in found} == expected
+        assert [(-one.tokens, one.publisher) for one in found] == sorted((-one.tokens, one.publisher) for one in found)
+        assert all(one.blocks * one.block_size == one.tokens for one in found)
+        assert all(sum(one.tiers.values()) <= one.blocks for one in found)
+        assert all(answer == found for answer in answers)
+
+    @precondition(lambda self: len(KINDS) > 1)
+    @invariant()
+    def twins_agree(self):
+        if hasattr(self, "cores"):
+            first, second = (core.snapshot() for core in self.cores)
+            assert first == second
+            for name in PUBLISHERS:
+                assert list(self.cores[0].dump(name)) == list(self.cores[1].dump(name))
+
+    @invariant()
+    def resident(self):
+        if not hasattr(self, "models"):
+            return
+        for name, model in self.models.items():
+            rows = list(self.core.dump(name))
+            expected = model.rows()
+            found = {(digest_key(row.hash), row.medium, row.group_idx): (row.copies, row.attached) for row in rows}
+            assert found == expected
+            assert len(rows) == len(expected) == self.core.stats(name).blocks
+            assert self.core.stats(name).orphans == sum(block.path is None for block in model.blocks.values())
+            digests = {(row.medium, row.group_idx): (row.count, row.digest_hex) for row in self.core.digest(name)}
+            assert digests == {
+                slot: (len(held), SetDigest(held).hex())
+                for slot in {key[1:] for key in expected}
+                if (held := [key[0] for key in expected if key[1:] == slot])
+            }
+
+
+def _batch(event):
+    return EventBatch(0.0, [event])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_core_equals_the_plain_model(kind):
+    machine = type(f"{kind.title()}Machine", (CoreMachine,), {"kind": kind})
+    case = machine.TestCase
+    case.settings = settings(
+        max_examples=100, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+    )
+    case().runTest()
