@@ -7,7 +7,7 @@ one 64-bit mix, so a file of a few hundred bytes describes schedules of thousand
 import gzip
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,16 @@ from kvsync_mockpod.engine import (
     Request,
 )
 
-__all__ = ["Control", "Scenario", "ScenarioError", "ScriptedExecutor", "ScriptedRequest", "load_scenario", "token"]
+__all__ = [
+    "Control",
+    "Scenario",
+    "ScenarioError",
+    "ScriptedExecutor",
+    "ScriptedRequest",
+    "load_scenario",
+    "parse_scenario",
+    "token",
+]
 
 _MASK = 0xFFFFFFFFFFFFFFFF
 _FIRST_ORDINARY = 1000
@@ -119,37 +128,41 @@ class ScriptedExecutor(Executor):
 
 def load_scenario(path: str | Path) -> Scenario:
     """Read a scenario file (`.gz` or plain). Raises ScenarioError naming file and line."""
-    path = Path(path)
+    return parse_scenario(_rows(Path(path)), str(path))
+
+
+def parse_scenario(rows: Iterable[tuple[int, dict[str, Any]]], name: str = "scenario") -> Scenario:
+    """A scenario from its numbered rows; errors name `name` and the row's number."""
     engine: dict[str, Any] = dict(ENGINE_DEFAULTS)
-    step_s, engine_line = 0.02, 0
-    rows: list[tuple[int, dict[str, Any]]] = []
-    for n, row in _rows(path):
+    step_s, engine_line = 0.02, 1
+    others: list[tuple[int, dict[str, Any]]] = []
+    for n, row in rows:
         if "engine" not in row:
-            rows.append((n, row))
+            others.append((n, row))
             continue
         values = row["engine"]
         if not isinstance(values, dict):
-            raise ScenarioError(f"{path}:{n}: engine must be an object, got {values!r:.60}")
+            raise ScenarioError(f"{name}:{n}: engine must be an object, got {values!r:.60}")
         values = dict(values)
         step_s = values.pop("step_s", step_s)
         if not isinstance(step_s, int | float) or isinstance(step_s, bool) or step_s <= 0:
-            raise ScenarioError(f"{path}:{n}: step_s must be a positive number, got {step_s!r}")
+            raise ScenarioError(f"{name}:{n}: step_s must be a positive number, got {step_s!r}")
         engine.update(values)
         engine_line = n
     try:
         scenario = Scenario(EngineConfig.build(**engine))
     except EngineConfigError as error:
-        raise ScenarioError(f"{path}:{engine_line or 1}: {error}") from None
+        raise ScenarioError(f"{name}:{engine_line}: {error}") from None
     seen: set[str] = set()
-    for n, row in rows:
+    for n, row in others:
         try:
             if "control" in row:
                 scenario.controls.append(_control(row))
             else:
                 scenario.requests.append(_request(row, scenario.config, float(step_s), seen))
-        except (ScenarioError, KeyError, TypeError, ValueError) as error:
+        except (ScenarioError, KeyError, TypeError, ValueError, AttributeError) as error:
             reason = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)
-            raise ScenarioError(f"{path}:{n}: {reason}") from None
+            raise ScenarioError(f"{name}:{n}: {reason}") from None
     scenario.requests.sort(key=lambda r: r.arrival_step)
     return scenario
 
@@ -174,8 +187,24 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 _REQUEST_FIELDS = frozenset(
-    "id arrival_step arrival_s prompt prompt_token_ids max_tokens priority cache_salt lora eos_at ignore_eos "
-    "stop_token_ids abort_at_step abort_during_step output_token_ids report_mode".split()
+    [
+        "id",
+        "arrival_step",
+        "arrival_s",
+        "prompt",
+        "prompt_token_ids",
+        "max_tokens",
+        "priority",
+        "cache_salt",
+        "lora",
+        "eos_at",
+        "ignore_eos",
+        "stop_token_ids",
+        "abort_at_step",
+        "abort_during_step",
+        "output_token_ids",
+        "report_mode",
+    ]
 )
 
 
@@ -189,6 +218,13 @@ def _whole(row: dict[str, Any], name: str, low: int | None = 0, default: int | N
 
 def _optional(row: dict[str, Any], name: str) -> int | None:
     return None if row.get(name) is None else _whole(row, name)
+
+
+def _text(row: dict[str, Any], name: str) -> str | None:
+    value = row.get(name)
+    if value is not None and (not isinstance(value, str) or not value):
+        raise ScenarioError(f"{name} must be a non-empty string, got {value!r:.60}")
+    return value
 
 
 def _tokens(value: object, name: str) -> list[int]:
@@ -218,13 +254,13 @@ def _request(row: dict[str, Any], config: EngineConfig, step_s: float, seen: set
         arrival = _whole(row, "arrival_step")
     else:
         arrival = -(-round(float(row.get("arrival_s", 0)) * 1e6) // round(step_s * 1e6))
-    lora = row.get("lora")
+    lora = _text(row, "lora")
     request = Request(
         request_id=rid,
         prompt_token_ids=_prompt(row, config.vocab_size),
         max_tokens=_whole(row, "max_tokens", 1),
         priority=_whole(row, "priority", None, 0),
-        cache_salt=row.get("cache_salt"),
+        cache_salt=_text(row, "cache_salt"),
         lora=LoraRef(lora, 1 + zlib.crc32(lora.encode()) % 100000, "adapters/" + lora) if lora else None,
         ignore_eos=bool(row.get("ignore_eos")),
         stop_token_ids=tuple(_tokens(row.get("stop_token_ids") or [], "stop_token_ids")),

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import IO, Any
 
 from kvsync_events import BlockRemoved, BlockStored, event_hash
-
 from kvsync_mockpod.engine import Engine, Event, PromptEmptyError, PromptTooLongError, StepResult
 from kvsync_mockpod.scripted import Scenario, ScenarioError, ScriptedExecutor, ScriptedRequest, load_scenario
 

@@ -162,14 +162,14 @@ class Executor(ABC):
     def sample(self, request: Request, index: int) -> int:
         """The `index`-th output token (from 0) of a request."""
 
-    def admit(self, request: Request) -> None:
+    def admit(self, request: Request) -> None:  # noqa: ARG002
         """Called before a request's first block is allocated; RequestFailedError ends it with `error`."""
         return
 
-    def begin_step(self, step: int, request_ids: Sequence[str]) -> None:
+    def begin_step(self, step: int, request_ids: Sequence[str]) -> None:  # noqa: ARG002
         """Called once a step (again on a retry); StepFailedError fails the whole step."""
         return
 
-    def stop_index(self, request: Request) -> int | None:
+    def stop_index(self, request: Request) -> int | None:  # noqa: ARG002
         """Index of the token that certainly ends the request, if known in advance; lets decoding run ahead."""
         return None

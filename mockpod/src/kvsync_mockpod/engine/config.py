@@ -6,18 +6,14 @@ Defaults are those of a vLLM 0.33 server; where a rule changed between versions 
 import difflib
 from typing import Any, Literal
 
-from kvsync_events import UnsupportedVersionError, hash_algorithms
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from kvsync_events import UnsupportedVersionError, hash_algorithms
+from kvsync_events.versions import parse_version
 
 from .errors import EngineConfigError
 
-__all__ = ["EngineConfig", "parse_version"]
-
-
-def parse_version(text: str) -> tuple[int, int, int]:
-    """`"0.33.0"` as numbers; raises ValueError for anything but dotted numbers."""
-    parts = [int(p) for p in text.split(".")[:3]]
-    return (parts + [0, 0, 0])[0], (parts + [0, 0, 0])[1], (parts + [0, 0, 0])[2]
+__all__ = ["EngineConfig"]
 
 
 class EngineConfig(BaseModel):
@@ -81,10 +77,6 @@ class EngineConfig(BaseModel):
     @model_validator(mode="after")
     def _fits(self) -> "EngineConfig":
         try:
-            version = parse_version(self.vllm_version)
-        except ValueError:
-            raise ValueError(f"vllm_version {self.vllm_version!r} is no version like 0.33.0") from None
-        try:
             algorithms = hash_algorithms(self.vllm_version)
         except UnsupportedVersionError as error:
             raise ValueError(str(error)) from None
@@ -100,6 +92,11 @@ class EngineConfig(BaseModel):
             raise ValueError(
                 f"max_num_batched_tokens {self.max_num_batched_tokens} must be at least max_model_len "
                 f"{self.max_model_len} without chunked prefill"
+            )
+        if self.long_prefill_token_threshold > self.max_model_len:
+            raise ValueError(
+                f"long_prefill_token_threshold {self.long_prefill_token_threshold} must be at most max_model_len "
+                f"{self.max_model_len}"
             )
         if self.max_num_batched_tokens < self.max_num_seqs:
             raise ValueError(

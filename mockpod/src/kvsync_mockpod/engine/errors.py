@@ -1,18 +1,20 @@
 """The engine's one exception tree; servers translate it to HTTP, command lines to one line and exit code 2.
 
-    EngineError
-    ├── EngineConfigError         a configuration the engine cannot run with
-    ├── RequestRefusedError       a request is not accepted; nothing was changed
-    │   ├── PromptEmptyError
-    │   ├── PromptTooLongError    `max_model_len` tokens or more (vLLM refuses, it does not truncate)
-    │   ├── InvalidRequestError   a field outside its range
-    │   ├── DuplicateRequestError the id is in use
-    │   ├── QueueFullError        the bounded waiting queue is full
-    │   ├── UnknownLoraError      LoRA asked for where no slot exists
-    │   └── DrainingError         the engine is shutting down
-    └── ExecutorError             raised by an executor
-        ├── StepFailedError       the whole step failed: retried, then its requests end with `error`
-        └── RequestFailedError    one request cannot be run: it ends with `error` before any block is announced
+EngineError
+├── EngineConfigError         a configuration the engine cannot run with
+├── RequestRefusedError       a request is not accepted; nothing was changed
+│   ├── PromptEmptyError
+│   ├── PromptTooLongError    `max_model_len` tokens or more (vLLM refuses, it does not truncate)
+│   ├── InvalidRequestError   a field outside its range
+│   ├── DuplicateRequestError the id is in use
+│   ├── QueueFullError        the bounded waiting queue is full
+│   ├── UnknownLoraError      LoRA asked for where no slot exists
+│   └── DrainingError         the engine is shutting down
+└── ExecutorError             raised by an executor
+    ├── StepFailedError       the whole step failed: retried, then its requests end with `error`
+    └── RequestFailedError    one request cannot be run: it ends with `error` before any block is announced
+
+Every message is one line for a person.
 """
 
 __all__ = [

@@ -46,19 +46,24 @@ class FcfsQueue:
         return iter(self._items.values())
 
     def push(self, seq: Sequence) -> None:
+        """A new arrival: to the end."""
         self._items[seq.id] = seq
 
     def push_front(self, seq: Sequence) -> None:
+        """To the head."""
         self._items[seq.id] = seq
         self._items.move_to_end(seq.id, last=False)
 
     def peek(self) -> Sequence:
+        """The next, left in place."""
         return next(iter(self._items.values()))
 
     def pop(self) -> Sequence:
+        """The next, taken out."""
         return self._items.popitem(last=False)[1]
 
     def remove(self, seq: Sequence) -> None:
+        """Taken out wherever it is."""
         del self._items[seq.id]
 
 
@@ -77,6 +82,7 @@ class PriorityQueue:
         return iter([e[4] for e in sorted(self._heap) if self._live.get(e[2]) == e[3]])
 
     def push(self, seq: Sequence) -> None:
+        """To its place."""
         self._entries += 1
         self._live[seq.id] = self._entries
         heapq.heappush(self._heap, (seq.request.priority, seq.arrival, seq.id, self._entries, seq))
@@ -84,17 +90,20 @@ class PriorityQueue:
     push_front = push
 
     def peek(self) -> Sequence:
+        """The next, left in place."""
         while self._live.get(self._heap[0][2]) != self._heap[0][3]:
             heapq.heappop(self._heap)
         return self._heap[0][4]
 
     def pop(self) -> Sequence:
+        """The next, taken out."""
         seq = self.peek()
         heapq.heappop(self._heap)
         del self._live[seq.id]
         return seq
 
     def remove(self, seq: Sequence) -> None:
+        """Taken out wherever it is."""
         del self._live[seq.id]
         if len(self._heap) > 2 * len(self._live) + 64:
             self._heap = [e for e in self._heap if self._live.get(e[2]) == e[3]]
