@@ -1,0 +1,96 @@
+"""Names that others rely on: the API group, labels, annotations, ports, and how objects are named.
+
+Everything here is a contract: the index discovers pods by these labels and annotations, AIBrix and
+llm-d find them by theirs, and renaming an object means deleting it.
+"""
+
+import hashlib
+import re
+from typing import Final
+
+GROUP: Final = "kvsync.dev"
+VERSION: Final = "v1alpha1"
+API_VERSION: Final = f"{GROUP}/{VERSION}"
+MOCK_ENGINE: Final = "MockEngine"
+PREFIX_INDEX: Final = "PrefixIndex"
+PLURALS: Final = {MOCK_ENGINE: "mockengines", PREFIX_INDEX: "prefixindexes"}
+
+FIELD_MANAGER: Final = "kvsync-operator"
+
+# Labels on every object we make.
+LABEL_NAME: Final = "app.kubernetes.io/name"
+LABEL_INSTANCE: Final = "app.kubernetes.io/instance"
+LABEL_COMPONENT: Final = "app.kubernetes.io/component"
+LABEL_PART_OF: Final = "app.kubernetes.io/part-of"
+LABEL_MANAGED_BY: Final = "app.kubernetes.io/managed-by"
+LABEL_ENGINE: Final = "kvsync.dev/engine"
+LABEL_INDEX: Final = "kvsync.dev/index"
+# Of an object in another namespace than its PrefixIndex, where owner references cannot reach.
+LABEL_HOME: Final = "kvsync.dev/index-namespace"
+
+# Labels on engine pods.
+LABEL_KV_EVENTS: Final = "kvsync.dev/kv-events"
+LABEL_AIBRIX_MODEL: Final = "model.aibrix.ai/name"
+LABEL_AIBRIX_PORT: Final = "model.aibrix.ai/port"
+LABEL_AIBRIX_EVENTS: Final = "model.aibrix.ai/kv-events-enabled"
+LABEL_LLMD_SERVING: Final = "llm-d.ai/inference-serving"
+
+# Annotations on engine pods: what the index needs to know to follow one.
+ANNOTATION_MODEL: Final = "kvsync.dev/model"
+ANNOTATION_HTTP_PORT: Final = "kvsync.dev/http-port"
+ANNOTATION_EVENTS_PORT: Final = "kvsync.dev/events-port"
+ANNOTATION_REPLAY_PORT: Final = "kvsync.dev/replay-port"
+ANNOTATION_RANKS: Final = "kvsync.dev/data-parallel-size"
+ANNOTATION_TOPIC: Final = "kvsync.dev/topic"
+ANNOTATION_DEBUG: Final = "kvsync.dev/debug"
+
+# Annotations on our objects.
+ANNOTATION_CONFIG_HASH: Final = "kvsync.dev/config-hash"
+ANNOTATION_SPEC_HASH: Final = "kvsync.dev/spec-hash"
+
+HTTP_PORT: Final = 8000
+INDEX_PORT: Final = 8090
+
+# A user and group that exist in no image and own nothing.
+RUN_AS: Final = 65532
+
+# Longest name of a custom resource: the longest suffix and the 11 characters of a pod's hash still
+# fit into a 63-character label value.
+MAX_NAME: Final = 40
+
+_NOT_LABEL = re.compile(r"[^A-Za-z0-9._-]+")
+
+
+def engine_name(name: str) -> str:
+    """Name of every object of the MockEngine `name`."""
+    return f"{name}-engine"
+
+
+def index_name(name: str) -> str:
+    """Name of every object of the PrefixIndex `name`, except its router Service."""
+    return f"{name}-index"
+
+
+def router_name(name: str) -> str:
+    """Name of the router Service of the PrefixIndex `name`."""
+    return f"{name}-router"
+
+
+def watch_role_name(name: str, namespace: str, target: str) -> str:
+    """Name of the Role that lets the PrefixIndex `namespace/name` watch pods in `target`.
+
+    In a foreign namespace two PrefixIndexes of one name may meet, so the home namespace is part of it.
+    """
+    return index_name(name) if namespace == target else f"{index_name(name)}-{namespace}"
+
+
+def label_value(text: str) -> str:
+    """`text` as a label value: at most 63 characters of `[A-Za-z0-9._-]`, alphanumeric at both ends.
+
+    Text that had to be cut ends in a hash of the whole, so that two long names stay apart.
+    """
+    clean = _NOT_LABEL.sub("-", text).strip("-._")
+    if len(clean) > 63:
+        digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+        clean = f"{clean[:54].rstrip('-._')}-{digest}"
+    return clean

@@ -1,0 +1,181 @@
+"""From a MockEngine to its objects: Deployment, headless Service, ConfigMap, NetworkPolicy, PDB, ServiceAccount."""
+
+import json
+from typing import Any
+
+import yaml
+
+from kvsync_operator import names
+from kvsync_operator.models.common import duration_seconds
+from kvsync_operator.models.document import Resource
+from kvsync_operator.models.mockengine import HostOffload, Latency, MockEngineSpec
+from kvsync_operator.objects.images import Images
+from kvsync_operator.objects.meta import (
+    KubeObject,
+    build_object,
+    hash_of,
+    index_labels,
+    instance_labels,
+    selector_labels,
+)
+from kvsync_operator.objects.pod import CONFIG_DIR, PodParts, build_pod_template, http_probe
+from kvsync_operator.objects.shared import (
+    build_config_map,
+    build_disruption_budget,
+    build_ingress_policy,
+    build_service,
+    build_service_account,
+)
+
+__all__ = ["build_mock_engine", "mock_config"]
+
+CONFIG_FILE = "config.yaml"
+_DEFAULT_RESOURCES = {"requests": {"cpu": "10m", "memory": "64Mi"}, "limits": {"memory": "1Gi"}}
+
+Engine = Resource[MockEngineSpec]
+
+
+def build_mock_engine(engine: Engine, images: Images) -> list[KubeObject]:
+    """Every object of `engine`, in the order in which they are best applied."""
+    name = names.engine_name(engine.name)
+    config = build_config_map(engine, name, {CONFIG_FILE: yaml.safe_dump(mock_config(engine.spec), sort_keys=True)})
+    return [
+        build_service_account(engine, name),
+        config,
+        build_service(engine, name, _service_ports(engine.spec), headless=True),
+        build_ingress_policy(engine, name, _ingress(engine.spec)),
+        build_disruption_budget(engine, name),
+        _build_deployment(engine, images, hash_of(config["data"])),
+    ]
+
+
+def mock_config(spec: MockEngineSpec) -> dict[str, Any]:
+    """The pod's `--config` file: the flags of `kvsync-mockpod` as keys."""
+    events = spec.events
+    config: dict[str, Any] = {
+        "model": spec.model.name,
+        "served-model-name": [spec.model.name],
+        "port": names.HTTP_PORT,
+        "block-size": spec.cache.block_size,
+        "num-gpu-blocks-override": spec.cache.num_gpu_blocks,
+        "prefix-caching-hash-algo": spec.cache.hash_algorithm,
+        "max-num-seqs": spec.scheduler.max_num_seqs,
+        "max-num-batched-tokens": spec.scheduler.max_num_batched_tokens,
+        "max-model-len": spec.scheduler.max_model_len,
+        "scheduling-policy": spec.scheduler.policy,
+        "data-parallel-size": events.data_parallel_size,
+        "enable-prompt-tokens-details": True,
+        "kv-events-config": {
+            "enable_kv_cache_events": True,
+            "publisher": "zmq",
+            "endpoint": f"tcp://*:{events.port}",
+            "replay_endpoint": f"tcp://*:{events.replay_port}",
+            "buffer_steps": events.buffer_steps,
+            "topic": events.topic,
+        },
+        "mock-latency": _latency(spec.latency),
+        "mock-time-scale": float(spec.latency.time_scale),
+        "mock-seed": spec.seed,
+        "mock-wire-version": events.wire_version,
+        "mock-debug": spec.debug == "Enabled",
+        "mock-drain-timeout": max(1.0, duration_seconds(spec.termination_grace) - 5),
+    }
+    if spec.cache.hash_seed is not None:
+        config["mock-hash-seed"] = spec.cache.hash_seed
+    if spec.model.loras:
+        config["lora-modules"] = [{"name": lora.name, "path": lora.path or lora.name} for lora in spec.model.loras]
+    if spec.cache.host_offload is not None:
+        config |= _tiers(spec.cache.host_offload)
+    return config
+
+
+def _latency(latency: Latency) -> str:
+    if latency.custom is None:
+        return latency.profile or "none"
+    return json.dumps(latency.custom.model_dump(), sort_keys=True)
+
+
+def _tiers(offload: HostOffload) -> dict[str, Any]:
+    return {"mock-host-blocks": offload.blocks}
+
+
+def _build_deployment(engine: Engine, images: Images, config_hash: str) -> KubeObject:
+    name = names.engine_name(engine.name)
+    spec = {
+        "replicas": engine.spec.replicas,
+        "revisionHistoryLimit": 3,
+        "progressDeadlineSeconds": 300,
+        "selector": {"matchLabels": selector_labels(engine)},
+        "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": "25%", "maxUnavailable": 0}},
+        "template": build_pod_template(_pod_parts(engine, images, config_hash), engine.spec.template),
+    }
+    return build_object(engine, "apps/v1", "Deployment", name, {"spec": spec})
+
+
+def _pod_parts(engine: Engine, images: Images, config_hash: str) -> PodParts:
+    spec = engine.spec
+    name = names.engine_name(engine.name)
+    return PodParts(
+        container="engine",
+        image=spec.template.image or images.mockpod,
+        args=["--config", f"{CONFIG_DIR}/{CONFIG_FILE}"],
+        ports=[
+            {"name": port["name"], "containerPort": port["port"], "protocol": "TCP"} for port in _service_ports(spec)
+        ],
+        probes={
+            "startupProbe": http_probe("/health", "http", period_s=1, failures=60),
+            "readinessProbe": http_probe("/health", "http", period_s=5, failures=2),
+            "livenessProbe": http_probe("/health", "http", period_s=10, failures=3, timeout_s=5),
+        },
+        service_account=name,
+        labels={
+            **instance_labels(engine),
+            names.LABEL_KV_EVENTS: "true",
+            names.LABEL_AIBRIX_MODEL: names.label_value(spec.model.name),
+            names.LABEL_AIBRIX_PORT: str(names.HTTP_PORT),
+            names.LABEL_AIBRIX_EVENTS: "true",
+            names.LABEL_LLMD_SERVING: "true",
+        },
+        annotations={
+            names.ANNOTATION_MODEL: spec.model.name,
+            names.ANNOTATION_HTTP_PORT: str(names.HTTP_PORT),
+            names.ANNOTATION_EVENTS_PORT: str(spec.events.port),
+            names.ANNOTATION_REPLAY_PORT: str(spec.events.replay_port),
+            names.ANNOTATION_RANKS: str(spec.events.data_parallel_size),
+            names.ANNOTATION_TOPIC: spec.events.topic,
+            names.ANNOTATION_DEBUG: "true" if spec.debug == "Enabled" else "false",
+            names.ANNOTATION_CONFIG_HASH: config_hash,
+        },
+        default_resources=_DEFAULT_RESOURCES,
+        grace_s=int(duration_seconds(spec.termination_grace)),
+        volumes=[{"name": "config", "configMap": {"name": name, "defaultMode": 0o444}}],
+        mounts=[{"name": "config", "mountPath": CONFIG_DIR, "readOnly": True}],
+    )
+
+
+def _service_ports(spec: MockEngineSpec) -> list[dict[str, Any]]:
+    """HTTP, and a pair of ports for every rank."""
+    ports = [_port("http", names.HTTP_PORT)]
+    for rank in range(spec.events.data_parallel_size):
+        ports.append(_port(f"events-{rank}" if rank else "events", spec.events.port + rank))
+        ports.append(_port(f"replay-{rank}" if rank else "replay", spec.events.replay_port + rank))
+    return ports
+
+
+def _port(name: str, port: int) -> dict[str, Any]:
+    return {"name": name, "port": port, "targetPort": name, "protocol": "TCP"}
+
+
+def _ingress(spec: MockEngineSpec) -> list[dict[str, Any]]:
+    """HTTP is for everyone; events and replay only for index pods, of any namespace."""
+    events, ranks = spec.events, spec.events.data_parallel_size
+    index_pods = {"namespaceSelector": {}, "podSelector": {"matchLabels": index_labels()}}
+    return [
+        {"ports": [{"port": names.HTTP_PORT, "protocol": "TCP"}]},
+        {"from": [index_pods], "ports": [_range(events.port, ranks), _range(events.replay_port, ranks)]},
+    ]
+
+
+def _range(first: int, count: int) -> dict[str, Any]:
+    port: dict[str, Any] = {"port": first, "protocol": "TCP"}
+    return port if count == 1 else {**port, "endPort": first + count - 1}

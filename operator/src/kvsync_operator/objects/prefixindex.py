@@ -1,0 +1,197 @@
+"""From a PrefixIndex to its objects: workload, Services, ConfigMap, Roles and bindings, NetworkPolicy, PDB, account.
+
+The workload is a Deployment, or a StatefulSet when the snapshot lives on a claim, since each pod then
+keeps a volume of its own.
+"""
+
+from typing import Any
+
+import yaml
+
+from kvsync_operator import names
+from kvsync_operator.models.common import duration_seconds
+from kvsync_operator.models.document import Resource
+from kvsync_operator.models.prefixindex import PrefixIndexSpec, Selector, Snapshot
+from kvsync_operator.objects.images import Images
+from kvsync_operator.objects.meta import KubeObject, build_object, instance_labels, selector_labels
+from kvsync_operator.objects.pod import CONFIG_DIR, PodParts, build_pod_template, http_probe
+from kvsync_operator.objects.shared import (
+    build_config_map,
+    build_disruption_budget,
+    build_ingress_policy,
+    build_service,
+    build_service_account,
+)
+
+__all__ = ["build_prefix_index", "index_args", "selector_argument", "uses_claim", "watched_namespaces"]
+
+PUBLISHERS_FILE = "publishers.yaml"
+SNAPSHOT_DIR = "/var/lib/kvsync"
+_DEFAULT_RESOURCES = {"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"memory": "4Gi"}}
+_GRACE_S = 30
+
+Index = Resource[PrefixIndexSpec]
+
+
+def uses_claim(spec: PrefixIndexSpec) -> bool:
+    """Whether each index pod has a PersistentVolumeClaim."""
+    return spec.snapshot is not None and spec.snapshot.volume == "PersistentVolumeClaim"
+
+
+def watched_namespaces(index: Index) -> list[str]:
+    """The namespaces engines are looked for in: those of the spec, else the index's own."""
+    return sorted(index.spec.namespaces) or [index.namespace]
+
+
+def selector_argument(selector: Selector) -> str:
+    """`selector` in the API's query form, `a=b,c in (d,e),!f`, in a stable order."""
+    parts = [f"{key}={value}" for key, value in sorted(selector.match_labels.items())]
+    for item in selector.match_expressions:
+        match item.operator:
+            case "In":
+                parts.append(f"{item.key} in ({','.join(item.values)})")
+            case "NotIn":
+                parts.append(f"{item.key} notin ({','.join(item.values)})")
+            case "Exists":
+                parts.append(item.key)
+            case "DoesNotExist":
+                parts.append(f"!{item.key}")
+    return ",".join(parts)
+
+
+def build_prefix_index(index: Index, images: Images) -> list[KubeObject]:
+    """Every object of `index`, in the order in which they are best applied."""
+    name = names.index_name(index.name)
+    ports = [_port("http", names.INDEX_PORT)]
+    router = index.spec.router
+    objects = [build_service_account(index, name), *_watch_rights(index)]
+    if index.spec.publishers:
+        objects.append(build_config_map(index, name, {PUBLISHERS_FILE: _publishers_file(index.spec)}))
+    objects.append(build_service(index, name, ports))
+    if router is not None:
+        objects.append(build_service(index, names.router_name(index.name), [_port("router", router.port)]))
+    open_ports = [names.INDEX_PORT, *([router.port] if router else [])]
+    objects.append(
+        build_ingress_policy(index, name, [{"ports": [{"port": port, "protocol": "TCP"} for port in open_ports]}])
+    )
+    objects += [build_disruption_budget(index, name), _build_workload(index, images)]
+    return objects
+
+
+def _publishers_file(spec: PrefixIndexSpec) -> str:
+    rows = [publisher.to_row() for publisher in spec.publishers]
+    return yaml.safe_dump(rows, sort_keys=False)
+
+
+def _watch_rights(index: Index) -> list[KubeObject]:
+    """In each watched namespace, the right to read pods and nothing else."""
+    objects: list[KubeObject] = []
+    account = {"kind": "ServiceAccount", "name": names.index_name(index.name), "namespace": index.namespace}
+    for namespace in watched_namespaces(index):
+        name = names.watch_role_name(index.name, index.namespace, namespace)
+        rules = [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"]}]
+        binding = {
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name},
+            "subjects": [account],
+        }
+        api = "rbac.authorization.k8s.io/v1"
+        objects.append(build_object(index, api, "Role", name, {"rules": rules}, namespace))
+        objects.append(build_object(index, api, "RoleBinding", name, binding, namespace))
+    return objects
+
+
+def index_args(index: Index) -> list[str]:
+    """The command line of `kvsync-indexer`."""
+    spec = index.spec
+    args = ["--port", str(names.INDEX_PORT), "--core", spec.core]
+    args += ["--discover", "kubernetes", "--selector", selector_argument(spec.selector)]
+    for namespace in watched_namespaces(index):
+        args += ["--namespace", namespace]
+    args += ["--stale-after", _seconds(spec.sync.stale_after), "--replay-timeout", _seconds(spec.sync.replay_timeout)]
+    if duration_seconds(spec.sync.audit_interval) > 0:
+        args += ["--audit-interval", _seconds(spec.sync.audit_interval)]
+    if spec.publishers:
+        args += ["--publishers", f"{CONFIG_DIR}/{PUBLISHERS_FILE}"]
+    if spec.snapshot is not None:
+        args += ["--snapshot-dir", SNAPSHOT_DIR]
+    if spec.router is not None:
+        args += ["--router-port", str(spec.router.port), "--router-policy", spec.router.policy]
+    return args
+
+
+def _seconds(duration: str) -> str:
+    return f"{duration_seconds(duration):g}"
+
+
+def _build_workload(index: Index, images: Images) -> KubeObject:
+    name = names.index_name(index.name)
+    spec: dict[str, Any] = {
+        "replicas": index.spec.replicas,
+        "revisionHistoryLimit": 3,
+        "selector": {"matchLabels": selector_labels(index)},
+        "template": build_pod_template(_pod_parts(index, images), index.spec.template),
+    }
+    if index.spec.snapshot is None or not uses_claim(index.spec):
+        spec["progressDeadlineSeconds"] = 300
+        spec["strategy"] = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}
+        return build_object(index, "apps/v1", "Deployment", name, {"spec": spec})
+    spec["serviceName"] = name
+    spec["podManagementPolicy"] = "Parallel"
+    spec["updateStrategy"] = {"type": "RollingUpdate"}
+    spec["persistentVolumeClaimRetentionPolicy"] = {"whenDeleted": "Delete", "whenScaled": "Delete"}
+    spec["volumeClaimTemplates"] = [_claim(index.spec.snapshot)]
+    return build_object(index, "apps/v1", "StatefulSet", name, {"spec": spec})
+
+
+def _claim(snapshot: Snapshot) -> dict[str, Any]:
+    spec: dict[str, Any] = {
+        "accessModes": ["ReadWriteOnce"],
+        "resources": {"requests": {"storage": snapshot.size}},
+    }
+    if snapshot.storage_class_name is not None:
+        spec["storageClassName"] = snapshot.storage_class_name
+    return {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "snapshot"}, "spec": spec}
+
+
+def _pod_parts(index: Index, images: Images) -> PodParts:
+    spec = index.spec
+    name = names.index_name(index.name)
+    volumes: list[dict[str, Any]] = []
+    mounts: list[dict[str, Any]] = []
+    if spec.publishers:
+        volumes.append({"name": "config", "configMap": {"name": name, "defaultMode": 0o444}})
+        mounts.append({"name": "config", "mountPath": CONFIG_DIR, "readOnly": True})
+    if spec.snapshot is not None:
+        mounts.append({"name": "snapshot", "mountPath": SNAPSHOT_DIR})
+        if not uses_claim(spec):
+            volumes.append({"name": "snapshot", "emptyDir": {"sizeLimit": spec.snapshot.size}})
+    ports = [{"name": "http", "containerPort": names.INDEX_PORT, "protocol": "TCP"}]
+    if spec.router is not None:
+        ports.append({"name": "router", "containerPort": spec.router.port, "protocol": "TCP"})
+    return PodParts(
+        container="index",
+        image=spec.template.image or images.indexer,
+        args=index_args(index),
+        ports=ports,
+        probes={
+            "startupProbe": http_probe("/healthz", "http", period_s=1, failures=60),
+            "readinessProbe": http_probe("/readyz", "http", period_s=3, failures=2),
+            "livenessProbe": http_probe("/healthz", "http", period_s=10, failures=3, timeout_s=5),
+        },
+        service_account=name,
+        labels=instance_labels(index),
+        annotations={
+            "prometheus.io/scrape": "true",
+            "prometheus.io/port": str(names.INDEX_PORT),
+            "prometheus.io/path": "/metrics",
+        },
+        default_resources=_DEFAULT_RESOURCES,
+        grace_s=_GRACE_S,
+        api_access=True,
+        volumes=volumes,
+        mounts=mounts,
+    )
+
+
+def _port(name: str, port: int) -> dict[str, Any]:
+    return {"name": name, "port": port, "targetPort": name, "protocol": "TCP"}
