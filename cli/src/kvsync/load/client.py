@@ -122,7 +122,7 @@ class Replayer:
             try:
                 async with asyncio.timeout(ANSWER_TIMEOUT_S):
                     first, usage, headers = await self._issue(body)
-            except (AnswerBrokenError, aiohttp.ClientError, TimeoutError, OSError) as broken:
+            except (AnswerBrokenError, aiohttp.ClientError, msgspec.MsgspecError, TimeoutError, OSError) as broken:
                 error = f"{type(broken).__name__}: {broken}"
                 await asyncio.sleep(RETRY_S * issue)
                 continue

@@ -8,9 +8,15 @@ Tokens of a block depend on its id alone; what an input has beyond its listed bl
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
 
 from kvsync.errors import UsageProblemError
 from kvsync.load.trace import TRACE_BLOCK_TOKENS, TraceRequest
+
+if TYPE_CHECKING:
+    Tokens: TypeAlias = array[int]
+else:
+    Tokens = array
 
 FIRST_TOKEN = 70_000
 TOKEN_COUNT = 430_000
@@ -25,7 +31,7 @@ class Prompt:
 
     number: int
     arrival_s: float
-    token_ids: array[int]
+    token_ids: Tokens
     output_tokens: int
 
 
@@ -37,7 +43,7 @@ def mix64(value: int) -> int:
     return value ^ value >> 31
 
 
-def block_tokens(block_id: int, count: int) -> array[int]:
+def block_tokens(block_id: int, count: int) -> Tokens:
     """`count` token ids of the trace block `block_id`; a longer block begins with a shorter one's tokens."""
     state = mix64(block_id & _MASK)
     return array("I", (FIRST_TOKEN + mix64(state + index) % TOKEN_COUNT for index in range(count)))
@@ -52,12 +58,12 @@ class PromptMaker:
             raise UsageProblemError(f"scale = {scale}: allowed is {allowed}")
         self.scale = scale
         self.block_tokens = TRACE_BLOCK_TOKENS // scale
-        self._blocks: dict[int, array[int]] = {}
+        self._blocks: dict[int, Tokens] = {}
 
     def make(self, number: int, request: TraceRequest) -> Prompt:
         """The prompt of one request; at least one token in and one out."""
         length = max(request.input_tokens // self.scale, 1)
-        tokens: array[int] = array("I")
+        tokens: Tokens = array("I")
         for block_id in request.hash_ids:
             tokens.extend(self._block(block_id))
             if len(tokens) >= length:
@@ -67,7 +73,7 @@ class PromptMaker:
         del tokens[length:]
         return Prompt(number, request.timestamp_ms / 1000, tokens, max(request.output_tokens // self.scale, 1))
 
-    def _block(self, block_id: int) -> array[int]:
+    def _block(self, block_id: int) -> Tokens:
         tokens = self._blocks.get(block_id)
         if tokens is None:
             tokens = self._blocks[block_id] = block_tokens(block_id, self.block_tokens)

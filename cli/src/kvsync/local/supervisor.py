@@ -1,9 +1,8 @@
 """Starts processes together, waits until they answer, restarts one in place, ends all of them whatever happens."""
 
 import asyncio
-import contextlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import aiohttp
 
@@ -46,18 +45,14 @@ class Supervisor:
             if process.exit_code is not None and process.spec.name not in expected_dead:
                 raise StartFailedError(process.explain())
 
+    def release(self) -> None:
+        """Leave every process running: it is no longer ours."""
+        self._processes.clear()
+
     def close(self) -> None:
         """End every process."""
         stop_all(list(self._processes.values())[::-1])
         self._processes.clear()
-
-    @contextlib.contextmanager
-    def ending_all(self) -> Iterator["Supervisor"]:
-        """End every process at the end of the block, however it ends."""
-        try:
-            yield self
-        finally:
-            self.close()
 
 
 async def wait_http(

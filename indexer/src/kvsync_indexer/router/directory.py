@@ -34,6 +34,8 @@ class PublisherRow(msgspec.Struct):
     model: str
     http_url: str | None = None
     rank: int | None = None
+    ready: bool = True
+    """False: the pod takes no traffic."""
 
 
 class _Publishers(msgspec.Struct):
@@ -41,8 +43,8 @@ class _Publishers(msgspec.Struct):
 
 
 def endpoint_infos(rows: Iterable[PublisherRow]) -> list[EndpointInfo]:
-    """Rows that have a URL; the rank is kept where several share one."""
-    routable = [(row, row.http_url.rstrip("/")) for row in rows if row.http_url]
+    """Ready rows that have a URL; the rank is kept where several share one."""
+    routable = [(row, row.http_url.rstrip("/")) for row in rows if row.http_url and row.ready]
     sharing = Counter(url for _, url in routable)
     return [
         EndpointInfo(name=row.name, url=url, model=row.model, rank=row.rank if sharing[url] > 1 else None)

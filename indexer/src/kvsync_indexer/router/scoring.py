@@ -104,6 +104,8 @@ class HttpScorer:
         try:
             async with asyncio.timeout(self._timeout_s):
                 answer = await self._post(query.body())
+        except _NoAnswerError as error:
+            raise ScorerUnavailableError(str(error)) from None
         except (TimeoutError, aiohttp.ClientError, OSError, msgspec.MsgspecError) as error:
             self._away_until = self._clock() + self._backoff_s
             raise ScorerUnavailableError(f"{type(error).__name__}: {error}") from error
@@ -115,8 +117,13 @@ class HttpScorer:
         async with self._session().post(self._url, data=body, headers=headers) as response:
             if 400 <= response.status < 500:
                 return None
-            response.raise_for_status()
+            if response.status != 200:
+                raise _NoAnswerError(f"the index answered {response.status}")
             return self._decoder.decode(await response.read())
+
+
+class _NoAnswerError(Exception):
+    """The index is there, but not for this question (an engine could not tokenize it, say)."""
 
 
 class CallableScorer:
@@ -126,8 +133,11 @@ class CallableScorer:
         self._match = match
 
     async def score(self, query: Query) -> Score:
-        """Call the function."""
-        return Score(await self._match(query))
+        """Call the function; whatever it raises, the request must still find an endpoint."""
+        try:
+            return Score(await self._match(query))
+        except Exception as error:
+            raise ScorerUnavailableError(f"{type(error).__name__}: {error}") from error
 
 
 class NoScorer:

@@ -1,0 +1,97 @@
+"""`kvsync demo`."""
+
+import json
+import sys
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from kvsync.demo.run import run_demo
+from kvsync.demo.settings import DemoSettings
+from kvsync.demo.table import print_results
+from kvsync.errors import UsageProblemError
+from kvsync.local import kept
+from kvsync.local.stack import CORE_CHOICES
+from kvsync_indexer.router.policies import POLICY_NAMES
+
+TRACE = Path("examples/traces/mooncake_conversation.jsonl")
+
+
+def default_trace() -> Path:
+    """The trace that comes with the project: here, or in the checkout that this package runs from."""
+    checkout = Path(__file__).resolve().parents[4]
+    return TRACE if TRACE.exists() or not (checkout / TRACE).exists() else checkout / TRACE
+
+
+def _policies(_ctx: click.Context, _param: click.Parameter, value: str) -> tuple[str, ...]:
+    names = tuple(dict.fromkeys(part.strip() for part in value.split(",")))
+    for name in names:
+        if name not in POLICY_NAMES:
+            msg = f"{name!r} is no policy; allowed are {', '.join(POLICY_NAMES)}"
+            raise click.BadParameter(msg)
+    return names
+
+
+@click.command("demo")
+@click.option("--engines", type=click.IntRange(1, 64), default=3, show_default=True, help="Mock engines.")
+@click.option("--requests", type=click.IntRange(min=1), default=1000, show_default=True, help="Requests a policy.")
+@click.option("--trace", type=click.Path(path_type=Path), help="Mooncake-style JSONL [default: the one that ships].")
+@click.option("--seed", type=click.IntRange(0, 2**31), default=0, show_default=True)
+@click.option(
+    "--speed",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Play arrivals this many times faster [default: about 16 s a policy].",
+)
+@click.option(
+    "--policy",
+    "policies",
+    default="round_robin,kv",
+    show_default=True,
+    callback=_policies,
+    help="Policies to run, in order.",
+)
+@click.option("--blocks", type=click.IntRange(min=2), help="Blocks an engine [default: 3/4 of the working set in all].")
+@click.option("--out", type=click.Path(path_type=Path), default=Path("out/demo"), show_default=True)
+@click.option("--no-restart", is_flag=True, help="Do not kill and restart an engine.")
+@click.option("--keep", is_flag=True, help="Leave the last run's processes running; `kvsync stop` ends them.")
+@click.option("--core", type=click.Choice(CORE_CHOICES), default="auto", show_default=True, help="Index core.")
+def command(
+    engines: int,
+    requests: int,
+    trace: Path | None,
+    seed: int,
+    speed: float | None,
+    policies: tuple[str, ...],
+    blocks: int | None,
+    out: Path,
+    no_restart: bool,
+    keep: bool,
+    core: str,
+) -> None:
+    """Mock engines, index and router on a real trace: round robin, then kv with a restart; report and verdict."""
+    if out.exists() and not out.is_dir():
+        raise UsageProblemError(f"--out {out}: is a file")
+    settings = DemoSettings(
+        trace=trace or default_trace(),
+        engines=engines,
+        requests=requests,
+        seed=seed,
+        speed=speed,
+        policies=policies,
+        blocks=blocks,
+        out=out,
+        restart=not no_restart,
+        keep=keep,
+        core=core,
+    )
+    console = Console()
+    verdict = run_demo(settings, console)
+    report = json.loads((out / "report.json").read_text(encoding="utf-8"))
+    print_results(console, report, verdict, out)
+    run = kept.find(out) if keep else None
+    if run is not None:
+        console.print(
+            f"left running: index {run.index_url}, router {run.router_url}; `kvsync stop` ends it", highlight=False
+        )
+    sys.exit(0 if verdict.passed else 1)

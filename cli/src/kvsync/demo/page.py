@@ -1,0 +1,160 @@
+"""The demo's report as a page, made from `report.json` alone."""
+
+from typing import Any
+
+from kvsync.report.charts import (
+    ENGINE_COLOURS,
+    INK,
+    POLICY_COLOURS,
+    Figure,
+    add_line,
+    bars,
+    base_figure,
+    fragment,
+    mark_time,
+)
+from kvsync.report.page import ChartBlock, Fact, Page, TableBlock
+
+PERCENTILES = ("p50", "p95", "p99")
+
+
+def build_page(report: dict[str, Any]) -> Page:
+    """Facts, charts and tables of one demo."""
+    policies: dict[str, dict[str, Any]] = report["policies"]
+    shown = [_hits(policies), _blocks(report, policies), _ttft(policies), _lag(policies)]
+    verdict = "Every check passed." if report["passed"] else "Failed: " + "; ".join(report["reasons"]) + "."
+    return Page(
+        title="kvsync demo",
+        subtitle=(
+            f"{report['requests']:,} requests of {report['trace'].rsplit('/', 1)[-1]} on {report['engines']} mock "
+            f"engines of {report['blocks_per_engine']:,} blocks, seed {report['seed']}. {verdict}"
+        ),
+        facts=_facts(report, policies),
+        charts=shown,
+        tables=[_results(report, policies), _moments(policies)],
+        footer=_footer(report),
+    )
+
+
+def _facts(report: dict[str, Any], policies: dict[str, dict[str, Any]]) -> list[Fact]:
+    facts = [
+        Fact(f"Hit ratio, {name}", f"{policy['hit_ratio']:.1%}", f"ideal {report['ideal_hit_ratio']:.1%}")
+        for name, policy in policies.items()
+    ]
+    audit = report["audit"]
+    clean = audit["differences"] == 0 and not audit["failed"]
+    facts.append(
+        Fact(
+            "Audit",
+            f"{audit['differences']} differences",
+            f"{audit['blocks']:,} blocks, {audit['publishers']} engines",
+            clean,
+        )
+    )
+    restart = report["restart"]
+    if restart["performed"] and restart["detected_s"] is not None:
+        note = f"{restart['publisher']} killed; rebuilt {restart['blocks_after']:,} blocks"
+        facts.append(Fact("Restart noticed after", f"{restart['detected_s']:.2f} s", note, restart["rebuilt"]))
+    failed = sum(policy["failed"] for policy in policies.values())
+    reissued = sum(policy["reissued"] for policy in policies.values())
+    facts.append(Fact("Requests that failed", str(failed), f"{reissued} issued again after a kill", failed == 0))
+    return facts
+
+
+def _hits(policies: dict[str, dict[str, Any]]) -> ChartBlock:
+    figure = base_figure("seconds since the replay began", "hit ratio so far")
+    figure.update_layout(yaxis={"tickformat": ".0%"})
+    longest = max(policies.values(), key=lambda policy: policy["duration_s"])
+    add_line(figure, "ideal (unlimited cache)", longest["ideal_curve"], INK, dash="dash", width=1.5)
+    for name, policy in policies.items():
+        add_line(figure, name, policy["hit_curve"], POLICY_COLOURS.get(name, INK), width=2.5)
+    _mark_restart(figure, policies)
+    text = "Prompt tokens served from a prefix cache, over all prompt tokens so far, as the engines reported them."
+    return ChartBlock("Hit ratio over time, by policy", text, fragment(figure))
+
+
+def _blocks(report: dict[str, Any], policies: dict[str, dict[str, Any]]) -> ChartBlock:
+    name = report["restart"].get("policy") or list(policies)[-1]
+    figure = base_figure("seconds since the replay began", "blocks in the index")
+    for number, (publisher, curve) in enumerate(policies[name]["publishers"].items()):
+        colour = ENGINE_COLOURS[number % len(ENGINE_COLOURS)]
+        add_line(figure, publisher, list(zip(curve["at_s"], curve["blocks"], strict=True)), colour)
+    _mark_restart(figure, policies)
+    text = f"What the index held of each engine during the {name} run. A killed engine's blocks go, then come back."
+    return ChartBlock("Blocks per engine", text, fragment(figure))
+
+
+def _ttft(policies: dict[str, dict[str, Any]]) -> ChartBlock:
+    series = {name: [policy["ttft_ms"][key] for key in PERCENTILES] for name, policy in policies.items()}
+    figure = bars("", "milliseconds", PERCENTILES, series)
+    text = "From sending a request to its first token, measured at the client, at the speed of the replay."
+    return ChartBlock("Time to first token", text, fragment(figure))
+
+
+def _lag(policies: dict[str, dict[str, Any]]) -> ChartBlock:
+    figure = base_figure("seconds since the replay began", "batches behind, all engines")
+    for name, policy in policies.items():
+        totals: dict[float, float] = {}
+        for curve in policy["publishers"].values():
+            for at_s, lag in zip(curve["at_s"], curve["lag"], strict=True):
+                totals[at_s] = totals.get(at_s, 0.0) + (lag or 0.0)
+        add_line(figure, name, sorted(totals.items()), POLICY_COLOURS.get(name, INK))
+    text = "; ".join(
+        f"{name}: an event was applied {_ms(policy['event_lag_ms']['p50'])} after it was made in the median, "
+        f"{_ms(policy['event_lag_ms']['p99'])} at p99"
+        for name, policy in policies.items()
+    )
+    return ChartBlock("Event lag", text + ".", fragment(figure))
+
+
+def _mark_restart(figure: Figure, policies: dict[str, dict[str, Any]]) -> None:
+    for policy in policies.values():
+        for at_s, text in policy["moments"]:
+            if " killed" in text:
+                mark_time(figure, at_s, "killed")
+            elif text.endswith("started again"):
+                mark_time(figure, at_s, "restarted", "#b7791f")
+
+
+def _results(report: dict[str, Any], policies: dict[str, dict[str, Any]]) -> TableBlock:
+    rows = [
+        [
+            name,
+            f"{policy['hit_ratio']:.2%}",
+            f"{policy['hit_ratio'] / report['ideal_hit_ratio']:.0%}" if report["ideal_hit_ratio"] else "-",
+            *(_ms(policy["ttft_ms"][key]) for key in PERCENTILES),
+            str(policy["failed"]),
+            str(policy["reissued"]),
+            str(policy["audit"]["differences"]),
+        ]
+        for name, policy in policies.items()
+    ]
+    columns = (
+        "policy",
+        "hit ratio",
+        "of ideal",
+        "TTFT p50",
+        "p95",
+        "p99",
+        "failed",
+        "issued again",
+        "audit differences",
+    )
+    return TableBlock("Results", columns, rows)
+
+
+def _moments(policies: dict[str, dict[str, Any]]) -> TableBlock:
+    rows = [(name, f"{at_s:.2f} s", text) for name, policy in policies.items() for at_s, text in policy["moments"]]
+    return TableBlock("What happened", ("policy", "at", "what"), rows)
+
+
+def _footer(report: dict[str, Any]) -> str:
+    versions = ", ".join(f"{name} {value}" for name, value in report["versions"].items() if value)
+    return (
+        f"Lengths are the trace's divided by {report['scale']} (a 512-token block is one {report['block_size']}-token "
+        f"engine block); arrivals {report['speed']:g} times as fast as in the trace. {versions}."
+    )
+
+
+def _ms(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f} ms"

@@ -1,0 +1,207 @@
+"""One policy's part of a demo: fresh processes, the replay, a restart in the middle, quiet, audit."""
+
+import asyncio
+import contextlib
+import random
+import signal
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from dataclasses import dataclass, field
+
+import aiohttp
+
+from kvsync.demo.settings import DemoSettings, Workload
+from kvsync.demo.settling import AuditTotals, audit_all, wait_quiet
+from kvsync.demo.watching import Restart, Sample, Watcher
+from kvsync.index_client import IndexClient, histogram_quantile
+from kvsync.load.client import Outcome, Replayer
+from kvsync.load.summary import Summary, summarize
+from kvsync.local.stack import MODEL, EngineSettings, Stack
+
+RESTART_AT = 0.4
+"""The engine is killed when this share of the requests has ended."""
+DETECT_DEADLINE_S = 20.0
+LIVE_DEADLINE_S = 60.0
+DOWN_S = 0.5
+"""A killed engine stays away at least this long, and until the index has noticed."""
+LAG_METRIC = "kvsync_indexer_event_visible_seconds"
+LAG_SHARES = (("p50", 0.50), ("p99", 0.99))
+
+
+@dataclass(slots=True)
+class Progress:
+    """What a view shows while a phase runs."""
+
+    policy: str
+    total: int
+    outcomes: list[Outcome] = field(default_factory=list)
+    watcher: Watcher | None = None
+    moments: list[tuple[float, str]] = field(default_factory=list)
+    stage: str = "starting"
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseResult:
+    """What one policy did."""
+
+    policy: str
+    outcomes: tuple[Outcome, ...]
+    summary: Summary
+    samples: tuple[Sample, ...]
+    restart: Restart | None
+    audit: AuditTotals
+    event_lag_ms: dict[str, float | None]
+    moments: tuple[tuple[float, str], ...]
+
+
+class Phase:
+    """Runs one policy on a stack of its own."""
+
+    def __init__(
+        self,
+        policy: str,
+        settings: DemoSettings,
+        workload: Workload,
+        stack: Stack,
+        session: aiohttp.ClientSession,
+        progress: Progress,
+        *,
+        restart: bool,
+    ) -> None:
+        self._policy = policy
+        self._settings = settings
+        self._workload = workload
+        self._stack = stack
+        self._session = session
+        self._progress = progress
+        self._restart = restart
+        self._dead: list[str] = []
+        self._index = IndexClient(session, stack.index_url)
+
+    async def run(self) -> PhaseResult:
+        """Start, replay, settle, compare."""
+        await self._start()
+        self._progress.stage = "replaying"
+        watcher = self._progress.watcher = Watcher(self._index, on_change=self._note_state)
+        async with _in_background(watcher.run()), _in_background(self._guard()):
+            replaying = asyncio.create_task(self._replay())
+            restarting = asyncio.create_task(self._kill_and_restart(watcher)) if self._restart else None
+            try:
+                outcomes = await replaying
+                if restarting is not None:
+                    await restarting
+            finally:
+                for task in filter(None, (replaying, restarting)):
+                    task.cancel()
+            self._progress.stage = "waiting for quiet"
+            await wait_quiet(self._session, self._index, self._stack.pods)
+            await watcher.look()
+        self._progress.stage = "auditing"
+        audit = await audit_all(self._index, self._stack.pods)
+        metrics = await self._index.metrics()
+        self._progress.stage = "done"
+        return PhaseResult(
+            policy=self._policy,
+            outcomes=tuple(outcomes),
+            summary=summarize(outcomes),
+            samples=tuple(watcher.samples),
+            restart=watcher.restart,
+            audit=audit,
+            event_lag_ms={name: _ms(histogram_quantile(metrics, LAG_METRIC, share)) for name, share in LAG_SHARES},
+            moments=tuple(self._progress.moments),
+        )
+
+    async def _start(self) -> None:
+        workload = self._workload
+        engines = EngineSettings(
+            blocks=workload.blocks,
+            max_model_len=workload.max_model_len,
+            seed=self._settings.seed,
+            latency=workload.latency,
+            time_scale=workload.time_scale,
+        )
+        await self._stack.start_engines(self._settings.engines, engines)
+        await self._stack.start_index(self._settings.core)
+        await self._stack.start_router(self._policy, self._settings.seed)
+
+    async def _replay(self) -> list[Outcome]:
+        replayer = Replayer(
+            self._session,
+            self._stack.router_url,
+            MODEL,
+            speed=self._workload.speed,
+            on_outcome=self._progress.outcomes.append,
+        )
+        return await replayer.run(self._workload.prompts)
+
+    async def _kill_and_restart(self, watcher: Watcher) -> None:
+        pod = random.Random(self._settings.seed).choice(self._stack.pods)
+        wanted = int(RESTART_AT * self._progress.total)
+        await _until(lambda: len(self._progress.outcomes) >= wanted and watcher.row(pod.name) is not None)
+        row = watcher.row(pod.name)
+        if row is None:
+            return
+        self._dead.append(pod.name)
+        restart = Restart(pod.name, (row.epoch, row.incarnation), row.blocks, watcher.now_s)
+        self._stack.supervisor[pod.name].signal(signal.SIGKILL)
+        watcher.restart = restart
+        self._note(f"{pod.name} killed with {row.blocks} blocks")
+        await asyncio.sleep(DOWN_S)
+        await _until(lambda: restart.detected_s is not None, DETECT_DEADLINE_S)
+        restart.started_s = watcher.now_s
+        await self._stack.restart_engine(pod)
+        self._dead.remove(pod.name)
+        self._note(f"{pod.name} started again")
+        await _until(lambda: restart.live_s is not None, LIVE_DEADLINE_S)
+
+    async def _guard(self) -> None:
+        """End the phase when a process dies that should live."""
+        while True:
+            await asyncio.sleep(0.2)
+            self._stack.supervisor.check(self._dead)
+
+    def _note_state(self, name: str, before: str, after: str) -> None:
+        if before:
+            self._note(f"index: {name} {before} -> {after}")
+
+    def _note(self, text: str) -> None:
+        watcher = self._progress.watcher
+        self._progress.moments.append((watcher.now_s if watcher is not None else 0.0, text))
+
+
+async def _until(condition: Callable[[], bool], deadline_s: float | None = None) -> bool:
+    """Poll until the condition holds; False when the deadline passed."""
+    loop = asyncio.get_running_loop()
+    end = None if deadline_s is None else loop.time() + deadline_s
+    while not condition():
+        if end is not None and loop.time() > end:
+            return False
+        await asyncio.sleep(0.02)
+    return True
+
+
+@contextlib.asynccontextmanager
+async def _in_background(work: Coroutine[None, None, None]) -> AsyncIterator[None]:
+    """Run `work` beside the block: its failure ends the block with that failure, the block's end ends it."""
+    owner = asyncio.current_task()
+    task = asyncio.create_task(work)
+    task.add_done_callback(lambda done: owner.cancel() if owner and not done.cancelled() and done.exception() else None)
+    try:
+        yield
+    except asyncio.CancelledError:
+        failure = task.exception() if task.done() and not task.cancelled() else None
+        if owner is None or failure is None:
+            raise
+        owner.uncancel()
+        raise failure from None
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def _ms(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds * 1000, 3)
+
+
+def restarts(policies: Sequence[str]) -> str:
+    """The policy whose run has the restart: kv, or the last one."""
+    return "kv" if "kv" in policies else policies[-1]

@@ -1,0 +1,133 @@
+"""What a demo leaves: `report.json` with the keys that outside checks read, and the verdict."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from kvsync.demo.phase import PhaseResult
+from kvsync.demo.settings import SCALE, DemoSettings, Workload
+from kvsync.load.summary import hit_curve, ideal_curve
+from kvsync.local.stack import BLOCK_SIZE
+from kvsync.report.versions import collect_versions
+
+BASELINE = "round_robin"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether the demo proved what it is there to prove; `reasons` says what it did not."""
+
+    reasons: tuple[str, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Nothing to complain about."""
+        return not self.reasons
+
+
+def judge(results: Sequence[PhaseResult]) -> Verdict:
+    """Every request ended, every audit is clean, the restart was seen and rebuilt, kv beat round robin."""
+    reasons: list[str] = []
+    for result in results:
+        if result.summary.failed:
+            reasons.append(f"{result.policy}: {result.summary.failed} requests failed")
+        if not result.audit.clean:
+            trouble = "; ".join(result.audit.failed) or f"{result.audit.differences} differences"
+            reasons.append(f"{result.policy}: the audit found {trouble}")
+        if result.restart is not None and (result.restart.detected_s is None or result.restart.live_s is None):
+            reasons.append(f"{result.policy}: the index did not notice the restart of {result.restart.publisher}")
+    ratios = {result.policy: result.summary.hit_ratio for result in results}
+    if BASELINE in ratios and "kv" in ratios and ratios["kv"] <= ratios[BASELINE]:
+        reasons.append(f"kv did not beat round_robin ({ratios['kv']:.4f} against {ratios[BASELINE]:.4f})")
+    return Verdict(tuple(reasons))
+
+
+def build_report(settings: DemoSettings, workload: Workload, results: Sequence[PhaseResult]) -> dict[str, Any]:
+    """The report as JSON values; times in seconds unless the key says ms, ratios from 0 to 1."""
+    last = results[-1]
+    restarted = next((result for result in results if result.restart is not None), None)
+    verdict = judge(results)
+    return {
+        "seed": settings.seed,
+        "trace": str(settings.trace),
+        "requests": len(workload.prompts),
+        "engines": settings.engines,
+        "blocks_per_engine": workload.blocks,
+        "block_size": BLOCK_SIZE,
+        "scale": SCALE,
+        "speed": round(workload.speed, 4),
+        "time_scale": round(workload.time_scale, 8),
+        "latency": workload.latency,
+        "policies": {result.policy: _policy(result, workload) for result in results},
+        "ideal_hit_ratio": round(workload.ideal.hit_ratio, 6),
+        "audit": _audit(last),
+        "event_lag_ms": last.event_lag_ms,
+        "restart": _restart(restarted),
+        "versions": collect_versions(settings.core),
+        "passed": verdict.passed,
+        "reasons": list(verdict.reasons),
+    }
+
+
+def _policy(result: PhaseResult, workload: Workload) -> dict[str, Any]:
+    summary = result.summary
+    return {
+        "hit_ratio": round(summary.hit_ratio, 6),
+        "ttft_ms": summary.ttft_ms,
+        "failed": summary.failed,
+        "requests": summary.requests,
+        "reissued": summary.reissued,
+        "prompt_tokens": summary.prompt_tokens,
+        "cached_tokens": summary.cached_tokens,
+        "duration_s": round(summary.duration_s, 3),
+        "by_endpoint": summary.by_endpoint,
+        "by_policy": summary.by_policy,
+        "audit": _audit(result),
+        "event_lag_ms": result.event_lag_ms,
+        "hit_curve": hit_curve(result.outcomes),
+        "ideal_curve": ideal_curve(result.outcomes, workload.ideal.hit_tokens),
+        "publishers": publisher_curves(result),
+        "moments": [[round(at_s, 3), text] for at_s, text in result.moments],
+    }
+
+
+def publisher_curves(result: PhaseResult, points: int = 200) -> dict[str, dict[str, list[Any]]]:
+    """Blocks, lag and state of every publisher over time, thinned to about `points`."""
+    step = max(math.ceil(len(result.samples) / points), 1)
+    curves: dict[str, dict[str, list[Any]]] = {}
+    for sample in result.samples[::step]:
+        for row in sample.publishers:
+            curve = curves.setdefault(row.name, {"at_s": [], "blocks": [], "lag": [], "state": []})
+            curve["at_s"].append(round(sample.at_s, 3))
+            curve["blocks"].append(row.blocks)
+            curve["lag"].append(row.lag)
+            curve["state"].append(row.state)
+    return curves
+
+
+def _audit(result: PhaseResult) -> dict[str, Any]:
+    return {**asdict(result.audit), "failed": list(result.audit.failed)}
+
+
+def _restart(result: PhaseResult | None) -> dict[str, Any]:
+    if result is None or result.restart is None:
+        return {"performed": False, "detected_s": None, "rebuilt": False}
+    restart = result.restart
+
+    def after(moment: float | None, since: float | None) -> float | None:
+        return None if moment is None or since is None else round(moment - since, 3)
+
+    return {
+        "performed": True,
+        "policy": result.policy,
+        "publisher": restart.publisher,
+        "killed_at_s": round(restart.killed_s, 3),
+        "started_at_s": None if restart.started_s is None else round(restart.started_s, 3),
+        "detected_s": after(restart.detected_s, restart.killed_s),
+        "detected_as": restart.detected_as,
+        "live_s": after(restart.live_s, restart.started_s),
+        "blocks_before": restart.blocks_before,
+        "blocks_after": restart.blocks_after,
+        "rebuilt": restart.rebuilt,
+    }

@@ -1,0 +1,100 @@
+"""Runs a demo from settings to report; nothing it starts outlives it, unless it is asked to."""
+
+import asyncio
+import json
+import signal
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+import aiohttp
+from rich.console import Console
+
+from kvsync.demo.phase import Phase, PhaseResult, Progress, restarts
+from kvsync.demo.report import Verdict, build_report, judge
+from kvsync.demo.settings import DemoSettings, Workload, prepare
+from kvsync.demo.view import View
+from kvsync.errors import InterruptedRunError, UsageProblemError
+from kvsync.local import kept
+from kvsync.local.addresses import claim_network
+from kvsync.local.stack import MODEL, Stack
+from kvsync.local.supervisor import Supervisor
+from kvsync.report.files import write_whole
+
+REPORT_NAMES = ("report.json", "report.html")
+Result = TypeVar("Result")
+
+
+def run_demo(settings: DemoSettings, console: Console) -> Verdict:
+    """The whole demo; KvsyncError when it could not be carried out, a verdict when it could."""
+    workload = prepare(settings)
+    if kept.find(settings.out) is not None:
+        raise UsageProblemError(
+            f"{settings.out} holds a demo that still runs; `kvsync stop --out {settings.out}` ends it"
+        )
+    for name in REPORT_NAMES:
+        (settings.out / name).unlink(missing_ok=True)
+    results = run_interruptible(_run_phases(settings, workload, console))
+    report = build_report(settings, workload, results)
+    from kvsync.demo.page import build_page
+    from kvsync.report.page import render
+
+    write_whole(settings.out / "report.html", render(build_page(report)))
+    write_whole(settings.out / "report.json", json.dumps(report, indent=2) + "\n")
+    return judge(results)
+
+
+async def _run_phases(settings: DemoSettings, workload: Workload, console: Console) -> list[PhaseResult]:
+    view = View(console, workload.ideal.hit_tokens)
+    network = claim_network(settings.engines)
+    results: list[PhaseResult] = []
+    try:
+        for policy in settings.policies:
+            last = policy == settings.policies[-1]
+            kept_run = settings.keep and last
+            supervisor = Supervisor(outlive_us=kept_run)
+            try:
+                async with _session() as session:
+                    stack = Stack(supervisor, network, settings.out / policy, session)
+                    progress = Progress(policy, len(workload.prompts))
+                    restart = settings.restart and policy == restarts(settings.policies)
+                    phase = Phase(policy, settings, workload, stack, session, progress, restart=restart)
+                    async with view.showing(progress):
+                        results.append(await phase.run())
+                if kept_run:
+                    kept.remember(settings.out, stack.index_url, stack.router_url, MODEL, supervisor.processes())
+                    supervisor.release()
+            finally:
+                supervisor.close()
+    finally:
+        network.release()
+    return results
+
+
+def _session() -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0),
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=5.0),
+        read_bufsize=1 << 18,
+    )
+
+
+def run_interruptible(work: Coroutine[Any, Any, Result]) -> Result:
+    """Run `work`; SIGINT and SIGTERM cancel it, so that every clean-up runs, and become InterruptedRunError."""
+    received: list[int] = []
+
+    async def main() -> Result:
+        loop = asyncio.get_running_loop()
+        task = asyncio.ensure_future(work)
+
+        def stop(number: int) -> None:
+            received.append(number)
+            task.cancel()
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stop, number)
+        return await task
+
+    try:
+        return asyncio.run(main())
+    except asyncio.CancelledError:
+        raise InterruptedRunError(received[0] if received else signal.SIGINT) from None

@@ -1,0 +1,96 @@
+"""What a demo is asked to do, and the sizes it chooses when it is not told."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from kvsync.errors import UsageProblemError
+from kvsync.load.ideal import Ideal, compute_ideal
+from kvsync.load.prompts import Prompt, make_prompts
+from kvsync.load.trace import TraceRequest, read_trace
+from kvsync.local.stack import BLOCK_SIZE
+
+SCALE = 32
+"""Lengths are divided by this: one 512-token block of the trace becomes one 16-token engine block."""
+REPLAY_S = 16.0
+"""How long each policy's replay should take when nobody says how fast."""
+CACHE_SHARE = 0.75
+"""All engines together hold this share of the distinct blocks: enough for reuse, little enough to evict."""
+ENGINE_BUSY_S = 8.0
+"""No engine should need longer than this for all prompts at once, whatever their timing."""
+
+
+@dataclass(frozen=True, slots=True)
+class DemoSettings:
+    """The flags of `kvsync demo`."""
+
+    trace: Path
+    engines: int = 3
+    requests: int = 1000
+    seed: int = 0
+    speed: float | None = None
+    policies: tuple[str, ...] = ("round_robin", "kv")
+    blocks: int | None = None
+    out: Path = Path("out/demo")
+    restart: bool = True
+    keep: bool = False
+    core: str = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """The requests of a demo and everything derived from them, before any process is started."""
+
+    prompts: tuple[Prompt, ...]
+    ideal: Ideal
+    speed: float
+    time_scale: float
+    latency: str
+    blocks: int
+    max_model_len: int
+
+
+def prepare(settings: DemoSettings) -> Workload:
+    """Read the trace and choose sizes; TraceError or UsageProblemError says what cannot work."""
+    requests = read_trace(settings.trace, settings.requests)
+    prompts = make_prompts(requests, SCALE)
+    ideal = compute_ideal(prompts, BLOCK_SIZE)
+    longest = max(len(prompt.token_ids) + prompt.output_tokens for prompt in prompts)
+    max_model_len = math.ceil((longest + 1) / BLOCK_SIZE) * BLOCK_SIZE
+    speed = settings.speed or choose_speed(requests)
+    return Workload(
+        prompts=tuple(prompts),
+        ideal=ideal,
+        speed=speed,
+        time_scale=choose_time_scale(requests, speed, settings.engines),
+        latency="none",
+        blocks=_blocks(settings, ideal, max_model_len),
+        max_model_len=max_model_len,
+    )
+
+
+def _blocks(settings: DemoSettings, ideal: Ideal, max_model_len: int) -> int:
+    least = max_model_len // BLOCK_SIZE + 1
+    if settings.blocks is not None:
+        if settings.blocks < least:
+            msg = f"--blocks {settings.blocks}: the longest request of the trace needs {least}"
+            raise UsageProblemError(msg)
+        return settings.blocks
+    return max(math.ceil(CACHE_SHARE * ideal.distinct_blocks / settings.engines), 2 * least)
+
+
+def choose_speed(requests: Sequence[TraceRequest]) -> float:
+    """The factor that plays the requests in REPLAY_S seconds; never slower than life."""
+    return max(requests[-1].timestamp_ms / 1000 / REPLAY_S, 1.0)
+
+
+def prefill_s(tokens: int) -> float:
+    """Seconds to compute a prompt of `tokens` new tokens: the quadratic form of the mock engine's latency notes."""
+    return (4.21e-7 * tokens * tokens + 0.01518 * tokens + 16.5) / 1000
+
+
+def choose_time_scale(requests: Sequence[TraceRequest], speed: float, engines: int) -> float:
+    """How much faster than life engines compute: as the replay, or faster where that would not end."""
+    busy_s = sum(prefill_s(request.input_tokens) for request in requests) / engines
+    return min(1.0 / speed, ENGINE_BUSY_S / busy_s)

@@ -1,0 +1,46 @@
+"""The demo's last words on the terminal."""
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from kvsync.demo.report import Verdict
+
+
+def print_results(console: Console, report: dict[str, Any], verdict: Verdict, out: Path) -> None:
+    """A table by policy, the audit, the restart, where the report is."""
+    table = Table(box=None, padding=(0, 2), pad_edge=False, header_style="bold")
+    table.add_column("policy")
+    for column in ("hit ratio", "of ideal", "TTFT p50", "p95", "p99", "failed", "again", "audit"):
+        table.add_column(column, justify="right")
+    ideal = report["ideal_hit_ratio"]
+    for name, policy in report["policies"].items():
+        ttft = policy["ttft_ms"]
+        table.add_row(
+            name,
+            f"{policy['hit_ratio']:.2%}",
+            f"{policy['hit_ratio'] / ideal:.0%}" if ideal else "-",
+            *("-" if ttft[key] is None else f"{ttft[key]:.0f} ms" for key in ("p50", "p95", "p99")),
+            str(policy["failed"]),
+            str(policy["reissued"]),
+            f"{policy['audit']['differences']} of {policy['audit']['blocks']:,}",
+        )
+    table.add_row("ideal", f"{ideal:.2%}", "100%", style="dim")
+    console.print()
+    console.print(table)
+    restart = report["restart"]
+    if restart["performed"] and restart["detected_s"] is not None:
+        rebuilt = f"rebuilt to {restart['blocks_after']:,} blocks" if restart["rebuilt"] else "not rebuilt"
+        console.print(
+            f"restart of {restart['publisher']}: noticed after {restart['detected_s']:.2f} s "
+            f"({restart['detected_as']}), {rebuilt}",
+            highlight=False,
+        )
+    lag = report["event_lag_ms"]
+    if lag["p50"] is not None:
+        console.print(f"event lag: p50 {lag['p50']:.2f} ms, p99 {lag['p99']:.2f} ms", highlight=False)
+    for reason in verdict.reasons:
+        console.print(f"FAILED: {reason}", style="bold red", highlight=False)
+    console.print(f"report: {out / 'report.html'}", highlight=False)
