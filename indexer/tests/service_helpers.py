@@ -6,6 +6,7 @@ import time
 from collections import deque
 
 import zmq
+
 from kvsync_events import (
     AllBlocksCleared,
     BlockRemoved,

@@ -1,11 +1,12 @@
 """The ingest thread against scripted publishers on real sockets."""
 
 import pytest
+from service_helpers import MODEL, ScriptedPublisher, wait_for
+
 from kvsync_indexer.core import make_core
 from kvsync_indexer.ingest import Ingest, SocketSettings
 from kvsync_indexer.publishers import PublisherSpec
 from kvsync_indexer.sync import State, SyncSettings
-from service_helpers import MODEL, ScriptedPublisher, wait_for
 
 SYNC = SyncSettings(
     stale_after_s=3.0,

@@ -101,7 +101,8 @@ def _entry(item: object, where: str) -> PublisherEntry:
 
 def describe(error: ValidationError, model: type[BaseModel]) -> str:
     """The first problem of a validation error as half a line: field, value, what is allowed."""
-    first = error.errors(include_url=False)[0]
+    problems = error.errors(include_url=False)
+    first = next((each for each in problems if each["type"] == "extra_forbidden"), problems[0])
     field = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         near = difflib.get_close_matches(field, model.model_fields, n=1)

@@ -7,7 +7,15 @@ from dataclasses import dataclass, field
 import structlog
 import zmq
 
-from kvsync_events import REPLAY_END, DecodeError, FrameError, parse_pub_frames, parse_replay_reply
+from kvsync_events import (
+    REPLAY_END,
+    BlockStored,
+    DecodeError,
+    FrameError,
+    decode_batch,
+    parse_pub_frames,
+    parse_replay_reply,
+)
 from kvsync_indexer.core.errors import CoreError
 from kvsync_indexer.core.protocol import Applied, IndexCore
 from kvsync_indexer.ingest.latency import LatencyHistogram, batch_time
@@ -81,6 +89,15 @@ class Shared:
     bytes_in: int = 0
 
 
+def _block_size(payloads: tuple[bytes, ...]) -> int | None:
+    """Tokens a block, from the first stored event that says it."""
+    for payload in payloads:
+        for event in decode_batch(payload).events:
+            if isinstance(event, BlockStored) and event.block_size > 0:
+                return event.block_size
+    return None
+
+
 class PublisherLink:
     """Drives one machine. Every method runs in the I/O thread."""
 
@@ -90,6 +107,7 @@ class PublisherLink:
         self.totals = LinkTotals()
         self.lag_s: float | None = None
         self.problem: str | None = None
+        self.block_size: int | None = None
         self._shared = shared
         self._events: EventSocket | None = None
         self._replay: ReplaySocket | None = None
@@ -160,6 +178,8 @@ class PublisherLink:
             return seq, f"{type(error).__name__}: {error}"
         finally:
             totals.batches += seq - action.first_seq
+        if self.block_size is None and totals.stored:
+            self.block_size = _block_size(action.payloads)
         return None
 
     def tick(self, now: float) -> None:

@@ -63,6 +63,7 @@ class Ingest:
         self._links: dict[str, PublisherLink] = {}
         self._resume: dict[str, Callable[[PublisherMachine, PublisherSpec], None]] = {}
         self._trusted: Mapping[str, frozenset[str]] = {}
+        self._by_model: Mapping[str, tuple[PublisherLink, ...]] = {}
         self._monotonic = monotonic
         self.heartbeat = monotonic()
         """Monotonic time of the last turn, for liveness."""
@@ -91,7 +92,9 @@ class Ingest:
         """Close every socket and end the thread."""
         self._stopping = True
         self._wake()
-        if self._thread.is_alive():
+        if self._thread.ident is None:
+            self._close()
+        else:
             self._thread.join(timeout_s)
 
     @property
@@ -128,6 +131,10 @@ class Ingest:
     def trusted(self) -> Mapping[str, frozenset[str]]:
         """Names of the publishers that may be matched, by model. Replaced, never changed."""
         return self._trusted
+
+    def links_of(self, model: str) -> tuple[PublisherLink, ...]:
+        """Publishers of one model, by name."""
+        return self._by_model.get(model, ())
 
     def links(self) -> list[PublisherLink]:
         """All publishers, in the order they were added. Their fields may be read, nothing may be called."""
@@ -220,7 +227,14 @@ class Ingest:
             resume(machine, spec)
         link = self._links[spec.name] = PublisherLink(spec, machine, self.shared)
         _log.info("publisher_added", publisher=spec.name, endpoint=spec.endpoint, model=spec.model, source=spec.source)
+        self._publish_models()
         link.perform(machine.start(now))
+
+    def _publish_models(self) -> None:
+        models: dict[str, list[PublisherLink]] = {}
+        for name in sorted(self._links):
+            models.setdefault(self._links[name].spec.model, []).append(self._links[name])
+        self._by_model = {model: tuple(links) for model, links in models.items()}
 
     def _settings(self, spec: PublisherSpec) -> SyncSettings:
         return replace(self.sync, replay=spec.replay_endpoint is not None)
@@ -229,6 +243,7 @@ class Ingest:
         link = self._links.pop(name, None)
         if link is None:
             return
+        self._publish_models()
         self._publish_trust()
         link.perform(link.machine.removed(self._monotonic()))
         link.close()

@@ -1,0 +1,98 @@
+"""What the service can be told, validated once at start."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from kvsync_indexer.errors import ConfigError
+from kvsync_indexer.ingest import SocketSettings
+from kvsync_indexer.static import describe
+from kvsync_indexer.sync import SyncSettings
+
+_DURATION = re.compile(r"^(\d+(?:\.\d+)?)(ms|s|m|h)?$")
+_UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, None: 1.0}
+
+
+def parse_duration(text: str) -> float:
+    """Seconds of `500ms`, `10s`, `2m`, `1h` or a bare number of seconds. Raises ValueError."""
+    match = _DURATION.match(text.strip())
+    if match is None:
+        raise ValueError("must be a duration such as 500ms, 10s, 2m or 1h")
+    return float(match[1]) * _UNITS_S[match[2]]
+
+
+def _flag(field: str) -> str:
+    """The command-line flag of a field."""
+    name = {"namespaces": "namespace"}.get(field, field.removesuffix("_s"))
+    return f"--{name.replace('_', '-')}"
+
+
+class IndexerConfig(BaseModel):
+    """Settings of one index. Durations are seconds, or text with a unit (`500ms`, `10s`, `2m`)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    host: str = "0.0.0.0"
+    port: int = Field(default=8090, ge=0, le=65535)
+    publishers: Path | None = None
+    discover: Literal["kubernetes"] | None = None
+    selector: str = "kvsync.dev/kv-events=true"
+    namespaces: tuple[str, ...] = ()
+    """Empty: the service's own."""
+    core: Literal["auto", "python", "native"] = "auto"
+    trust: Literal["live", "suspect"] = "live"
+    topic: str = ""
+    stale_after_s: float = Field(default=10.0, gt=0, le=86400)
+    replay_timeout_s: float = Field(default=2.0, gt=0, le=3600)
+    audit_interval_s: float = Field(default=0.0, ge=0, le=86400)
+    """0: only on demand."""
+    max_blocks: int = Field(default=8_000_000, gt=0)
+    """Resident blocks one publisher may have."""
+    heartbeats: bool = True
+    snapshot_dir: Path | None = None
+    snapshot_interval_s: float = Field(default=30.0, gt=0, le=86400)
+    bootstrap_from: str | None = Field(default=None, pattern=r"^https?://")
+    router_port: int | None = Field(default=None, ge=0, le=65535)
+    router_policy: Literal["kv", "least_request", "round_robin", "random"] = "kv"
+    router_seed: int = 0
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @field_validator("stale_after_s", "replay_timeout_s", "audit_interval_s", "snapshot_interval_s", mode="before")
+    @classmethod
+    def _duration(cls, value: object) -> object:
+        return parse_duration(value) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.publishers is None and self.discover is None:
+            raise ValueError("no source of publishers: give --publishers FILE, --discover kubernetes or both")
+        if self.router_port is not None and self.router_port == self.port and self.port:
+            raise ValueError(f"--router-port {self.router_port}: is the index's own port; choose another")
+        return self
+
+    @classmethod
+    def parse(cls, values: Mapping[str, object]) -> Self:
+        """Validate; ConfigError is one line that names the field, the value and what is allowed."""
+        try:
+            return cls.model_validate(dict(values))
+        except ValidationError as error:
+            field, _, rest = describe(error, cls).partition(" = ")
+            raise ConfigError(f"{_flag(field)} {rest}" if rest else field) from None
+
+    def socket_settings(self) -> SocketSettings:
+        """ZMQ options: heartbeats fast enough for `stale_after_s`."""
+        if not self.heartbeats:
+            return SocketSettings(heartbeat_s=0.0)
+        return SocketSettings(
+            heartbeat_s=min(1.0, self.stale_after_s / 6), heartbeat_timeout_s=min(3.0, self.stale_after_s / 2)
+        )
+
+    def sync_settings(self) -> SyncSettings:
+        """Times of the state machines. Without heartbeats a quiet publisher must be asked before it goes stale."""
+        idle = 15.0 if self.heartbeats else min(15.0, self.stale_after_s / 3)
+        return SyncSettings(
+            stale_after_s=self.stale_after_s, replay_timeout_s=self.replay_timeout_s, verify_idle_s=idle
+        )

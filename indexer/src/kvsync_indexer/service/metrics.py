@@ -1,0 +1,175 @@
+"""Prometheus metrics, read from the ingest when scraped: the hot path only counts.
+
+Names: `kvsync_indexer_<noun>_<unit>[_total]`; the only unbounded label is the publisher, bounded by discovery.
+"""
+
+from collections.abc import Callable, Iterator
+
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector
+
+from kvsync_indexer.audit import Auditor
+from kvsync_indexer.core import IndexCore
+from kvsync_indexer.ingest import Ingest, LatencyHistogram
+from kvsync_indexer.service.match import MatchEndpoint
+from kvsync_indexer.service.views import PublisherRow, publisher_row
+from kvsync_indexer.sync import State
+
+_COUNTERS = {
+    "gaps": "Times sequence numbers were missing.",
+    "missed": "Sequence numbers that were missing when a gap opened.",
+    "resyncs": "Times blocks were dropped and rebuilt.",
+    "restarts": "Restarts seen in the stream itself.",
+    "epochs": "New epochs told by discovery.",
+    "truncations": "Times history did not reach back far enough.",
+    "quarantines": "Times the publisher was quarantined.",
+    "stales": "Times the publisher went stale.",
+    "disconnects": "Connections lost.",
+    "decode_errors": "Batches or frames that could not be decoded.",
+    "duplicates": "Batches seen again and ignored.",
+    "replays": "Replays asked for.",
+    "replay_failures": "Replays that failed.",
+    "replay_lies": "Answers of a replay server that contradict the stream.",
+    "buffer_dropped": "Live batches dropped from the buffer during a replay (found again as a gap).",
+    "transitions": "State changes.",
+    "batches": "Batches applied.",
+    "events": "Events applied.",
+    "unknown_events": "Events of a kind nobody knows.",
+    "unknown_removed": "Removals of blocks that were not resident.",
+    "refused": "Blocks left out at a limit.",
+}
+_GAUGES = {
+    "blocks": "Resident blocks.",
+    "orphans": "Blocks that wait for their parent.",
+    "lag": "Batches known to exist and not applied yet.",
+    "buffered": "Live batches waiting for a replay.",
+}
+
+
+class IndexerCollector(Collector):
+    """Everything the service knows, as metric families."""
+
+    def __init__(
+        self,
+        ingest: Ingest,
+        core: IndexCore,
+        match: MatchEndpoint,
+        auditor: Auditor,
+        monotonic: Callable[[], float],
+    ) -> None:
+        self._ingest = ingest
+        self._core = core
+        self._match = match
+        self._auditor = auditor
+        self._monotonic = monotonic
+
+    def collect(self) -> Iterator[Metric]:
+        """All families."""
+        now = self._monotonic()
+        rows = [publisher_row(link, self._core, now) for link in self._ingest.links()]
+        yield from _publisher_families(rows)
+        yield from self._state_families(rows)
+        yield from self._core_families()
+        yield from self._latency_families()
+        yield from self._audit_families()
+
+    def _state_families(self, rows: list[PublisherRow]) -> Iterator[Metric]:
+        states = GaugeMetricFamily(
+            "kvsync_indexer_publisher_state", "1 for the state a publisher is in.", labels=["publisher", "state"]
+        )
+        count = GaugeMetricFamily("kvsync_indexer_publishers", "Publishers by state.", labels=["state"])
+        for state in State:
+            if state is State.REMOVED:
+                continue
+            count.add_metric([str(state)], sum(row.state == state for row in rows))
+            for row in rows:
+                states.add_metric([row.name, str(state)], float(row.state == state))
+        yield states
+        yield count
+
+    def _core_families(self) -> Iterator[Metric]:
+        stats = self._core.stats()
+        yield InfoMetricFamily("kvsync_indexer_core", "Which index core runs.", {"kind": self._core.name})
+        for name, value, text in (
+            ("core_blocks", stats.blocks, "Resident blocks of all publishers."),
+            ("core_keys", stats.keys, "Distinct keys behind them."),
+            ("core_bytes", stats.bytes_estimate, "Estimated memory of the core."),
+        ):
+            family = GaugeMetricFamily(f"kvsync_indexer_{name}", text)
+            family.add_metric([], value)
+            yield family
+        received = CounterMetricFamily("kvsync_indexer_received_bytes", "Payload bytes received.")
+        received.add_metric([], self._ingest.shared.bytes_in)
+        yield received
+        defects = CounterMetricFamily("kvsync_indexer_defects", "Exceptions in the I/O thread that should not be.")
+        defects.add_metric([], self._ingest.defects)
+        yield defects
+
+    def _latency_families(self) -> Iterator[Metric]:
+        yield _histogram(
+            "event_arrival_seconds", "From the making of a batch to its arrival.", self._ingest.shared.arrival
+        )
+        yield _histogram(
+            "event_visible_seconds",
+            "From the making of a batch to its being matched (trusted publishers).",
+            self._ingest.shared.visible,
+        )
+        yield _histogram("match_seconds", "Time to answer /v1/match.", self._match.seconds)
+        refused = CounterMetricFamily("kvsync_indexer_match_refused", "Match requests that were refused.")
+        refused.add_metric([], self._match.refused)
+        yield refused
+
+    def _audit_families(self) -> Iterator[Metric]:
+        audits = CounterMetricFamily("kvsync_indexer_audits", "Audits of a publisher.", labels=["verdict"])
+        for verdict, count in sorted(self._auditor.verdicts.items()):
+            audits.add_metric([verdict], count)
+        yield audits
+        for field, text in (
+            ("missing", "Blocks the engine has and the index has not, at the last audit."),
+            ("extra", "Blocks the index has and the engine has not, at the last audit."),
+        ):
+            family = GaugeMetricFamily(f"kvsync_indexer_audit_{field}_blocks", text, labels=["publisher"])
+            for name, audit in sorted(self._auditor.last.items()):
+                family.add_metric([name], getattr(audit, field))
+            yield family
+
+
+def _publisher_families(rows: list[PublisherRow]) -> Iterator[Metric]:
+    for field, text in _COUNTERS.items():
+        counter = CounterMetricFamily(f"kvsync_indexer_{field}", text, labels=["publisher"])
+        for row in rows:
+            counter.add_metric([row.name], getattr(row, field))
+        yield counter
+    for field, text in _GAUGES.items():
+        name = "sequence_lag" if field == "lag" else f"publisher_{field}"
+        gauge = GaugeMetricFamily(f"kvsync_indexer_{name}", text, labels=["publisher"])
+        for row in rows:
+            gauge.add_metric([row.name], getattr(row, field))
+        yield gauge
+    yield _optional(rows, "publisher_age_seconds", "age_s", "Upper bound of the time since the last sign of life.")
+    yield _optional(rows, "event_lag_seconds", "lag_s", "Age of the last live batch when it arrived.")
+    incomplete = GaugeMetricFamily(
+        "kvsync_indexer_publisher_incomplete", "1: more may be resident than is known.", labels=["publisher"]
+    )
+    for row in rows:
+        incomplete.add_metric([row.name], float(row.incomplete))
+    yield incomplete
+
+
+def _optional(rows: list[PublisherRow], name: str, field: str, text: str) -> Metric:
+    gauge = GaugeMetricFamily(f"kvsync_indexer_{name}", text, labels=["publisher"])
+    for row in rows:
+        value = getattr(row, field)
+        if value is not None:
+            gauge.add_metric([row.name], value)
+    return gauge
+
+
+def _histogram(name: str, text: str, source: LatencyHistogram) -> Metric:
+    return HistogramMetricFamily(f"kvsync_indexer_{name}", text, buckets=source.cumulative(), sum_value=source.total_s)

@@ -1,0 +1,115 @@
+"""What a publisher looks like in `/v1/publishers`."""
+
+import msgspec
+
+from kvsync_indexer.core import IndexCore, UnknownPublisherError
+from kvsync_indexer.ingest import PublisherLink
+
+
+class PublisherRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One row. Counters run since the publisher was added; ages and lags are seconds."""
+
+    name: str
+    pod: str
+    model: str
+    rank: int
+    state: str
+    reason: str
+    epoch: str | None
+    last_seq: int | None
+    lag: int
+    """Batches known to exist and not applied yet."""
+    age_s: float | None
+    """Upper bound of the time since the last sign of life; null: never heard."""
+    gaps: int
+    resyncs: int
+    decode_errors: int
+    blocks: int
+    incomplete: bool
+    ready: bool
+    incarnation: int
+    lag_s: float | None
+    """Wall time between the making and the arrival of the last live batch (as honest as both clocks)."""
+    block_size: int | None
+    orphans: int
+    missed: int
+    restarts: int
+    epochs: int
+    truncations: int
+    quarantines: int
+    stales: int
+    disconnects: int
+    duplicates: int
+    replays: int
+    replay_failures: int
+    replay_lies: int
+    buffered: int
+    buffer_dropped: int
+    transitions: int
+    batches: int
+    events: int
+    unknown_events: int
+    unknown_removed: int
+    refused: int
+    endpoint: str
+    replay_endpoint: str | None
+    http_url: str | None
+    debug_url: str | None
+    source: str
+
+
+def publisher_row(link: PublisherLink, core: IndexCore, now: float) -> PublisherRow:
+    """The row of one publisher; `now` monotonic."""
+    spec, status, totals = link.spec, link.machine.status(now), link.totals
+    counters = status.counters
+    try:
+        stats = core.stats(spec.name)
+        blocks, orphans = stats.blocks, stats.orphans
+    except UnknownPublisherError:  # removed a moment ago
+        blocks = orphans = 0
+    return PublisherRow(
+        name=spec.name,
+        pod=spec.pod,
+        model=spec.model,
+        rank=spec.rank,
+        state=str(status.state),
+        reason=link.problem or status.reason,
+        epoch=status.epoch,
+        last_seq=status.last_seq,
+        lag=status.lag,
+        age_s=None if status.age_s is None else round(status.age_s, 6),
+        gaps=counters.gaps,
+        resyncs=counters.resyncs,
+        decode_errors=counters.decode_errors,
+        blocks=blocks,
+        incomplete=status.incomplete,
+        ready=spec.ready,
+        incarnation=status.incarnation,
+        lag_s=None if link.lag_s is None else round(link.lag_s, 6),
+        block_size=link.block_size,
+        orphans=orphans,
+        missed=counters.missed,
+        restarts=counters.restarts,
+        epochs=counters.epochs,
+        truncations=counters.truncations,
+        quarantines=counters.quarantines,
+        stales=counters.stales,
+        disconnects=counters.disconnects,
+        duplicates=counters.duplicates,
+        replays=counters.replays,
+        replay_failures=counters.replay_failures,
+        replay_lies=counters.replay_lies,
+        buffered=status.buffered,
+        buffer_dropped=counters.buffer_dropped,
+        transitions=counters.transitions,
+        batches=totals.batches,
+        events=totals.events,
+        unknown_events=totals.unknown_events,
+        unknown_removed=totals.unknown_removed,
+        refused=totals.refused,
+        endpoint=spec.endpoint,
+        replay_endpoint=spec.replay_endpoint,
+        http_url=spec.http_url,
+        debug_url=spec.debug_url,
+        source=spec.source,
+    )
