@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Base images for our Dockerfiles where none can be pulled: Debian with Python, and the same with pip for build stages.
+# Base images for our Dockerfiles where none can be pulled: Debian with Python (and libstdc++, which wheels such as
+# pyzmq expect of a system), and the same with pip for build stages.
 # usage: base-image.sh RUNTIME_IMAGE BUILD_IMAGE     About 40 seconds. Needs dockerd and mmdebstrap.
 set -euo pipefail
 # shellcheck source=/dev/null
@@ -14,7 +15,7 @@ for folder in doc man locale info lintian; do slim+=(--dpkgopt="path-exclude=/us
 tidy='cd "$1" && rm -rf var/cache/apt/* var/lib/apt/lists/* var/log/*.log etc/resolv.conf etc/hostname'
 export SOURCE_DATE_EPOCH=1735689600 # 2025-01-01: the same packages give the same archive
 
-mmdebstrap --variant=essential "${slim[@]}" --include=python3 --customize-hook="$tidy" "$DEBIAN_SUITE" "$work/runtime.tar"
+mmdebstrap --variant=essential "${slim[@]}" --include=python3,libstdc++6 --customize-hook="$tidy" "$DEBIAN_SUITE" "$work/runtime.tar"
 # A build stage talks to the package indexes this machine talks to, so it trusts whom this machine trusts.
 mmdebstrap --variant=minbase "${slim[@]}" --include=python3,python3-pip,python3-venv,ca-certificates --customize-hook="$tidy" \
   --customize-hook='upload /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt' \
