@@ -338,9 +338,9 @@ class Engine:
     def blocks(self) -> Iterator[ResidentBlock]:
         """The resident blocks; parents and token ids only if the configuration keeps tokens."""
         content = self._recorder.content
-        for h in self._pool.hashes():
+        for h, copies in self._pool.contents():
             parent, tokens = content.get(h, (None, ()))
-            yield ResidentBlock(h, parent, tuple(tokens), "GPU", 0, self._pool.copies(h))
+            yield ResidentBlock(h, parent, tuple(tokens), "GPU", 0, copies)
 
     def statistics(self) -> EngineStats:
         """Counters and gauges, frozen."""

@@ -6,7 +6,7 @@ to compute; blocks are hashed when they are scheduled; admission may ask for roo
 
 from .config import EngineConfig
 from .hashing import BlockIdentity
-from .pool import Block, BlockPool
+from .pool import BlockPool, Hit
 from .recorder import Recorder
 from .sequence import Sequence
 
@@ -26,30 +26,29 @@ class BlockManager:
         self._watermark = int(config.watermark * config.num_gpu_blocks)
         self._reserve_full = config.scheduler_reserve_full_isl
 
-    def find_hit(self, seq: Sequence) -> list[Block]:
+    def find_hit(self, seq: Sequence) -> Hit:
         """The longest cached prefix of prompt and output, at most all tokens but one."""
         if not self._caching:
-            return []
+            return Hit()
         blocks = (seq.total - 1) // self._size
         hit = self.pool.lookup(self.identity.extend(seq, blocks), blocks)
-        if hit and seq.request.report_full:
-            self._report(seq, 0, len(hit), resident=True)
+        if hit.blocks and seq.request.report_full:
+            self._report(seq, 0, hit.blocks, resident=True)
         return hit
 
-    def admit(self, seq: Sequence, hit: list[Block], new_tokens: int, *, others_running: bool) -> bool:
+    def admit(self, seq: Sequence, hit: Hit, new_tokens: int, *, others_running: bool) -> bool:
         """Hold the hit and allocate one chunk after it; False, changing nothing, if there is no room."""
         size = self._size
         margin = self._watermark if others_running else 0
         free = self.pool.free
-        idle = sum(not block.holders for block in hit)
-        hit_tokens = len(hit) * size
+        hit_tokens = hit.blocks * size
         if self._reserve_full:
             whole = -(-min(seq.total, self._max_len) // size)
-            if max(whole - len(hit), 0) + idle + margin > free:
+            if max(whole - hit.blocks, 0) + hit.idle + margin > free:
                 return False
         end = min(hit_tokens + new_tokens, self._max_len)
-        fresh = max(-(-end // size) - len(hit), 0)
-        if fresh + idle + margin > free:
+        fresh = max(-(-end // size) - hit.blocks, 0)
+        if fresh + hit.idle + margin > free:
             return False
         self.pool.hold(seq.table, hit)
         self.pool.allocate(seq.table, fresh)
@@ -72,7 +71,7 @@ class BlockManager:
         if not self._caching:
             return
         full = min(tokens, seq.total) // self._size
-        first = len(seq.table.held)
+        first = seq.table.hashed
         if full > first:
             hashes = self.identity.extend(seq, full)
             self.pool.store(seq.table, hashes[first:full])

@@ -1,166 +1,238 @@
 """The device block table: which block hashes are resident, who holds them, what is reused next.
 
-Blocks without a hash are interchangeable and only counted. Blocks with one are objects, so that several copies of one
-hash can live side by side, each with its own holders and its own place in the reuse order.
+Blocks without a hash are interchangeable and only counted. Hashed ones live in runs (`runs.py`). Resident hashes are
+closed under prefixes: a sequence lets go of its blocks leaf first, so a block leaves the cache after all that follow
+it. That is why the first hash of each run is the only index needed. Every operation costs runs touched, not blocks.
 """
 
-from collections import OrderedDict
-from collections.abc import Sequence
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
-__all__ = ["Block", "BlockPool", "BlockSink", "BlockTable"]
+from .runs import ReuseQueue, Run
 
-
-class Block:
-    """A physical block that holds the tokens of `hash`. In the reuse queue exactly while `holders` is 0."""
-
-    __slots__ = ("hash", "holders")
-
-    def __init__(self, block_hash: bytes | None, holders: int) -> None:
-        self.hash = block_hash
-        self.holders = holders
+__all__ = ["BlockPool", "BlockSink", "BlockTable", "Hit"]
 
 
 class BlockTable:
-    """What one sequence holds: `held` blocks with a hash (a prefix of it), then `blanks` without."""
+    """What one sequence holds: `hashed` cached blocks (a prefix of it), then `blanks` without a hash."""
 
-    __slots__ = ("blanks", "held")
+    __slots__ = ("blanks", "hashed", "parts")
 
     def __init__(self) -> None:
-        self.held: list[Block] = []
+        self.parts: list[tuple[Run, int]] = []
+        """Runs in chain order, with their length when they became part of this table."""
+        self.hashed = 0
         self.blanks = 0
 
     def __len__(self) -> int:
-        return len(self.held) + self.blanks
+        return self.hashed + self.blanks
+
+
+@dataclass(slots=True)
+class Hit:
+    """The result of a lookup; valid until the pool changes."""
+
+    runs: list[tuple[Run, int]] = field(default_factory=list)
+    """Runs, and how many blocks from the beginning of each are hit."""
+    blocks: int = 0
+    idle: int = 0
+    """Hit blocks that nobody holds: holding them takes them from the free ones."""
 
 
 class BlockSink(Protocol):
-    """Told of every block that loses its hash."""
+    """Told of every block that loses its hash, in order."""
 
-    def removed(self, block_hash: bytes, *, last: bool) -> None:
-        """One copy of `block_hash` is gone; `last`: no other is left."""
+    def removed(self, hashes: list[Any], *, last: bool) -> None:
+        """One copy of each of `hashes` is gone; `last`: no other copies are left."""
 
 
 class BlockPool:
-    """A fixed number of blocks, a table of resident hashes and one reuse order. Every operation is O(blocks touched).
+    """A fixed number of blocks, an index of resident hashes and one reuse order.
 
-    Reuse order: blanks first (last freed first), then hashed blocks in the order they were freed, the end of a
-    sequence before its beginning (vLLM 0.28 on). With `blanks_first` off blanks queue up like the others.
+    Reuse order: blanks first, then hashed blocks in the order they were let go, the end of a sequence before its
+    beginning (vLLM 0.28 on). With `blanks_first` off blanks queue up like the others.
     """
 
     def __init__(self, usable_blocks: int, sink: BlockSink, *, caching: bool = True, blanks_first: bool = True) -> None:
         self.usable = usable_blocks
         self.caching = caching
+        self.blanks = usable_blocks
+        """Free blocks without a hash, reused before any other."""
+        self.resident = 0
+        """Distinct hashes in the table."""
         self._sink = sink
         self._blanks_first = blanks_first
-        self._blanks = usable_blocks
-        self._queue: OrderedDict[Block, None] = OrderedDict()
-        self._table: dict[bytes, Block | list[Block]] = {}
+        self._queue = ReuseQueue()
+        self._starts: dict[Any, Run] = {}
 
     @property
     def free(self) -> int:
         """Blocks nobody holds."""
-        return self._blanks + len(self._queue)
+        return self.blanks + self._queue.blocks
 
-    @property
-    def resident(self) -> int:
-        """Distinct hashes in the table."""
-        return len(self._table)
-
-    def copies(self, block_hash: bytes) -> int:
-        """Physical blocks with this hash."""
-        entry = self._table.get(block_hash)
-        if entry is None:
-            return 0
-        return 1 if isinstance(entry, Block) else len(entry)
-
-    def hashes(self) -> list[bytes]:
-        """Resident hashes, in the order they became resident."""
-        return list(self._table)
-
-    def lookup(self, hashes: Sequence[bytes], limit: int) -> list[Block]:
+    def lookup(self, hashes: list[Any], limit: int) -> Hit:
         """The longest run of resident blocks from the first hash on, at most `limit`; first inserted copies."""
-        found: list[Block] = []
-        get = self._table.get
-        for h in hashes[:limit]:
-            entry = get(h)
-            if entry is None:
+        hit = Hit()
+        starts = self._starts
+        at = 0
+        while at < limit:
+            run = starts.get(hashes[at])
+            if run is None:
                 break
-            found.append(entry if isinstance(entry, Block) else entry[0])
-        return found
+            n = run.common(hashes, at, limit)
+            hit.runs.append((run, n))
+            if not run.holders:
+                hit.idle += n
+            at += n
+        hit.blocks = at
+        return hit
 
-    def hold(self, table: BlockTable, blocks: list[Block]) -> None:
-        """The table's owner now holds these resident blocks too."""
-        for block in blocks:
-            if not block.holders:
-                del self._queue[block]
-            block.holders += 1
-        table.held += blocks
+    def hold(self, table: BlockTable, hit: Hit) -> None:
+        """The table's owner now holds the hit blocks too."""
+        for run, n in hit.runs:
+            if n < len(run.keys):
+                run = self._cut(run, n)
+            if not run.holders:
+                self._queue.remove(run)
+            run.holders += 1
+            table.parts.append((run, n))
+        table.hashed += hit.blocks
 
     def allocate(self, table: BlockTable, count: int) -> None:
         """Give the owner `count` more blank blocks; hashed ones lose their hash. Needs `count <= free`."""
         table.blanks += count
-        if count <= self._blanks:
-            self._blanks -= count
-            return
-        count -= self._blanks
-        self._blanks = 0
-        for _ in range(count):
-            block, _none = self._queue.popitem(last=False)
-            if block.hash is not None:
-                self._forget(block)
+        if count > self.blanks:
+            self.evict(count - self.blanks)
+        self.blanks -= count
 
-    def store(self, table: BlockTable, hashes: Sequence[bytes]) -> None:
+    def evict(self, count: int) -> None:
+        """Turn the next `count` blocks in reuse order into blanks."""
+        queue = self._queue
+        self.blanks += count
+        while count:
+            run = queue.first()
+            keys = run.keys
+            if run.copies or len(keys) <= count:
+                count -= len(keys)
+                queue.remove(run)
+                self._drop(run)
+            else:
+                gone = keys[-count:]
+                del keys[-count:]
+                queue.blocks -= count
+                count = 0
+                if gone[0] is not None:
+                    gone.reverse()
+                    self.resident -= len(gone)
+                    self._sink.removed(gone, last=True)
+
+    def store(self, table: BlockTable, hashes: list[Any]) -> None:
         """The owner's next blank blocks now hold these hashes."""
-        entries = self._table
-        for h in hashes:
-            block = Block(h, 1)
-            table.held.append(block)
-            entry = entries.setdefault(h, block)
-            if entry is not block:
-                if isinstance(entry, Block):
-                    entries[h] = [entry, block]
-                else:
-                    entry.append(block)
         table.blanks -= len(hashes)
+        table.hashed += len(hashes)
+        starts = self._starts
+        for i, h in enumerate(hashes):
+            first = starts.get(h)
+            if first is None:  # then none of those after it is resident either
+                self._append(table, hashes[i:] if i else hashes)
+                return
+            if len(first.keys) > 1:
+                first = self._cut(first, 1)
+            copy = Run([h], 1)
+            first.copies.append(copy)
+            table.parts.append((copy, 1))
 
     def release(self, table: BlockTable) -> None:
-        """The owner lets go of everything."""
+        """The owner lets go of everything, leaf first."""
         if self._blanks_first or not self.caching:
-            self._blanks += table.blanks
-        else:
-            self._queue.update((Block(None, 0), None) for _ in range(table.blanks))
-        for block in reversed(table.held):
-            block.holders -= 1
-            if not block.holders:
-                self._queue[block] = None
-        table.held = []
-        table.blanks = 0
+            self.blanks += table.blanks
+        elif table.blanks:
+            self._queue.append(Run([None] * table.blanks, 0))
+        for run, length in reversed(table.parts):
+            while length:
+                length -= len(run.keys)
+                run.holders -= 1
+                if not run.holders:
+                    self._queue.append(run)
+                if length:
+                    assert run.origin is not None
+                    run = run.origin
+        table.parts = []
+        table.hashed = table.blanks = 0
 
     def unstore(self, table: BlockTable, first: int) -> None:
-        """Take back the hashes of the owner's blocks from index `first` on, where nobody else holds them."""
-        while len(table.held) > first and table.held[-1].holders == 1:
-            self._forget(table.held.pop())
-            table.blanks += 1
+        """Take back the hashes of the owner's blocks from index `first` on, as far as nobody else holds them."""
+        while table.hashed > first:
+            run, length = table.parts[-1]
+            if run.holders > 1:
+                return
+            excess = min(len(run.keys), table.hashed - first)
+            if excess < len(run.keys):
+                self._cut(run, len(run.keys) - excess)
+            table.parts.pop()
+            if length > excess:
+                assert run.origin is not None
+                table.parts.append((run.origin, length - excess))
+            self._drop(run)
+            table.hashed -= excess
+            table.blanks += excess
 
     def reset(self) -> bool:
         """Forget every hash; refused (False) while any block is held."""
         if self.free != self.usable:
             return False
-        self._table.clear()
+        self._starts.clear()
         self._queue.clear()
-        self._blanks = self.usable
+        self.blanks = self.usable
+        self.resident = 0
         return True
 
-    def _forget(self, block: Block) -> None:
-        assert block.hash is not None
-        entry = self._table[block.hash]
-        last = isinstance(entry, Block)
-        if isinstance(entry, Block):
-            del self._table[block.hash]
+    def contents(self) -> list[tuple[Any, int]]:
+        """Resident hashes with the number of their copies."""
+        return [(h, 1 + len(run.copies)) for run in self._starts.values() for h in run.keys]
+
+    def _append(self, table: BlockTable, hashes: list[Any]) -> None:
+        """New blocks behind the table's last: in its last run if that is the owner's alone."""
+        self.resident += len(hashes)
+        if table.parts:
+            run, length = table.parts[-1]
+            if run.holders == 1 and not run.copies and self._starts.get(run.keys[0]) is run:
+                run.keys += hashes
+                table.parts[-1] = (run, length + len(hashes))
+                return
+        run = Run(list(hashes), 1)
+        self._starts[hashes[0]] = run
+        table.parts.append((run, len(hashes)))
+
+    def _cut(self, run: Run, at: int) -> Run:
+        """Divide a run; `run` keeps the end and its place, the new one has the first `at` blocks."""
+        head = Run(run.keys[:at], run.holders, run.origin)
+        del run.keys[:at]
+        run.origin = head
+        self._starts[head.keys[0]] = head
+        self._starts[run.keys[0]] = run
+        if not run.holders:
+            self._queue.blocks -= at
+            self._queue.insert_after(run, head)
+        return head
+
+    def _drop(self, run: Run) -> None:
+        """All blocks of a run lose their hash (leaf first); a later copy takes the place of a first one."""
+        keys = run.keys
+        if keys[0] is None:
+            return
+        first = self._starts[keys[0]]
+        if first is not run:
+            first.copies.remove(run)
+            self._sink.removed(keys, last=False)
+        elif run.copies:
+            heir = run.copies[0]
+            heir.copies = run.copies[1:]
+            run.copies = []
+            self._starts[keys[0]] = heir
+            self._sink.removed(keys, last=False)
         else:
-            entry.remove(block)
-            if len(entry) == 1:
-                self._table[block.hash] = entry[0]
-        self._sink.removed(block.hash, last=last)
-        block.hash = None
+            del self._starts[keys[0]]
+            self.resident -= len(keys)
+            keys.reverse()
+            self._sink.removed(keys, last=True)

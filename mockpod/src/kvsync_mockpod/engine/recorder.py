@@ -62,14 +62,15 @@ class Recorder:
                 )
             )
 
-    def removed(self, block_hash: bytes, *, last: bool) -> None:
-        """One copy is gone: one event a hash, as vLLM's."""
-        self.removed_blocks += 1
-        if last:
-            self.content.pop(block_hash, None)
-        self.log.append(self.step, "removed", (block_hash,))
+    def removed(self, hashes: list[Any], *, last: bool) -> None:
+        """One copy of each is gone: one event a hash, as vLLM's. `last`: no other copies are left."""
+        self.removed_blocks += len(hashes)
+        if last and self._keep:
+            for h in hashes:
+                self.content.pop(h, None)
+        self.log.append(self.step, "removed", hashes)
         if self._publish:
-            self._events.append(BlockRemoved(block_hashes=[block_hash], medium="GPU", group_idx=0))
+            self._events += [BlockRemoved(block_hashes=[h], medium="GPU", group_idx=0) for h in hashes]
 
     def cleared(self) -> None:
         """Everything is gone."""

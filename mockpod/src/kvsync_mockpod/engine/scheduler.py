@@ -157,7 +157,7 @@ class Scheduler:
             batch.failed.append((seq, str(error)))
             return 0
         hit = self.manager.find_hit(seq)
-        hit_tokens = len(hit) * self.config.block_size
+        hit_tokens = hit.blocks * self.config.block_size
         tokens = seq.total - hit_tokens
         if 0 < threshold < tokens:
             tokens = threshold
