@@ -116,7 +116,7 @@ class PublisherLink:
         self._replay_attempt = 0
         self._open_link = 0
         self._reopen_at: float | None = None
-        self._connected = False
+        self.connected = False
         self._trusted = False
 
     # -- machine ------------------------------------------------------------------------------------------------
@@ -184,7 +184,7 @@ class PublisherLink:
 
     def tick(self, now: float) -> None:
         """Timers: the machine's, and opening again what could not be opened."""
-        if self._connected and self._shared.sockets.heartbeat_s > 0:
+        if self.connected and self._shared.sockets.heartbeat_s > 0:
             self.perform(self.machine.alive(now - self._shared.sockets.heartbeat_timeout_s, now))
         if self._reopen_at is not None and now >= self._reopen_at:
             self._open()
@@ -214,7 +214,7 @@ class PublisherLink:
 
     def _close_sockets(self) -> None:
         self._close_replay()
-        self._connected = False
+        self.connected = False
         self._reopen_at = None
         if self._events is not None:
             for fd in self._event_fds:
@@ -253,7 +253,7 @@ class PublisherLink:
         for connected in self._events.connection_changes():
             now = self._shared.monotonic()
             link = self._open_link
-            self._connected = connected
+            self.connected = connected
             if connected:
                 self.perform(self.machine.connected(link, now))
             else:

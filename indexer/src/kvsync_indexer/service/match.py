@@ -29,7 +29,7 @@ class MatchRequest(msgspec.Struct, forbid_unknown_fields=True):
     model: str
     token_ids: list[int] | None = None
     prompt: str | None = None
-    messages: msgspec.Raw | None = None
+    messages: list[dict[str, Any]] | None = None
     lora: str | int | None = None
     cache_salt: str | None = None
     extra_keys: list[list[Any] | None] | None = None

@@ -4,6 +4,7 @@ import msgspec
 
 from kvsync_indexer.core import IndexCore, UnknownPublisherError
 from kvsync_indexer.ingest import PublisherLink
+from kvsync_indexer.sync import State
 
 
 class PublisherRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,6 +59,16 @@ class PublisherRow(msgspec.Struct, frozen=True, kw_only=True):
     source: str
 
 
+def _reason(link: PublisherLink, reason: str) -> str:
+    """Why the publisher is in its state, with what the sockets know beyond the machine."""
+    if link.problem is not None:
+        return link.problem
+    if link.connected or link.machine.state not in (State.CONNECTING, State.STALE):
+        return reason
+    waiting = "nobody has connected to" if link.spec.bind else "no connection to"
+    return f"{reason}; {waiting} {link.spec.endpoint}"
+
+
 def publisher_row(link: PublisherLink, core: IndexCore, now: float) -> PublisherRow:
     """The row of one publisher; `now` monotonic."""
     spec, status, totals = link.spec, link.machine.status(now), link.totals
@@ -73,7 +84,7 @@ def publisher_row(link: PublisherLink, core: IndexCore, now: float) -> Publisher
         model=spec.model,
         rank=spec.rank,
         state=str(status.state),
-        reason=link.problem or status.reason,
+        reason=_reason(link, status.reason),
         epoch=status.epoch,
         last_seq=status.last_seq,
         lag=status.lag,
