@@ -1,0 +1,171 @@
+"""Fixtures: the session's cluster and installation, a namespace a test, and what is kept of a failure."""
+
+import json
+import os
+import re
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from e2e_dump import dump_namespace
+from e2e_engines import Engine, build_engine
+from e2e_index import Index, build_index
+from e2e_install import Installation
+from e2e_kube import Kube, Object, cluster_setting, find_kubeconfig
+from e2e_wait import KubeError, wait_until
+
+ROOT = Path(__file__).resolve().parents[2]
+OUT = ROOT / "out" / "e2e"
+NAMESPACE_LABEL = "kvsync.dev/e2e"
+KEEP = bool(os.environ.get("KVSYNC_E2E_KEEP"))
+_results: list[dict[str, Any]] = []
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        item.add_marker(pytest.mark.e2e)
+        if item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(360))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
+    report = yield
+    setattr(item, f"report_{report.when}", report)
+    if report.when == "call" or (report.when == "setup" and not report.passed):
+        reason = report.longrepr[2] if report.skipped and isinstance(report.longrepr, tuple) else ""
+        _results.append(
+            {"test": item.nodeid, "outcome": report.outcome, "reason": reason, "duration_s": round(report.duration, 1)}
+        )
+    return report
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if _results:
+        OUT.mkdir(parents=True, exist_ok=True)
+        (OUT / "report.json").write_text(json.dumps(_results, indent=2) + "\n")
+
+
+@pytest.fixture(scope="session")
+def kube() -> Iterator[Kube]:
+    """The cluster of KUBECONFIG or of `make cluster-up`; without one every test is an error, never a skip."""
+    connection = Kube(find_kubeconfig(ROOT))
+    connection.call("GET", "/readyz")
+    yield connection
+    connection.close()
+
+
+@pytest.fixture(scope="session")
+def installation(kube: Kube) -> Iterator[Installation]:
+    """CRDs and operator, by helm, as a user installs them; taken away at the end."""
+    _sweep(kube)
+    install = Installation(kube, ROOT)
+    install.install()
+    yield install
+    if not KEEP:
+        _sweep(kube)
+        install.uninstall()
+
+
+def _sweep(kube: Kube) -> None:
+    """Take away the namespaces of tests, of this run and of one that was killed, and wait until they are gone."""
+
+    def ours() -> list[str]:
+        return [item["metadata"]["name"] for item in kube.objects("Namespace", selector=NAMESPACE_LABEL)]
+
+    for name in ours():
+        kube.delete("Namespace", name)
+    wait_until("the tests' namespaces are gone", lambda: not ours(), deadline_s=180.0, every_s=1.0)
+
+
+class Deploy:
+    """Makes namespaces, engines and indexes for one test."""
+
+    def __init__(self, kube: Kube, installation: Installation, stem: str) -> None:
+        self.kube = kube
+        self.installation = installation
+        self.namespaces: list[str] = []
+        self._stem = stem
+
+    def namespace(self, suffix: str = "") -> str:
+        """A fresh namespace in which the `restricted` pod security standard is enforced."""
+        name = f"e2e-{self._stem[:38].strip('-')}-{uuid.uuid4().hex[:5]}{suffix}"
+        labels = {NAMESPACE_LABEL: "true", "pod-security.kubernetes.io/enforce": "restricted"}
+        self.kube.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
+        self.namespaces.append(name)
+        return name
+
+    def engine(self, name: str, namespace: str, **spec: Any) -> Engine:
+        self.kube.apply(self.adjusted(build_engine(name, namespace, **spec)))
+        return Engine(self.kube, namespace, name)
+
+    def index(self, name: str, namespace: str, **spec: Any) -> Index:
+        self.kube.apply(self.adjusted(build_index(name, namespace, **spec)))
+        return Index(self.kube, namespace, name)
+
+    def adjusted(self, obj: Object) -> Object:
+        """`obj` with the image under test where one is set (the mutants)."""
+        image = self.installation.image_override(obj["kind"])
+        if image:
+            obj["spec"].setdefault("template", {}).setdefault("image", image)
+        return obj
+
+
+@pytest.fixture
+def deploy(kube: Kube, installation: Installation, request: pytest.FixtureRequest) -> Iterator[Deploy]:
+    """Everything one test puts on the cluster; dumped to out/e2e when the test failed, then taken away."""
+    stem = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower().removeprefix("test_"))
+    maker = Deploy(kube, installation, stem)
+    yield maker
+    report = getattr(request.node, "report_call", None)
+    if report is None or report.failed:
+        folder = OUT / request.node.name.replace("/", "-")
+        for namespace in maker.namespaces:
+            dump_namespace(kube, namespace, folder / namespace)
+        dump_namespace(kube, installation.namespace, folder / installation.namespace)
+    if not KEEP:
+        for namespace in maker.namespaces:
+            kube.delete("Namespace", namespace)
+
+
+@pytest.fixture
+def namespace(deploy: Deploy) -> str:
+    """The test's own namespace."""
+    return deploy.namespace()
+
+
+@pytest.fixture(scope="session")
+def cluster_kind() -> str:
+    """`airgap`, `released` or `given`."""
+    return cluster_setting(ROOT, "KVSYNC_CLUSTER") or "given"
+
+
+@pytest.fixture(scope="session")
+def enforces_policies(kube: Kube, installation: Installation) -> str:
+    """Empty when the cluster's network enforces NetworkPolicy, else why it cannot be tested here (capability)."""
+    return installation.network_policy_gap()
+
+
+@pytest.fixture
+def report_file() -> Any:
+    """Writes a report under out/e2e."""
+
+    def write(name: str, text: str) -> None:
+        OUT.mkdir(parents=True, exist_ok=True)
+        (OUT / name).write_text(text)
+
+    return write
+
+
+@pytest.fixture
+def stopwatch() -> Any:
+    """Seconds since the test began."""
+    began = time.monotonic()
+    return lambda: time.monotonic() - began
+
+
+__all__ = ["KubeError"]

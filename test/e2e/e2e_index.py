@@ -1,0 +1,126 @@
+"""The index: its resource, its Service, and the comparison of what it believes with what the engines know."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+from e2e_engines import API, Pod, parse_blocks
+from e2e_kube import Kube, Object, is_ready
+from e2e_wait import KubeError, wait_until
+
+
+def build_index(name: str, namespace: str, **spec: Any) -> Object:
+    """A PrefixIndex over the engines of its own namespace; `spec` is merged over it, by top-level field."""
+    body = {"sync": {"staleAfter": "5s", "replayTimeout": "5s"}, **spec}
+    return {"apiVersion": API, "kind": "PrefixIndex", "metadata": {"name": name, "namespace": namespace}, "spec": body}
+
+
+@dataclass(frozen=True)
+class Index:
+    """A PrefixIndex on the cluster, asked over its Service."""
+
+    kube: Kube
+    namespace: str
+    name: str
+
+    @property
+    def service(self) -> str:
+        return f"{self.name}-index"
+
+    def resource(self) -> Object:
+        return self.kube.get("PrefixIndex", self.name, self.namespace)
+
+    def path(self, path: str) -> str:
+        return self.kube.service_path(self.namespace, self.service, "http", path)
+
+    def call(self, method: str, path: str, body: object = None, **options: Any) -> Any:
+        return self.kube.call(method, self.path(path), body, **options)
+
+    def pods(self) -> list[Object]:
+        return self.kube.objects("Pod", self.namespace, f"kvsync.dev/index={self.name}")
+
+    def wait_ready(self, count: int = 1, *, deadline_s: float = 90.0) -> list[Object]:
+        """Exactly `count` index pods, all Ready, and the Service answers."""
+
+        def probe() -> list[Object] | None:
+            pods = self.pods()
+            ready = [pod for pod in pods if is_ready(pod)]
+            states = {pod["metadata"]["name"]: pod["status"].get("phase") for pod in pods}
+            assert len(ready) == len(pods) == count, f"{len(ready)} of {count} index pods ready: {states}"
+            self.call("GET", "/healthz")
+            return ready
+
+        return wait_until(f"index {self.name} is ready", probe, deadline_s=deadline_s)
+
+    # what it knows
+
+    def publishers(self) -> list[Object]:
+        return self.call("GET", "/v1/publishers")["publishers"]
+
+    def publishers_of(self, pod: str) -> list[Object]:
+        return [row for row in self.publishers() if row["pod"].rsplit("/", 1)[-1] == pod]
+
+    def blocks_of(self, pod: str) -> dict[Any, int]:
+        """Its belief about one pod, over the pod's ranks."""
+        table: dict[Any, int] = {}
+        for row in self.publishers_of(pod):
+            path = self.path(f"/v1/publishers/{quote(row['name'], safe='')}/blocks")
+            answer = self.kube.send("GET", path)
+            if answer.status != 200:
+                raise KubeError(answer.status, "GET", path, answer.data.decode(errors="replace"))
+            for key, copies in parse_blocks(answer.data).items():
+                table[key] = table.get(key, 0) + copies
+        return table
+
+    def match(self, model: str, tokens: list[int], **context: Any) -> list[Object]:
+        """Best first."""
+        return self.call("POST", "/v1/match", {"model": model, "token_ids": tokens, **context})["matches"]
+
+    def matched(self, model: str, tokens: list[int], **context: Any) -> dict[str, int]:
+        """Matched blocks by pod, only where there are any."""
+        found = self.match(model, tokens, **context)
+        return {row["pod"].rsplit("/", 1)[-1]: row["matched_blocks"] for row in found if row["matched_blocks"]}
+
+    # waits
+
+    def wait_live(self, pods: Iterable[str], *, deadline_s: float = 60.0) -> list[Object]:
+        """Every publisher of these pods is live, and there are no others."""
+        wanted = set(pods)
+
+        def probe() -> list[Object]:
+            rows = self.publishers()
+            states = {row["name"]: (row["state"], row.get("reason")) for row in rows}
+            found = {row["pod"].rsplit("/", 1)[-1] for row in rows}
+            assert found == wanted, f"publishers are {states}, wanted exactly the pods {sorted(wanted)}"
+            assert all(row["state"] == "live" for row in rows), f"not all live: {states}"
+            return rows or [{}]
+
+        return wait_until(f"index {self.name} follows {len(wanted)} pods", probe, deadline_s=deadline_s)
+
+    def wait_agrees(self, pods: Iterable[Pod], *, deadline_s: float = 30.0) -> dict[str, int]:
+        """I1: for every pod the index's blocks are exactly the pod's own. Returns the number of blocks by pod."""
+        counts: dict[str, int] = {}
+        for pod in pods:
+            pod.wait_quiet()
+            counts[pod.name] = self._wait_one_agrees(pod, deadline_s)
+        return counts
+
+    def _wait_one_agrees(self, pod: Pod, deadline_s: float) -> int:
+        def probe() -> list[int]:
+            truth, belief = pod.blocks(), self.blocks_of(pod.name)
+            assert truth == belief, describe_difference(pod.name, truth, belief)
+            return [len(truth)]
+
+        return wait_until(f"I1: the index agrees with {pod.name}", probe, deadline_s=deadline_s)[0]
+
+
+def describe_difference(pod: str, truth: dict[Any, int], belief: dict[Any, int]) -> str:
+    """Which side has what the other has not."""
+    lost = [key for key in truth if key not in belief]
+    ghosts = [key for key in belief if key not in truth]
+    copies = [(key, truth[key], belief[key]) for key in truth if key in belief and truth[key] != belief[key]]
+    return (
+        f"{pod}: {len(truth)} blocks in the pod, {len(belief)} in the index; missing in the index {len(lost)} {lost[:3]},"
+        f" only in the index {len(ghosts)} {ghosts[:3]}, other copies {len(copies)} {copies[:3]}"
+    )

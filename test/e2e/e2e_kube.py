@@ -1,0 +1,240 @@
+"""The cluster as the suite sees it: objects as plain dicts, pods and Services through the API server's proxy.
+
+Built on the official client for configuration, certificates and credentials. Going through the proxy means the suite
+needs nothing but the API server: it runs against kind and against a cluster far away alike.
+"""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import urllib3
+from kubernetes import client, config, stream
+
+from e2e_wait import KubeError
+
+Object = dict[str, Any]
+
+FIELD_MANAGER = "kvsync-e2e"
+APPLY = "application/apply-patch+yaml"
+MERGE = "application/merge-patch+json"
+
+_PATHS = {
+    "Namespace": ("/api/v1", "namespaces"),
+    "Pod": ("/api/v1", "pods"),
+    "Service": ("/api/v1", "services"),
+    "ConfigMap": ("/api/v1", "configmaps"),
+    "Event": ("/api/v1", "events"),
+    "ServiceAccount": ("/api/v1", "serviceaccounts"),
+    "PersistentVolumeClaim": ("/api/v1", "persistentvolumeclaims"),
+    "Deployment": ("/apis/apps/v1", "deployments"),
+    "StatefulSet": ("/apis/apps/v1", "statefulsets"),
+    "ReplicaSet": ("/apis/apps/v1", "replicasets"),
+    "Role": ("/apis/rbac.authorization.k8s.io/v1", "roles"),
+    "RoleBinding": ("/apis/rbac.authorization.k8s.io/v1", "rolebindings"),
+    "ClusterRole": ("/apis/rbac.authorization.k8s.io/v1", "clusterroles"),
+    "ClusterRoleBinding": ("/apis/rbac.authorization.k8s.io/v1", "clusterrolebindings"),
+    "NetworkPolicy": ("/apis/networking.k8s.io/v1", "networkpolicies"),
+    "PodDisruptionBudget": ("/apis/policy/v1", "poddisruptionbudgets"),
+    "StorageClass": ("/apis/storage.k8s.io/v1", "storageclasses"),
+    "CustomResourceDefinition": ("/apis/apiextensions.k8s.io/v1", "customresourcedefinitions"),
+    "MockEngine": ("/apis/kvsync.dev/v1alpha1", "mockengines"),
+    "PrefixIndex": ("/apis/kvsync.dev/v1alpha1", "prefixindexes"),
+}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back, whatever its status."""
+
+    status: int
+    headers: Mapping[str, str]
+    data: bytes
+
+    def json(self) -> Any:
+        return json.loads(self.data)
+
+
+class Kube:
+    """A connection to one API server, safe to use from several threads."""
+
+    def __init__(self, kubeconfig: Path) -> None:
+        settings = client.Configuration()
+        config.load_kube_config(str(kubeconfig), client_configuration=settings)
+        settings.connection_pool_maxsize = 64
+        self.kubeconfig = kubeconfig
+        self._settings = settings
+        self._client = client.ApiClient(settings)
+        self._pool = self._client.rest_client.pool_manager
+
+    def close(self) -> None:
+        self._pool.clear()
+
+    def send(
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        *,
+        query: Mapping[str, str] | None = None,
+        content_type: str = "application/json",
+        headers: Mapping[str, str] | None = None,
+        timeout_s: float = 60.0,
+    ) -> Answer:
+        """One request; no status is an error here. Raises `OSError` when nobody answers in time."""
+        head = {"Accept": "application/json", **(headers or {})}
+        if body is not None:
+            head["Content-Type"] = content_type
+        self._client.update_params_for_auth(head, [], ["BearerToken"], path, method, body)
+        url = self._settings.host + path + (f"?{urlencode(query)}" if query else "")
+        content = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
+        try:
+            answer = self._pool.request(method, url, body=content, headers=head, timeout=timeout_s, retries=False)
+        except urllib3.exceptions.HTTPError as error:
+            raise ConnectionError(f"{method} {path}: {error}") from error
+        return Answer(answer.status, answer.headers, answer.data)
+
+    def call(self, method: str, path: str, body: object = None, **options: Any) -> Any:
+        """One request that must succeed; returns the JSON, or the text where it is none. Raises `KubeError`."""
+        answer = self.send(method, path, body, **options)
+        if not 200 <= answer.status < 300:
+            raise KubeError(answer.status, method, path, answer.data.decode(errors="replace"))
+        if "json" in answer.headers.get("Content-Type", ""):
+            return answer.json()
+        return answer.data.decode(errors="replace")
+
+    # objects
+
+    def get(self, kind: str, name: str, namespace: str = "") -> Object:
+        return self.call("GET", _path(kind, namespace, name))
+
+    def find(self, kind: str, name: str, namespace: str = "") -> Object | None:
+        """The object, or None when there is none."""
+        try:
+            return self.get(kind, name, namespace)
+        except KubeError as error:
+            if error.status == 404:
+                return None
+            raise
+
+    def objects(self, kind: str, namespace: str = "", selector: str = "") -> list[Object]:
+        query = {"labelSelector": selector} if selector else None
+        items = self.call("GET", _path(kind, namespace), query=query)["items"]
+        return [{**item, "kind": kind} for item in items]
+
+    def apply(self, obj: Object, *, dry_run: bool = False) -> Object:
+        """Server-side apply."""
+        meta = obj["metadata"]
+        query = {"fieldManager": FIELD_MANAGER, "force": "true", "fieldValidation": "Strict"}
+        if dry_run:
+            query["dryRun"] = "All"
+        path = _path(obj["kind"], meta.get("namespace", ""), meta["name"])
+        return self.call("PATCH", path, obj, query=query, content_type=APPLY)
+
+    def patch(self, kind: str, name: str, namespace: str, change: Object, *, subresource: str = "") -> Object:
+        """JSON merge patch."""
+        path = _path(kind, namespace, name) + (f"/{subresource}" if subresource else "")
+        return self.call("PATCH", path, change, content_type=MERGE)
+
+    def delete(self, kind: str, name: str, namespace: str = "", *, grace_s: int | None = None) -> None:
+        """Delete in the background; gone already is fine."""
+        body: Object = {"propagationPolicy": "Background"}
+        if grace_s is not None:
+            body["gracePeriodSeconds"] = grace_s
+        try:
+            self.call("DELETE", _path(kind, namespace, name), body)
+        except KubeError as error:
+            if error.status != 404:
+                raise
+
+    def scale(self, kind: str, name: str, namespace: str, replicas: int) -> Object:
+        """Through the scale subresource, as `kubectl scale` and autoscalers do."""
+        return self.patch(kind, name, namespace, {"spec": {"replicas": replicas}}, subresource="scale")
+
+    def logs(self, pod: str, namespace: str, container: str, *, previous: bool = False) -> str:
+        query = {"container": container, "previous": str(previous).lower(), "tailLines": "2000"}
+        return str(self.call("GET", _path("Pod", namespace, pod) + "/log", query=query))
+
+    def execute(self, pod: str, namespace: str, command: list[str]) -> str:
+        """Run a command in the pod's first container; returns what it printed."""
+        core = client.CoreV1Api(client.ApiClient(self._settings))
+        return str(
+            stream.stream(
+                core.connect_get_namespaced_pod_exec, pod, namespace, command=command,
+                stdin=False, stdout=True, stderr=True, tty=False,
+            )
+        )  # fmt: skip
+
+    def can_i(self, user: str, verb: str, resource: str, *, group: str = "", namespace: str = "", sub: str = "") -> bool:
+        """Whether `user` (a full user name) may, said by the API server itself."""
+        attributes = {"verb": verb, "resource": resource, "group": group, "namespace": namespace, "subresource": sub}
+        review = {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SubjectAccessReview",
+            "spec": {"user": user, "groups": _groups(user), "resourceAttributes": attributes},
+        }
+        path = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
+        return bool(self.call("POST", path, review)["status"]["allowed"])
+
+    # pods and Services over HTTP
+
+    def pod_path(self, namespace: str, pod: str, port: int, path: str) -> str:
+        return f"/api/v1/namespaces/{namespace}/pods/{pod}:{port}/proxy{path}"
+
+    def service_path(self, namespace: str, service: str, port: str, path: str) -> str:
+        return f"/api/v1/namespaces/{namespace}/services/{service}:{port}/proxy{path}"
+
+
+def _path(kind: str, namespace: str = "", name: str = "") -> str:
+    base, plural = _PATHS[kind]
+    scope = f"/namespaces/{namespace}" if namespace and kind != "Namespace" else ""
+    return f"{base}{scope}/{plural}" + (f"/{quote(name)}" if name else "")
+
+
+def _groups(user: str) -> list[str]:
+    parts = user.split(":")
+    if parts[:2] == ["system", "serviceaccount"]:
+        return ["system:authenticated", "system:serviceaccounts", f"system:serviceaccounts:{parts[2]}"]
+    return ["system:authenticated"]
+
+
+def condition(obj: Object, kind: str) -> Object:
+    """The condition of that type, or an empty one."""
+    for item in obj.get("status", {}).get("conditions", []):
+        if item["type"] == kind:
+            return item
+    return {"type": kind, "status": "absent", "reason": "", "message": ""}
+
+
+def is_ready(pod: Object) -> bool:
+    return condition(pod, "Ready")["status"] == "True" and "deletionTimestamp" not in pod["metadata"]
+
+
+def find_kubeconfig(root: Path) -> Path:
+    """KUBECONFIG, else the cluster `make cluster-up` wrote down."""
+    named = os.environ.get("KUBECONFIG")
+    if named:
+        return Path(named)
+    for line in _lines(root / "out" / "cluster.env"):
+        if line.startswith("KUBECONFIG="):
+            return Path(line.split("=", 1)[1].strip())
+    raise FileNotFoundError("no cluster: set KUBECONFIG or run `make cluster-up`")
+
+
+def cluster_setting(root: Path, name: str) -> str:
+    """A value of out/cluster.env or of the environment; empty when it is not there."""
+    if name in os.environ:
+        return os.environ[name]
+    for line in _lines(root / "out" / "cluster.env"):
+        if line.startswith(f"{name}="):
+            return line.split("=", 1)[1].strip()
+    return ""
+
+
+def _lines(path: Path) -> Iterator[str]:
+    if path.exists():
+        yield from path.read_text().splitlines()
