@@ -23,7 +23,6 @@ NAME = "kvsync-mockpod"
 
 def _callback(config_file: Path | None, model_tag: str | None, **flags: object) -> None:
     from kvsync_mockpod.latency import build_latency
-    from kvsync_mockpod.logs import configure_logging
     from kvsync_mockpod.pod import Environment
     from kvsync_mockpod.server import run_pod
 
@@ -32,13 +31,8 @@ def _callback(config_file: Path | None, model_tag: str | None, **flags: object) 
         given["model"] = model_tag
     config = build_config(given, config_file)
     environment = Environment.read(os.environ)
-    configure_logging()
     ignored = [name for name in IGNORED_FLAGS if flags.get(f"ignored_{name}") is not None]
-    if ignored:
-        import structlog
-
-        structlog.get_logger(__name__).info("flags without effect in a mock", flags=ignored)
-    run_pod(config, environment, build_latency(config))
+    run_pod(config, environment, build_latency(config), ignored)
 
 
 def _command() -> click.Command:

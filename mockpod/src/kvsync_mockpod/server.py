@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import signal
 import socket
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from typing import Any, cast
 
 import structlog
@@ -19,6 +19,7 @@ from kvsync_mockpod.config import PodConfig
 from kvsync_mockpod.engine import LatencyModel
 from kvsync_mockpod.errors import StartError
 from kvsync_mockpod.http.app import Application
+from kvsync_mockpod.logs import configure_logging
 from kvsync_mockpod.pod import Environment, Pod
 
 __all__ = ["bind_http", "run_pod", "serve"]
@@ -125,7 +126,12 @@ async def _main(pod: Pod, listener: socket.socket) -> None:
     _log.info("stopped")
 
 
-def run_pod(config: PodConfig, environment: Environment, latency: Callable[[int], LatencyModel | None]) -> None:
+def run_pod(
+    config: PodConfig,
+    environment: Environment,
+    latency: Callable[[int], LatencyModel | None],
+    ignored_flags: Sequence[str] = (),
+) -> None:
     """Run a pod until it is told to stop. Raises `ConfigError`, `StartError` before anything is served."""
     pod = Pod(config, environment, latency=latency)
     listener = bind_http(config.host, config.port)
@@ -134,5 +140,8 @@ def run_pod(config: PodConfig, environment: Environment, latency: Callable[[int]
     except BaseException:
         listener.close()
         raise
+    configure_logging()
+    if ignored_flags:
+        _log.info("flags without effect in a mock", flags=list(ignored_flags))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_main(pod, listener))

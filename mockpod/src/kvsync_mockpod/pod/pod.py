@@ -74,7 +74,7 @@ class Pod:
         self.loras = LoraRegistry(config.lora_modules)
         self.state = PodState()
         self.server_load = 0
-        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=1)
+        self._context: zmq.Context[zmq.Socket[bytes]] | None = None
         self.ranks = self._build_ranks(latency)
 
     def _build_ranks(self, latency: Callable[[int], LatencyModel | None]) -> list[Rank]:
@@ -104,7 +104,7 @@ class Pod:
         )
         ranks = []
         for endpoints in plan_endpoints(config):
-            publisher = EventPublisher(self._context, config.events, endpoints, self.form, self.wall_s)
+            publisher = EventPublisher(config.events, endpoints, self.form, self.wall_s)
             engine = Engine(engine_config, TextExecutor(self.model), latency(endpoints.rank))
             metrics = EngineMetrics(config.names[0], endpoints.rank, config.max_model_len)
             ranks.append(Rank(endpoints.rank, engine, publisher, metrics, self.clock_s, config.mock_time_scale))
@@ -122,14 +122,16 @@ class Pod:
 
     def open(self) -> None:
         """Open the event sockets. Raises `StartError`."""
+        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=1)
         try:
             for rank in self.ranks:
-                rank.publisher.open()
+                rank.publisher.open(context)
         except BaseException:
             for rank in self.ranks:
                 rank.publisher.close()
-            self._context.term()
+            context.term()
             raise
+        self._context = context
 
     def start(self) -> None:
         """Start every rank on the running loop."""
@@ -186,4 +188,5 @@ class Pod:
         """Stop the ranks and close the sockets; events already numbered leave first."""
         for rank in self.ranks:
             await rank.stop()
-        await asyncio.get_running_loop().run_in_executor(None, self._context.term)
+        if self._context is not None:
+            await asyncio.get_running_loop().run_in_executor(None, self._context.term)

@@ -44,13 +44,11 @@ class EventPublisher:
 
     def __init__(
         self,
-        context: "zmq.Context[zmq.Socket[bytes]]",
         config: KVEventsConfig,
         endpoints: RankEndpoints,
         form: WireForm,
         wall_s: Callable[[], float],
     ) -> None:
-        self._context = context
         self._config = config
         self._endpoints = endpoints
         self._form = form
@@ -60,7 +58,7 @@ class EventPublisher:
         self._next_seq = 0
         self._batches = self._events = self._encode_errors = self._payload_bytes = 0
         self.endpoint = endpoints.publish
-        self._replay = ReplayServer(context, form, config.topic, self._buffer, config.buffer_steps)
+        self._replay = ReplayServer(form, config.topic, self._buffer, config.buffer_steps)
 
     @property
     def last_seq(self) -> int:
@@ -72,19 +70,19 @@ class EventPublisher:
         """Where replay is served."""
         return self._replay.endpoint
 
-    def open(self) -> None:
+    def open(self, context: "zmq.Context[zmq.Socket[bytes]]") -> None:
         """Open both sockets. Raises `StartError` naming the endpoint that cannot be had."""
         if self._endpoints.publish is not None:
-            self._open_pub(self._endpoints.publish)
+            self._open_pub(context, self._endpoints.publish)
         if self._endpoints.replay is not None:
-            self._replay.open(self._endpoints.replay)
+            self._replay.open(context, self._endpoints.replay)
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Serve replay requests on `loop`."""
         self._replay.start(loop)
 
-    def _open_pub(self, endpoint: str) -> None:
-        socket = self._context.socket(zmq.PUB)
+    def _open_pub(self, context: "zmq.Context[zmq.Socket[bytes]]", endpoint: str) -> None:
+        socket = context.socket(zmq.PUB)
         socket.set_hwm(self._config.hwm)
         socket.setsockopt(zmq.LINGER, _CLOSE_LINGER_MS)
         if endpoint.startswith("tcp://[") or "::" in endpoint:

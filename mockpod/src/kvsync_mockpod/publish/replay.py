@@ -28,13 +28,11 @@ class ReplayServer:
 
     def __init__(
         self,
-        context: "zmq.Context[zmq.Socket[bytes]]",
         form: WireForm,
         topic: str,
         buffer: deque[tuple[int, bytes]],
         buffer_steps: int,
     ) -> None:
-        self._context = context
         self._form = form
         self._topic = topic
         self._buffer = buffer
@@ -46,9 +44,9 @@ class ReplayServer:
         self.endpoint: str | None = None
         self.requests = self.refused = self.batches = 0
 
-    def open(self, endpoint: str) -> None:
+    def open(self, context: "zmq.Context[zmq.Socket[bytes]]", endpoint: str) -> None:
         """Bind. Raises `StartError` naming the endpoint."""
-        socket = self._context.socket(zmq.ROUTER)
+        socket = context.socket(zmq.ROUTER)
         socket.setsockopt(zmq.SNDHWM, self._hwm)
         socket.setsockopt(zmq.LINGER, 0)
         if "::" in endpoint:

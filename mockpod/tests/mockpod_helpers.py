@@ -1,0 +1,217 @@
+"""A pod on real sockets inside the test's own event loop, and readers of its event stream."""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+
+import aiohttp
+import zmq
+import zmq.asyncio
+
+from kvsync_events import (
+    REPLAY_END,
+    BlockRemoved,
+    BlockStored,
+    EventBatch,
+    PubFrame,
+    ReplayItem,
+    decode_batch,
+    parse_pub_frames,
+    parse_replay_reply,
+    replay_request,
+)
+from kvsync_mockpod.config import PodConfig, build_config
+from kvsync_mockpod.latency import build_latency
+from kvsync_mockpod.pod import Environment, Pod
+from kvsync_mockpod.server import bind_http, serve
+
+EVENTS = {"enable_kv_cache_events": True, "endpoint": "tcp://*:0", "replay_endpoint": "tcp://*:0"}
+
+
+@dataclass
+class RunningPod:
+    pod: Pod
+    url: str
+    client: aiohttp.ClientSession
+    stop: asyncio.Event
+    task: "asyncio.Task[None]"
+
+    async def post(self, path: str, body: object, **headers: str) -> tuple[int, dict]:
+        async with self.client.post(self.url + path, json=body, headers=headers) as answer:
+            return answer.status, await answer.json()
+
+    async def get(self, path: str) -> tuple[int, dict]:
+        async with self.client.get(self.url + path) as answer:
+            return answer.status, await answer.json()
+
+    async def text(self, path: str) -> str:
+        async with self.client.get(self.url + path) as answer:
+            assert answer.status == 200
+            return await answer.text()
+
+    async def lines(self, path: str) -> list[dict]:
+        return [json.loads(line) for line in (await self.text(path)).splitlines()]
+
+    async def stream(self, path: str, body: dict) -> list[dict]:
+        """The chunks of a streamed answer; asserts that it ends as it should."""
+        async with self.client.post(self.url + path, json={**body, "stream": True}) as answer:
+            assert answer.status == 200, await answer.text()
+            assert answer.headers["content-type"].startswith("text/event-stream")
+            events = [line[6:] for line in (await answer.text()).splitlines() if line.startswith("data: ")]
+        assert events[-1] == "[DONE]"
+        return [json.loads(event) for event in events[:-1]]
+
+    async def quiet(self) -> dict:
+        """Wait until the pod has nothing left to do or say; returns its digest."""
+
+        async def settled() -> dict | None:
+            _, digest = await self.get("/debug/kv/digest")
+            return digest if digest["quiet"] else None
+
+        return await wait_until(settled)
+
+
+def make_config(**values: object) -> PodConfig:
+    given = {"host": "127.0.0.1", "port": 0, "mock_debug": True, "kv_events_config": EVENTS, **values}
+    return build_config({key.replace("-", "_"): value for key, value in given.items()})
+
+
+@contextlib.asynccontextmanager
+async def start_pod(environment: Environment | None = None, **values: object) -> AsyncIterator[RunningPod]:
+    config = make_config(**values)
+    pod = Pod(config, environment or Environment(), latency=build_latency(config))
+    listener = bind_http(config.host, config.port)
+    pod.open()
+    stop, ready = asyncio.Event(), asyncio.Event()
+    task = asyncio.create_task(serve(pod, listener, stop, ready.set))
+    await asyncio.wait_for(ready.wait(), 10)
+    url = "http://{}:{}".format(*listener.getsockname()[:2])
+    connector = aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(connector=connector) as client:
+        running = RunningPod(pod, url, client, stop, task)
+        try:
+            yield running
+        finally:
+            stop.set()
+            if not task.done():
+                await asyncio.sleep(0)
+                for rank in pod.ranks:
+                    rank.abort_all()
+            await asyncio.wait_for(task, 20)
+
+
+async def wait_until(check: Callable[[], object], timeout_s: float = 10.0):
+    """Poll `check` (sync or async) until it returns something true."""
+    deadline = asyncio.get_running_loop().time() + timeout_s
+    while True:
+        found = check()
+        if asyncio.iscoroutine(found):
+            found = await found
+        if found:
+            return found
+        assert asyncio.get_running_loop().time() < deadline, "the condition did not come true in time"
+        await asyncio.sleep(0.005)
+
+
+def reachable(endpoint: str) -> str:
+    return endpoint.replace("0.0.0.0", "127.0.0.1").replace("*", "127.0.0.1")
+
+
+@contextlib.contextmanager
+def zmq_context() -> Iterator[zmq.asyncio.Context]:
+    """A context whose sockets are closed with it, whatever the test did."""
+    context = zmq.asyncio.Context()
+    try:
+        yield context
+    finally:
+        context.destroy(linger=0)
+
+
+class Subscriber:
+    """A SUB socket that has seen its first message or been told to go on."""
+
+    def __init__(self, context: zmq.asyncio.Context, endpoint: str, topic: bytes = b"") -> None:
+        self.socket = context.socket(zmq.SUB)
+        self.socket.set_hwm(0)
+        self.socket.setsockopt(zmq.SUBSCRIBE, topic)
+        self.monitor = self.socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED)
+        self.socket.connect(reachable(endpoint))
+
+    async def connected(self) -> None:
+        await asyncio.wait_for(self.monitor.recv_multipart(), 10)
+
+    async def receive(self) -> PubFrame:
+        return parse_pub_frames(await asyncio.wait_for(self.socket.recv_multipart(), 10))
+
+    async def receive_through(self, seq: int) -> list[PubFrame]:
+        """Frames up to and including number `seq`."""
+        frames = [await self.receive()]
+        while frames[-1].seq < seq:
+            frames.append(await self.receive())
+        return frames
+
+
+@contextlib.asynccontextmanager
+async def subscriber(running: RunningPod, rank: int = 0, topic: bytes = b"") -> AsyncIterator[Subscriber]:
+    with zmq_context() as context:
+        made = Subscriber(context, running.pod.ranks[rank].publisher.endpoint, topic)
+        await made.connected()
+        await asyncio.sleep(0.02)  # the subscription itself follows the handshake; libzmq tells nobody when
+        yield made
+
+
+async def replay(endpoint: str, start: int) -> list[ReplayItem]:
+    """Everything a replay brings, asserting that it ends with the marker."""
+    frames = await replay_frames(endpoint, start)
+    items = [parse_replay_reply(each) for each in frames]
+    assert items[-1] is REPLAY_END
+    assert all(isinstance(item, ReplayItem) for item in items[:-1])
+    return items[:-1]
+
+
+async def replay_frames(endpoint: str, start: int, timeout_s: float = 10.0) -> list[list[bytes]]:
+    received: list[list[bytes]] = []
+    with zmq_context() as context:
+        socket = context.socket(zmq.DEALER)
+        socket.set_hwm(0)
+        socket.connect(reachable(endpoint))
+        await socket.send_multipart(replay_request(start))
+        while not received or received[-1][-2] != b"\xff" * 8:
+            received.append(await asyncio.wait_for(socket.recv_multipart(), timeout_s))
+    return received
+
+
+class Mirror:
+    """Resident blocks as a reader of the events sees them: copies by hash."""
+
+    def __init__(self) -> None:
+        self.copies: dict[object, int] = {}
+        self.parents: dict[object, object] = {}
+
+    def apply(self, batch: EventBatch) -> None:
+        for event in batch.events:
+            if isinstance(event, BlockStored):
+                parent = event.parent_block_hash
+                for block in event.block_hashes:
+                    self.copies[block] = self.copies.get(block, 0) + 1
+                    self.parents[block] = parent
+                    parent = block
+            elif isinstance(event, BlockRemoved):
+                for block in event.block_hashes:
+                    self.copies[block] -= 1
+                    if not self.copies[block]:
+                        del self.copies[block]
+            else:
+                self.copies.clear()
+
+    def apply_payloads(self, payloads: list[bytes]) -> "Mirror":
+        for payload in payloads:
+            self.apply(decode_batch(payload))
+        return self
+
+
+async def truth(running: RunningPod, rank: int = 0) -> dict[object, int]:
+    """Copies by hash, from the pod's own block table."""
+    return {row["hash"]: row["copies"] for row in await running.lines(f"/debug/kv/blocks?rank={rank}")}

@@ -1,0 +1,177 @@
+"""The pod as a process: start, refusals at start, and its end on signals."""
+
+import contextlib
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+import psutil
+import pytest
+import zmq
+
+from kvsync_events import decode_batch
+
+READY_S = 20.0
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def command(*flags: str) -> list[str]:
+    return [sys.executable, "-m", "kvsync_mockpod", "--host", "127.0.0.1", *flags]
+
+
+class Process:
+    def __init__(self, *flags: str) -> None:
+        self.port, self.events, self.replay = free_port(), free_port(), free_port()
+        config = {
+            "enable_kv_cache_events": True,
+            "endpoint": f"tcp://*:{self.events}",
+            "replay_endpoint": f"tcp://*:{self.replay}",
+        }
+        self.process = subprocess.Popen(
+            command("--port", str(self.port), "--kv-events-config", json.dumps(config), "--mock-debug", *flags),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.log: list[dict] = []
+        self.ready = threading.Event()
+        self.reader = threading.Thread(target=self._read, daemon=True)
+        self.reader.start()
+
+    def _read(self) -> None:
+        for line in self.process.stderr:
+            self.log.append(json.loads(line))
+            if self.log[-1]["event"] == "ready":
+                self.ready.set()
+
+    def get(self, path: str) -> dict:
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)) as connection:
+            connection.request("GET", path)
+            return json.loads(connection.getresponse().read())
+
+    def wait(self) -> int:
+        code = self.process.wait(30)
+        self.reader.join(10)
+        return code
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait(10)
+        self.process.stdout.close()
+        self.process.stderr.close()
+
+
+@pytest.fixture
+def process():
+    made: list[Process] = []
+
+    def start(*flags: str) -> Process:
+        made.append(Process(*flags))
+        assert made[-1].ready.wait(READY_S), made[-1].log
+        return made[-1]
+
+    yield start
+    for each in made:
+        each.close()
+
+
+@pytest.fixture
+def reader():
+    with zmq.Context() as context, context.socket(zmq.SUB) as socket:
+        socket.linger = 0
+        socket.setsockopt(zmq.SUBSCRIBE, b"")
+        yield socket
+
+
+def test_a_pod_starts_within_its_budget(process):
+    pod = process()
+    usage = psutil.Process(pod.process.pid)
+    assert usage.memory_info().rss < 60 * 2**20
+    times = usage.cpu_times()
+    assert times.user + times.system < 3.0, "the benchmark holds it to 1 s on a quiet machine"
+    assert pod.get("/v1/models")["data"][0]["id"] == "kvsync/mock"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_drains_refuses_new_work_and_publishes_what_is_pending(process, reader, number):
+    pod = process("--mock-latency", "none", "--max-num-seqs", "1")
+    reader.connect(f"tcp://127.0.0.1:{pod.events}")
+    time.sleep(0.2)
+    connection = http.client.HTTPConnection("127.0.0.1", pod.port, timeout=30)
+    body = {"prompt": list(range(70_000, 70_100)), "max_tokens": 12_000, "ignore_eos": True, "stream": True}
+    connection.request("POST", "/v1/completions", json.dumps(body))
+    answer = connection.getresponse()
+    answer.readline()
+    idle = http.client.HTTPConnection("127.0.0.1", pod.port, timeout=30)
+    idle.request("GET", "/health")
+    idle.getresponse().read()
+    os.kill(pod.process.pid, number)
+    deadline = time.monotonic() + 10
+    while True:
+        idle.request("GET", "/health")
+        health = idle.getresponse()
+        health.read()
+        if health.status == 503:
+            break
+        assert time.monotonic() < deadline
+    idle.request("POST", "/v1/completions", json.dumps({"prompt": "late"}))
+    late = idle.getresponse()
+    error = json.loads(late.read())
+    assert late.status == 503
+    assert error["error"]["type"] == "ServiceUnavailableError"
+    streamed = answer.read()
+    assert streamed.rstrip().endswith(b"[DONE]"), "the request in flight was allowed to end"
+    assert b'"finish_reason":"length"' in streamed
+    connection.close()
+    idle.close()
+    assert pod.wait() == 0
+    assert [line["event"] for line in pod.log] == ["ready", "draining", "stopped"]
+    stored = 0
+    while reader.poll(500):
+        batch = decode_batch(reader.recv_multipart()[2])
+        stored += sum(len(event.block_hashes) for event in batch.events)
+    assert stored == (100 + 12_000 - 1) // 16, "every full block was announced before the end"
+
+
+def test_the_drain_has_a_deadline(process):
+    pod = process("--mock-drain-timeout", "0.2")
+    connection = http.client.HTTPConnection("127.0.0.1", pod.port, timeout=30)
+    body = {"prompt": "x", "max_tokens": 32_000, "ignore_eos": True, "stream": True}
+    connection.request("POST", "/v1/completions", json.dumps(body))
+    answer = connection.getresponse()
+    os.kill(pod.process.pid, signal.SIGTERM)
+    assert b'"finish_reason":"abort"' in answer.read()
+    connection.close()
+    assert pod.wait() == 0
+    assert any(line["event"].startswith("requests aborted") for line in pod.log)
+
+
+@pytest.mark.parametrize("taken", ["port", "events", "replay"])
+def test_a_port_in_use_is_one_line_and_exit_code_1(taken):
+    with socket.socket() as holder:
+        holder.bind(("0.0.0.0", 0))
+        holder.listen()
+        port = holder.getsockname()[1]
+        endpoints = {"endpoint": f"tcp://*:{free_port()}", "replay_endpoint": f"tcp://*:{free_port()}"}
+        flags = ["--port", str(port if taken == "port" else free_port())]
+        if taken != "port":
+            endpoints["endpoint" if taken == "events" else "replay_endpoint"] = f"tcp://*:{port}"
+        flags += ["--kv-events-config", json.dumps({"enable_kv_cache_events": True, **endpoints})]
+        ended = subprocess.run(command(*flags), capture_output=True, text=True, timeout=30)
+    assert ended.returncode == 1
+    assert ended.stdout == ""
+    assert ended.stderr.count("\n") == 1
+    assert str(port) in ended.stderr
+    assert "in use" in ended.stderr
