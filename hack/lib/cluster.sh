@@ -5,7 +5,8 @@ CLUSTER_NAME=${KVSYNC_CLUSTER_NAME:-kvsync}
 NODES=${KVSYNC_NODES:-1}
 CLUSTER_KUBECONFIG=$KVSYNC_CACHE/clusters/$CLUSTER_NAME.kubeconfig
 CLUSTER_MARK=$CLUSTER_KUBECONFIG.complete # its creation came to its end
-CLUSTER_ENV=$KVSYNC_ROOT/out/cluster.env
+CLUSTER_ENV=$KVSYNC_ROOT/out/cluster.env # a second cluster beside the usual one gets a file of its own
+[ "$CLUSTER_NAME" = kvsync ] || CLUSTER_ENV=$KVSYNC_ROOT/out/cluster-$CLUSTER_NAME.env
 
 given_kubeconfig() { # is KUBECONFIG somebody's own cluster (and not the one we made)?
   [ -n "${KUBECONFIG:-}" ] && [ "$KUBECONFIG" != "$CLUSTER_KUBECONFIG" ]

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from e2e_dump import dump_namespace
 from e2e_engines import Engine, build_engine
 from e2e_index import Index, build_index

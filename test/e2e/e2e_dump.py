@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import yaml
-
 from e2e_kube import Kube, Object
 from e2e_wait import KubeError
 

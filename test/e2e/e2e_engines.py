@@ -98,7 +98,9 @@ class Pod:
 
     def wait_quiet(self, *, deadline_s: float = 30.0) -> None:
         """No work left and every event on the wire."""
-        wait_until(f"{self.name} is quiet", lambda: self.call("GET", "/debug/kv/digest")["quiet"], deadline_s=deadline_s)
+        wait_until(
+            f"{self.name} is quiet", lambda: self.call("GET", "/debug/kv/digest")["quiet"], deadline_s=deadline_s
+        )
 
     def blocks(self) -> dict[Row, int]:
         """Its own block table, over all ranks: copies by block."""

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import yaml
-
 from e2e_kube import Kube, Object
 from e2e_wait import KubeError, wait_until
 
@@ -24,8 +23,9 @@ class Installation:
         self.kube = kube
         self.root = root
         self.namespace = NAMESPACE
-        tag = os.environ.get("KVSYNC_IMAGE_TAG", "e2e")
-        self.images = {name: f"kvsync/{name}:{tag}" for name in ("operator", "mockpod", "indexer")}
+        self.tag = os.environ.get("KVSYNC_IMAGE_TAG", "e2e")
+        self.prefix = os.environ.get("KVSYNC_IMAGE_PREFIX", "kvsync")
+        self.images = {name: f"{self.prefix}/{name}:{self.tag}" for name in ("operator", "mockpod", "indexer")}
 
     def image_override(self, kind: str) -> str:
         """The image a mutant run puts in place of the real one, for resources of `kind`."""

@@ -13,9 +13,8 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 import urllib3
-from kubernetes import client, config, stream
-
 from e2e_wait import KubeError
+from kubernetes import client, config, stream
 
 Object = dict[str, Any]
 
@@ -169,7 +168,9 @@ class Kube:
             )
         )  # fmt: skip
 
-    def can_i(self, user: str, verb: str, resource: str, *, group: str = "", namespace: str = "", sub: str = "") -> bool:
+    def can_i(
+        self, user: str, verb: str, resource: str, *, group: str = "", namespace: str = "", sub: str = ""
+    ) -> bool:
         """Whether `user` (a full user name) may, said by the API server itself."""
         attributes = {"verb": verb, "resource": resource, "group": group, "namespace": namespace, "subresource": sub}
         review = {

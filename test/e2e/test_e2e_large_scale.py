@@ -6,7 +6,6 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-
 from e2e_engines import BLOCK, tokens_of
 from e2e_metrics import Metrics
 from e2e_wait import wait_until

@@ -1,7 +1,6 @@
 """MultiModel: the same tokens under two models, adapters or salts are different prefixes, for matching and routing."""
 
 import pytest
-
 from e2e_engines import BLOCK, tokens_of
 from e2e_router import Router
 
@@ -57,7 +56,9 @@ def test_requests_are_routed_to_pods_of_their_own_model(deploy, kube):
     for model in ("alpha", "beta", "alpha", "beta"):
         outcome = router.complete(model, tokens)
         assert outcome.status == 200, outcome
-        served_by = [pod for ip, pod in addresses[model].items() if ip in outcome.endpoint or pod.name in outcome.endpoint]
+        served_by = [
+            pod for ip, pod in addresses[model].items() if ip in outcome.endpoint or pod.name in outcome.endpoint
+        ]
         assert served_by, f"{model} went to {outcome.endpoint}"
         if model == "alpha":
             assert served_by == [warm]

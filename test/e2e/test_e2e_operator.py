@@ -1,7 +1,6 @@
 """Operator: upgrades under traffic, kills, drift, invalid resources, rights, pod security, network policy, deletion."""
 
 import pytest
-
 from e2e_dump import KINDS
 from e2e_engines import BLOCK, Engine, build_engine, tokens_of
 from e2e_kube import condition
@@ -12,7 +11,7 @@ OWNED = [kind for kind in KINDS if kind not in ("MockEngine", "PrefixIndex", "Re
 
 
 def wait_condition(kube, kind, name, namespace, wanted, *, deadline_s=60.0, **expect):
-    """The condition `wanted` ("Ready=True"), decided for the newest generation; `expect` are substrings of its fields."""
+    """The condition `wanted` ("Ready=True"), decided for the newest generation; `expect` are parts of its fields."""
     condition_type, status = wanted.split("=")
 
     def probe():
@@ -20,7 +19,9 @@ def wait_condition(kube, kind, name, namespace, wanted, *, deadline_s=60.0, **ex
         found = condition(resource, condition_type)
         assert found["status"] == status, f"{condition_type} is {found}"
         generation = resource["metadata"]["generation"]
-        assert found.get("observedGeneration") == generation, f"decided for another generation than {generation}: {found}"
+        assert found.get("observedGeneration") == generation, (
+            f"decided for another generation than {generation}: {found}"
+        )
         for key, text in expect.items():
             assert text in found[key], found
         return resource
@@ -31,9 +32,7 @@ def wait_condition(kube, kind, name, namespace, wanted, *, deadline_s=60.0, **ex
 def owned_objects(kube, namespace):
     """(kind, name) of all that the operator made in the namespace."""
     managed = "app.kubernetes.io/managed-by=kvsync-operator"
-    return sorted(
-        (kind, item["metadata"]["name"]) for kind in OWNED for item in kube.objects(kind, namespace, managed)
-    )
+    return sorted((kind, item["metadata"]["name"]) for kind in OWNED for item in kube.objects(kind, namespace, managed))
 
 
 def test_status_is_truthful_from_creation_to_ready(deploy, namespace, kube):
@@ -151,16 +150,16 @@ def test_deleting_the_resources_leaves_nothing(deploy, namespace, kube):
     wait_until("the resources are gone", lambda: not kube.find("PrefixIndex", "idx", namespace), deadline_s=60.0)
     wait_until(
         "nothing is left",
-        lambda: not owned_objects(kube, namespace) and not owned_objects(kube, other) and not kube.objects("Pod", namespace),
+        lambda: (
+            not owned_objects(kube, namespace) and not owned_objects(kube, other) and not kube.objects("Pod", namespace)
+        ),
         deadline_s=60.0,
     )
 
 
 def test_an_invalid_resource_becomes_a_condition_and_can_be_mended(deploy, namespace, kube, installation):
     deploy.engine("wrong", namespace, events={"wireVersion": "0.1.0"})
-    wait_condition(
-        kube, "MockEngine", "wrong", namespace, "Degraded=True", message="spec.events.wireVersion"
-    )
+    wait_condition(kube, "MockEngine", "wrong", namespace, "Degraded=True", message="spec.events.wireVersion")
     assert condition(kube.get("MockEngine", "wrong", namespace), "Ready")["status"] == "False"
     assert kube.objects("Pod", namespace) == []
     (status,) = installation.operator_pod()["status"]["containerStatuses"]

@@ -117,4 +117,3 @@ def test_a_restarted_container_is_a_new_epoch_and_its_old_blocks_go(deploy, name
     assert after["epoch"] != before["epoch"]
     pod.complete(tokens_of("second life", 5 * BLOCK), model="phoenix")
     index.wait_agrees([pod])
-

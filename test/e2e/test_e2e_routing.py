@@ -13,7 +13,9 @@ def shared_prefix_trace(seed=7):
     """Requests of 12 tenants with a long prefix each and a short tail, in one shuffled order for every policy."""
     prefixes = [tokens_of(("tenant", group), 20 * BLOCK) for group in range(GROUPS)]
     trace = [
-        prefixes[group] + tokens_of(("tail", group, turn), 2 * BLOCK) for group in range(GROUPS) for turn in range(ROUNDS)
+        prefixes[group] + tokens_of(("tail", group, turn), 2 * BLOCK)
+        for group in range(GROUPS)
+        for turn in range(ROUNDS)
     ]
     random.Random(seed).shuffle(trace)
     return trace

@@ -3,7 +3,6 @@
 import copy
 
 import pytest
-
 from e2e_engines import build_engine
 from e2e_index import build_index
 from e2e_wait import KubeError
@@ -13,7 +12,9 @@ def merged(base, change):
     """`base` with `change` laid over it, maps merged."""
     result = copy.deepcopy(base)
     for key, value in change.items():
-        result[key] = merged(result[key], value) if isinstance(value, dict) and isinstance(result.get(key), dict) else value
+        result[key] = (
+            merged(result[key], value) if isinstance(value, dict) and isinstance(result.get(key), dict) else value
+        )
     return result
 
 
@@ -124,9 +125,7 @@ def test_scale_subresource_and_printer_columns(kube, deploy, namespace):
     assert kube.call("GET", path + "/scale")["spec"]["replicas"] == 0
     engine.scale(1)
     engine.wait_ready(1)
-    table = kube.call(
-        "GET", path, headers={"Accept": "application/json;as=Table;v=v1;g=meta.k8s.io"}
-    )
+    table = kube.call("GET", path, headers={"Accept": "application/json;as=Table;v=v1;g=meta.k8s.io"})
     names = [column["name"] for column in table["columnDefinitions"]]
     assert names[:4] == ["Name", "Ready", "Desired", "Age"]
 
