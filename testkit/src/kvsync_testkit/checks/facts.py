@@ -1,0 +1,110 @@
+"""What the checkers are told: rows of a block table, entries of a history, answers of an index."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, TypeAlias
+
+from kvsync_events import Hash, digest_key
+
+
+class Row(NamedTuple):
+    """One resident block: the 64 bits of its hash that count, its tier and its cache group."""
+
+    key: int
+    medium: str
+    group_idx: int | None = None
+
+
+Rows: TypeAlias = Mapping[Row, int]
+"""A block table: row -> copies."""
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """A broken promise."""
+
+    invariant: str
+    """`I1` … `I12`."""
+    publisher: str
+    detail: str
+
+    def __str__(self) -> str:
+        return f"{self.invariant} {self.publisher}: {self.detail}"
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """One entry of an engine's append-only transition log; `row` is None for a clear of everything."""
+
+    kind: Literal["stored", "removed", "cleared"]
+    row: Row | None = None
+    medium: str | None = None
+    """Of a clear: the only tier it emptied, None for all."""
+
+
+@dataclass(frozen=True, slots=True)
+class AppliedBatch:
+    """The index applied a batch."""
+
+    at_s: float
+    publisher: str
+    epoch: str
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    """The index dropped all blocks of a publisher, and may build them again from any sequence number."""
+
+    at_s: float
+    publisher: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A match: the engine's hashes of the queried blocks in order, and how many the index says are there."""
+
+    publisher: str
+    query: tuple[int, ...]
+    matched: int
+    group_idx: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TrustSample:
+    """At `at_s` the publisher was matched or not, and its last true sign of life was at `heard_s`."""
+
+    at_s: float
+    publisher: str
+    matched: bool
+    heard_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A measured number, e.g. of frames queued, bytes of memory or open descriptors."""
+
+    at_s: float
+    name: str
+    value: float
+
+
+def parse_rows(lines: Iterable[str | bytes]) -> dict[Row, int]:
+    """NDJSON of `/debug/kv/blocks` or `/v1/publishers/{name}/blocks` as a block table.
+
+    A hash may be an integer, signed or not, or the hex of a digest. Raises ValueError with the number of a bad line.
+    """
+    rows: dict[Row, int] = {}
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            entry = json.loads(line)
+            block_hash: Hash = bytes.fromhex(entry["hash"]) if isinstance(entry["hash"], str) else int(entry["hash"])
+            medium = entry.get("medium") or "GPU"
+            row = Row(digest_key(block_hash), medium.upper(), entry.get("group_idx"))
+            rows[row] = rows.get(row, 0) + int(entry.get("copies", 1))
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"line {number} is no block: {error!r}") from None
+    return rows

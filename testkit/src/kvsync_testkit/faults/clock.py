@@ -1,0 +1,29 @@
+"""Virtual time: a heap of things to do, ordered by (time, sequence), and nothing that waits."""
+
+import heapq
+from collections.abc import Callable
+
+
+class VirtualTime:
+    """Runs callbacks in the order of their times; equal times in the order they were asked for."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self._heap: list[tuple[float, int, Callable[[], None]]] = []
+        self._count = 0
+
+    def at(self, when: float, call: Callable[[], None]) -> None:
+        """Call at this time, or now if it has passed."""
+        self._count += 1
+        heapq.heappush(self._heap, (max(when, self.now), self._count, call))
+
+    def after(self, delay: float, call: Callable[[], None]) -> None:
+        """Call after a delay in seconds."""
+        self.at(self.now + delay, call)
+
+    def run_until(self, end: float) -> None:
+        """Let time pass to `end`, that included."""
+        while self._heap and self._heap[0][0] <= end:
+            self.now, _, call = heapq.heappop(self._heap)
+            call()
+        self.now = end

@@ -1,0 +1,190 @@
+"""A model of one engine process: a small cache that announces what it does, and remembers it as ground truth.
+
+It is no scheduler (that is the mock engine's business): it makes every kind of event a stream can carry, at random and
+close together, in a cache of a few blocks, so that evictions, copies, clears and re-stored chains happen within a hundred
+batches. Truth is kept per sequence number, so a reader can be judged at any point of the stream, not only at its end.
+"""
+
+import random
+from collections import deque
+from dataclasses import dataclass, field
+
+from xxhash import xxh3_64_intdigest
+
+from kvsync_events import AllBlocksCleared, BlockRemoved, BlockStored, Event, EventBatch, WireForm, encode_batch
+from kvsync_testkit.checks import Row, Transition
+
+BLOCK_SIZE = 4
+GPU, CPU = "GPU", "CPU"
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """What the process does; all of it is drawn from the process's own seed."""
+
+    capacity: int = 24
+    """Blocks of the cache; the host tier has half as many."""
+    chains: int = 5
+    """Different conversations; they share prefixes."""
+    longest: int = 6
+    """Blocks of the longest prompt."""
+    host_tier: bool = False
+    """Evicted blocks may go to a host tier, announced without tokens."""
+    reports: bool = False
+    """Hits are sometimes reported again, parent null (`kv_cache_report_mode: full`), and never add a copy."""
+    clears: float = 0.03
+    lost_batches: float = 0.0
+    """Share of batches whose encoding fails: the sequence number is used up, the events are gone for ever."""
+    wire_version: str = "0.33.0"
+
+
+@dataclass(slots=True)
+class Published:
+    """One batch and the table after it."""
+
+    seq: int
+    payload: bytes
+    truth: dict[Row, int]
+
+
+@dataclass(slots=True)
+class ModelProcess:
+    """One life of an engine. `salt` tells its hashes from those of other lives; equal salts give equal hashes."""
+
+    name: str
+    salt: int
+    seed: str
+    workload: Workload
+    buffer_steps: int
+    born_s: float = 0.0
+    published: dict[int, Published] = field(default_factory=dict)
+    log: list[Transition] = field(default_factory=list)
+    truth: dict[Row, int] = field(default_factory=dict)
+    ever_stored: set[Row] = field(default_factory=set)
+    next_seq: int = 0
+    lost_seqs: int = 0
+    buffer: deque[tuple[int, bytes]] = field(init=False)
+    parents: dict[int, int | None] = field(default_factory=dict)
+    _gpu: dict[int, int] = field(default_factory=dict)
+    """Hash -> copies, least recently used first."""
+    _host: dict[int, None] = field(default_factory=dict)
+    _rng: random.Random = field(init=False)
+    _form: WireForm = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._rng = random.Random(self.seed)
+        self._form = WireForm.for_version(self.workload.wire_version)
+        self.buffer = deque(maxlen=self.buffer_steps)
+
+    @property
+    def whole_history(self) -> bool:
+        """A replay from 0 brings everything that was ever announced."""
+        return not self.lost_seqs and (not self.buffer or self.buffer[0][0] == 0)
+
+    def step(self, now: float) -> Published | None:
+        """One engine step that changes something; None when its batch could not be encoded."""
+        events: list[Event] = []
+        while not events:
+            events = self._clear() if self._rng.random() < self.workload.clears else self._request()
+        seq, self.next_seq = self.next_seq, self.next_seq + 1
+        if self._rng.random() < self.workload.lost_batches:
+            self.lost_seqs += 1
+            return None
+        payload = encode_batch(EventBatch(self.born_s * 1000 + now, events, 0), self._form)
+        done = Published(seq, payload, dict(self.truth))
+        self.published[seq] = done
+        self.buffer.append((seq, payload))
+        return done
+
+    def chain(self, number: int, length: int) -> list[tuple[int, list[int]]]:
+        """Hashes and tokens of a prompt; chains 2n and 2n+1 share their first half, all share block 0 of their half."""
+        blocks: list[tuple[int, list[int]]] = []
+        parent = self.salt
+        for at in range(length):
+            branch = 0 if at == 0 else number // 2 if at < length // 2 + 1 and at < 3 else number
+            tokens = [(at * 64 + branch) * BLOCK_SIZE + offset for offset in range(BLOCK_SIZE)]
+            block_hash = xxh3_64_intdigest(repr((parent, tokens)).encode())
+            blocks.append((block_hash, tokens))
+            parent = block_hash
+        return blocks
+
+    # -- what a step does -------------------------------------------------------------------------------------------
+
+    def _request(self) -> list[Event]:
+        """A prompt comes in: its resident prefix is a hit, the rest is stored, making room first."""
+        rng, workload = self._rng, self.workload
+        chain = self.chain(rng.randrange(workload.chains), rng.randint(1, workload.longest))
+        hits = 0
+        while hits < len(chain) and chain[hits][0] in self._gpu:
+            hits += 1
+        for block_hash, _ in chain[:hits]:
+            self._gpu[block_hash] = self._gpu.pop(block_hash)
+        if hits == len(chain):
+            hits -= 1  # a fully cached, aligned prompt computes its last block again: a second copy
+        events: list[Event] = []
+        new = chain[hits:]
+        events += self._evict(sum(self._gpu.values()) + len(new) - workload.capacity, {item[0] for item in chain})
+        parent = chain[hits - 1][0] if hits else None
+        if workload.reports and hits > 1 and rng.random() < 0.2:
+            events.append(self._stored(chain[:hits], None, GPU))
+        for at, (block_hash, _) in enumerate(new):
+            self._gpu[block_hash] = self._gpu.pop(block_hash, 0) + 1
+            self._hold(block_hash, GPU)
+            self.parents[block_hash] = parent if at == 0 else new[at - 1][0]
+        events.append(self._stored(new, parent, GPU))
+        return events
+
+    def _stored(self, blocks: list[tuple[int, list[int]]], parent: int | None, medium: str) -> BlockStored:
+        tokens = [token for _, part in blocks for token in part]
+        return BlockStored([item[0] for item in blocks], parent, tokens, BLOCK_SIZE, medium=medium)
+
+    def _evict(self, count: int, keep: set[int]) -> list[Event]:
+        """Free physical blocks, mostly the least recently used, one event a hash."""
+        events: list[Event] = []
+        for _ in range(count):
+            candidates = [block_hash for block_hash in self._gpu if block_hash not in keep]
+            if not candidates:
+                break
+            victim = candidates[0] if self._rng.random() < 0.8 else self._rng.choice(candidates)
+            events.append(BlockRemoved([victim], GPU))
+            self._drop(victim, GPU)
+            self._gpu[victim] -= 1
+            if not self._gpu[victim]:
+                del self._gpu[victim]
+                events += self._offload(victim)
+        return events
+
+    def _offload(self, block_hash: int) -> list[Event]:
+        if not self.workload.host_tier or block_hash in self._host or self._rng.random() < 0.5:
+            return []
+        events: list[Event] = []
+        if len(self._host) >= self.workload.capacity // 2:
+            victim = next(iter(self._host))
+            del self._host[victim]
+            self._drop(victim, CPU)
+            events.append(BlockRemoved([victim], CPU))
+        self._host[block_hash] = None
+        self._hold(block_hash, CPU)
+        events.append(BlockStored([block_hash], None, [], 0, medium=CPU))
+        return events
+
+    def _clear(self) -> list[Event]:
+        self._gpu.clear()
+        self._host.clear()
+        self.truth.clear()
+        self.log.append(Transition("cleared"))
+        return [AllBlocksCleared()]
+
+    def _hold(self, block_hash: int, medium: str) -> None:
+        row = Row(block_hash, medium)
+        self.truth[row] = self.truth.get(row, 0) + 1
+        self.ever_stored.add(row)
+        self.log.append(Transition("stored", row))
+
+    def _drop(self, block_hash: int, medium: str) -> None:
+        row = Row(block_hash, medium)
+        self.log.append(Transition("removed", row))
+        if self.truth[row] > 1:
+            self.truth[row] -= 1
+        else:
+            del self.truth[row]

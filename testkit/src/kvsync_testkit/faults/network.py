@@ -1,0 +1,266 @@
+"""The path between one model engine and one index, in virtual time: connections, frames in flight, a replay server.
+
+A connection keeps order, as TCP does; the faults are those of what lies around it (a proxy, a full queue, a server that
+answers wrongly), each a knob that a schedule turns. What a knob does is written beside it.
+"""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Protocol
+
+from kvsync_testkit.faults.clock import VirtualTime
+from kvsync_testkit.faults.engine import ModelProcess
+
+LATENCY_S = 0.001
+
+
+class Listener(Protocol):
+    """The index's end of the path."""
+
+    def on_connected(self, link: int) -> None:
+        """The handshake is done."""
+
+    def on_disconnected(self, link: int) -> None:
+        """The connection ended."""
+
+    def on_frame(self, link: int, seq: int, payload: bytes) -> None:
+        """A publication."""
+
+    def on_bad_frame(self, link: int) -> None:
+        """A message that is no publication."""
+
+    def on_item(self, attempt: int, seq: int, payload: bytes) -> None:
+        """A replayed batch."""
+
+    def on_end(self, attempt: int) -> None:
+        """The end marker."""
+
+    def on_refused(self, attempt: int) -> None:
+        """The replay socket failed."""
+
+
+@dataclass(slots=True)
+class Knobs:
+    """What is wrong at the moment; rates are shares of frames."""
+
+    drop: float = 0.0
+    duplicate: float = 0.0
+    reorder: float = 0.0
+    corrupt: float = 0.0
+    """Frames whose bytes no longer decode."""
+    bad_frames: float = 0.0
+    """Extra messages without the frames of the wire."""
+    delay: float = 0.0
+    """Every frame and answer comes 0.2 s later."""
+    partition: float = 0.0
+    """Everything is lost, and the heartbeats find out."""
+    stall: float = 0.0
+    """Nothing arrives until it ends, then everything does."""
+    replay_silent: float = 0.0
+    replay_slow: float = 0.0
+    """0.1 s between items."""
+    replay_truncated: float = 0.0
+    """The last half of the answer, end marker included, is lost."""
+    replay_skipping: float = 0.0
+    """Items are missing in the middle; the end marker comes."""
+    replay_empty: float = 0.0
+    """Only the end marker."""
+    replay_other: float = 0.0
+    """The answer comes from the process before this one (an address that still leads there)."""
+    replay_refused: float = 0.0
+
+
+@dataclass(slots=True)
+class Link:
+    """One connection of the event socket."""
+
+    number: int
+    process: ModelProcess | None = None
+    """Whom it leads to; None until the handshake."""
+    open: bool = True
+    """The index still holds this socket."""
+    last_s: float = 0.0
+    """When the latest frame so far will arrive."""
+    waiting: list[Callable[[], None]] = field(default_factory=list)
+
+
+class Path:
+    """Connections and replays of one publisher. The process behind it can be replaced; the index end is `listener`."""
+
+    def __init__(self, time: VirtualTime, rng: random.Random, process: ModelProcess, heartbeat_s: float) -> None:
+        self.time = time
+        self.rng = rng
+        self.process = process
+        self.previous: ModelProcess | None = None
+        self.up = True
+        self.knobs = Knobs()
+        self.heartbeat_s = heartbeat_s
+        self.listener: Listener | None = None
+        self.link: Link | None = None
+        self.heard_s = -1.0
+        """True time of the last thing that reached the index."""
+        self._replay_open = -1
+
+    # -- event socket -----------------------------------------------------------------------------------------------
+
+    def open_link(self, number: int) -> None:
+        """The index opens an event socket; it keeps trying until the handshake succeeds."""
+        self.close_link()
+        self.link = Link(number)
+        self._try_handshake(self.link)
+
+    def close_link(self) -> None:
+        """The index closes its event socket; what is on the way is lost."""
+        if self.link is not None:
+            self.link.open = False
+            self.link = None
+
+    def _try_handshake(self, link: Link) -> None:
+        if not link.open:
+            return
+        if not self.up or self.knobs.partition or self.knobs.stall:
+            self.time.after(0.05, lambda: self._try_handshake(link))
+            return
+        self.time.after(LATENCY_S, lambda: self._handshake(link))
+
+    def _handshake(self, link: Link) -> None:
+        if not link.open or link.process is not None:
+            return
+        if not self.up:
+            self._try_handshake(link)
+            return
+        link.process = self.process
+        # The monitor's message may be read before or after the first frames.
+        self._later(link, self.rng.choice((0.0, 0.004)), lambda: self._tell(link, connected=True))
+
+    def _tell(self, link: Link, *, connected: bool) -> None:
+        if not link.open or self.listener is None:
+            return
+        if connected:
+            self.heard_s = self.time.now
+            self.listener.on_connected(link.number)
+        else:
+            self.listener.on_disconnected(link.number)
+
+    def publish(self, seq: int, payload: bytes) -> None:
+        """The present process sends a batch to whoever is connected to it."""
+        link = self.link
+        if link is None or link.process is not self.process or self.knobs.partition:
+            return
+        rng, knobs = self.rng, self.knobs
+        if rng.random() < knobs.drop:
+            return
+        if rng.random() < knobs.corrupt:
+            payload = payload[: rng.randrange(len(payload))]
+        if rng.random() < knobs.bad_frames:
+            self._deliver(link, 0.0, lambda: self._bad(link))
+        self._deliver(link, 0.0, lambda: self._frame(link, seq, payload), late=rng.random() < knobs.reorder)
+        if rng.random() < knobs.duplicate:
+            self._deliver(link, rng.choice((0.0, 0.05)), lambda: self._frame(link, seq, payload))
+
+    def _deliver(self, link: Link, extra: float, call: Callable[[], None], *, late: bool = False) -> None:
+        """In order of sending, unless `late`: then whatever is sent in the next moments comes first."""
+        delay = LATENCY_S + extra + (0.2 if self.knobs.delay else 0.0)
+        arrive = max(link.last_s, self.time.now + delay)
+        if late:
+            arrive += self.rng.uniform(0.005, 0.08)
+        elif not extra:
+            link.last_s = arrive
+        self.time.at(arrive, lambda: self._later(link, 0.0, call))
+
+    def _later(self, link: Link, delay: float, call: Callable[[], None]) -> None:
+        """Call now, or once a stall is over."""
+        if self.knobs.stall:
+            link.waiting.append(call)
+        elif delay:
+            self.time.after(delay, lambda: self._later(link, 0.0, call))
+        else:
+            call()
+
+    def release_stalled(self) -> None:
+        """A stall ended: what waited arrives, in order."""
+        link = self.link
+        if link is not None:
+            calls, link.waiting = link.waiting, []
+            for call in calls:
+                call()
+
+    def _frame(self, link: Link, seq: int, payload: bytes) -> None:
+        if link.open and self.listener is not None:
+            self.heard_s = self.time.now
+            self.listener.on_frame(link.number, seq, payload)
+
+    def _bad(self, link: Link) -> None:
+        if link.open and self.listener is not None:
+            self.heard_s = self.time.now
+            self.listener.on_bad_frame(link.number)
+
+    def cut(self, told_after_s: float) -> None:
+        """The connection breaks; the index is told a little later."""
+        link = self.link
+        if link is not None and link.process is not None:
+            link.process = None
+            self.time.after(told_after_s, lambda: self._tell(link, connected=False))
+
+    def join_new_process(self, process: ModelProcess, *, silently: bool) -> None:
+        """Another process took the place of the old one; `silently` even the connection is handed on to it."""
+        self.previous, self.process = self.process, process
+        if silently and self.link is not None and self.link.process is not None:
+            self.link.process = process
+
+    @property
+    def alive_link(self) -> bool:
+        """Heartbeats are answered on the present connection."""
+        return (
+            self.link is not None and self.link.process is not None and not (self.knobs.partition or self.knobs.stall)
+        )
+
+    # -- replay socket ----------------------------------------------------------------------------------------------
+
+    def open_replay(self, attempt: int, start: int) -> None:
+        """The index asks for a replay on a fresh socket."""
+        self._replay_open = attempt
+        knobs, rng = self.knobs, self.rng
+        if rng.random() < knobs.replay_refused:
+            self.time.after(LATENCY_S, lambda: self._answer(attempt, lambda to: to.on_refused(attempt)))
+        elif not (knobs.partition or knobs.stall or rng.random() < knobs.replay_silent):
+            # Served between queue reads: up to 0.1 s late.
+            self.time.after(LATENCY_S + rng.choice((0.0, 0.02, 0.1)), lambda: self._serve(attempt, start))
+
+    def close_replay(self) -> None:
+        """The index closes its replay socket."""
+        self._replay_open = -1
+
+    def _serve(self, attempt: int, start: int) -> None:
+        knobs, rng = self.knobs, self.rng
+        if not self.up or knobs.partition:
+            return
+        other = self.previous if self.previous is not None and rng.random() < knobs.replay_other else None
+        server = other or self.process
+        items = [item for item in server.buffer if item[0] >= start]
+        ends = True
+        if rng.random() < knobs.replay_truncated:
+            items, ends = items[: len(items) // 2], False
+        if rng.random() < knobs.replay_skipping and len(items) > 2:
+            gap = rng.randrange(1, len(items) - 1)
+            items = items[:gap] + items[gap + rng.randint(1, 3) :]
+        if rng.random() < knobs.replay_empty:
+            items = []
+        step = 0.1 if knobs.replay_slow and rng.random() < knobs.replay_slow else 0.0002
+        arrive = self.time.now + LATENCY_S + (0.2 if knobs.delay else 0.0)
+        for seq, payload in items:
+            arrive += step
+            self.time.at(arrive, partial(self._answer, attempt, partial(_item, attempt, seq, payload)))
+        if ends:
+            self.time.at(arrive + step, lambda: self._answer(attempt, lambda to: to.on_end(attempt)))
+
+    def _answer(self, attempt: int, call: Callable[[Listener], None]) -> None:
+        if self._replay_open == attempt and self.listener is not None and not self.knobs.partition:
+            self.heard_s = self.time.now
+            call(self.listener)
+
+
+def _item(attempt: int, seq: int, payload: bytes, to: Listener) -> None:
+    to.on_item(attempt, seq, payload)

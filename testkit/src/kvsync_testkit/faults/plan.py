@@ -1,0 +1,141 @@
+"""What is done to a publisher, and when: a schedule is expanded from its seed, so a seed is a test case.
+
+The workload has seeds of its own: taking a fault out of a schedule (which is how a failure is made smaller) does not
+change what the engines do.
+"""
+
+import random
+from dataclasses import dataclass, field, replace
+from typing import Final, Literal
+
+from kvsync_testkit.faults.engine import Workload
+
+Kind = Literal[
+    "drop", "duplicate", "reorder", "delay", "corrupt", "bad_frames", "partition", "stall", "disconnect",
+    "replay_silent", "replay_slow", "replay_truncated", "replay_skipping", "replay_empty", "replay_other",
+    "replay_refused", "restart", "index_restart",
+]  # fmt: skip
+
+LASTING: Final[tuple[Kind, ...]] = (
+    "drop", "duplicate", "reorder", "delay", "corrupt", "bad_frames", "partition", "stall",
+    "replay_silent", "replay_slow", "replay_truncated", "replay_skipping", "replay_empty", "replay_other",
+    "replay_refused",
+)  # fmt: skip
+POINTS: Final[tuple[Kind, ...]] = ("disconnect", "restart", "restart", "index_restart")
+
+Restart = Literal["in_place", "silent", "epoch_first", "epoch_late"]
+"""How a restart looks: `in_place` the connection breaks and nothing else is said; `silent` it does not even break (a
+proxy between) and the sequence goes backwards; with an epoch, discovery tells before or after the stream does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One fault on the faulted publisher, from `at_s` for `for_s` seconds."""
+
+    kind: Kind
+    at_s: float
+    for_s: float = 0.0
+    rate: float = 0.0
+    """Share of frames or items concerned."""
+    how: Restart = "in_place"
+    same_hashes: bool = False
+    """The new process has the same hash seed."""
+    burst: int = 0
+    """Batches the new process publishes before anyone can connect: it may overtake the old one's numbers."""
+
+    def __str__(self) -> str:
+        more = (
+            f" {self.how}{' same hashes' if self.same_hashes else ''} burst {self.burst}"
+            if self.kind == "restart"
+            else ""
+        )
+        rate = f" {self.rate:.0%}" if self.rate else ""
+        return f"{self.at_s:6.3f} s {self.kind}{rate}{f' for {self.for_s:.3f} s' if self.for_s else ''}{more}"
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """Everything a run depends on."""
+
+    seed: int
+    workload: Workload
+    replay: bool = True
+    """The faulted publisher has a replay endpoint."""
+    buffer_steps: int = 1000
+    join_after: int = 0
+    """Batches published before the index comes."""
+    pace_s: float = 0.02
+    """Mean time between batches."""
+    faulty_s: float = 3.0
+    nudges: int = 0
+    """Batches after the faults have ended; 0 leaves the publisher silent."""
+    small_buffers: bool = False
+    """The index may hold only a few live frames during a replay."""
+    departs: bool = False
+    """The publisher is removed at the end, with frames of it still on the way."""
+    faults: tuple[Fault, ...] = field(default=())
+
+    def __str__(self) -> str:
+        faults = "".join(f"\n    {fault}" for fault in self.faults) or "\n    (no fault)"
+        return (
+            f"seed {self.seed}: replay {self.replay}, buffer_steps {self.buffer_steps}, join_after {self.join_after}, "
+            f"pace {self.pace_s:g} s, faulty for {self.faulty_s:g} s, nudges {self.nudges}, small_buffers "
+            f"{self.small_buffers}, departs {self.departs}\n  {self.workload}\n  faults:{faults}"
+        )
+
+    def without(self, fault: Fault) -> "Schedule":
+        """The same with one fault less."""
+        return replace(self, faults=tuple(other for other in self.faults if other is not fault))
+
+
+_RESTARTS: Final[tuple[Restart, ...]] = ("in_place", "silent", "epoch_first", "epoch_late")
+
+
+def expand_schedule(seed: int) -> Schedule:
+    """The schedule of a seed."""
+    rng = random.Random(f"schedule/{seed}")
+    replay = rng.random() < 0.85
+    workload = Workload(
+        capacity=rng.choice((8, 16, 32)),
+        chains=rng.choice((3, 6)),
+        host_tier=rng.random() < 0.3,
+        reports=rng.random() < 0.2,
+        lost_batches=rng.choice((0.0, 0.0, 0.0, 0.01)),
+        wire_version=rng.choice(("0.10.2", "0.23.0", "0.25.1", "0.33.0")),
+    )
+    faulty_s = rng.choice((1.0, 3.0))
+    faults = sorted((_fault(rng, faulty_s, replay) for _ in range(rng.choice((1, 1, 2, 3, 5)))), key=lambda f: f.at_s)
+    if any(fault.how == "silent" for fault in faults):
+        # An unbroken connection to a new process and a replay from the old one: nothing could tell them apart.
+        faults = [fault for fault in faults if fault.kind != "replay_other"]
+    blind = not replay or workload.lost_batches > 0
+    return Schedule(
+        seed=seed,
+        workload=workload,
+        replay=replay,
+        buffer_steps=rng.choice((4, 24, 1000, 1000)),
+        join_after=rng.choice((0, 0, 1, 30)),
+        pace_s=rng.choice((0.01, 0.03)),
+        faulty_s=faulty_s,
+        # Without a replay (or after a batch that never left) only a later batch can show that the last one is missing.
+        nudges=rng.choice((1, 5)) if blind else rng.choice((0, 0, 1, 5)),
+        small_buffers=rng.random() < 0.2,
+        departs=rng.random() < 0.1,
+        faults=tuple(faults),
+    )
+
+
+def _fault(rng: random.Random, faulty_s: float, replay: bool) -> Fault:
+    at = rng.uniform(0.0, faulty_s * 0.8)
+    if rng.random() < 0.4:
+        kind = rng.choice(POINTS)
+        if kind != "restart":
+            return Fault(kind, at)
+        how = rng.choice(_RESTARTS)
+        # A process that overtook its predecessor unseen can be told only by its epoch, or by its replay.
+        burst = rng.choice((0, 0, 3, 60)) if how.startswith("epoch") or (how == "in_place" and replay) else 0
+        return Fault(
+            "restart", at, for_s=rng.choice((0.0, 0.05, 0.5)), how=how, same_hashes=rng.random() < 0.4, burst=burst
+        )
+    kind = rng.choice(LASTING)
+    return Fault(kind, at, for_s=rng.uniform(0.02, faulty_s - at), rate=rng.choice((0.05, 0.3, 1.0)))
