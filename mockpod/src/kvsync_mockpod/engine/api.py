@@ -45,7 +45,7 @@ class MMFeature:
     length: int
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, weakref_slot=True)
 class Request:
     """One generation request. The engine never changes it.
 

@@ -97,5 +97,3 @@ class ReuseQueue:
         before.next = after.prev = run
         run.prev, run.next = before, after
         self.blocks += len(run.keys)
-
-

@@ -23,6 +23,7 @@ class Sequence:
     """Mutable state of one request. Token counts follow vLLM's names where they mean the same."""
 
     __slots__ = (
+        "__weakref__",
         "arrival",
         "cached_tokens",
         "computed",

@@ -1,0 +1,186 @@
+"""How long a step takes: profiles, custom formulas, jitter. Seconds as floats, never rounded.
+
+A step's time is that of its prefill tokens plus that of its decoding sequences (`quadratic`, custom), or a roofline
+over both (hardware shapes): the larger of computing and reading memory. The roofline's numbers are the makers' data
+sheets and the models' published configurations, with stated efficiencies; docs/design/scheduler.md lists the sources.
+"""
+
+import difflib
+import json
+import random
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from .api import LatencyModel, StepLoad
+from .errors import EngineConfigError
+
+__all__ = [
+    "PROFILES",
+    "FormulaLatency",
+    "JitteredLatency",
+    "NoLatency",
+    "QuadraticLatency",
+    "RooflineLatency",
+    "make_latency",
+]
+
+
+class NoLatency:
+    """Steps take no time."""
+
+    def step_s(self, load: StepLoad) -> float:  # noqa: ARG002
+        """0.0."""
+        return 0.0
+
+
+class QuadraticLatency:
+    """Prefill quadratic in the new tokens, decoding quadratic in the share of the cache in use.
+
+    prefill ms = 4.21e-7 n^2 + 0.01518 n + 16.50; decode ms = max(1, -25.74 p^2 + 54.01 p + 5.74), p = active share of
+    the cache, at most 1. Source: the fit in NVIDIA Dynamo's mock engine (measured there on one GPU).
+    """
+
+    def step_s(self, load: StepLoad) -> float:
+        """Seconds of a step."""
+        n, ms = load.prefill_tokens, 0.0
+        if n:
+            ms = 4.21e-7 * n * n + 0.01518 * n + 16.50
+        if load.decode_seqs:
+            p = min(load.active_kv_tokens / load.kv_capacity_tokens, 1.0)
+            ms += max(1.0, -25.74 * p * p + 54.01 * p + 5.74)
+        return ms / 1000.0
+
+
+class FormulaLatency(BaseModel):
+    """A custom model: polynomials with coefficients in microseconds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    prefill_us: float = Field(0.0, ge=0.0)
+    """Of a step with prompt tokens."""
+    prefill_token_us: float = Field(0.0, ge=0.0)
+    """Of each prompt token."""
+    prefill_token2_us: float = Field(0.0, ge=0.0)
+    """Of each prompt token squared."""
+    decode_us: float = Field(0.0, ge=0.0)
+    """Of a step with decoding sequences."""
+    decode_seq_us: float = Field(0.0, ge=0.0)
+    """Of each decoding sequence."""
+    kv_token_us: float = Field(0.0, ge=0.0)
+    """Of each token of context the batch attends to."""
+    jitter: float = Field(0.0, ge=0.0, lt=1.0)
+    """Relative: a step takes between 1 - jitter and 1 + jitter of its time."""
+
+    def step_s(self, load: StepLoad) -> float:
+        """Seconds of a step."""
+        n, us = load.prefill_tokens, self.kv_token_us * load.active_kv_tokens
+        if n:
+            us += self.prefill_us + self.prefill_token_us * n + self.prefill_token2_us * n * n
+        if load.decode_seqs:
+            us += self.decode_us + self.decode_seq_us * load.decode_seqs
+        return us / 1e6
+
+
+@dataclass(frozen=True, slots=True)
+class RooflineLatency:
+    """A dense model on given hardware: a step costs the larger of its arithmetic and its memory traffic."""
+
+    source: str
+    flops: float
+    """Peak dense 16-bit operations a second, all devices together."""
+    bandwidth: float
+    """Memory bandwidth, bytes a second, all devices together."""
+    parameters: float
+    kv_token_bytes: int
+    """2 (K and V) x layers x KV heads x head size x 2 bytes."""
+    overhead_s: float = 0.001
+    """Launch, sampling and scheduling of one step (assumed)."""
+    compute_efficiency: float = 0.5
+    """Share of the peak that prefill reaches (assumed)."""
+    memory_efficiency: float = 0.7
+    """Share of the bandwidth that decoding reaches (assumed)."""
+
+    def step_s(self, load: StepLoad) -> float:
+        """Seconds of a step."""
+        tokens = load.prefill_tokens + load.decode_seqs
+        if not tokens:
+            return 0.0
+        compute = 2.0 * self.parameters * tokens / (self.flops * self.compute_efficiency)
+        moved = 2.0 * self.parameters + float(load.active_kv_tokens) * self.kv_token_bytes
+        return self.overhead_s + max(compute, moved / (self.bandwidth * self.memory_efficiency))
+
+
+class JitteredLatency:
+    """Another model's times, each multiplied by a factor from a seeded generator: one draw a step."""
+
+    def __init__(self, model: LatencyModel, jitter: float, seed: int) -> None:
+        self._model = model
+        self._jitter = jitter
+        self._random = random.Random(seed)
+
+    def step_s(self, load: StepLoad) -> float:
+        """Seconds of a step, uniformly within `jitter` around the model's."""
+        return self._model.step_s(load) * (1.0 + self._jitter * (2.0 * self._random.random() - 1.0))
+
+
+_L4 = {"flops": 121e12, "bandwidth": 300e9}
+_A100 = {"flops": 312e12, "bandwidth": 2.039e12}
+_H100 = {"flops": 989e12, "bandwidth": 3.35e12}
+_H200 = {"flops": 989e12, "bandwidth": 4.8e12}
+_LLAMA_8B = {"parameters": 8.03e9, "kv_token_bytes": 2 * 32 * 8 * 128 * 2}
+_LLAMA_70B = {"parameters": 70.6e9, "kv_token_bytes": 2 * 80 * 8 * 128 * 2}
+
+
+def _shape(source: str, hardware: dict[str, float], model: dict[str, Any], devices: int = 1) -> RooflineLatency:
+    return RooflineLatency(source, hardware["flops"] * devices, hardware["bandwidth"] * devices, **model)
+
+
+PROFILES: dict[str, LatencyModel] = {
+    "none": NoLatency(),
+    "quadratic": QuadraticLatency(),
+    "l4-llama3-8b": _shape("NVIDIA L4 data sheet; Llama 3.1 8B model card", _L4, _LLAMA_8B),
+    "a100-llama3-8b": _shape("NVIDIA A100 80GB SXM data sheet; Llama 3.1 8B model card", _A100, _LLAMA_8B),
+    "h100-llama3-8b": _shape("NVIDIA H100 SXM data sheet; Llama 3.1 8B model card", _H100, _LLAMA_8B),
+    "h200-llama3-8b": _shape("NVIDIA H200 SXM data sheet; Llama 3.1 8B model card", _H200, _LLAMA_8B),
+    "h100x4-llama3-70b": _shape("NVIDIA H100 SXM data sheet; Llama 3.1 70B model card", _H100, _LLAMA_70B, 4),
+}
+"""The named profiles; none of them has jitter."""
+
+
+def make_latency(spec: str | dict[str, Any] = "none", *, jitter: float = 0.0, seed: int = 0) -> LatencyModel:
+    """The model of a profile name, or of a custom formula (a mapping, or its JSON text; see FormulaLatency).
+
+    Raises EngineConfigError: unknown profile (with the nearest name), bad coefficient, jitter outside [0, 1).
+    """
+    if isinstance(spec, str) and spec.lstrip().startswith("{"):
+        try:
+            spec = json.loads(spec)
+        except ValueError as error:
+            raise EngineConfigError(f"latency formula is no JSON: {error}") from None
+    if isinstance(spec, str):
+        model = PROFILES.get(spec)
+        if model is None:
+            near = difflib.get_close_matches(spec, list(PROFILES), n=1, cutoff=0.3)
+            hint = f" (did you mean {near[0]}?)" if near else ""
+            raise EngineConfigError(f"unknown latency profile {spec!r}{hint}; known: {', '.join(PROFILES)}, or JSON")
+    else:
+        model = _formula(spec)
+        jitter = jitter or model.jitter
+    if not 0.0 <= jitter < 1.0:
+        raise EngineConfigError(f"latency jitter {jitter}: must be at least 0 and below 1")
+    return JitteredLatency(model, jitter, seed) if jitter else model
+
+
+def _formula(values: dict[str, Any]) -> FormulaLatency:
+    for name in values:
+        if name not in FormulaLatency.model_fields:
+            near = difflib.get_close_matches(str(name), list(FormulaLatency.model_fields), n=1, cutoff=0.3)
+            hint = f" (did you mean {near[0]}?)" if near else ""
+            raise EngineConfigError(f"unknown latency coefficient {name!r}{hint}")
+    try:
+        return FormulaLatency(**values)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise EngineConfigError(f"latency {first['loc'][0]} {first['input']!r}: {first['msg']}") from None

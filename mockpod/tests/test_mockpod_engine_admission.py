@@ -1,0 +1,155 @@
+"""What is refused, how the bounded queue, draining and pausing work, LoRA slots, and configuration errors."""
+
+import pytest
+from mockpod_engine_kit import Run, TableExecutor, config, request, tokens
+
+from kvsync_mockpod.engine import (
+    DrainingError,
+    DuplicateRequestError,
+    Engine,
+    EngineConfig,
+    EngineConfigError,
+    InvalidRequestError,
+    LoraRef,
+    QueueFullError,
+    Request,
+    RequestRefusedError,
+    UnknownLoraError,
+)
+
+
+def lora(i):
+    return LoraRef(f"ad{i}", i, f"adapters/ad{i}")
+
+
+def test_the_waiting_queue_is_bounded_and_says_so():
+    engine = Engine(config(max_waiting=3, max_num_seqs=1), TableExecutor())
+    driver = Run(engine)
+    driver.add(*(request(f"r{i}") for i in range(3)))
+    with pytest.raises(QueueFullError, match=r"waiting queue is full \(3 requests\)"):
+        engine.add_request(request("r3"))
+    driver.step()
+    driver.add(request("r4"))
+    driver.until_idle()
+    assert all(o.reason == "length" for o in driver.outcomes.values())
+    assert engine.statistics().refused == 1
+
+
+@pytest.mark.parametrize(
+    ("bad", "error"),
+    [
+        (Request("r", tokens(1, 4), max_tokens=0), InvalidRequestError),
+        (Request("r", tokens(1, 4), max_tokens=1, lora=lora(1)), UnknownLoraError),
+        (Request("taken", tokens(1, 4), max_tokens=1), DuplicateRequestError),
+    ],
+)
+def test_a_refused_request_changes_nothing(bad, error):
+    engine = Engine(config(), TableExecutor())
+    engine.add_request(request("taken"))
+    before = engine.statistics()
+    with pytest.raises(error) as caught:
+        engine.add_request(bad)
+    assert isinstance(caught.value, RequestRefusedError)
+    after = engine.statistics()
+    assert (after.waiting, after.requests, after.refused) == (before.waiting, before.requests, 1)
+
+
+def test_draining_refuses_new_work_and_finishes_the_old():
+    engine = Engine(config(), TableExecutor())
+    driver = Run(engine)
+    driver.add(request("a", n=40, max_tokens=5), request("b", n=40, max_tokens=9))
+    driver.step()
+    engine.drain()
+    with pytest.raises(DrainingError):
+        engine.add_request(request("late"))
+    driver.until_idle()
+    assert [o.reason for o in driver.outcomes.values()] == ["length", "length"]
+    assert driver.events, "what was pending is given out"
+
+
+def test_pause_new_lets_the_running_finish_and_admits_nobody():
+    engine = Engine(config(max_num_seqs=4), TableExecutor())
+    driver = Run(engine)
+    driver.add(request("a", max_tokens=6))
+    driver.step()
+    engine.pause("new")
+    driver.add(request("b", max_tokens=2))
+    driver.until_idle()
+    assert driver.outcomes["a"].reason == "length"
+    assert driver.outcomes["b"].reason is None
+    engine.pause(None)
+    driver.until_idle()
+    assert driver.outcomes["b"].reason == "length"
+
+
+def test_pause_all_stops_everything_in_place():
+    engine = Engine(config(), TableExecutor())
+    driver = Run(engine)
+    driver.add(request("a", max_tokens=6))
+    driver.step()
+    engine.pause("all")
+    assert not engine.has_work()
+    held = engine.statistics().free_blocks
+    assert engine.step().scheduled == []
+    assert engine.statistics().free_blocks == held
+    engine.pause(None)
+    driver.until_idle()
+    assert len(driver.outcomes["a"].tokens) == 6
+
+
+def test_a_request_without_a_lora_slot_is_skipped_and_keeps_its_place():
+    engine = Engine(config(max_loras=1), TableExecutor())
+    driver = Run(engine)
+    driver.add(
+        request("one", max_tokens=5, lora=lora(1)),
+        request("two", max_tokens=5, lora=lora(2)),
+        request("three", max_tokens=5, lora=lora(3)),
+        request("plain", max_tokens=5),
+        request("one more", max_tokens=5, lora=lora(1)),
+    )
+    first = driver.step()
+    assert list(first.hits) == ["one", "plain", "one more"]
+    stats = engine.statistics()
+    assert (stats.waiting, stats.waiting_deferred) == (2, 2)
+    assert stats.running_loras == ("ad1",)
+    assert stats.waiting_loras == ("ad2", "ad3")
+    driver.until_idle()
+    order = [rid for step in driver.steps for rid in step.hits]
+    assert order.index("two") < order.index("three")
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"block_size": 0}, "block_size 0"),
+        ({"num_gpu_blocks": 10, "max_model_len": 1000}, "needs 63 blocks of 16 tokens"),
+        ({"num_gpu_block": 10}, "did you mean num_gpu_blocks?"),
+        ({"policy": "lifo"}, "policy 'lifo'"),
+        ({"hash_algo": "md5"}, "hash_algo 'md5': vLLM 0.33.0 has sha256, sha256_cbor, xxhash, xxhash_cbor"),
+        ({"vllm_version": "seven"}, "'seven' is not a vLLM version"),
+        ({"max_num_batched_tokens": 4, "max_num_seqs": 8}, "must be at least max_num_seqs"),
+        ({"enable_chunked_prefill": False, "max_num_batched_tokens": 64}, "must be at least max_model_len"),
+        ({"watermark": 1.5}, "watermark 1.5"),
+        ({"long_prefill_token_threshold": 99_999}, "must be at most max_model_len"),
+    ],
+)
+def test_an_impossible_configuration_is_one_clear_error(values, says):
+    with pytest.raises(EngineConfigError) as caught:
+        EngineConfig.build(**values)
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_rules_follow_the_vllm_version():
+    assert EngineConfig(vllm_version="0.13.0").is_async is False
+    assert EngineConfig(vllm_version="0.33.0").is_async is True
+    assert EngineConfig(vllm_version="0.33.0", async_scheduling=False).is_async is False
+    assert EngineConfig(vllm_version="0.27.0").blanks_first is False
+    assert EngineConfig(vllm_version="0.28.0").blanks_first is True
+    assert EngineConfig(vllm_version="0.30.0").lone_request_unthrottled is False
+    assert EngineConfig(vllm_version="0.31.0").lone_request_unthrottled is True
+
+
+def test_the_configuration_is_frozen():
+    with pytest.raises(ValueError, match="frozen"):
+        EngineConfig().block_size = 32
