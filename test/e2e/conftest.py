@@ -144,9 +144,9 @@ def cluster_kind() -> str:
 
 
 @pytest.fixture(scope="session")
-def enforces_policies(kube: Kube, installation: Installation) -> str:
+def policy_gap(installation: Installation, cluster_kind: str) -> str:
     """Empty when the cluster's network enforces NetworkPolicy, else why it cannot be tested here (capability)."""
-    return installation.network_policy_gap()
+    return installation.network_policy_gap(cluster_kind)
 
 
 @pytest.fixture

@@ -122,5 +122,6 @@ def describe_difference(pod: str, truth: dict[Any, int], belief: dict[Any, int])
     copies = [(key, truth[key], belief[key]) for key in truth if key in belief and truth[key] != belief[key]]
     return (
         f"{pod}: {len(truth)} blocks in the pod, {len(belief)} in the index;"
-        f" missing in the index {len(lost)} {lost[:3]}, only in the index {len(ghosts)} {ghosts[:3]}, other copies {len(copies)} {copies[:3]}"
+        f" missing in the index {len(lost)} {lost[:3]};"
+        f" only in the index {len(ghosts)} {ghosts[:3]}; other copies {len(copies)} {copies[:3]}"
     )

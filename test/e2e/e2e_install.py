@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
-from e2e_kube import Kube, Object
-from e2e_wait import KubeError, wait_until
+from e2e_kube import Kube, Object, is_ready
+from e2e_wait import wait_until
 
 NAMESPACE = "kvsync-e2e-system"
 RELEASE = "kvsync"
-CRDS = ["mockengines.kvsync.dev", "prefixindexes.kvsync.dev"]
+CRDS = ("mockengines.kvsync.dev", "prefixindexes.kvsync.dev")
+OPERATOR = "app.kubernetes.io/name=kvsync-operator"
 
 
 class Installation:
@@ -26,40 +26,112 @@ class Installation:
         self.tag = os.environ.get("KVSYNC_IMAGE_TAG", "e2e")
         self.prefix = os.environ.get("KVSYNC_IMAGE_PREFIX", "kvsync")
         self.images = {name: f"{self.prefix}/{name}:{self.tag}" for name in ("operator", "mockpod", "indexer")}
+        self._upgrades = 0
+        self._helm = ""
 
     def image_override(self, kind: str) -> str:
         """The image a mutant run puts in place of the real one, for resources of `kind`."""
         name = {"MockEngine": "MOCKPOD", "PrefixIndex": "INDEXER"}.get(kind, "")
         return os.environ.get(f"KVSYNC_E2E_{name}_IMAGE", "") if name else ""
 
-    def helm(self, *arguments: str, timeout_s: float = 180.0) -> str:
-        """Runs helm against the suite's cluster; raises with what it said."""
-        program = subprocess.run(
-            [self.root / "hack" / "lib" / "tools.sh", "helm"], capture_output=True, text=True, check=True, timeout=600
-        ).stdout.strip()
-        done = subprocess.run(
-            [program, "--kubeconfig", str(self.kube.kubeconfig), *arguments],
-            capture_output=True, text=True, timeout=timeout_s, check=False,
-        )  # fmt: skip
-        assert done.returncode == 0, f"helm {' '.join(arguments)}: {done.stderr.strip()}"
+    def helm(self, *arguments: str, timeout_s: float = 240.0) -> str:
+        """Runs helm against the suite's cluster. Raises `AssertionError` with what it said."""
+        if not self._helm:
+            finder = [str(self.root / "hack" / "lib" / "tools.sh"), "helm"]
+            self._helm = subprocess.run(
+                finder, stdout=subprocess.PIPE, text=True, check=True, timeout=900
+            ).stdout.strip()
+        command = [self._helm, "--kubeconfig", str(self.kube.kubeconfig), *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)
+        assert done.returncode == 0, f"helm {' '.join(arguments)}: {done.stderr.strip()} {done.stdout[-2000:]}"
         return done.stdout
 
-    def install(self, *extra: str) -> None:
-        raise NotImplementedError
+    def image_values(self) -> list[str]:
+        """The `--set` arguments by which the chart's pods run the images under test."""
+        values = []
+        for name in ("operator", "mockpod", "indexer"):
+            override = os.environ.get(f"KVSYNC_E2E_{name.upper()}_IMAGE") or self.images[name]
+            repository, _, tag = override.rpartition(":")
+            values += ["--set", f"images.{name}.repository={repository}", "--set", f"images.{name}.tag={tag}"]
+        return values
+
+    def install(self) -> None:
+        """Both charts; the operator serves all namespaces and installs no index of its own. Waits until it is ready."""
+        self._refuse_a_second_operator()
+        labels = {"pod-security.kubernetes.io/enforce": "restricted", "kvsync.dev/e2e-system": "true"}
+        self.kube.apply(
+            {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.namespace, "labels": labels}}
+        )
+        charts = self.root / "charts"
+        common = ["--namespace", self.namespace, "--wait", "--timeout", "180s"]
+        self.helm("upgrade", "--install", f"{RELEASE}-crds", str(charts / "kvsync-crds"), "--take-ownership", *common)
+        for name in CRDS:
+            wait_until(f"CRD {name} is served", lambda name=name: self._is_served(name), deadline_s=30.0)
+        self.helm(
+            "upgrade", "--install", RELEASE, str(charts / "kvsync"), *common, *self.image_values(),
+            "--set", "operator.allNamespaces=true", "--set", "index.enabled=false",
+            "--set", "operator.syncPollSeconds=2",
+        )  # fmt: skip
+
+    def _refuse_a_second_operator(self) -> None:
+        for deployment in self.kube.objects("Deployment", selector=OPERATOR):
+            where = deployment["metadata"]["namespace"]
+            if where != self.namespace and deployment["spec"].get("replicas", 1):
+                arguments = deployment["spec"]["template"]["spec"]["containers"][0].get("args", [])
+                assert "--all-namespaces" not in arguments, f"the operator in {where} already serves all namespaces"
+
+    def _is_served(self, name: str) -> bool:
+        crd = self.kube.get("CustomResourceDefinition", name)
+        return any(item["type"] == "Established" and item["status"] == "True" for item in crd["status"]["conditions"])
+
+    def upgrade(self, *extra: str) -> None:
+        """An upgrade that replaces the operator's pod."""
+        self._upgrades += 1
+        self.helm(
+            "upgrade", RELEASE, str(self.root / "charts" / "kvsync"), "--namespace", self.namespace, "--reuse-values",
+            "--set-string", f"operator.podAnnotations.e2e-upgrade={self._upgrades}", "--wait", "--timeout", "180s", *extra,
+        )  # fmt: skip
+
+    def set_replicas(self, count: int) -> None:
+        """How many operators run: 0 leaves the stage to another release."""
+        self.kube.scale("Deployment", f"{RELEASE}-operator", self.namespace, count)
+        wait_until(f"{count} operators run", lambda: len(self._operator_pods()) == count, deadline_s=60.0)
+        if count:
+            wait_until("the operator is ready", self.operator_pod, deadline_s=60.0)
+
+    def _operator_pods(self) -> list[Object]:
+        return self.kube.objects("Pod", self.namespace, f"{OPERATOR},pod-template-hash")
+
+    def operator_pod(self) -> Object:
+        """The operator's pod. Raises `AssertionError` while there is none that is Ready."""
+        ready = [pod for pod in self._operator_pods() if is_ready(pod)]
+        assert len(ready) == 1, f"{len(ready)} operator pods are ready"
+        return ready[0]
+
+    def operator_account(self) -> str:
+        return str(self.operator_pod()["spec"]["serviceAccountName"])
 
     def uninstall(self) -> None:
-        raise NotImplementedError
+        """Take both releases away. The CRDs stay, by the chart's keep policy; so says the chart's own test."""
+        self.helm("uninstall", RELEASE, "--namespace", self.namespace, "--ignore-not-found", "--wait")
+        self.helm("uninstall", f"{RELEASE}-crds", "--namespace", self.namespace, "--ignore-not-found", "--wait")
+        self.kube.delete("Namespace", self.namespace)
+        wait_until(
+            "the system namespace is gone", lambda: not self.kube.find("Namespace", self.namespace), deadline_s=90.0
+        )
 
-    def network_policy_gap(self) -> str:
-        raise NotImplementedError
+    def network_policy_gap(self, cluster_kind: str) -> str:
+        """Empty where the pod network enforces NetworkPolicy, else why denial cannot be tested."""
+        agents = ("kindnet", "calico", "cilium", "antrea", "weave", "kube-router", "ovn", "kube-network-policies")
+        running = [pod["metadata"]["name"] for pod in self.kube.objects("Pod", "kube-system")]
+        if cluster_kind != "airgap" and any(name.startswith(agents) for name in running):
+            return ""
+        return "the cluster's network enforces no NetworkPolicy (no agent of one runs in kube-system)"
 
     def samples(self) -> list[Object]:
         """Every object of config/samples."""
-        return [obj for path in sorted((self.root / "config" / "samples").glob("*.yaml")) for obj in _documents(path)]
+        return [obj for path in sorted((self.root / "config" / "samples").rglob("*.yaml")) for obj in _documents(path)]
 
 
 def _documents(path: Path) -> Iterator[Any]:
     yield from (obj for obj in yaml.safe_load_all(path.read_text()) if obj)
-
-
-__all__ = ["CRDS", "Installation", "KubeError", "pytest", "wait_until"]
