@@ -95,6 +95,10 @@ class IndexClient:
         answer: dict[str, Any] = msgspec.json.decode(body)
         return answer
 
+    async def core(self) -> str:
+        """Which index core runs: python or native."""
+        return str(msgspec.json.decode(await self._request("GET", "/readyz")).get("core", "unknown"))
+
     async def metrics(self) -> str:
         """GET /metrics."""
         return (await self._request("GET", "/metrics")).decode()

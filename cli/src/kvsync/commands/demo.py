@@ -16,6 +16,7 @@ from kvsync.local.stack import CORE_CHOICES
 from kvsync_indexer.router.policies import POLICY_NAMES
 
 TRACE = Path("examples/traces/mooncake_conversation.jsonl")
+PLAIN_WIDTH = 120
 
 
 def default_trace() -> Path:
@@ -85,7 +86,7 @@ def command(
         keep=keep,
         core=core,
     )
-    console = Console()
+    console = Console() if sys.stdout.isatty() else Console(width=PLAIN_WIDTH)
     verdict = run_demo(settings, console)
     report = json.loads((out / "report.json").read_text(encoding="utf-8"))
     print_results(console, report, verdict, out)

@@ -13,12 +13,14 @@ from kvsync.demo.settings import DemoSettings, Workload
 from kvsync.demo.settling import AuditTotals, audit_all, wait_quiet
 from kvsync.demo.watching import Restart, Sample, Watcher
 from kvsync.index_client import IndexClient, histogram_quantile
-from kvsync.load.client import Outcome, Replayer
+from kvsync.load.client import Outcome, Pause, Replayer
 from kvsync.load.summary import Summary, summarize
 from kvsync.local.stack import MODEL, EngineSettings, Stack
 
 RESTART_AT = 0.4
 """The engine is killed when this share of the requests has ended."""
+RESTARTED_BY = 0.7
+"""This share waits, if need be, until the engine is back: a fast replay must not end before the restart does."""
 DETECT_DEADLINE_S = 20.0
 LIVE_DEADLINE_S = 60.0
 DOWN_S = 0.5
@@ -51,6 +53,7 @@ class PhaseResult:
     audit: AuditTotals
     event_lag_ms: dict[str, float | None]
     moments: tuple[tuple[float, str], ...]
+    core: str
 
 
 class Phase:
@@ -76,6 +79,7 @@ class Phase:
         self._restart = restart
         self._dead: list[str] = []
         self._index = IndexClient(session, stack.index_url)
+        self._restarted = asyncio.Event()
 
     async def run(self) -> PhaseResult:
         """Start, replay, settle, compare."""
@@ -84,7 +88,7 @@ class Phase:
         watcher = self._progress.watcher = Watcher(self._index, on_change=self._note_state)
         async with _in_background(watcher.run()), _in_background(self._guard()):
             replaying = asyncio.create_task(self._replay())
-            restarting = asyncio.create_task(self._kill_and_restart(watcher)) if self._restart else None
+            restarting = asyncio.create_task(self._restart_one(watcher)) if self._restart else None
             try:
                 outcomes = await replaying
                 if restarting is not None:
@@ -98,6 +102,7 @@ class Phase:
         self._progress.stage = "auditing"
         audit = await audit_all(self._index, self._stack.pods)
         metrics = await self._index.metrics()
+        core = await self._index.core()
         self._progress.stage = "done"
         return PhaseResult(
             policy=self._policy,
@@ -108,6 +113,7 @@ class Phase:
             audit=audit,
             event_lag_ms={name: _ms(histogram_quantile(metrics, LAG_METRIC, share)) for name, share in LAG_SHARES},
             moments=tuple(self._progress.moments),
+            core=core,
         )
 
     async def _start(self) -> None:
@@ -119,9 +125,8 @@ class Phase:
             latency=workload.latency,
             time_scale=workload.time_scale,
         )
-        await self._stack.start_engines(self._settings.engines, engines)
-        await self._stack.start_index(self._settings.core)
-        await self._stack.start_router(self._policy, self._settings.seed)
+        settings = self._settings
+        await self._stack.start(settings.engines, engines, core=settings.core, policy=self._policy, seed=settings.seed)
 
     async def _replay(self) -> list[Outcome]:
         replayer = Replayer(
@@ -131,9 +136,18 @@ class Phase:
             speed=self._workload.speed,
             on_outcome=self._progress.outcomes.append,
         )
-        return await replayer.run(self._workload.prompts)
+        if not self._restart:
+            return await replayer.run(self._workload.prompts)
+        pause = Pause(int(RESTARTED_BY * self._progress.total), self._restarted)
+        return await replayer.run(self._workload.prompts, pause)
 
-    async def _kill_and_restart(self, watcher: Watcher) -> None:
+    async def _restart_one(self, watcher: Watcher) -> None:
+        try:
+            await self._kill_and_start(watcher)
+        finally:
+            self._restarted.set()
+
+    async def _kill_and_start(self, watcher: Watcher) -> None:
         pod = random.Random(self._settings.seed).choice(self._stack.pods)
         wanted = int(RESTART_AT * self._progress.total)
         await _until(lambda: len(self._progress.outcomes) >= wanted and watcher.row(pod.name) is not None)

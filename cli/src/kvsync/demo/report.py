@@ -64,7 +64,7 @@ def build_report(settings: DemoSettings, workload: Workload, results: Sequence[P
         "audit": _audit(last),
         "event_lag_ms": last.event_lag_ms,
         "restart": _restart(restarted),
-        "versions": collect_versions(settings.core),
+        "versions": collect_versions(last.core),
         "passed": verdict.passed,
         "reasons": list(verdict.reasons),
     }
@@ -129,5 +129,5 @@ def _restart(result: PhaseResult | None) -> dict[str, Any]:
         "live_s": after(restart.live_s, restart.started_s),
         "blocks_before": restart.blocks_before,
         "blocks_after": restart.blocks_after,
-        "rebuilt": restart.rebuilt,
+        "rebuilt": restart.live_s is not None and result.audit.clean,
     }

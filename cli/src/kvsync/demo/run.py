@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import shutil
 import signal
 from collections.abc import Coroutine
 from typing import Any, TypeVar
@@ -33,6 +34,8 @@ def run_demo(settings: DemoSettings, console: Console) -> Verdict:
         )
     for name in REPORT_NAMES:
         (settings.out / name).unlink(missing_ok=True)
+    for policy in settings.policies:
+        shutil.rmtree(settings.out / policy, ignore_errors=True)
     results = run_interruptible(_run_phases(settings, workload, console))
     report = build_report(settings, workload, results)
     from kvsync.demo.page import build_page

@@ -45,11 +45,6 @@ class Restart:
                 self.live_s = at_s
             self.blocks_after = row.blocks
 
-    @property
-    def rebuilt(self) -> bool:
-        """Whether the publisher is trusted again and holds blocks of its new life."""
-        return self.live_s is not None and self.blocks_after > 0
-
 
 @dataclass(slots=True)
 class Watcher:

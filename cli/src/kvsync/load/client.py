@@ -55,6 +55,14 @@ class _Chunk(msgspec.Struct):
     usage: _Usage | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Hold request number `before`, and all after it, until `over` is set; later arrivals move by the time held."""
+
+    before: int
+    over: asyncio.Event
+
+
 class AnswerBrokenError(Exception):
     """An answer that did not come, or not whole."""
 
@@ -83,13 +91,18 @@ class Replayer:
         self._start = 0.0
         self._chunks = msgspec.json.Decoder(_Chunk)
 
-    async def run(self, prompts: Sequence[Prompt]) -> list[Outcome]:
+    async def run(self, prompts: Sequence[Prompt], pause: Pause | None = None) -> list[Outcome]:
         """Send every prompt at its time (arrival / speed), or when a slot is free; outcomes in order of prompts."""
         self._start = self._clock()
+        paused_s = 0.0
         async with asyncio.TaskGroup() as group:
             tasks: list[asyncio.Task[Outcome]] = []
-            for prompt in prompts:
-                wait_s = prompt.arrival_s / self._speed - (self._clock() - self._start)
+            for number, prompt in enumerate(prompts):
+                if pause is not None and number == pause.before:
+                    begun = self._clock()
+                    await pause.over.wait()
+                    paused_s = self._clock() - begun
+                wait_s = prompt.arrival_s / self._speed + paused_s - (self._clock() - self._start)
                 if wait_s > 0:
                     await asyncio.sleep(wait_s)
                 await self._slots.acquire()

@@ -2,15 +2,18 @@
 
 import asyncio
 import json
+import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import yaml
 
+from kvsync.errors import StartFailedError
 from kvsync.local.addresses import EVENTS_PORT, HTTP_PORT, INDEX_PORT, REPLAY_PORT, ROUTER_PORT, Network
 from kvsync.local.process import Process, Spec, executable
-from kvsync.local.supervisor import Supervisor, wait_http
+from kvsync.local.supervisor import POLL_S, START_DEADLINE_S, Supervisor, wait_http
 
 MODEL = "kvsync/demo"
 BLOCK_SIZE = 16
@@ -74,7 +77,7 @@ class Pod:
 
 
 class Stack:
-    """One run's processes. `start_*` returns when the process answers."""
+    """One run's processes."""
 
     def __init__(self, supervisor: Supervisor, network: Network, folder: Path, session: aiohttp.ClientSession) -> None:
         self.supervisor = supervisor
@@ -93,13 +96,45 @@ class Stack:
         """Where the router answers."""
         return f"http://{self.network.control}:{ROUTER_PORT}"
 
-    async def start_engines(self, count: int, settings: EngineSettings) -> None:
-        """Start `count` engines at once and wait for all."""
-        self.pods = [Pod(f"engine-{number}", self.network.pod(number)) for number in range(count)]
+    async def start(self, engines: int, settings: EngineSettings, *, core: str, policy: str, seed: int) -> None:
+        """Start everything at once; return when every engine is live in the index and in the router's rotation."""
+        self.pods = [Pod(f"engine-{number}", self.network.pod(number)) for number in range(engines)]
         started = [self.supervisor.start(self._engine(pod, number, settings)) for number, pod in enumerate(self.pods)]
-        await asyncio.gather(
-            *(self._wait(process, f"{pod.http_url}/health") for process, pod in zip(started, self.pods, strict=True))
-        )
+        index = self._start_index(core)
+        router = self._start_router(policy, seed)
+        for process, pod in zip(started, self.pods, strict=True):
+            await self._wait(process, f"{pod.http_url}/health")
+        await self._wait(index, f"{self.index_url}/readyz")
+        await self._wait(router, f"{self.router_url}/readyz")
+        await self._wait_joined()
+
+    async def _wait_joined(self) -> None:
+        """Wait until index and router see all engines."""
+        end = time.monotonic() + START_DEADLINE_S
+        while True:
+            self.supervisor.check()
+            missing = await self._not_joined()
+            if not missing:
+                return
+            if time.monotonic() > end:
+                raise StartFailedError(f"not ready after {START_DEADLINE_S:.0f} s: {'; '.join(missing)}")
+            await asyncio.sleep(POLL_S)
+
+    async def _not_joined(self) -> list[str]:
+        rows = {row["name"]: row for row in await self._json(f"{self.index_url}/v1/publishers", "publishers")}
+        routed = {row["name"]: row for row in await self._json(f"{self.router_url}/v1/endpoints", "endpoints")}
+        states = {pod.name: str(rows.get(pod.name, {}).get("state", "unknown")) for pod in self.pods}
+        missing = [f"{name} is {state} in the index" for name, state in states.items() if state != "live"]
+        absent = [pod.name for pod in self.pods if not routed.get(pod.name, {}).get("healthy", False)]
+        return missing + [f"{name} is not in the router's rotation" for name in absent]
+
+    async def _json(self, url: str, field: str) -> list[dict[str, Any]]:
+        try:
+            async with self._session.get(url, timeout=aiohttp.ClientTimeout(total=5)) as response:
+                rows: list[dict[str, Any]] = (await response.json())[field]
+                return rows
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError, KeyError):
+            return []
 
     async def restart_engine(self, pod: Pod) -> None:
         """Start a killed engine again, at its address."""
@@ -107,28 +142,24 @@ class Stack:
         process.start()
         await self._wait(process, f"{pod.http_url}/health")
 
-    async def start_index(self, core: str = "auto", extra: tuple[str, ...] = ()) -> None:
-        """Start the index on the engines that were started."""
+    def _start_index(self, core: str) -> Process:
         publishers = self.folder / "publishers.yaml"
         publishers.parent.mkdir(parents=True, exist_ok=True)
         publishers.write_text(yaml.safe_dump([pod.publisher() for pod in self.pods], sort_keys=False))
         argv = (
             executable("kvsync-indexer"),
             *("--host", self.network.control, "--port", str(INDEX_PORT)),
-            *("--publishers", str(publishers), "--core", core, *extra),
+            *("--publishers", str(publishers), "--core", core),
         )
-        process = self.supervisor.start(Spec("index", argv, self._log("index")))
-        await self._wait(process, f"{self.index_url}/readyz")
+        return self.supervisor.start(Spec("index", argv, self._log("index")))
 
-    async def start_router(self, policy: str, seed: int) -> None:
-        """Start the router on the index."""
+    def _start_router(self, policy: str, seed: int) -> Process:
         argv = (
             executable("kvsync-router"),
             *("--host", self.network.control, "--port", str(ROUTER_PORT)),
             *("--index-url", self.index_url, "--policy", policy, "--seed", str(seed)),
         )
-        process = self.supervisor.start(Spec("router", argv, self._log("router")))
-        await self._wait(process, f"{self.router_url}/readyz")
+        return self.supervisor.start(Spec("router", argv, self._log("router")))
 
     async def _wait(self, process: Process, url: str) -> None:
         await wait_http(self._session, process, url)

@@ -1,0 +1,54 @@
+"""Commands that ask a running index once: which index, and one event loop around one question."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TypeVar
+
+import aiohttp
+import click
+
+from kvsync.errors import KvsyncError
+from kvsync.index_client import IndexClient
+from kvsync.local import kept
+from kvsync.local.addresses import INDEX_PORT
+
+DEFAULT_OUT = Path("out/demo")
+DEFAULT_INDEX = f"http://127.0.0.1:{INDEX_PORT}"
+Answer = TypeVar("Answer")
+
+
+def index_option(command: Callable[..., None]) -> Callable[..., None]:
+    """`--index URL`, shared by every command that asks."""
+    text = "Index to ask [default: that of a demo kept in out/demo, else the one on this machine]."
+    return click.option("--index", "index_url", metavar="URL", help=text)(command)
+
+
+def find_index(index_url: str | None) -> str:
+    """The index meant: the one named, a kept demo's, or the default port here."""
+    if index_url is not None:
+        return index_url if "://" in index_url else f"http://{index_url}"
+    run = kept.find(DEFAULT_OUT)
+    return run.index_url if run is not None else DEFAULT_INDEX
+
+
+def ask(index_url: str | None, question: Callable[[IndexClient], Awaitable[Answer]]) -> Answer:
+    """Put one question to the index; KvsyncError when it cannot answer."""
+
+    async def asked() -> Answer:
+        async with aiohttp.ClientSession() as session:
+            return await question(IndexClient(session, find_index(index_url)))
+
+    return asyncio.run(asked())
+
+
+async def choose_model(index: IndexClient, model: str | None) -> str:
+    """The model named, or the only one the index follows."""
+    if model is not None:
+        return model
+    models = sorted({row.model for row in await index.publishers()})
+    if len(models) == 1:
+        return models[0]
+    if not models:
+        raise KvsyncError(f"index {index.url} follows no publisher")
+    raise KvsyncError(f"index {index.url} follows {len(models)} models; choose with --model: {', '.join(models)}")

@@ -1,0 +1,37 @@
+"""`kvsync doctor`."""
+
+import json
+import sys
+from collections.abc import Iterable
+from dataclasses import asdict
+
+import click
+from rich.console import Console
+from rich.markup import escape
+
+from kvsync.checks.finding import Finding
+from kvsync.checks.machine import check_machine
+
+MARKS = {"ok": "[green]ok     [/]", "note": "[yellow]note   [/]", "problem": "[red]problem[/]"}
+
+
+@click.command("doctor")
+@click.option("--json", "as_json", is_flag=True, help="Findings as JSON lines.")
+def command(as_json: bool) -> None:
+    """Say what works on this machine, and the next step for what does not; exit 1 if there is a problem."""
+    sys.exit(report(check_machine(), as_json=as_json))
+
+
+def report(findings: Iterable[Finding], *, as_json: bool) -> int:
+    """Print findings as they come; the exit code."""
+    console = Console(soft_wrap=True, highlight=False)
+    problems = 0
+    for finding in findings:
+        problems += finding.level == "problem"
+        if as_json:
+            click.echo(json.dumps(asdict(finding)))
+            continue
+        console.print(f"{MARKS[finding.level]} {escape(finding.what)}: {escape(finding.detail)}")
+        if finding.next_step:
+            console.print(f"          next: {escape(finding.next_step)}")
+    return 1 if problems else 0

@@ -1,0 +1,70 @@
+"""`kvsync match`."""
+
+import json
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from kvsync.asking import ask, choose_model, index_option
+from kvsync.index_client import IndexClient
+
+
+def _token_ids(_ctx: click.Context, _param: click.Parameter, value: str | None) -> list[int] | None:
+    if value is None:
+        return None
+    try:
+        return [int(part) for part in value.replace(",", " ").split()]
+    except ValueError:
+        raise click.BadParameter(f"{value!r}: integers with commas or spaces between are needed") from None
+
+
+@click.command("match")
+@click.argument("prompt", required=False)
+@click.option("--tokens", callback=_token_ids, metavar="IDS", help="Token ids instead of a prompt: 1,2,3.")
+@click.option("--model", help="Model [default: the only one the index follows].")
+@click.option("--lora", help="Adapter.")
+@click.option("--cache-salt", help="Cache salt of the request.")
+@click.option("--json", "as_json", is_flag=True, help="The index's answer as it is.")
+@index_option
+def command(
+    prompt: str | None,
+    tokens: list[int] | None,
+    model: str | None,
+    lora: str | None,
+    cache_salt: str | None,
+    as_json: bool,
+    index_url: str | None,
+) -> None:
+    """Ask an index which engines hold how much of PROMPT, best first."""
+    if (prompt is None) == (tokens is None):
+        raise click.UsageError("give a prompt or --tokens")
+    question: dict[str, object] = {"prompt": prompt} if prompt is not None else {"token_ids": tokens}
+    question |= {name: value for name, value in (("lora", lora), ("cache_salt", cache_salt)) if value is not None}
+
+    async def put(index: IndexClient) -> dict[str, Any]:
+        return await index.match({"model": await choose_model(index, model), **question})
+
+    answer = ask(index_url, put)
+    if as_json:
+        click.echo(json.dumps(answer))
+    else:
+        _print(answer)
+
+
+def _print(answer: dict[str, Any]) -> None:
+    size, blocks = answer["block_size"], answer["query_blocks"]
+    click.echo(f"{blocks} blocks of {size} tokens" if size else "no engine has said how large its blocks are yet")
+    table = Table(box=None, padding=(0, 2), pad_edge=False, header_style="bold")
+    table.add_column("publisher", no_wrap=True)
+    table.add_column("state")
+    for name in ("blocks", "tokens", "of prompt", "tiers", "age"):
+        table.add_column(name, justify="right")
+    for row in answer["matches"]:
+        tiers = " ".join(f"{tier}:{count}" for tier, count in row["tiers"].items())
+        share = f"{row['matched_blocks'] / blocks:.0%}" if blocks else "-"
+        age = "-" if row["age_s"] is None else f"{row['age_s']:.2f} s"
+        matched = (str(row["matched_blocks"]), str(row["matched_tokens"]), share)
+        table.add_row(row["publisher"], row["state"], *matched, tiers or "-", age)
+    Console().print(table)

@@ -1,0 +1,170 @@
+"""The demo, small, as a user runs it; then everything that is asked of a kept one; then what can go wrong."""
+
+import json
+import signal
+import socket
+import subprocess
+from collections import Counter
+
+import pytest
+from cli_helpers import KVSYNC, descendants_mentioning, kvsync, one_line, wait_until, write_trace
+
+SMALL = ("--speed", "6")
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    """(folder, exit code, stdout, stderr) of one whole demo that was kept."""
+    folder = tmp_path_factory.mktemp("demo")
+    trace = write_trace(folder / "trace.jsonl")
+    code, out, err = kvsync("demo", "--trace", trace, *SMALL, "--seed", 3, "--out", "run", "--keep", cwd=folder)
+    yield folder, code, out, err
+    kvsync("stop", "--out", "run", cwd=folder)
+
+
+@pytest.fixture(scope="module")
+def report(demo):
+    folder, code, out, err = demo
+    assert code == 0, out + err
+    return json.loads((folder / "run" / "report.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def index_url(demo, report):
+    return json.loads((demo[0] / "run" / "kept.json").read_text())["index_url"]
+
+
+def test_report_has_every_key_that_outside_checks_read(report):
+    assert (report["seed"], report["requests"]) == (3, 120)
+    assert report["trace"].endswith("trace.jsonl")
+    assert list(report["policies"]) == ["round_robin", "kv"]
+    for policy in report["policies"].values():
+        assert policy["failed"] == 0
+        assert 0 < policy["hit_ratio"] <= report["ideal_hit_ratio"] < 1
+        assert 0 < policy["ttft_ms"]["p50"] <= policy["ttft_ms"]["p95"] <= policy["ttft_ms"]["p99"]
+    assert report["audit"]["publishers"] == 3
+    assert report["audit"]["blocks"] > 0
+    assert report["audit"]["differences"] == 0
+    assert 0 < report["event_lag_ms"]["p50"] <= report["event_lag_ms"]["p99"]
+    assert report["versions"]["index_core"] in ("python", "native")
+
+
+def test_kv_beats_round_robin_although_an_engine_was_killed(report):
+    policies = report["policies"]
+    assert policies["kv"]["hit_ratio"] > policies["round_robin"]["hit_ratio"]
+    assert policies["round_robin"]["by_endpoint"] == {f"engine-{number}": 40 for number in range(3)}
+    restart = report["restart"]
+    assert restart["detected_s"] < 15
+    assert restart["rebuilt"] is True
+    assert Counter(text.rpartition(" ")[2] for _, text in policies["kv"]["moments"])["again"] == 1
+
+
+def test_page_is_self_contained(demo, report):
+    page = (demo[0] / "run" / "report.html").read_text()
+    assert "Hit ratio over time" in page
+    assert "Every check passed." in page
+    head = page.replace(page[page.index("<script>") : page.index("</script>")], "")
+    assert "http://" not in head
+    assert "https://" not in head
+    assert head.count("Plotly.newPlot") == 4
+
+
+def test_kept_demo_answers_match_and_audit(demo, index_url):
+    folder = demo[0]
+    code, out, err = kvsync("match", "--index", index_url, "a prompt that nobody has sent, but long enough for a block")
+    assert (code, err) == (0, "")
+    assert "engine-0" in out
+    code, out, err = kvsync("match", "--index", index_url, "--json", "--tokens", "1,2,3", cwd=folder)
+    assert {row["publisher"] for row in json.loads(out)["matches"]} == {"engine-0", "engine-1", "engine-2"}
+    code, out, _ = kvsync("audit", "--index", index_url, "--json")
+    assert code == 0
+    assert [row["verdict"] for row in json.loads(out)["publishers"]] == ["equal"] * 3
+
+
+def test_match_finds_what_the_trace_left(demo, index_url):
+    from kvsync.load.prompts import make_prompts
+    from kvsync.load.trace import read_trace
+
+    last = make_prompts(read_trace(demo[0] / "trace.jsonl"), 32)[-1]
+    tokens = ",".join(map(str, last.token_ids))
+    _, out, _ = kvsync("match", "--index", index_url, "--json", "--tokens", tokens)
+    best = json.loads(out)["matches"][0]
+    assert best["matched_tokens"] == len(last.token_ids)
+
+
+def test_kept_demo_is_tailed_from_its_first_batch(demo, index_url):
+    host = index_url.removeprefix("http://").rpartition(".")[0] + ".1"
+    code, out, err = kvsync(
+        "tail", f"tcp://{host}:5557", "--replay", f"tcp://{host}:5558", "--count", 2, "--idle", 5, "--json"
+    )
+    assert (code, err) == (0, "")
+    records = [json.loads(line) for line in out.splitlines()]
+    assert [record["kind"] for record in records] == ["event"] * 2
+    assert records[0]["seq"] == 0
+    assert records[0]["type"] == "BlockStored"
+    assert records[0]["parent_block_hash"] is None
+
+
+def test_a_second_demo_does_not_touch_a_kept_one(demo, index_url):
+    code, _, err = kvsync("demo", "--out", "run", cwd=demo[0])
+    assert code == 2
+    assert "still runs" in one_line(err)
+    assert kvsync("audit", "--index", index_url)[0] == 0
+
+
+def test_stop_ends_a_kept_demo(demo, index_url):
+    prefix = index_url.removeprefix("http://").rpartition(".")[0] + "."
+    assert descendants_mentioning(f"--host {prefix}")
+    code, out, _ = kvsync("stop", "--out", "run", cwd=demo[0])
+    assert (code, out) == (0, "run: 5 processes ended\n")
+    assert descendants_mentioning(f"--host {prefix}") == []
+    code, _, err = kvsync("audit", "--index", index_url)
+    assert code == 1
+    assert index_url in one_line(err)
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (("--enginess", "3"), "--engines"),
+        (("--engines", "0"), "--engines"),
+        (("--policy", "kvv"), "allowed are kv, least_request, round_robin, random"),
+        (("--trace", "none.jsonl"), "none.jsonl"),
+        (("--trace", "bad.jsonl"), "bad.jsonl:2:"),
+        (("--trace", "good.jsonl", "--blocks", "5"), "--blocks 5"),
+        (("--out", "good.jsonl"), "is a file"),
+    ],
+)
+def test_what_cannot_be_used_is_one_line_and_exit_2(tmp_path, args, says):
+    good = write_trace(tmp_path / "good.jsonl", requests=3)
+    (tmp_path / "bad.jsonl").write_text(good.read_text().splitlines()[0] + "\nnot json\n")
+    code, out, err = kvsync("demo", *args, cwd=tmp_path)
+    assert (code, out) == (2, "")
+    assert says in one_line(err)
+    assert not (tmp_path / "out" / "demo").exists()
+
+
+def test_a_port_in_use_on_every_address_is_one_line(tmp_path):
+    trace = write_trace(tmp_path / "trace.jsonl", requests=3)
+    with socket.socket() as taken:
+        taken.bind(("0.0.0.0", 8089))  # the port on which runs claim their network
+        taken.listen(1)
+        code, _, err = kvsync("demo", "--trace", trace, cwd=tmp_path)
+    assert code == 1
+    assert "8089 cannot be used: address already in use" in one_line(err)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_demo_leaves_no_process_and_no_report(tmp_path, number):
+    trace = write_trace(tmp_path / "trace.jsonl", requests=500)
+    folder = tmp_path / "run"
+    command = [KVSYNC, "demo", "--trace", str(trace), "--engines", "1", "--speed", "1", "--out", str(folder)]
+    started = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    mark = str(folder / "round_robin" / "publishers.yaml")
+    wait_until(lambda: descendants_mentioning(mark), "index started")
+    started.send_signal(number)
+    _, err = started.communicate(timeout=60)
+    assert started.returncode == 128 + number
+    assert "interrupted" in one_line(err)
+    assert descendants_mentioning(mark) == []
+    assert not list(folder.glob("*report*"))
