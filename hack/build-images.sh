@@ -33,10 +33,10 @@ names=("$@")
 for name in "${names[@]}"; do
   [ -f "images/$name/Dockerfile" ] || { say "unknown image '$name' (known: operator, mockpod, indexer)"; exit 2; }
 done
-command -v docker >/dev/null && docker info >/dev/null 2>&1 || {
+if ! docker info >/dev/null 2>&1; then
   say "no docker daemon answers: start one, or run make cluster-up, which starts one where it may"
   exit 2
-}
+fi
 
 if [ -f out/cluster.env ]; then # what the environment says wins
   while IFS='=' read -r key value; do

@@ -73,6 +73,7 @@ class Operator:
                 await kopf.operator(
                     registry=build_registry(watching, self.settings),
                     standalone=True,
+                    identity=names.FIELD_MANAGER,  # type: ignore[arg-type]  # else our user is looked up, who has no name
                     clusterwide=self.settings.all_namespaces,
                     namespaces=self.settings.namespaces,
                     ready_flag=ready,

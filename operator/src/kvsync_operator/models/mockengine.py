@@ -147,7 +147,7 @@ class Latency(Model):
                 "latency.profile and latency.custom exclude each other",
             ),
             (
-                "!self.timeScale.matches('^[0.]+$')",
+                "!has(self.timeScale) || !self.timeScale.matches('^[0.]+$')",
                 "latency.timeScale must be more than 0; profile none takes no time",
             ),
         )
