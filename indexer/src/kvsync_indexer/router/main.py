@@ -56,7 +56,7 @@ def main(index_url: str | None, publishers: Path | None, host: str, port: int, *
     except RouterConfigError as error:
         click.echo(f"kvsync-router: {error}", err=True)
         sys.exit(2)
-    serve(router.app, bound)
+    sys.exit(serve(router.app, bound))
 
 
 if __name__ == "__main__":

@@ -1,11 +1,16 @@
 """Runs an ASGI application on a socket, with structured logs and a quiet server."""
 
+import asyncio
+import contextlib
 import logging
+import signal
 import socket
 import sys
+from collections.abc import Iterator
 
 import structlog
 import uvicorn
+import uvloop
 from starlette.types import ASGIApp
 
 from kvsync_indexer.router.errors import RouterConfigError
@@ -43,15 +48,43 @@ def listen(host: str, port: int) -> socket.socket:
     return bound
 
 
-def serve(app: ASGIApp, bound: socket.socket) -> None:
-    """Serve until SIGINT or SIGTERM; answers in flight get a few seconds."""
+class _Server(uvicorn.Server):
+    """uvicorn without its signal handlers, which would end the process by the signal after a clean stop."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals alone."""
+        yield
+
+
+def serve(app: ASGIApp, bound: socket.socket) -> int:
+    """Serve until SIGINT or SIGTERM; answers in flight get a few seconds. Returns the exit code."""
     config = uvicorn.Config(
         app,
+        http="httptools",
+        ws="none",
         log_level="critical",
         access_log=False,
         lifespan="on",
         timeout_graceful_shutdown=GRACE_S,
         server_header=False,
     )
-    structlog.get_logger(__name__).info("router ready", address=":".join(str(part) for part in bound.getsockname()[:2]))
-    uvicorn.Server(config).run(sockets=[bound])
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_serve(_Server(config), bound))
+
+
+async def _serve(server: _Server, bound: socket.socket) -> int:
+    received: list[int] = []
+
+    def stop(number: int) -> None:
+        received.append(number)
+        server.should_exit = True
+        server.force_exit = len(received) > 1
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop, number)
+    address = ":".join(str(part) for part in bound.getsockname()[:2])
+    structlog.get_logger(__name__).info("router listens", address=address)
+    await server.serve(sockets=[bound])
+    return 130 if received[:1] == [signal.SIGINT] else 0

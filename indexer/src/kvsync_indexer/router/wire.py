@@ -19,7 +19,7 @@ CHARACTERS_PER_TOKEN = 4
 class _Body(msgspec.Struct):
     model: str | None = None
     prompt: str | list[int | str | list[int]] | None = None
-    messages: msgspec.Raw | None = None
+    messages: msgspec.Raw = msgspec.Raw()
     max_tokens: int | None = None
     max_completion_tokens: int | None = None
     cache_salt: str | None = None
@@ -47,6 +47,7 @@ class InferenceRequest:
         return len(text) // CHARACTERS_PER_TOKEN + 1
 
 
+_ABSENT = (b"", b"null")
 _DECODER = msgspec.json.Decoder(_Body)
 
 
@@ -67,7 +68,7 @@ def parse_request(body: bytes) -> InferenceRequest:
         model=fields.model,
         token_ids=prompt if isinstance(prompt, list) and all(isinstance(token, int) for token in prompt) else None,
         prompt=prompt if isinstance(prompt, str) else None,
-        messages=bytes(fields.messages) if fields.messages is not None else None,
+        messages=bytes(fields.messages) if fields.messages not in _ABSENT else None,
         output_tokens=max(limit, 0) if limit is not None else DEFAULT_OUTPUT_TOKENS,
         cache_salt=fields.cache_salt,
     )
