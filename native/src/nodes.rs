@@ -1,0 +1,250 @@
+//! Blocks by own key, shared by all publishers: 16 bytes a node and 8 an entry of the table that finds it.
+//!
+//! Nodes of one chain are made one after the other, so whoever walks a chain looks at the next node first and needs the
+//! table only where that guess fails.
+
+use crate::holders::{Holders, NOBODY};
+use crate::table::prefetch;
+
+#[derive(Clone, Copy, Debug)]
+pub struct Node {
+    /// Own key; in a free node the number of the next free one.
+    pub key: u64,
+    /// Who holds it; NOBODY in a free node.
+    pub holders: u32,
+    /// Low 32 bits of the parent's own key, 0 for a root.
+    pub parent_tag: u32,
+}
+
+const EMPTY: u64 = u64::MAX;
+const NONE: u32 = u32::MAX;
+
+pub struct Nodes {
+    nodes: Vec<Node>,
+    free: u32,
+    live: usize,
+    /// High 32 bits of the key, and the node; in the order of the keys.
+    table: Vec<u64>,
+    pub holders: Holders,
+}
+
+impl Nodes {
+    pub fn new(seed: u64) -> Self {
+        Nodes { nodes: Vec::new(), free: NONE, live: 0, table: Vec::new(), holders: Holders::new(seed) }
+    }
+
+    pub fn len(&self) -> usize {
+        self.live
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.nodes.capacity() * std::mem::size_of::<Node>() + self.table.capacity() * 8 + self.holders.bytes()
+    }
+
+    #[inline(always)]
+    pub fn get(&self, node: u32) -> &Node {
+        &self.nodes[node as usize]
+    }
+
+    #[inline(always)]
+    fn home(&self, key: u64) -> usize {
+        (((key >> 32) * self.table.len() as u64) >> 32) as usize
+    }
+
+    #[inline(always)]
+    pub fn prefetch(&self, key: u64) {
+        if !self.table.is_empty() {
+            prefetch(&self.table[self.home(key)]);
+        }
+    }
+
+    /// The node of a key; `near` is where to look first.
+    #[inline(always)]
+    pub fn find(&self, key: u64, near: u32) -> Option<u32> {
+        if let Some(node) = self.nodes.get(near as usize) {
+            if node.key == key && node.holders != NOBODY {
+                return Some(near);
+            }
+        }
+        self.search(key)
+    }
+
+    #[inline]
+    fn search(&self, key: u64) -> Option<u32> {
+        if self.live == 0 {
+            return None;
+        }
+        let tag = key >> 32;
+        let mut at = self.home(key);
+        loop {
+            let entry = self.table[at];
+            if entry == EMPTY {
+                return None;
+            }
+            if entry >> 32 == tag && self.nodes[entry as u32 as usize].key == key {
+                return Some(entry as u32);
+            }
+            at += 1;
+            if at == self.table.len() {
+                at = 0;
+            }
+        }
+    }
+
+    /// The node of a key, made if it is not there; a new one is held by nobody until `show`.
+    #[inline]
+    pub fn intern(&mut self, key: u64, parent_tag: u32, near: u32) -> u32 {
+        if let Some(node) = self.find(key, near) {
+            return node;
+        }
+        let node = Node { key, holders: NOBODY, parent_tag };
+        let number = if self.free == NONE {
+            if self.nodes.len() == self.nodes.capacity() {
+                self.nodes.reserve_exact((self.nodes.len() / 4).max(64));
+            }
+            assert!(self.nodes.len() < NONE as usize - 1, "four billion distinct blocks");
+            self.nodes.push(node);
+            self.nodes.len() as u32 - 1
+        } else {
+            let number = self.free;
+            self.free = self.nodes[number as usize].key as u32;
+            self.nodes[number as usize] = node;
+            number
+        };
+        self.live += 1;
+        if (self.live + 1) * 4 > self.table.len() * 3 {
+            self.resize((self.table.len() * 4 / 3).max(16));
+        }
+        self.place(key >> 32 << 32 | number as u64);
+        number
+    }
+
+    #[inline(always)]
+    fn place(&mut self, entry: u64) {
+        let mut at = self.home(entry);
+        while self.table[at] != EMPTY {
+            at += 1;
+            if at == self.table.len() {
+                at = 0;
+            }
+        }
+        self.table[at] = entry;
+    }
+
+    fn resize(&mut self, capacity: usize) {
+        let mut table = Vec::new();
+        table.reserve_exact(capacity);
+        table.resize(capacity, EMPTY);
+        let old = std::mem::replace(&mut self.table, table);
+        for entry in old {
+            if entry != EMPTY {
+                self.place(entry);
+            }
+        }
+    }
+
+    /// Whether the column holds the node.
+    #[inline(always)]
+    pub fn shows(&self, node: u32, column: u32) -> bool {
+        self.holders.contains(self.nodes[node as usize].holders, column)
+    }
+
+    /// The column, which did not hold the node, does now.
+    #[inline(always)]
+    pub fn show(&mut self, node: u32, column: u32) {
+        let node = &mut self.nodes[node as usize];
+        node.holders = self.holders.add(node.holders, column);
+    }
+
+    /// The column no longer holds the node; a node held by nobody is freed.
+    #[inline]
+    pub fn hide(&mut self, number: u32, column: u32) {
+        let node = &mut self.nodes[number as usize];
+        node.holders = self.holders.remove(node.holders, column);
+        if node.holders == NOBODY {
+            self.release(number);
+        }
+    }
+
+    fn release(&mut self, number: u32) {
+        let key = self.nodes[number as usize].key;
+        let wanted = key >> 32 << 32 | number as u64;
+        let size = self.table.len();
+        let mut gap = self.home(key);
+        while self.table[gap] != wanted {
+            gap += 1;
+            if gap == size {
+                gap = 0;
+            }
+        }
+        let mut at = gap;
+        loop {
+            at += 1;
+            if at == size {
+                at = 0;
+            }
+            let entry = self.table[at];
+            if entry == EMPTY {
+                break;
+            }
+            let home = self.home(entry);
+            let between = if gap <= at { gap < home && home <= at } else { gap < home || home <= at };
+            if !between {
+                self.table[gap] = entry;
+                gap = at;
+            }
+        }
+        self.table[gap] = EMPTY;
+        self.nodes[number as usize].key = self.free as u64;
+        self.free = number;
+        self.live -= 1;
+        if self.live == 0 {
+            self.nodes = Vec::new();
+            self.table = Vec::new();
+            self.free = NONE;
+        } else if self.live * 3 < size && size > 64 {
+            self.resize(self.live * 3 / 2 + 16);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hash::splitmix;
+    use std::collections::{HashMap, HashSet};
+
+    #[test]
+    fn equals_a_map_of_sets_under_churn() {
+        let mut nodes = Nodes::new(3);
+        let mut model: HashMap<u64, HashSet<u32>> = HashMap::new();
+        let mut state = 1u64;
+        for step in 0..200_000u64 {
+            state = splitmix(state.wrapping_add(step));
+            let key = splitmix(state % 500) & !0xFF00_0000_0000_0000 | (state % 2) << 63;
+            let column = (state >> 33) as u32 % 130;
+            let holders = model.entry(key).or_default();
+            if holders.remove(&column) {
+                let node = nodes.find(key, 0).unwrap();
+                assert!(nodes.shows(node, column));
+                nodes.hide(node, column);
+                if holders.is_empty() {
+                    model.remove(&key);
+                    assert_eq!(nodes.find(key, node), None);
+                }
+            } else {
+                holders.insert(column);
+                let node = nodes.intern(key, 0, (state >> 20) as u32 % 600);
+                assert!(!nodes.shows(node, column));
+                nodes.show(node, column);
+            }
+            assert_eq!(nodes.len(), model.len());
+        }
+        for (&key, holders) in &model {
+            let node = nodes.find(key, 5).unwrap();
+            let mut found = Vec::new();
+            nodes.holders.each(nodes.get(node).holders, |column| found.push(column));
+            assert_eq!(found.iter().copied().collect::<HashSet<_>>(), *holders);
+        }
+    }
+}

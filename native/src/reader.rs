@@ -1,0 +1,222 @@
+//! Reading msgpack without building it: one value's head at a time, everything checked that Python's `msgpack.unpackb`
+//! checks (UTF-8, map keys, lengths, nesting, timestamps), because both cores must refuse the same payloads.
+
+/// Where bytes lie in the payload.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Span {
+    pub start: u32,
+    pub len: u32,
+}
+
+impl Span {
+    #[inline]
+    pub fn of<'a>(&self, data: &'a [u8]) -> &'a [u8] {
+        &data[self.start as usize..(self.start + self.len) as usize]
+    }
+
+    /// Text that was checked when it was read.
+    pub fn text<'a>(&self, data: &'a [u8]) -> &'a str {
+        std::str::from_utf8(self.of(data)).unwrap_or("")
+    }
+}
+
+pub type Parse<T> = Result<T, &'static str>;
+
+/// One value, or the head of a container whose elements follow.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Head {
+    Nil,
+    Bool(bool),
+    Int(i128),
+    Double(f64),
+    Text(Span),
+    Bytes(Span),
+    Array(usize),
+    Map(usize),
+    Ext,
+}
+
+/// Sizes over which `msgpack.unpackb` is told to stop.
+#[derive(Clone, Copy, Debug)]
+pub struct Caps {
+    pub array: usize,
+    pub map: usize,
+    pub raw: usize,
+}
+
+/// msgpack's own nesting limit.
+const MAX_OPEN: usize = 1024;
+const TRUNCATED: &str = "the payload ends inside a value";
+
+pub struct Reader<'a> {
+    pub data: &'a [u8],
+    pub at: usize,
+    caps: Caps,
+}
+
+impl<'a> Reader<'a> {
+    pub fn new(data: &'a [u8], at: usize, caps: Caps) -> Self {
+        Reader { data, at, caps }
+    }
+
+    #[inline(always)]
+    pub fn peek(&self) -> Parse<u8> {
+        self.data.get(self.at).copied().ok_or(TRUNCATED)
+    }
+
+    #[inline(always)]
+    fn be<const N: usize>(&mut self) -> Parse<[u8; N]> {
+        let bytes = self.data.get(self.at..self.at + N).ok_or(TRUNCATED)?;
+        self.at += N;
+        Ok(bytes.try_into().unwrap())
+    }
+
+    fn length(&mut self, width: u8) -> Parse<usize> {
+        Ok(match width {
+            1 => self.be::<1>()?[0] as usize,
+            2 => u16::from_be_bytes(self.be()?) as usize,
+            _ => u32::from_be_bytes(self.be()?) as usize,
+        })
+    }
+
+    fn span(&mut self, len: usize) -> Parse<Span> {
+        if len > self.caps.raw {
+            return Err("a text or byte string is over the limit");
+        }
+        if len > self.data.len() - self.at {
+            return Err(TRUNCATED);
+        }
+        let span = Span { start: self.at as u32, len: len as u32 };
+        self.at += len;
+        Ok(span)
+    }
+
+    fn text(&mut self, len: usize) -> Parse<Head> {
+        let span = self.span(len)?;
+        std::str::from_utf8(span.of(self.data)).map_err(|_| "text that is no UTF-8")?;
+        Ok(Head::Text(span))
+    }
+
+    fn array(&self, len: usize, open: usize) -> Parse<Head> {
+        if len > self.caps.array {
+            return Err("an array is over the limit");
+        }
+        Self::nest(open)?;
+        Ok(Head::Array(len))
+    }
+
+    fn map(&self, len: usize, open: usize) -> Parse<Head> {
+        if len > self.caps.map {
+            return Err("a map is over the limit");
+        }
+        Self::nest(open)?;
+        Ok(Head::Map(len))
+    }
+
+    fn nest(open: usize) -> Parse<()> {
+        if open >= MAX_OPEN {
+            return Err("too many arrays and maps inside each other");
+        }
+        Ok(())
+    }
+
+    fn ext(&mut self, len: usize) -> Parse<Head> {
+        let kind = self.be::<1>()?[0] as i8;
+        let span = self.span(len)?;
+        if kind == -1 {
+            let body = span.of(self.data);
+            let nanoseconds = match len {
+                4 => 0,
+                8 => u64::from_be_bytes(body.try_into().unwrap()) >> 34,
+                12 => u32::from_be_bytes(body[..4].try_into().unwrap()) as u64,
+                _ => return Err("a timestamp of an impossible length"),
+            };
+            if nanoseconds >= 1_000_000_000 {
+                return Err("an impossible timestamp");
+            }
+        }
+        Ok(Head::Ext)
+    }
+
+    /// The next value; for a container, its elements follow. `open` containers are around it.
+    pub fn head(&mut self, open: usize) -> Parse<Head> {
+        let code = self.peek()?;
+        self.at += 1;
+        Ok(match code {
+            0x00..=0x7f => Head::Int(code as i128),
+            0xe0..=0xff => Head::Int(code as i8 as i128),
+            0x80..=0x8f => self.map((code & 0x0f) as usize, open)?,
+            0x90..=0x9f => self.array((code & 0x0f) as usize, open)?,
+            0xa0..=0xbf => self.text((code & 0x1f) as usize)?,
+            0xc0 => Head::Nil,
+            0xc1 => return Err("byte 0xc1 starts no value"),
+            0xc2 => Head::Bool(false),
+            0xc3 => Head::Bool(true),
+            0xc4..=0xc6 => {
+                let len = self.length(1 << (code - 0xc4))?;
+                Head::Bytes(self.span(len)?)
+            }
+            0xc7..=0xc9 => {
+                let len = self.length(1 << (code - 0xc7))?;
+                self.ext(len)?
+            }
+            0xca => Head::Double(f32::from_be_bytes(self.be()?) as f64),
+            0xcb => Head::Double(f64::from_be_bytes(self.be()?)),
+            0xcc => Head::Int(self.be::<1>()?[0] as i128),
+            0xcd => Head::Int(u16::from_be_bytes(self.be()?) as i128),
+            0xce => Head::Int(u32::from_be_bytes(self.be()?) as i128),
+            0xcf => Head::Int(u64::from_be_bytes(self.be()?) as i128),
+            0xd0 => Head::Int(self.be::<1>()?[0] as i8 as i128),
+            0xd1 => Head::Int(i16::from_be_bytes(self.be()?) as i128),
+            0xd2 => Head::Int(i32::from_be_bytes(self.be()?) as i128),
+            0xd3 => Head::Int(i64::from_be_bytes(self.be()?) as i128),
+            0xd4..=0xd8 => self.ext(1 << (code - 0xd4))?,
+            0xd9..=0xdb => {
+                let len = self.length(1 << (code - 0xd9))?;
+                self.text(len)?
+            }
+            0xdc | 0xdd => {
+                let len = self.length(if code == 0xdc { 2 } else { 4 })?;
+                self.array(len, open)?
+            }
+            0xde | 0xdf => {
+                let len = self.length(if code == 0xde { 2 } else { 4 })?;
+                self.map(len, open)?
+            }
+        })
+    }
+
+    /// A map's key: text or bytes, nothing else.
+    pub fn key(&mut self, open: usize) -> Parse<Option<Span>> {
+        match self.head(open)? {
+            Head::Text(span) => Ok(Some(span)),
+            Head::Bytes(_) => Ok(None),
+            _ => Err("a map key that is neither text nor bytes"),
+        }
+    }
+
+    /// Pass over the elements of a container whose head was read; `open` counts the containers around it.
+    pub fn skip_rest(&mut self, head: Head, open: usize) -> Parse<()> {
+        match head {
+            Head::Array(len) => (0..len).try_for_each(|_| self.skip(open + 1)),
+            Head::Map(len) => (0..len).try_for_each(|_| {
+                self.key(open + 1)?;
+                self.skip(open + 1)
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Pass over one value, checking it.
+    pub fn skip(&mut self, open: usize) -> Parse<()> {
+        let head = self.head(open)?;
+        self.skip_rest(head, open)
+    }
+
+    /// The next value if it is no container; a container is passed over and only named.
+    pub fn scalar(&mut self, open: usize) -> Parse<Head> {
+        let head = self.head(open)?;
+        self.skip_rest(head, open)?;
+        Ok(head)
+    }
+}
