@@ -14,7 +14,7 @@ Every one has a planted bug it must catch: `kvsync_testkit.faults.mutants`.
 Example (replaces diffing two dumps by hand)::
 
     violations = check_agreement("pod-0", truth=parse_rows(engine_lines), index=parse_rows(index_lines))
-    assert not violations, "\\n".join(map(str, violations))
+    assert not violations, violations[0]
 """
 
 from kvsync_testkit.checks.contents import (

@@ -48,11 +48,12 @@ def check_prefix_closure(answers: Sequence[Answer], index: Mapping[str, Rows]) -
 
 def check_staleness(samples: Sequence[TrustSample], stale_after_s: float, slack_s: float = 0.0) -> list[Violation]:
     """I9: whoever was matched had given a sign of life within `stale_after_s` (plus the sampling slack)."""
+    silences = [(sample, sample.at_s - sample.heard_s) for sample in samples if sample.matched]
     return [
-        Violation("I9", sample.publisher, f"matched at {sample.at_s:.3f} s, last heard {sample.at_s - sample.heard_s:.3f} s ago")
-        for sample in samples
-        if sample.matched and sample.at_s - sample.heard_s > stale_after_s + slack_s
-    ]  # fmt: skip
+        Violation("I9", sample.publisher, f"matched at {sample.at_s:.3f} s, last heard {silence:.3f} s ago")
+        for sample, silence in silences
+        if silence > stale_after_s + slack_s
+    ]
 
 
 def check_departure(
@@ -98,15 +99,14 @@ def check_non_interference(
     anything under `floor_s` counts as unchanged. `disagreements` are what other checkers found for them meanwhile.
     """
     found = [Violation("I12", one.publisher, f"during the fault: {one}") for one in disagreements]
-    for publisher, lags in during_s.items():
-        before, now = _p99(quiet_s.get(publisher, ())), _p99(lags)
-        if now > max(floor_s, factor * before):
-            found.append(
-                Violation("I12", publisher, f"99th percentile of lag {now:.4f} s, {before:.4f} s before the fault")
-            )
-    for publisher in sorted(set(quiet_s) - set(during_s)):
-        found.append(Violation("I12", publisher, "nothing arrived during the fault"))
-    return found
+    percentiles = {name: (_p99(quiet_s.get(name, ())), _p99(lags)) for name, lags in during_s.items()}
+    found += [
+        Violation("I12", name, f"99th percentile of lag {now:.4f} s, {before:.4f} s before the fault")
+        for name, (before, now) in percentiles.items()
+        if now > max(floor_s, factor * before)
+    ]
+    missing = sorted(set(quiet_s) - set(during_s))
+    return found + [Violation("I12", name, "nothing arrived during the fault") for name in missing]
 
 
 def _p99(values: Sequence[float]) -> float:

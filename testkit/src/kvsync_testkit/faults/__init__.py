@@ -1,1 +1,26 @@
-"""Fault schedules in virtual time: a model engine, a lossy path, the real state machine and core, judged all the way."""
+"""Fault schedules in virtual time: a model engine, a lossy path, the real state machine and a real core.
+
+A seed is expanded into a schedule (`expand_schedule`), played (`run_schedule`) and judged with `kvsync_testkit.checks`;
+`find_failures` plays many and makes each failure as small as it can. `mutants` are the bugs that the judging must find.
+
+    python -m kvsync_testkit.faults --seeds 0-9999
+"""
+
+from kvsync_testkit.faults.engine import ModelProcess, Published, Workload
+from kvsync_testkit.faults.plan import Fault, Schedule, expand_schedule
+from kvsync_testkit.faults.search import find_failures, shrink
+from kvsync_testkit.faults.simulation import Outcome, Simulation, run_schedule
+
+__all__ = [
+    "Fault",
+    "ModelProcess",
+    "Outcome",
+    "Published",
+    "Schedule",
+    "Simulation",
+    "Workload",
+    "expand_schedule",
+    "find_failures",
+    "run_schedule",
+    "shrink",
+]

@@ -1,8 +1,9 @@
 """A model of one engine process: a small cache that announces what it does, and remembers it as ground truth.
 
 It is no scheduler (that is the mock engine's business): it makes every kind of event a stream can carry, at random and
-close together, in a cache of a few blocks, so that evictions, copies, clears and re-stored chains happen within a hundred
-batches. Truth is kept per sequence number, so a reader can be judged at any point of the stream, not only at its end.
+close together, in a cache of a few blocks, so that evictions, copies, clears and re-stored chains happen within a
+hundred batches. Truth is kept per sequence number, so a reader can be judged at any point of the stream, not only at
+its end.
 """
 
 import random

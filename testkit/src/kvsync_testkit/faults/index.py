@@ -20,6 +20,7 @@ from kvsync_indexer.sync import (
     PublisherMachine,
     Remove,
     RequestReplay,
+    SyncSettings,
 )
 from kvsync_testkit.checks import AppliedBatch, Forgotten, Row, TrustSample
 from kvsync_testkit.faults.clock import VirtualTime
@@ -38,7 +39,7 @@ class IndexHistory:
     trust: list[TrustSample] = field(default_factory=list)
     states: list[tuple[float, str, str]] = field(default_factory=list)
     after_removal: list[tuple[float, str]] = field(default_factory=list)
-    actions: int = 0
+    replays: list[float] = field(default_factory=list)
     most_buffered: int = 0
 
 
@@ -49,6 +50,7 @@ class IndexSide:
         self,
         name: str,
         machine: PublisherMachine,
+        settings: SyncSettings,
         core: IndexCore,
         path: Path,
         time: VirtualTime,
@@ -57,6 +59,7 @@ class IndexSide:
     ) -> None:
         self.name = name
         self.machine = machine
+        self.settings = settings
         self.core = core
         self.path = path
         self.time = time
@@ -116,10 +119,10 @@ class IndexSide:
         self._perform(self.machine.removed(self.time.now))
         self.removed = True
 
-    def tick(self, heartbeat_s: float) -> None:
+    def tick(self, heartbeat_s: float, *, heartbeats: bool) -> None:
         """Timers, as the ingest thread runs them."""
         now = self.time.now
-        if self.path.alive_link:
+        if heartbeats and self.path.alive_link:
             self.path.heard_s = now
             self._perform(self.machine.alive(now - heartbeat_s, now))
         self._perform(self.machine.tick(now))
@@ -131,7 +134,6 @@ class IndexSide:
         while actions:
             failed: tuple[int, str] | None = None
             for action in actions:
-                self.history.actions += 1
                 failed = self._one(action)
                 if failed is not None:
                     break
@@ -155,6 +157,7 @@ class IndexSide:
                 self.path.close_replay()
                 self.path.close_link()
             case RequestReplay(attempt, start):
+                self.history.replays.append(self.time.now)
                 self.path.open_replay(attempt, start)
             case CancelReplay():
                 self.path.close_replay()

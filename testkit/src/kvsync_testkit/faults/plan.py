@@ -73,15 +73,16 @@ class Schedule:
     """The index may hold only a few live frames during a replay."""
     departs: bool = False
     """The publisher is removed at the end, with frames of it still on the way."""
+    heartbeats: bool = True
+    """The path answers heartbeats; without them silence is the only sign, and the publisher goes on publishing."""
     faults: tuple[Fault, ...] = field(default=())
 
     def __str__(self) -> str:
         faults = "".join(f"\n    {fault}" for fault in self.faults) or "\n    (no fault)"
-        return (
-            f"seed {self.seed}: replay {self.replay}, buffer_steps {self.buffer_steps}, join_after {self.join_after}, "
-            f"pace {self.pace_s:g} s, faulty for {self.faulty_s:g} s, nudges {self.nudges}, small_buffers "
-            f"{self.small_buffers}, departs {self.departs}\n  {self.workload}\n  faults:{faults}"
-        )
+        plain = ("replay", "buffer_steps", "join_after", "nudges", "small_buffers", "departs", "heartbeats")
+        options = ", ".join(f"{name} {getattr(self, name)}" for name in plain)
+        times = f"pace {self.pace_s:g} s, faulty for {self.faulty_s:g} s"
+        return f"seed {self.seed}: {options}, {times}\n  {self.workload}\n  faults:{faults}"
 
     def without(self, fault: Fault) -> "Schedule":
         """The same with one fault less."""
@@ -103,11 +104,14 @@ def expand_schedule(seed: int) -> Schedule:
         lost_batches=rng.choice((0.0, 0.0, 0.0, 0.01)),
         wire_version=rng.choice(("0.10.2", "0.23.0", "0.25.1", "0.33.0")),
     )
-    faulty_s = rng.choice((1.0, 3.0))
+    heartbeats = rng.random() < 0.9
+    faulty_s = rng.choice((1.0, 3.0)) if heartbeats else 5.0
     faults = sorted((_fault(rng, faulty_s, replay) for _ in range(rng.choice((1, 1, 2, 3, 5)))), key=lambda f: f.at_s)
     if any(fault.how == "silent" for fault in faults):
         # An unbroken connection to a new process and a replay from the old one: nothing could tell them apart.
         faults = [fault for fault in faults if fault.kind != "replay_other"]
+    if not heartbeats:
+        faults.append(Fault(rng.choice(("partition", "stall")), rng.uniform(0.2, 1.0), for_s=3.5, rate=1.0))
     blind = not replay or workload.lost_batches > 0
     return Schedule(
         seed=seed,
@@ -121,6 +125,7 @@ def expand_schedule(seed: int) -> Schedule:
         nudges=rng.choice((1, 5)) if blind else rng.choice((0, 0, 1, 5)),
         small_buffers=rng.random() < 0.2,
         departs=rng.random() < 0.1,
+        heartbeats=heartbeats,
         faults=tuple(faults),
     )
 

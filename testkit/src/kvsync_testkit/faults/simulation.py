@@ -21,6 +21,7 @@ from kvsync_testkit.checks import (
     check_cleared,
     check_departure,
     check_epoch,
+    check_isolation,
     check_no_false_positive,
     check_no_loss,
     check_non_interference,
@@ -51,7 +52,9 @@ SETTINGS = SyncSettings(
     quarantine_max_s=3.0,
     reconnect_max_s=0.5,
 )
-MAX_ACTIONS_PER_S = 2000.0
+QUIET_S = 10.0
+"""The last seconds of a run, in which nothing happens any more."""
+MAX_REPLAYS_PER_S = 1.5
 
 MachineFactory = Callable[[str, SyncSettings, float], PublisherMachine]
 CoreFactory = Callable[[], IndexCore]
@@ -123,6 +126,8 @@ class Simulation:
         self._judged: dict[str, int] = {}
         self._sent: dict[bytes, float] = {}
         self._stop_s = self.heal_s + 0.5
+        self._healthy_rows: dict[str, dict[Row, int]] | None = None
+        self._healthy_inputs = -1
         self.engines = {name: self._engine(name) for name in (FAULTED, HEALTHY)}
 
     # -- building ---------------------------------------------------------------------------------------------------
@@ -151,7 +156,7 @@ class Simulation:
         if name == FAULTED:
             settings = _adapt(settings, self.schedule)
         machine = self._machine(name, settings, self.time.now)
-        return IndexSide(name, machine, self._core, path, self.time, self._epoch_of, self._judge)
+        return IndexSide(name, machine, settings, self._core, path, self.time, self._epoch_of, self._judge)
 
     def _epoch_of(self, payload: bytes) -> str:
         return self._payloads[payload][0].name
@@ -166,6 +171,8 @@ class Simulation:
             engine.side.start()
             self._publish_on(engine)
             self._tick_on(engine)
+        if not self.schedule.heartbeats:
+            self._chatter()
         for fault in self.schedule.faults:
             self.time.at(fault.at_s, lambda fault=fault: self._begin(fault))  # type: ignore[misc]
         self.time.run_until(self.heal_s)
@@ -201,6 +208,13 @@ class Simulation:
         if done is not None:
             engine.path.publish(done.seq, done.payload)
 
+    def _chatter(self) -> None:
+        """A publisher without heartbeats is heard by what it publishes."""
+        engine = self.engines[FAULTED]
+        if self.heal_s + 1.0 < self.time.now < self.heal_s + CONVERGE_S - 1.0:
+            self._nudge(engine)
+        self.time.after(0.5, self._chatter)
+
     def _nudge(self, engine: Engine) -> None:
         done = None
         while done is None:  # a batch that is lost once more would say nothing
@@ -208,7 +222,7 @@ class Simulation:
         engine.path.publish(done.seq, done.payload)
 
     def _tick_on(self, engine: Engine) -> None:
-        engine.side.tick(HEARTBEAT_S)
+        engine.side.tick(HEARTBEAT_S, heartbeats=self.schedule.heartbeats or engine.name == HEALTHY)
         if self.time.now < self.heal_s + CONVERGE_S:
             self.time.after(TICK_S, lambda: self._tick_on(engine))
 
@@ -225,7 +239,7 @@ class Simulation:
         else:
             setattr(engine.path.knobs, fault.kind, fault.rate or 1.0)
             self.time.after(fault.for_s, lambda: self._end(fault))
-            if fault.kind in ("partition", "stall"):
+            if fault.kind in ("partition", "stall") and self.schedule.heartbeats:
                 self.time.after(HEARTBEAT_S, lambda: self._heartbeat_lost(engine))
 
     def _end(self, fault: Fault) -> None:
@@ -296,6 +310,8 @@ class Simulation:
     def _judge(self, side: IndexSide) -> None:
         """After every input: what is trusted is what that engine held at that point of its stream."""
         history = side.history
+        if side.name == FAULTED and len(history.applied) % 16 == 1:
+            self._judge_others()
         if not side.machine.trusted or self._judged.get(side.name) == len(history.applied):
             return
         self._judged[side.name] = len(history.applied)
@@ -312,6 +328,14 @@ class Simulation:
         else:
             found = check_agreement(side.name, truth, rows)
         self._report(found, f"while trusted at {self.time.now:.3f} s: ")
+
+    def _judge_others(self) -> None:
+        """I4: since the healthy publisher's own last input its blocks are as they were."""
+        side = self.engines[HEALTHY].side
+        before, self._healthy_rows = self._healthy_rows, {HEALTHY: side.rows()}
+        if before is not None and self._healthy_inputs == len(side.history.applied):
+            self._report(check_isolation(before, self._healthy_rows, (FAULTED,)))
+        self._healthy_inputs = len(side.history.applied)
 
     def _report(self, found: Sequence[Violation], when: str = "") -> None:
         self.violations += [Violation(one.invariant, one.publisher, when + one.detail) for one in found]
@@ -332,14 +356,12 @@ class Simulation:
             history = engine.side.history
             self._report(check_sequence(history.applied))
             self._report(check_staleness(history.trust, self._settings.stale_after_s, TICK_S * 1.5)[:3])
-            self._report(
-                check_bounds(self._sizes(engine), {"frames buffered": 64.0, "actions a second": MAX_ACTIONS_PER_S})
-            )
+            self._report(check_bounds(self._sizes(engine), self._limits(engine)))
         self._judge_healthy()
 
     def _judge_blocks(self, engine: Engine) -> None:
         process, rows, machine = engine.process, engine.side.rows(), engine.side.machine
-        whole = machine.settings.replay and process.whole_history
+        whole = engine.side.settings.replay and process.whole_history
         if whole or not machine.incomplete:
             self._report(check_agreement(engine.name, process.truth, rows), "at the end: ")
             self._report(check_no_loss(engine.name, process.truth, rows), "at the end: ")
@@ -359,14 +381,16 @@ class Simulation:
         return answers
 
     def _sizes(self, engine: Engine) -> list[Sample]:
-        history = engine.side.history
-        end = self.heal_s + CONVERGE_S
-        bound = engine.side.machine.settings.buffer_frames
-        full = 65.0 if history.most_buffered > bound else 0.0
+        history, end = engine.side.history, self.heal_s + CONVERGE_S
+        late = [at for at in history.replays if at > end - QUIET_S]
         return [
-            Sample(end, "frames buffered", full),
-            Sample(end, "actions a second", history.actions / end),
+            Sample(end, "frames buffered", history.most_buffered),
+            Sample(end, "replays a second at rest", len(late) / QUIET_S),
         ]
+
+    def _limits(self, engine: Engine) -> dict[str, float]:
+        frames = engine.side.settings.buffer_frames
+        return {"frames buffered": float(frames), "replays a second at rest": MAX_REPLAYS_PER_S}
 
     def _judge_healthy(self) -> None:
         """I12: the other publisher never noticed."""
@@ -377,7 +401,8 @@ class Simulation:
         for what in lost[:3]:
             self.violations.append(Violation("I12", HEALTHY, f"left the trusted state: {what}"))
         during = {HEALTHY: engine.lags[len(engine.lags) // 4 :]}
-        self._report(check_non_interference({HEALTHY: [0.002]}, during, factor=2.0, floor_s=0.02))
+        wrong = [one for one in self.violations if one.publisher == HEALTHY]
+        self._report(check_non_interference({HEALTHY: [0.002]}, during, factor=2.0, floor_s=0.02, disagreements=wrong))
 
 
 _CALM = frozenset({"replaying", "live"})
