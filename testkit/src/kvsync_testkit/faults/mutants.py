@@ -13,6 +13,7 @@ from kvsync_indexer.core import Applied, BlockRow, Context, IndexCore, Match
 from kvsync_indexer.sync import Action, PublisherMachine, SyncSettings
 from kvsync_indexer.sync.buffer import LiveBuffer
 from kvsync_indexer.sync.position import Position, Verdict
+from kvsync_testkit.faults.plan import Schedule
 from kvsync_testkit.faults.simulation import (
     CoreFactory,
     MachineFactory,
@@ -30,6 +31,8 @@ class Mutant:
     invariants: frozenset[str]
     machine: MachineFactory = build_machine
     core: CoreFactory = build_core
+    when: Callable[[Schedule], bool] = lambda _schedule: True
+    """Schedules in which the bug can show at all."""
 
 
 # -- machines -------------------------------------------------------------------------------------------------------
@@ -153,17 +156,26 @@ def _core(kind: Callable[[], Any]) -> CoreFactory:
     return build
 
 
+def _restarts(schedule: Schedule) -> bool:
+    return any(fault.kind == "restart" for fault in schedule.faults)
+
+
 MUTANTS = (
     Mutant("skips the gap check", frozenset({"I1", "I2"}), machine=_with_position(_SkipsGapCheck)),
     Mutant("keeps blocks whose removal was lost", frozenset({"I2"}), core=_core(_KeepsDeadBlocks)),
     Mutant("forgets copies", frozenset({"I3"}), core=_core(_ForgetsCopies)),
     Mutant("shares one map", frozenset({"I4"}), core=_core(_SharesOneMap)),
     Mutant("applies duplicates", frozenset({"I5"}), machine=_with_position(_AppliesDuplicates)),
-    Mutant("keeps a dead epoch", frozenset({"I6"}), core=_core(_KeepsDeadBlocks)),
+    Mutant("keeps a dead epoch", frozenset({"I6"}), core=_core(_KeepsDeadBlocks), when=_restarts),
     Mutant("ignores clears", frozenset({"I7"}), core=_core(_IgnoresClears)),
     Mutant("matches too much", frozenset({"I8"}), core=_core(_MatchesTooMuch)),
-    Mutant("never goes stale", frozenset({"I9"}), machine=_never_stale),
-    Mutant("stays after removal", frozenset({"I10"}), machine=_stays),
-    Mutant("buffers without bound", frozenset({"I11"}), machine=_unbounded_buffer),
+    Mutant("never goes stale", frozenset({"I9"}), machine=_never_stale, when=lambda schedule: not schedule.heartbeats),
+    Mutant("stays after removal", frozenset({"I10"}), machine=_stays, when=lambda schedule: schedule.departs),
+    Mutant(
+        "buffers without bound",
+        frozenset({"I11"}),
+        machine=_unbounded_buffer,
+        when=lambda schedule: schedule.small_buffers,
+    ),
     Mutant("clears everybody", frozenset({"I12"}), core=_core(_ClearsEverybody)),
 )
