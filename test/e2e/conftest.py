@@ -14,11 +14,11 @@ from e2e_dump import dump_namespace
 from e2e_engines import Engine, build_engine
 from e2e_index import Index, build_index
 from e2e_install import Installation
-from e2e_kube import Kube, Object, cluster_setting, find_kubeconfig
+from e2e_kube import Kube, cluster_setting, find_kubeconfig
 from e2e_wait import KubeError, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
-OUT = ROOT / "out" / "e2e"
+OUT = Path(os.environ.get("KVSYNC_E2E_OUT") or ROOT / "out" / "e2e")
 NAMESPACE_LABEL = "kvsync.dev/e2e"
 KEEP = bool(os.environ.get("KVSYNC_E2E_KEEP"))
 _results: list[dict[str, Any]] = []
@@ -35,12 +35,25 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
     report = yield
     setattr(item, f"report_{report.when}", report)
-    if report.when == "call" or (report.when == "setup" and not report.passed):
-        reason = report.longrepr[2] if report.skipped and isinstance(report.longrepr, tuple) else ""
+    if report.when == "call" or not report.passed:
         _results.append(
-            {"test": item.nodeid, "outcome": report.outcome, "reason": reason, "duration_s": round(report.duration, 1)}
+            {
+                "test": item.nodeid,
+                "phase": report.when,
+                "outcome": report.outcome,
+                "reason": _reason(report),
+                "duration_s": round(report.duration, 1),
+            }
         )
     return report
+
+
+def _reason(report: pytest.TestReport) -> str:
+    """Why it was skipped, or the message with which it failed."""
+    if report.skipped and isinstance(report.longrepr, tuple):
+        return str(report.longrepr[2])
+    crash = getattr(report.longrepr, "reprcrash", None)
+    return str(crash.message)[:2000] if crash is not None else ""
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -99,19 +112,12 @@ class Deploy:
         return name
 
     def engine(self, name: str, namespace: str, **spec: Any) -> Engine:
-        self.kube.apply(self.adjusted(build_engine(name, namespace, **spec)))
+        self.kube.apply(build_engine(name, namespace, **spec))
         return Engine(self.kube, namespace, name)
 
     def index(self, name: str, namespace: str, **spec: Any) -> Index:
-        self.kube.apply(self.adjusted(build_index(name, namespace, **spec)))
+        self.kube.apply(build_index(name, namespace, **spec))
         return Index(self.kube, namespace, name)
-
-    def adjusted(self, obj: Object) -> Object:
-        """`obj` with the image under test where one is set (the mutants)."""
-        image = self.installation.image_override(obj["kind"])
-        if image:
-            obj["spec"].setdefault("template", {}).setdefault("image", image)
-        return obj
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ OPERATOR = "app.kubernetes.io/name=kvsync-operator"
 
 
 class Installation:
-    """One installation of both charts; `images` are what the cluster's nodes already hold or can pull."""
+    """One installation of both charts; `images` are what the cluster's nodes hold already or can pull."""
 
     def __init__(self, kube: Kube, root: Path) -> None:
         self.kube = kube
@@ -25,14 +25,13 @@ class Installation:
         self.namespace = NAMESPACE
         self.tag = os.environ.get("KVSYNC_IMAGE_TAG", "e2e")
         self.prefix = os.environ.get("KVSYNC_IMAGE_PREFIX", "kvsync")
-        self.images = {name: f"{self.prefix}/{name}:{self.tag}" for name in ("operator", "mockpod", "indexer")}
+        self.images = {name: self._image(name) for name in ("operator", "mockpod", "indexer")}
         self._upgrades = 0
         self._helm = ""
 
-    def image_override(self, kind: str) -> str:
-        """The image a mutant run puts in place of the real one, for resources of `kind`."""
-        name = {"MockEngine": "MOCKPOD", "PrefixIndex": "INDEXER"}.get(kind, "")
-        return os.environ.get(f"KVSYNC_E2E_{name}_IMAGE", "") if name else ""
+    def _image(self, name: str) -> str:
+        """The image under test: one given for this run (the mutants), else the common prefix and tag."""
+        return os.environ.get(f"KVSYNC_E2E_{name.upper()}_IMAGE") or f"{self.prefix}/{name}:{self.tag}"
 
     def helm(self, *arguments: str, timeout_s: float = 240.0) -> str:
         """Runs helm against the suite's cluster. Raises `AssertionError` with what it said."""
@@ -49,9 +48,8 @@ class Installation:
     def image_values(self) -> list[str]:
         """The `--set` arguments by which the chart's pods run the images under test."""
         values = []
-        for name in ("operator", "mockpod", "indexer"):
-            override = os.environ.get(f"KVSYNC_E2E_{name.upper()}_IMAGE") or self.images[name]
-            repository, _, tag = override.rpartition(":")
+        for name, image in self.images.items():
+            repository, _, tag = image.rpartition(":")
             values += ["--set", f"images.{name}.repository={repository}", "--set", f"images.{name}.tag={tag}"]
         return values
 
@@ -89,7 +87,8 @@ class Installation:
         self._upgrades += 1
         self.helm(
             "upgrade", RELEASE, str(self.root / "charts" / "kvsync"), "--namespace", self.namespace, "--reuse-values",
-            "--set-string", f"operator.podAnnotations.e2e-upgrade={self._upgrades}", "--wait", "--timeout", "180s", *extra,
+            "--set-string", f"operator.podAnnotations.e2e-upgrade={self._upgrades}", "--wait",
+            "--timeout", "180s", *extra,
         )  # fmt: skip
 
     def set_replicas(self, count: int) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 from e2e_dump import KINDS
-from e2e_engines import BLOCK, Engine, build_engine, tokens_of
+from e2e_engines import BLOCK, Engine, tokens_of
 from e2e_kube import condition
 from e2e_router import Background, Router
 from e2e_wait import KubeError, wait_until, wait_while
@@ -271,6 +271,6 @@ def test_two_hundred_scale_calls_in_a_row_end_at_the_last_one(deploy, namespace,
 
 
 def test_an_engine_without_replicas_is_ready_and_empty(deploy, namespace, kube):
-    kube.apply(deploy.adjusted(build_engine("empty", namespace, replicas=0)))
+    deploy.engine("empty", namespace, replicas=0)
     resource = wait_condition(kube, "MockEngine", "empty", namespace, "Ready=True")
     assert resource["status"].get("replicas", 0) == 0

@@ -1,4 +1,4 @@
-"""The charts as a user meets them: install, test, upgrade and uninstall in a namespace of its own leave nothing behind."""
+"""The charts as a user meets them: install, test, upgrade, uninstall; nothing is left behind."""
 
 from e2e_dump import KINDS
 from e2e_engines import Engine

@@ -85,8 +85,9 @@ def test_traffic_goes_on_while_the_index_is_away_and_converges_when_it_is_back(d
     pods = engine.wait_ready(2)
     index.wait_ready()
     index.wait_live([pod.name for pod in pods])
-    image = installation.image_override("PrefixIndex") or installation.images["indexer"]
-    router = standalone_router(deploy, namespace, f"http://idx-index.{namespace}.svc:8090", image)
+    router = standalone_router(
+        deploy, namespace, f"http://idx-index.{namespace}.svc:8090", installation.images["indexer"]
+    )
     trace = shared_prefix_trace()
     wait_until("the router routes by kv", lambda: router.complete("fleet", trace[0]).policy == "kv", deadline_s=60.0)
 
