@@ -93,9 +93,10 @@ class Cache:
         """Forget a deleted object, unless a new one of its name is known already; whose it was."""
         reference = reference_of(obj)
         known = self._objects.get(reference)
+        key = self._owners.get(reference) or owner_key(obj)
         if known is not None and known["metadata"].get("uid") == obj["metadata"].get("uid"):
             self._forget(reference)
-        return owner_key(obj)
+        return key
 
     def forget_reference(self, reference: Reference) -> None:
         """Forget an object that a read showed to be gone."""

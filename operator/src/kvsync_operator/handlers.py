@@ -84,6 +84,7 @@ def configure(settings: kopf.OperatorSettings, ours: OperatorSettings) -> None:
     """Kopf's settings: no finalizers or annotations are ever written, so only watching and timeouts matter."""
     settings.posting.enabled = False
     settings.scanning.disabled = True
+    settings.queueing.exit_timeout = 0.2  # our handlers never block
     settings.watching.server_timeout = 270
     settings.watching.client_timeout = 300
     settings.watching.connect_timeout = 10
@@ -106,7 +107,11 @@ def build_registry(watching: Watching, ours: OperatorSettings) -> kopf.OperatorR
     async def login(**kwargs: Any) -> kopf.ConnectionInfo | None:  # noqa: ANN401
         return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
 
+    async def cleanup(**_: object) -> None:
+        await watching.controller.close()  # else kopf waits for the daemons, which never end by themselves
+
     kopf.on.startup(registry=registry)(startup)
+    kopf.on.cleanup(registry=registry)(cleanup)
     kopf.on.login(registry=registry, errors=kopf.ErrorsMode.TEMPORARY, backoff=5)(login)
     for plural in names.PLURALS.values():
         kopf.index(names.GROUP, names.VERSION, plural, id=f"seen_{plural}", registry=registry)(watching.seen)

@@ -205,7 +205,9 @@ def _problem(reference: Reference, error: ApiError) -> Problem:
 
 def _build_event(document: Mapping[str, Any], event: Announcement, now: str) -> KubeObject:
     metadata = document["metadata"]
-    identity = "\0".join((metadata["uid"], event.type, event.reason, event.message, now))
+    identity = "\0".join(
+        (metadata["uid"], event.type, event.reason, event.message, metadata.get("resourceVersion", ""))
+    )
     return {
         "apiVersion": "v1",
         "kind": "Event",

@@ -113,7 +113,9 @@ def _was_settled(document: Mapping[str, Any]) -> bool:
 def _describe_repair(desired: KubeObject, live: KubeObject | None, drift: str | None) -> Announcement | None:
     kind, name = desired["kind"], desired["metadata"]["name"]
     if live is None:
-        return Announcement("Warning", "Recreated", f"{kind} {name} was gone and is made again")
+        return Announcement(
+            "Warning", "Recreated", f"{kind} {name} was gone, or had lost our labels, and is made again"
+        )
     hashes = [obj["metadata"].get("annotations", {}).get(names.ANNOTATION_SPEC_HASH) for obj in (desired, live)]
     if drift is not None and hashes[0] == hashes[1]:
         return Announcement("Warning", "Repaired", f"{kind} {name} was changed at {drift} and is put back")

@@ -1,0 +1,176 @@
+"""The memory of the small API server in `operator_fakeapi`: objects, versions, server-side apply, owners.
+
+It does what the operator relies on and no more: resource versions rise, generations rise with the spec,
+apply takes away what its manager applied before and does not any more, deleting an owner deletes what it
+owns, and a Deployment gets a status. What the operator must not rely on is left out on purpose: defaults,
+validation, managed fields.
+"""
+
+import copy
+import functools
+import itertools
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+Object = dict[str, Any]
+Path = tuple[str, str, str]  # plural, namespace, name
+
+KINDS = {
+    ("v1", "Namespace"): "namespaces",
+    ("v1", "Event"): "events",
+    ("v1", "Pod"): "pods",
+    ("v1", "ServiceAccount"): "serviceaccounts",
+    ("v1", "ConfigMap"): "configmaps",
+    ("v1", "Service"): "services",
+    ("apps/v1", "Deployment"): "deployments",
+    ("apps/v1", "StatefulSet"): "statefulsets",
+    ("networking.k8s.io/v1", "NetworkPolicy"): "networkpolicies",
+    ("policy/v1", "PodDisruptionBudget"): "poddisruptionbudgets",
+    ("rbac.authorization.k8s.io/v1", "Role"): "roles",
+    ("rbac.authorization.k8s.io/v1", "RoleBinding"): "rolebindings",
+    ("apiextensions.k8s.io/v1", "CustomResourceDefinition"): "customresourcedefinitions",
+    ("kvsync.dev/v1alpha1", "MockEngine"): "mockengines",
+    ("kvsync.dev/v1alpha1", "PrefixIndex"): "prefixindexes",
+}
+BY_PLURAL = {plural: key for key, plural in KINDS.items()}
+
+
+class Refused(Exception):
+    """An answer other than 200."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def merged(base: Any, change: Any) -> Any:
+    """`change` over `base`: maps by key, lists of named entries by name, everything else replaced."""
+    if isinstance(base, dict) and isinstance(change, dict):
+        return {**base, **{key: merged(base.get(key), value) for key, value in change.items()}}
+    if isinstance(base, list) and isinstance(change, list) and change:
+        for key in ("name", "uid", "type"):
+            if all(isinstance(item, dict) and key in item for item in [*base, *change]):
+                old = {item[key]: item for item in base}
+                new = {item[key]: merged(old.get(item[key]), item) for item in change}
+                return [new.pop(item[key], item) for item in base] + list(new.values())
+    return copy.deepcopy(change)
+
+
+def without(live: Any, before: Any, after: Any) -> Any:
+    """`live` without what is in `before` and not in `after` (what a manager does not apply any more)."""
+    if isinstance(live, dict) and isinstance(before, dict):
+        after = after if isinstance(after, dict) else {}
+        result = {}
+        for key, value in live.items():
+            if key in before and key not in after:
+                continue
+            result[key] = without(value, before[key], after.get(key)) if key in before else value
+        return result
+    return live
+
+
+def locked(method: Any) -> Any:
+    """One change at a time: tests and the server's thread both write."""
+
+    @functools.wraps(method)
+    def call(self: "Store", *args: Any, **kwargs: Any) -> Any:
+        with self.lock:
+            return method(self, *args, **kwargs)
+
+    return call
+
+
+@dataclass
+class Store:
+    """All objects, and a feed of what happened to them."""
+
+    feed: Callable[[str, str, Object, Object | None], None]
+    workloads_ready: bool = True
+    objects: dict[Path, Object] = field(default_factory=dict)
+    lock: Any = field(default_factory=threading.RLock)
+    _applied: dict[tuple[Path, str, bool], Object] = field(default_factory=dict)
+    _versions: Any = field(default_factory=lambda: itertools.count(1000))
+    _uids: Any = field(default_factory=lambda: itertools.count(1))
+
+    @property
+    @locked
+    def version(self) -> str:
+        """The version of the newest change, as a list shows it."""
+        current = next(self._versions)
+        self._versions = itertools.count(current)
+        return str(current - 1)
+
+    @locked
+    def apply(self, path: Path, body: Object, manager: str, force: bool, status: bool) -> Object:
+        """Server-side apply."""
+        live = self.objects.get(path)
+        if live is None and status:
+            raise Refused(404, f"{path[2]} not found")
+        uid = body["metadata"].get("uid")
+        if live is not None and uid is not None and uid != live["metadata"]["uid"]:
+            raise Refused(409, "uid mismatch")
+        part = {"status": body.get("status")} if status else {k: v for k, v in body.items() if k != "status"}
+        before = self._applied.get((path, manager, status), {})
+        base = without(copy.deepcopy(live), before, part) if live is not None else {}
+        self._applied[path, manager, status] = copy.deepcopy(part)
+        return self._put(path, merged(base, part), live)
+
+    @locked
+    def create(self, path: Path, body: Object) -> Object:
+        """POST."""
+        if path in self.objects:
+            raise Refused(409, f"{path[2]} already exists")
+        return self._put(path, copy.deepcopy(body), None)
+
+    @locked
+    def edit(self, path: Path, change: Mapping[str, Any]) -> Object:
+        """What a person does with `kubectl edit`: merged over the object, owned by nobody we know."""
+        return self._put(path, merged(self.objects[path], dict(change)), self.objects[path])
+
+    @locked
+    def delete(self, path: Path) -> Object:
+        """Delete an object and everything it owns."""
+        live = self.objects.pop(path, None)
+        if live is None:
+            raise Refused(404, f"{path[2]} not found")
+        self._applied = {key: value for key, value in self._applied.items() if key[0] != path}
+        live["metadata"]["resourceVersion"] = str(next(self._versions))
+        self.feed("DELETED", path[0], live, None)
+        uid = live["metadata"]["uid"]
+        for other, obj in list(self.objects.items()):
+            if any(owner["uid"] == uid for owner in obj["metadata"].get("ownerReferences") or ()):
+                if other in self.objects:
+                    self.delete(other)
+        return live
+
+    def _put(self, path: Path, obj: Object, live: Object | None) -> Object:
+        metadata = obj["metadata"]
+        if live is not None and obj == live:
+            return live
+        metadata.setdefault("uid", f"uid-{next(self._uids)}")
+        metadata.setdefault("creationTimestamp", "2026-01-01T00:00:00Z")
+        changed = live is None or obj.get("spec") != live.get("spec")
+        metadata["generation"] = (live["metadata"].get("generation", 0) if live else 0) + changed
+        metadata["resourceVersion"] = str(next(self._versions))
+        self.objects[path] = obj
+        self.feed("MODIFIED" if live is not None else "ADDED", path[0], copy.deepcopy(obj), live)
+        if path[0] in ("deployments", "statefulsets") and changed and self.workloads_ready:
+            self.finish_rollout(path)
+        return self.objects[path]
+
+    @locked
+    def finish_rollout(self, path: Path, ready: int | None = None) -> None:
+        """What the workload's controller and the kubelet do: all pods up, or `ready` of them."""
+        obj = copy.deepcopy(self.objects[path])
+        wanted = obj["spec"]["replicas"]
+        up = wanted if ready is None else ready
+        obj["status"] = {
+            "observedGeneration": obj["metadata"]["generation"],
+            "replicas": wanted,
+            "updatedReplicas": wanted,
+            "readyReplicas": up,
+            "availableReplicas": up,
+        }
+        self._put(path, obj, self.objects[path])

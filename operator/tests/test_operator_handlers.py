@@ -1,0 +1,345 @@
+"""The operator as it runs, kopf and both clients, against a small API server: what comes about on the cluster."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable
+
+import aiohttp
+import kubernetes
+import pytest
+from operator_fakeapi import FakeApi
+
+from kvsync_operator.client import KubeClient
+from kvsync_operator.running import Operator
+from kvsync_operator.settings import build_settings
+
+KINDS = ("serviceaccounts", "configmaps", "services", "networkpolicies", "poddisruptionbudgets", "deployments")
+
+
+def engine(name="llama", namespace="lab", **spec):
+    body = {"model": {"name": "m"}, **spec}
+    return {
+        "apiVersion": "kvsync.dev/v1alpha1",
+        "kind": "MockEngine",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {"replicas": 1, **body},
+    }
+
+
+def index(name="main", namespace="lab", **spec):
+    return {
+        "apiVersion": "kvsync.dev/v1alpha1",
+        "kind": "PrefixIndex",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {"replicas": 1, **spec},
+    }
+
+
+async def until(what: str, probe: Callable[[], object], within_s: float = 15.0):
+    """Wait until `probe` answers something true, and return it."""
+    deadline = time.monotonic() + within_s
+    while not (found := probe()):
+        assert time.monotonic() < deadline, f"{what} did not come about within {within_s} s"
+        await asyncio.sleep(0.02)
+    return found
+
+
+def condition(obj, kind):
+    conditions = (obj or {}).get("status", {}).get("conditions", [])
+    return next((item for item in conditions if item["type"] == kind), None)
+
+
+def is_ready(api, plural="mockengines", name="llama", namespace="lab"):
+    found = condition(api.get(plural, namespace, name), "Ready")
+    return found is not None and found["status"] == "True"
+
+
+@contextlib.asynccontextmanager
+async def running(api: FakeApi, folder, monkeypatch, **settings) -> AsyncIterator[Operator]:
+    monkeypatch.setenv("KUBECONFIG", str(api.kubeconfig(folder)))
+    values = {"namespaces": ("lab", "far"), "http_host": "127.0.0.1", "http_port": 0, **settings}
+    ours = build_settings(**values)
+    configuration = kubernetes.client.Configuration()
+    configuration.host = api.url
+    configuration.retries = False
+    client = KubeClient(kubernetes.client.ApiClient(configuration), ours.write_slots, ours.request_timeout_s)
+    stop = asyncio.Event()
+    async with aiohttp.ClientSession() as session:
+        operator = Operator(ours, client, session)
+        task = asyncio.create_task(operator.run(stop))
+        try:
+            await until("watching", lambda: operator.health.ready or task.done())
+            yield operator
+        finally:
+            stop.set()
+            await asyncio.wait_for(task, 20)
+            client.close()
+
+
+@pytest.fixture
+def api():
+    with FakeApi() as server:
+        yield server
+
+
+async def test_an_engine_gets_its_objects_and_goes_without_trace(api, tmp_path, monkeypatch):
+    async with running(api, tmp_path, monkeypatch):
+        api.put(engine(replicas=3))
+        await until("ready", lambda: is_ready(api))
+        for kind in KINDS:
+            (obj,) = api.all(kind)
+            assert (
+                obj["metadata"]["ownerReferences"][0]["uid"]
+                == api.get("mockengines", "lab", "llama")["metadata"]["uid"]
+            )
+        live = api.get("mockengines", "lab", "llama")
+        assert "finalizers" not in live["metadata"]
+        assert "annotations" not in live["metadata"]
+        assert live["status"]["readyReplicas"] == 3
+        assert live["status"]["observedGeneration"] == 1
+        await until("announced", lambda: api.all("events"))
+        assert [event["reason"] for event in api.all("events")] == ["Ready"]
+        api.store.delete(("mockengines", "lab", "llama"))
+        await until("gone", lambda: not any(api.all(kind) for kind in KINDS))
+        await asyncio.sleep(0.3)  # nothing may come back: give a wrong pass the time to do it
+        assert not any(api.all(kind) for kind in KINDS)
+
+
+async def test_a_change_of_the_spec_reaches_the_pods(api, tmp_path, monkeypatch):
+    async with running(api, tmp_path, monkeypatch):
+        api.put(engine(template={"nodeSelector": {"disk": "fast"}}))
+        await until("ready", lambda: is_ready(api))
+        before = api.get("deployments", "lab", "llama-engine")["spec"]["template"]
+        assert before["spec"]["nodeSelector"] == {"disk": "fast"}
+        api.put(engine(cache={"blockSize": 32}))
+
+        def rolled():
+            return api.get("deployments", "lab", "llama-engine")["spec"]["template"] != before and is_ready(api)
+
+        await until("rolled", rolled)
+        after = api.get("deployments", "lab", "llama-engine")["spec"]["template"]
+        assert "nodeSelector" not in after["spec"]
+        hashes = [t["metadata"]["annotations"]["kvsync.dev/config-hash"] for t in (before, after)]
+        assert hashes[0] != hashes[1]
+        assert "block-size: 32" in api.get("configmaps", "lab", "llama-engine")["data"]["config.yaml"]
+        assert not [event for event in api.all("events") if event["reason"] in ("Repaired", "Recreated")]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_what_is_deleted_by_hand_comes_back(api, tmp_path, monkeypatch, kind):
+    async with running(api, tmp_path, monkeypatch):
+        api.put(engine())
+        await until("ready", lambda: is_ready(api))
+        old = api.store.delete((kind, "lab", "llama-engine"))
+        live = await until("back", lambda: api.get(kind, "lab", "llama-engine"))
+        assert live["metadata"]["uid"] != old["metadata"]["uid"]
+        await until("announced", lambda: any(event["reason"] == "Recreated" for event in api.all("events")))
+
+
+@pytest.mark.parametrize(
+    ("path", "change"),
+    [
+        (("deployments", "lab", "llama-engine"), {"spec": {"replicas": 9}}),
+        (("configmaps", "lab", "llama-engine"), {"data": {"config.yaml": "model: other\n"}}),
+        (("services", "lab", "llama-engine"), {"spec": {"selector": {"kvsync.dev/engine": "other"}}}),
+        (("networkpolicies", "lab", "llama-engine"), {"spec": {"ingress": []}}),
+        (("deployments", "lab", "llama-engine"), {"metadata": {"labels": {"app.kubernetes.io/managed-by": "me"}}}),
+    ],
+)
+async def test_what_is_changed_by_hand_is_put_back(api, tmp_path, monkeypatch, path, change):
+    async with running(api, tmp_path, monkeypatch):
+        api.put(engine())
+        await until("ready", lambda: is_ready(api))
+        right = api.store.objects[path]
+        api.store.edit(path, change)
+
+        def same():
+            live = api.store.objects[path]
+            return {**live, "metadata": live["metadata"]["labels"], "status": 0} == {
+                **right,
+                "metadata": right["metadata"]["labels"],
+                "status": 0,
+            }
+
+        await until("put back", same)
+        reason = "Recreated" if "metadata" in change else "Repaired"  # without our label it left our sight
+        await until("announced", lambda: any(event["reason"] == reason for event in api.all("events")))
+
+
+async def test_status_follows_the_pods_and_turns_once(api, tmp_path, monkeypatch):
+    async with running(api, tmp_path, monkeypatch):
+        api.put(engine(replicas=2))
+        await until("ready", lambda: is_ready(api))
+        api.store.finish_rollout(("deployments", "lab", "llama-engine"), ready=1)
+        await until("not ready", lambda: not is_ready(api))
+        live = api.get("mockengines", "lab", "llama")
+        assert condition(live, "Ready")["message"] == "1 of 2 pods are ready"
+        assert live["status"]["readyReplicas"] == 1
+        api.store.finish_rollout(("deployments", "lab", "llama-engine"))
+        await until("ready again", lambda: is_ready(api))
+        await until("events", lambda: len(api.all("events")) == 3)
+        assert sorted(event["reason"] for event in api.all("events")) == ["NotReady", "Ready", "Ready"]
+
+
+async def test_an_invalid_spec_becomes_a_condition_and_what_runs_is_left(api, tmp_path, monkeypatch):
+    async with running(api, tmp_path, monkeypatch) as operator:
+        api.put(engine())
+        await until("ready", lambda: is_ready(api))
+        api.put(engine(events={"wireVersion": "0.99.0"}))  # passes the CRD, not the operator
+
+        def degraded():
+            found = condition(api.get("mockengines", "lab", "llama"), "Degraded")
+            return found if found and found["status"] == "True" else None
+
+        found = await until("degraded", degraded)
+        assert found["reason"] == "InvalidSpec"
+        assert found["message"].startswith("spec.events.wireVersion: ")
+        assert api.get("deployments", "lab", "llama-engine") is not None
+        assert api.get("mockengines", "lab", "llama")["status"]["observedGeneration"] == 2
+        assert operator.health.complaints() == []
+        api.put(engine(events={"wireVersion": "0.20.0"}))
+        await until("ready again", lambda: is_ready(api) and not degraded())
+        assert "Recovered" in [event["reason"] for event in api.all("events")]
+
+
+async def test_an_object_of_somebody_else_is_never_taken_over(api, tmp_path, monkeypatch):
+    mine = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "llama-engine", "namespace": "lab"},
+        "data": {"precious": "yes"},
+    }
+    async with running(api, tmp_path, monkeypatch):
+        api.put(mine)
+        api.put(engine())
+
+        def degraded():
+            found = condition(api.get("mockengines", "lab", "llama"), "Degraded")
+            return found if found and found["reason"] == "NameTaken" else None
+
+        found = await until("degraded", degraded)
+        assert "ConfigMap lab/llama-engine exists and does not belong to this MockEngine" in found["message"]
+        assert api.get("configmaps", "lab", "llama-engine")["data"] == {"precious": "yes"}
+        api.store.delete(("configmaps", "lab", "llama-engine"))
+        await until("ready", lambda: is_ready(api), within_s=20)
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"), [(403, "Forbidden"), (422, "Refused"), (500, "ApiUnavailable")], ids=["403", "422", "500"]
+)
+async def test_a_failed_write_is_told_and_tried_again(api, tmp_path, monkeypatch, status, reason):
+    async with running(api, tmp_path, monkeypatch):
+        api.fail("PATCH", "/services/llama-engine$", status)
+        api.put(engine())
+
+        def told():
+            found = condition(api.get("mockengines", "lab", "llama"), "Degraded")
+            return found if found and found["status"] == "True" else None
+
+        found = await until("told", told)
+        assert found["reason"] == reason
+        assert "Service lab/llama-engine" in found["message"]
+        assert api.get("deployments", "lab", "llama-engine") is not None  # the rest was not held up
+        await until("ready", lambda: is_ready(api))
+
+
+async def test_a_restart_in_the_middle_converges(api, tmp_path, monkeypatch):
+    for killed_at in ("/serviceaccounts/", "/configmaps/", "/deployments/", "/mockengines/"):
+        name = f"e{killed_at.strip('/')[:6]}"
+        api.faults.clear()
+        api.fail("PATCH", killed_at, 500, times=1000)
+        async with running(api, tmp_path, monkeypatch):
+            api.put(engine(name))
+            await until(
+                "tried", lambda at=killed_at: any(fault.times < 1000 for fault in api.faults if fault.path == at)
+            )
+        api.faults.clear()
+        async with running(api, tmp_path, monkeypatch):
+            await until(f"{name} ready", lambda n=name: is_ready(api, name=n))
+    for kind in KINDS:
+        assert len(api.all(kind)) == 4, kind
+
+
+async def test_a_settled_operator_writes_nothing(api, tmp_path, monkeypatch):
+    async with running(api, tmp_path, monkeypatch):
+        for number in range(5):
+            api.put(engine(f"e{number}"))
+        await until("ready", lambda: all(is_ready(api, name=f"e{n}") for n in range(5)))
+        await asyncio.sleep(0.5)  # echoes of our own writes settle
+        before = {key: count for key, count in api.requests.items() if not key.startswith("GET")}
+        await asyncio.sleep(1.0)
+        after = {key: count for key, count in api.requests.items() if not key.startswith("GET")}
+        assert after == before
+
+
+async def test_an_index_watches_other_namespaces_and_leaves_nothing_there(api, tmp_path, monkeypatch):
+    async with running(api, tmp_path, monkeypatch, audit_s=1):
+        api.put(index(namespaces=["lab", "far"], router={"policy": "kv"}))
+        await until("role", lambda: api.get("roles", "far", "main-index-lab"))
+        role = api.get("roles", "far", "main-index-lab")
+        assert role["rules"] == [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"]}]
+        assert "ownerReferences" not in role["metadata"]
+        binding = await until("binding", lambda: api.get("rolebindings", "far", "main-index-lab"))
+        assert binding["subjects"] == [{"kind": "ServiceAccount", "name": "main-index", "namespace": "lab"}]
+        api.put(index(namespaces=["lab"]))
+        await until("pruned", lambda: not api.get("roles", "far", "main-index-lab"))
+        await until("router gone", lambda: not api.get("services", "lab", "main-router"))
+        api.put(index(namespaces=["far"]))
+        await until("role again", lambda: api.get("rolebindings", "far", "main-index-lab"))
+        api.store.delete(("prefixindexes", "lab", "main"))
+        await until("swept", lambda: not api.all("roles") and not api.all("rolebindings"))
+
+
+async def test_an_index_says_whether_it_is_in_step(api, tmp_path, monkeypatch):
+    """Synced is what the index answers; without an index pod it is Unknown, not False and not True."""
+    async with running(api, tmp_path, monkeypatch, sync_poll_s=1):
+        api.put(index())
+        await until("ready", lambda: is_ready(api, "prefixindexes", "main"))
+        found = condition(api.get("prefixindexes", "lab", "main"), "Synced")
+        assert found["status"] == "Unknown"
+
+
+async def test_a_silent_watch_makes_liveness_fail(api, tmp_path, monkeypatch):
+    async with running(api, tmp_path, monkeypatch, audit_s=1) as operator:
+        operator.watchdog.patience_s = 0.5
+        api.put(engine())
+        await until("ready", lambda: is_ready(api))
+        assert operator.health.complaints() == []
+        api.silent.add("mockengines")
+        api.put(engine(replicas=2))
+        complaints = await until("noticed", operator.health.complaints)
+        assert "the watch on MockEngine has been silent" in complaints[0]
+        async with (
+            aiohttp.ClientSession() as session,
+            session.get(f"http://127.0.0.1:{operator.http_port}/healthz") as response,
+        ):
+            assert response.status == 503
+
+
+async def test_an_api_outage_does_not_make_liveness_fail(api, tmp_path, monkeypatch):
+    async with running(api, tmp_path, monkeypatch, audit_s=1) as operator:
+        api.put(engine())
+        await until("ready", lambda: is_ready(api))
+        api.fail("PATCH", ".", 503, times=10**6)
+        api.fail("GET", "mockengines", 503, times=10**6)
+        api.put(engine(replicas=2))
+        await asyncio.sleep(2.5)
+        assert operator.health.complaints() == []
+        api.faults.clear()
+        await until("scaled", lambda: api.get("deployments", "lab", "llama-engine")["spec"]["replicas"] == 2)
+
+
+async def test_metrics_and_readiness(api, tmp_path, monkeypatch):
+    async with running(api, tmp_path, monkeypatch) as operator:
+        api.put(engine())
+        await until("ready", lambda: is_ready(api))
+        async with aiohttp.ClientSession() as session:
+            base = f"http://127.0.0.1:{operator.http_port}"
+            async with session.get(f"{base}/readyz") as response:
+                assert response.status == 200
+            async with session.get(f"{base}/metrics") as response:
+                text = await response.text()
+        assert 'kvsync_operator_resources{kind="MockEngine",ready="True"} 1.0' in text
+        assert 'kvsync_operator_objects_applied_total{kind="Deployment"}' in text
+        assert "llama" not in text
