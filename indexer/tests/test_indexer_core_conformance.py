@@ -154,6 +154,24 @@ def test_one_publisher_may_use_several_block_sizes(core):
     assert core.match(Context("m"), PROMPT)[0][1:4] == (1, 4, 4)
 
 
+def test_keys_may_be_computed_first(core):
+    put(core, stored([1, 2, 3], PROMPT[:12]))
+    put(core, stored([1], PROMPT[:4], extra_keys=[("s",)]), publisher="b")
+    keys = core.query_keys(Context("m"), PROMPT, 4)
+    assert len(keys) == 32
+    assert core.match_keys("m", 4, keys) == core.match(Context("m"), PROMPT)
+    assert core.match_keys("m", 4, keys[:8])[0].blocks == 1
+    assert core.match_keys("m", 4, keys, ["b"]) == core.match_keys("other", 4, keys) == []
+    assert core.match_keys("m", 8, keys) == core.match_keys("m", 4, b"") == []
+    salted = core.query_keys(Context("m", extra_keys=(("s",),)), PROMPT, 4)
+    assert salted == core.query_keys(Context("m", cache_salt="s"), PROMPT, 4)
+    assert [one.publisher for one in core.match_keys("m", 4, salted)] == ["b"]
+    with pytest.raises(QueryError):
+        core.match_keys("m", 4, keys[:7])
+    with pytest.raises(QueryError):
+        core.query_keys(Context("m"), PROMPT, 0)
+
+
 # -- contexts ---------------------------------------------------------------------------------------------------------
 
 
@@ -536,7 +554,7 @@ def test_groups_have_digests_of_their_own(core):
     assert rows == [("GPU", 0, 2, SetDigest([1, 2]).hex()), ("GPU", 1, 1, SetDigest([2]).hex())]
 
 
-# -- tokens that say less than they should ------------------------------------------------------------------------------
+# -- tokens that say less than they should ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

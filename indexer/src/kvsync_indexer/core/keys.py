@@ -151,10 +151,21 @@ def words(tokens: Sequence[int]) -> bytes:
 
 def query_keys(context: Context, raw: bytes, block_size: int, seed: int) -> list[int]:
     """The keys of a prompt's full blocks."""
+    key, texts = query_texts(context, raw, block_size, seed)
+    keys = []
+    for text in texts:
+        key = mix(key, text)
+        keys.append(key)
+    return keys
+
+
+def query_texts(context: Context, raw: bytes, block_size: int, seed: int) -> tuple[int, list[int]]:
+    """The root's key and the texts of a prompt's full blocks; tokens as `token_bytes` gives them."""
     extra_keys = context.extra_keys or ()
     width = 4 * block_size
-    salt, texts = context.cache_salt, list[int]()
+    salt = context.cache_salt
     if extra_keys:
+        texts = []
         for at, tokens in enumerate(_blocks(raw, width)):
             entry = extra_keys[at] if at < len(extra_keys) else None
             named, own = split_extra(entry, context.lora, first=at == 0)
@@ -163,12 +174,7 @@ def query_keys(context: Context, raw: bytes, block_size: int, seed: int) -> list
     else:
         plain = (seed ^ _PLAIN) & MASK_64
         texts = [xxh3_64_intdigest(tokens, plain) for tokens in _blocks(raw, width)]
-    key = root_key(context.model, context.lora, salt, block_size, seed)
-    keys = []
-    for text in texts:
-        key = mix(key, text)
-        keys.append(key)
-    return keys
+    return root_key(context.model, context.lora, salt, block_size, seed), texts
 
 
 def _blocks(raw: bytes, width: int) -> Iterator[memoryview]:

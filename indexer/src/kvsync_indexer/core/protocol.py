@@ -165,6 +165,17 @@ class IndexCore(Protocol):
         `publishers` restricts the answer; names that are not known are ignored.
         """
 
+    def query_keys(self, context: Context, tokens: Tokens, block_size: int) -> bytes:
+        """The own keys of a prompt's full blocks, little-endian u64 each, for `match_keys`. Raises QueryError.
+
+        Good for any core with the same seed: a router computes them once and asks several indexes.
+        """
+
+    def match_keys(
+        self, model: str, block_size: int, keys: bytes, publishers: Collection[str] | None = None
+    ) -> Sequence[Match]:
+        """As `match`, for one block size and keys computed before. Raises QueryError."""
+
     def remove_publisher(self, publisher: str) -> int:
         """Forget it; returns the blocks dropped (0 if it was not known)."""
 

@@ -4,12 +4,13 @@ Every publisher keeps its own table from own key to residency, so that nothing i
 are computed once for each block size in use.
 """
 
+import struct
 from _thread import allocate_lock  # a lock needs no thread; `threading` would be an import of the wrong layer
 from collections.abc import Collection, Iterator, Sequence
 from typing import Final
 
 from kvsync_events import EventBatch, Hash, decode_batch
-from kvsync_indexer.core.errors import LimitError, PublisherConflictError, UnknownPublisherError
+from kvsync_indexer.core.errors import LimitError, PublisherConflictError, QueryError, UnknownPublisherError
 from kvsync_indexer.core.groups import group_order
 from kvsync_indexer.core.keys import query_keys, token_bytes
 from kvsync_indexer.core.matching import matched_tiers, tier_counts
@@ -85,6 +86,33 @@ class PythonCore:
                         best = match
                 if best is not None:
                     found.append(best)
+        found.sort(key=lambda match: (-match.tokens, match.publisher))
+        return found
+
+    def query_keys(self, context: Context, tokens: Tokens, block_size: int) -> bytes:
+        """Own keys of a prompt."""
+        if block_size <= 0:
+            raise QueryError("block_size must be positive")
+        raw = token_bytes(tokens, self._limits.max_query_tokens)
+        keys = query_keys(context, raw, block_size, self._seed)
+        return struct.pack(f"<{len(keys)}Q", *keys)
+
+    def match_keys(
+        self, model: str, block_size: int, keys: bytes, publishers: Collection[str] | None = None
+    ) -> list[Match]:
+        """Who holds how much of a chain of keys."""
+        if len(keys) % 8:
+            raise QueryError("keys must be 8 bytes each")
+        numbers = struct.unpack(f"<{len(keys) // 8}Q", keys)
+        found = []
+        with self._lock:
+            for name in set(self._publishers if publishers is None else publishers):
+                publisher = self._publishers.get(name)
+                if publisher is None or publisher.model != model:
+                    continue
+                match = _match_one(publisher, block_size, numbers)
+                if match is not None:
+                    found.append(match)
         found.sort(key=lambda match: (-match.tokens, match.publisher))
         return found
 
