@@ -3,7 +3,8 @@
 from collections.abc import Callable
 
 from kvsync_mockpod.config import PodConfig
-from kvsync_mockpod.engine import LatencyModel
+from kvsync_mockpod.engine import EngineConfigError, LatencyModel
+from kvsync_mockpod.engine.latency import NoLatency, make_latency
 from kvsync_mockpod.errors import ConfigError
 
 __all__ = ["build_latency"]
@@ -11,7 +12,15 @@ __all__ = ["build_latency"]
 
 def build_latency(config: PodConfig) -> Callable[[int], LatencyModel | None]:
     """A maker of latency models by rank. Raises `ConfigError` for an unknown profile or a bad custom model."""
-    if config.mock_latency == "none":
-        return lambda _rank: None
-    msg = f"mock_latency: {config.mock_latency!r} is not known; allowed: none"
-    raise ConfigError(msg)
+
+    def build(rank: int) -> LatencyModel | None:
+        seed = config.text_seed * 1_000_003 + rank
+        model = make_latency(config.mock_latency, jitter=config.mock_latency_jitter, seed=seed)
+        return None if isinstance(model, NoLatency) else model
+
+    try:
+        build(0)
+    except EngineConfigError as error:
+        msg = f"mock_latency: {config.mock_latency[:80]!r} refused: {error}"
+        raise ConfigError(msg) from None
+    return build

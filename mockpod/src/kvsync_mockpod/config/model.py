@@ -50,9 +50,9 @@ class PodConfig(BaseModel):
     max_model_len: int = Field(32_768, ge=2, le=2**24, description="prompt and answer together, in tokens")
     scheduling_policy: Literal["fcfs", "priority"] = Field("fcfs", description="order of the waiting queue")
     enable_prefix_caching: bool = Field(True, description="reuse blocks of earlier prompts")
-    prefix_caching_hash_algo: Literal["sha256", "sha256_cbor", "xxhash", "xxhash_cbor"] = Field(
-        "sha256", description="block hash"
-    )
+    prefix_caching_hash_algo: (
+        Literal["sha256", "sha256_cbor", "xxhash", "xxhash_cbor", "builtin", "sha256_cbor_64bit"] | None
+    ) = Field(None, description="block hash; default: the version's (sha256 since 0.10.2)")
     enable_chunked_prefill: bool = Field(True, description="let a prompt take several steps")
     async_scheduling: bool | None = Field(None, description="schedule ahead of the output; default: as the version")
     long_prefill_token_threshold: int = Field(0, ge=0, description="largest prefill chunk beside others; 0: no limit")
@@ -72,6 +72,7 @@ class PodConfig(BaseModel):
     mock_latency: str = Field(
         "none", min_length=1, description="latency profile or custom JSON; none: as fast as it can"
     )
+    mock_latency_jitter: float = Field(0.0, ge=0.0, lt=1.0, description="relative spread of every step's time")
     mock_time_scale: float = Field(1.0, gt=0.0, le=1e6, description="factor on every simulated duration")
     mock_seed: int | None = Field(None, ge=0, le=2**63 - 1, description="decides generated text and jitter")
     mock_wire_version: str = Field("newest", description="vLLM version whose event form is spoken")

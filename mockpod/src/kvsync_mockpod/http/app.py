@@ -8,6 +8,7 @@ import structlog
 
 from kvsync_mockpod.http.asgi import ClientDisconnected, Receive, Request, Response, Send, json_response
 from kvsync_mockpod.http.errors import HttpError, not_found
+from kvsync_mockpod.http.messages import anthropic_error
 from kvsync_mockpod.http.routes import Route, build_routes
 from kvsync_mockpod.pod import Pod
 
@@ -25,7 +26,9 @@ class Application:
         self._exact: dict[tuple[str, str], Route] = {}
         self._prefixed: dict[tuple[str, str], Route] = {}
         self._methods: dict[str, list[str]] = {}
-        for route in build_routes(pod):
+        self._routes = build_routes(pod)
+        self._routes.append(Route("GET", "/openapi.json", self._openapi, "This description"))
+        for route in self._routes:
             path, braces, _ = route.path.partition("{")
             table = self._prefixed if braces else self._exact
             table[route.method, path] = route
@@ -33,6 +36,12 @@ class Application:
                 self._methods.setdefault(path, []).append(route.method)
         keys = (*pod.config.api_key, *([pod.environment.api_key] if pod.environment.api_key else ()))
         self._keys = [key.encode() for key in keys]
+
+    async def _openapi(self, pod: Pod, request: Request) -> Response:
+        from kvsync_mockpod.http.openapi import describe
+
+        del pod, request
+        return json_response(describe(self._routes, keyed=bool(self._keys)))
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         """One request (only HTTP; uvicorn runs without lifespan and websockets)."""
@@ -50,6 +59,7 @@ class Application:
 
     async def _answer(self, request: Request) -> Response | None:
         sent = request.send
+        route: Route | None = None
         try:
             route = self._find(request)
             self._authorize(request)
@@ -61,7 +71,8 @@ class Application:
             finally:
                 self.pod.server_load -= 1
         except HttpError as error:
-            return json_response(error.payload(), error.status, error.headers)
+            shaped = anthropic_error(error) if route is not None and route.anthropic else error.payload()
+            return json_response(shaped, error.status, error.headers)
         except ClientDisconnected:
             raise
         except Exception:

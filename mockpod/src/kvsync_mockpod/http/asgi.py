@@ -133,6 +133,12 @@ class Request:
                 return bytes(chunks)
             message = await self.receive()
 
+    def cut_off(self) -> None:
+        """Close the connection without waiting for the client (`receive` is bound to what has uvicorn's transport)."""
+        transport = getattr(getattr(self.receive, "__self__", None), "transport", None)
+        if transport is not None:
+            transport.abort()
+
     def _too_large(self) -> HttpError:
         return HttpError(413, f"the body is larger than {self._limit} bytes", headers=((b"connection", b"close"),))
 

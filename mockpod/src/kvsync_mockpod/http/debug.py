@@ -24,8 +24,8 @@ def shown_hash(form: WireForm, digest: bytes | None) -> int | str | None:
     if digest is None:
         return None
     on_wire = form.wire_hash(digest)
-    if isinstance(on_wire, int) and on_wire < 2**64:
-        return on_wire
+    if isinstance(on_wire, int) and -(2**63) <= on_wire < 2**64:
+        return on_wire & 2**64 - 1
     return digest.hex()
 
 

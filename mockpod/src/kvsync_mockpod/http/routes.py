@@ -4,8 +4,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from kvsync_mockpod.http import chat, completions, debug, schemas, status, tokenization
+from kvsync_mockpod.http import admin, chat, completions, debug, messages, schemas, status, tokenization
 from kvsync_mockpod.http.asgi import Request, Response
+from kvsync_mockpod.http.responses import Responses
 from kvsync_mockpod.pod import Pod
 
 __all__ = ["Route", "build_routes"]
@@ -27,63 +28,143 @@ class Route:
     content: str = "application/json"
     counted: bool = False
     """Counts towards `/load`."""
+    streams: bool = False
+    """May answer with server-sent events."""
+    anthropic: bool = False
+    """Errors in Anthropic's shape."""
 
 
-_SERVES = (200, 400, 401, 404, 413, 429, 500, 503)
+_TEXT = "text/plain"
+_NDJSON = "application/x-ndjson"
+_BODY = (200, 400, 401, 404, 413)
+_SERVES = (*_BODY, 429, 500, 503)
+_FLAG: dict[str, Any] = {"type": "boolean"}
 _RANK = {"rank": {"type": "integer", "minimum": 0}}
+_MODE: dict[str, dict[str, Any]] = {"mode": {"type": "string", "enum": ["abort", "wait", "keep"]}}
 
 
 def build_routes(pod: Pod) -> list[Route]:
     """The routes this pod's configuration and environment turn on."""
-    text = "text/plain"
-    routes = [
-        Route("GET", "/health", status.health, "Liveness", statuses=(200, 503), content=text),
-        Route("GET", "/ping", status.ping, "Liveness", statuses=(200, 503), content=text),
-        Route("POST", "/ping", status.ping, "Liveness", statuses=(200, 503), content=text),
-        Route("GET", "/version", status.version, "The vLLM version spoken"),
-        Route("GET", "/load", status.load, "Requests being served"),
-        Route("GET", "/metrics", status.metrics, "Prometheus metrics", content=text),
-        Route("GET", "/v1/models", status.models, "Models and adapters", statuses=(200, 401)),
-        Route("GET", "/v1/models/{model}", status.model, "One model", statuses=(200, 401, 404)),
-        Route(
-            "POST", "/v1/completions", completions.completions, "Complete a text",
-            body=schemas.CompletionRequest, statuses=_SERVES, counted=True,
-        ),
-        Route(
-            "POST", "/v1/chat/completions", chat.chat_completions, "Answer a conversation",
-            body=schemas.ChatRequest, statuses=_SERVES, counted=True,
-        ),
-        Route(
-            "POST", "/tokenize", tokenization.tokenize, "Text to token ids",
-            body=schemas.TokenizeRequest, statuses=(200, 400, 404, 413),
-        ),
-        Route(
-            "POST", "/detokenize", tokenization.detokenize, "Token ids to text",
-            body=schemas.DetokenizeRequest, statuses=(200, 400, 404, 413),
-        ),
-    ]  # fmt: skip
+    routes = [*_status_routes(), *_generating_routes(), *_text_routes()]
+    if pod.environment.runtime_lora_updating:
+        routes += _lora_routes()
+    if pod.environment.dev_mode:
+        routes += _dev_routes()
     if pod.config.mock_debug:
         routes += _debug_routes()
     return routes
 
 
-def _debug_routes() -> list[Route]:
-    ndjson = "application/x-ndjson"
-    log_query = {**_RANK, "since": {"type": "integer", "minimum": 0}, "limit": {"type": "integer", "minimum": 1}}
+def _status_routes() -> list[Route]:
+    return [
+        Route("GET", "/health", status.health, "Liveness", statuses=(200, 503), content=_TEXT),
+        Route("GET", "/ping", status.ping, "Liveness", statuses=(200, 503), content=_TEXT),
+        Route("POST", "/ping", status.ping, "Liveness", statuses=(200, 503), content=_TEXT),
+        Route("GET", "/version", status.version, "The vLLM version spoken"),
+        Route("GET", "/load", status.load, "Requests being served"),
+        Route("GET", "/metrics", status.metrics, "Prometheus metrics", content=_TEXT),
+        Route("GET", "/kv_event_sources", admin.kv_event_sources, "Event endpoints by rank"),
+        Route("GET", "/v1/models", status.models, "Models and adapters", statuses=(200, 401)),
+        Route("GET", "/v1/models/{model}", status.model, "One model", statuses=(200, 401, 404)),
+    ]
+
+
+def _generating_routes() -> list[Route]:
+    def serving(path: str, handler: Handler, summary: str, body: type, *, anthropic: bool = False) -> Route:
+        return Route(
+            "POST",
+            path,
+            handler,
+            summary,
+            body=body,
+            statuses=_SERVES,
+            counted=True,
+            streams=True,
+            anthropic=anthropic,
+        )
+
+    responses = Responses()
+    counting = messages.count_tokens
+    return [
+        serving("/v1/completions", completions.completions, "Complete a text", schemas.CompletionRequest),
+        serving("/v1/chat/completions", chat.chat_completions, "Answer a conversation", schemas.ChatRequest),
+        serving("/v1/responses", responses.create, "Answer, in the newer shape", schemas.ResponsesRequest),
+        Route("GET", "/v1/responses/{response}", responses.get, "A stored answer", statuses=(200, 401, 404)),
+        serving("/v1/messages", messages.messages, "Anthropic's shape", schemas.MessagesRequest, anthropic=True),
+        Route(
+            "POST",
+            "/v1/messages/count_tokens",
+            counting,
+            "Tokens of a message request",
+            body=schemas.CountTokensRequest,
+            statuses=_BODY,
+            anthropic=True,
+        ),
+    ]
+
+
+def _text_routes() -> list[Route]:
+    return [
+        Route("POST", "/tokenize", tokenization.tokenize, "Text to ids", body=schemas.TokenizeRequest, statuses=_BODY),
+        Route(
+            "POST",
+            "/detokenize",
+            tokenization.detokenize,
+            "Ids to text",
+            body=schemas.DetokenizeRequest,
+            statuses=_BODY,
+        ),
+    ]
+
+
+def _lora_routes() -> list[Route]:
+    load, unload = schemas.LoadLoraRequest, schemas.UnloadLoraRequest
     return [
         Route(
-            "GET",
-            "/debug/kv/blocks",
-            debug.kv_blocks,
-            "Resident blocks",
-            query=_RANK,
-            statuses=(200, 400),
-            content=ndjson,
+            "POST",
+            "/v1/load_lora_adapter",
+            admin.load_lora,
+            "Serve an adapter",
+            body=load,
+            statuses=_BODY,
+            content=_TEXT,
         ),
         Route(
-            "GET", "/debug/kv/log", debug.kv_log, "Transition log", query=log_query, statuses=(200, 400), content=ndjson
+            "POST",
+            "/v1/unload_lora_adapter",
+            admin.unload_lora,
+            "Drop an adapter",
+            body=unload,
+            statuses=_BODY,
+            content=_TEXT,
         ),
-        Route(
-            "GET", "/debug/kv/digest", debug.kv_digest, "Digest of the block table", query=_RANK, statuses=(200, 400)
-        ),
+    ]
+
+
+def _dev_routes() -> list[Route]:
+    reset = {"reset_running_requests": _FLAG, "reset_external": _FLAG}
+    level: dict[str, dict[str, Any]] = {"level": {"type": "integer", "minimum": 0, "maximum": 2}, **_MODE}
+    tags = {"tags": {"type": "string"}}
+    form: dict[str, dict[str, Any]] = {"config_format": {"type": "string", "enum": ["text", "json"]}}
+    bad = (200, 400)
+    return [
+        Route("POST", "/reset_prefix_cache", admin.reset_prefix_cache, "Clear the cache", query=reset, statuses=bad),
+        Route("POST", "/sleep", admin.sleep, "Put to sleep", query=level, statuses=bad),
+        Route("POST", "/wake_up", admin.wake_up, "Wake", query=tags),
+        Route("GET", "/is_sleeping", admin.is_sleeping, "Whether it sleeps"),
+        Route("POST", "/pause", admin.pause, "Stop scheduling", query={**_MODE, "clear_cache": _FLAG}, statuses=bad),
+        Route("POST", "/resume", admin.resume, "Schedule again"),
+        Route("GET", "/is_paused", admin.is_paused, "Whether it is paused"),
+        Route("GET", "/server_info", admin.server_info, "The configuration", query=form, statuses=bad),
+    ]
+
+
+def _debug_routes() -> list[Route]:
+    number = {"type": "integer", "minimum": 0}
+    log = {**_RANK, "since": number, "limit": {"type": "integer", "minimum": 1, "maximum": 1_000_000}}
+    bad = (200, 400)
+    return [
+        Route("GET", "/debug/kv/blocks", debug.kv_blocks, "Blocks", query=_RANK, statuses=bad, content=_NDJSON),
+        Route("GET", "/debug/kv/log", debug.kv_log, "Transition log", query=log, statuses=bad, content=_NDJSON),
+        Route("GET", "/debug/kv/digest", debug.kv_digest, "Digest of the blocks", query=_RANK, statuses=bad),
     ]

@@ -10,6 +10,7 @@ from msgspec import Meta, Struct
 __all__ = [
     "ChatRequest",
     "CompletionRequest",
+    "CountTokensRequest",
     "DetokenizeRequest",
     "LoadLoraRequest",
     "MessagesRequest",
@@ -148,6 +149,15 @@ class ResponsesRequest(Struct, kw_only=True):
     request_id: Annotated[str, Meta(min_length=1, max_length=256)] | None = None
     seed: SignedInt | None = None
     ignore_eos: bool = False
+
+
+class CountTokensRequest(Struct, kw_only=True):
+    """`POST /v1/messages/count_tokens`."""
+
+    messages: Annotated[list[dict[str, Any]], Meta(min_length=1)]
+    model: str
+    system: str | list[dict[str, Any]] | None = None
+    tools: list[dict[str, Any]] | None = None
 
 
 class MessagesRequest(Struct, kw_only=True):

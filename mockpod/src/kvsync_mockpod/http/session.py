@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
+import structlog
+
 from kvsync_mockpod.engine import (
     DrainingError,
     DuplicateRequestError,
@@ -24,6 +26,7 @@ from kvsync_mockpod.text import Answer
 
 __all__ = ["Sampling", "Session", "check_ready", "pick_model", "pick_rank", "request_id", "sampling_stops"]
 
+_log = structlog.get_logger(__name__)
 _NEVER = 2**62
 MAX_GENERATIONS = 256
 """Prompts times n in one HTTP request."""
@@ -57,15 +60,12 @@ def request_id(request: Request, prefix: str, given: str | None = None) -> str:
 
 
 def check_ready(pod: Pod) -> None:
-    """Raises `HttpError` 503 while the pod drains, sleeps or has a dead engine."""
+    """Raises `HttpError` 503 while the pod drains or has a dead engine."""
     if pod.state.draining:
         message = "the server is shutting down"
         raise unavailable(message)
     if not pod.healthy:
         message = "the engine is dead"
-        raise unavailable(message)
-    if pod.state.sleep_level >= 0:
-        message = "the engine is asleep"
         raise unavailable(message)
 
 
@@ -130,6 +130,7 @@ class Session:
         self.sending_since_s: float | None = None
         """Since when a write to the client has been waiting."""
         self._watch: asyncio.Task[None] | None = None
+        self._stall: asyncio.TimerHandle | None = None
 
     def submit(self, base_id: str, prompts: Sequence[list[int]], sampling: Sampling) -> None:
         """Queue n generations a prompt. Raises `HttpError`; then none of them is left in an engine."""
@@ -194,6 +195,19 @@ class Session:
             raise ClientDisconnected
         return items
 
+    def guard_writes(self) -> None:
+        """Cut the client off when a write has waited for `mock_stall_timeout` seconds."""
+        timeout = self.pod.config.mock_stall_timeout
+        self._stall = asyncio.get_running_loop().call_later(timeout / 2, self._check_stall)
+
+    def _check_stall(self) -> None:
+        since, timeout = self.sending_since_s, self.pod.config.mock_stall_timeout
+        if since is None or self.pod.clock_s() - since < timeout:
+            self.guard_writes()
+            return
+        _log.warning("client cut off: it stopped reading", seconds=timeout)
+        self.request.cut_off()
+
     def abort(self) -> None:
         """End every generation that has not ended."""
         for generation in self.generations:
@@ -208,6 +222,8 @@ class Session:
     ) -> None:
         if self._watch is not None:
             self._watch.cancel()
+        if self._stall is not None:
+            self._stall.cancel()
         self.abort()
 
 

@@ -131,6 +131,7 @@ async def metrics(pod: Pod, request: Request) -> Response:
     """Prometheus' text format."""
     del request
     config = pod.config
+    rank_engine = pod.ranks[0].engine.config
     info = {
         "block_size": str(config.block_size),
         "cache_dtype": "auto",
@@ -139,7 +140,7 @@ async def metrics(pod: Pod, request: Request) -> Response:
         "num_cpu_blocks": str(config.mock_host_blocks or None),
         "num_gpu_blocks": str(config.num_gpu_blocks_override),
         "num_gpu_blocks_override": str(config.num_gpu_blocks_override),
-        "prefix_caching_hash_algo": config.prefix_caching_hash_algo,
+        "prefix_caching_hash_algo": rank_engine.hash_algo,
         "sliding_window": "None",
     }
     families: list[Family] = []

@@ -114,8 +114,10 @@ async def run_to_end(session: Session, choices: dict[int, Choice]) -> None:
 async def stream(request: Request, session: Session, choices: dict[int, Choice], framing: Framing) -> None:
     """Send the whole answer as events. Raises `HttpError` only before anything was sent."""
     send = request.send
+    session.guard_writes()
     left = len(choices)
     started = False
+    opening = framing.begin()
     while left:
         parts: list[bytes] = []
         for generation, tokens, final in await session.take():
@@ -145,7 +147,7 @@ async def stream(request: Request, session: Session, choices: dict[int, Choice],
         if not started:
             started = True
             await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
-            parts.insert(0, framing.begin())
+            parts.insert(0, opening)
         session.sending_since_s = session.pod.clock_s()
         await send({"type": "http.response.body", "body": b"".join(parts), "more_body": left > 0})
         session.sending_since_s = None

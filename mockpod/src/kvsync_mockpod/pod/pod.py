@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import structlog
 import zmq
 
-from kvsync_events import NEWEST_VERSION, EventsError, WireForm
+from kvsync_events import NEWEST_VERSION, EventsError, WireForm, hash_algorithms
 from kvsync_mockpod.config import PodConfig
 from kvsync_mockpod.engine import Engine, EngineConfig, LatencyModel, LoraRef
 from kvsync_mockpod.errors import ConfigError
@@ -31,10 +31,17 @@ def resolve_version(config: PodConfig) -> str:
     return NEWEST_VERSION if config.mock_wire_version == "newest" else config.mock_wire_version
 
 
+def resolve_hash_algorithm(config: PodConfig) -> str:
+    """The block hash: the one asked for, or the version's default."""
+    return config.prefix_caching_hash_algo or hash_algorithms(resolve_version(config))[0]
+
+
 def resolve_form(config: PodConfig, environment: Environment) -> WireForm:
     """The wire form of the version. Raises `ConfigError` for a version without KV events."""
     try:
-        return WireForm.for_version(resolve_version(config), int_hashes=environment.int_block_hashes)
+        version = resolve_version(config)
+        algorithm = resolve_hash_algorithm(config)
+        return WireForm.for_version(version, int_hashes=environment.int_block_hashes, hash_algo=algorithm)
     except EventsError as error:
         msg = f"mock_wire_version: {config.mock_wire_version!r} refused: {error}"
         raise ConfigError(msg) from None
@@ -87,7 +94,7 @@ class Pod:
             max_model_len=config.max_model_len,
             enable_chunked_prefill=config.enable_chunked_prefill,
             policy=config.scheduling_policy,
-            hash_algo=config.prefix_caching_hash_algo,
+            hash_algo=resolve_hash_algorithm(config),
             hash_seed=self.environment.hash_seed if config.mock_hash_seed is None else config.mock_hash_seed,
             async_scheduling=config.async_scheduling,
             scheduler_reserve_full_isl=config.scheduler_reserve_full_isl,
@@ -171,11 +178,25 @@ class Pod:
     async def _all_idle(ranks: Sequence[Rank]) -> None:
         await asyncio.gather(*(rank.wait_idle() for rank in ranks))
 
-    def pause(self) -> None:
-        """Step no more; requests stay where they are."""
+    async def pause(self, mode: str) -> None:
+        """Stop scheduling: `abort` ends what is in flight, `wait` lets it end, `keep` leaves it where it is."""
         self.state.paused = True
         for rank in self.ranks:
-            rank.paused = True
+            rank.pause(admit_only=mode == "wait")
+            if mode == "abort":
+                rank.abort_all()
+        await self._all_idle(self.ranks)
+        if mode == "wait" and self.state.paused:
+            for rank in self.ranks:
+                rank.pause()
+
+    def reset_prefix_cache(self, *, reset_running_requests: bool, reset_external: bool) -> bool:
+        """Reset every rank's cache; False when a rank still holds blocks."""
+        done = [
+            rank.reset_prefix_cache(reset_running_requests=reset_running_requests, reset_external=reset_external)
+            for rank in self.ranks
+        ]
+        return all(done)
 
     def resume(self) -> None:
         """Step again, whether paused or asleep."""

@@ -52,9 +52,12 @@ class Rank:
         self._idle.set()
         self._task: asyncio.Task[None] | None = None
         self._stepping = False
-        self.paused = False
+        self._unsaid = False
+        self._empty_step = False
         self.dead: str | None = None
         """Why the engine stopped for good, if it did."""
+
+    # --- states
 
     @property
     def load(self) -> int:
@@ -64,7 +67,11 @@ class Rank:
     @property
     def quiet(self) -> bool:
         """Whether nothing is being done and nothing is left to publish."""
-        return not self._stepping and not self.engine.has_work()
+        return not self._stepping and not self._unsaid and not self._has_work()
+
+    def _has_work(self) -> bool:
+        """Whether another step would do anything (a paused engine with requests running has only empty steps)."""
+        return self.engine.has_work() and not (self._empty_step and self.engine.paused == "all")
 
     def engine_now(self) -> float:
         """The engine's time: real seconds since start, divided by the time scale."""
@@ -108,18 +115,36 @@ class Rank:
         """Transition log entries numbered `since` and above, at most `limit`."""
         return list(islice(self.engine.log.since(since), limit))
 
-    def resume(self) -> None:
-        """Step again after a pause."""
-        self.paused = False
+    def pause(self, *, admit_only: bool = False) -> None:
+        """Schedule nothing any more (`admit_only`: start nothing new); what is in flight stays where it is."""
+        self.engine.pause("new" if admit_only else "all")
         self._nudge()
 
+    def resume(self) -> None:
+        """Go on after a pause."""
+        self.engine.pause(None)
+        self._nudge()
+
+    def reset_prefix_cache(self, *, reset_running_requests: bool, reset_external: bool) -> bool:
+        """Forget every cached block; False while blocks are held.
+
+        The event waits for the next step, as in vLLM: an idle engine sends it with its next request.
+        """
+        done = self.engine.reset_prefix_cache(
+            reset_running_requests=reset_running_requests, reset_external=reset_external
+        )
+        self._unsaid = self._unsaid or done
+        self._nudge()
+        return done
+
     def _nudge(self) -> None:
+        self._empty_step = False
         self._idle.clear()
         self._wake.set()
 
     async def wait_idle(self) -> None:
-        """Return when the engine has nothing left to do and its events are out."""
-        while not (self.quiet or self.dead or self.paused):
+        """Return when the engine can do nothing more (a clear that waits for the next request may be left)."""
+        while self.dead is None and (self._stepping or self._has_work()):
             self._idle.clear()
             await self._idle.wait()
 
@@ -153,7 +178,7 @@ class Rank:
         clock_s, scale, engine = self._clock_s, self._time_scale, self.engine
         target = clock_s()
         while True:
-            if self.paused or not engine.has_work():
+            if not self._has_work():
                 self._idle.set()
                 await self._wait_for_work()
                 target = clock_s()
@@ -168,6 +193,7 @@ class Rank:
                     delay = target - clock_s()
                     await asyncio.sleep(max(delay, 0.0))
                 self._complete(result)
+                self._empty_step = not (result.scheduled or result.outputs or result.events)
             finally:
                 self._stepping = False
             if duration <= 0.0:
@@ -176,7 +202,7 @@ class Rank:
 
     async def _wait_for_work(self) -> None:
         self._wake.clear()
-        deadline = None if self.paused else self.engine.next_deadline()
+        deadline = self.engine.next_deadline()
         if deadline is None:
             await self._wake.wait()
             return
@@ -194,6 +220,7 @@ class Rank:
         """Publish the step's batch, then deliver its outputs."""
         if result.events:
             self.publisher.publish(result.events)
+            self._unsaid = False
         now = self._clock_s()
         if self._unscheduled:
             self._note_scheduled(result, now)

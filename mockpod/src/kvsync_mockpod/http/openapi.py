@@ -1,0 +1,95 @@
+"""`GET /openapi.json`: the pod's description of itself, made from its route table and its body structs.
+
+Clients and fuzzers read it; a test fuzzes the pod against it.
+"""
+
+from typing import Any
+
+import msgspec
+
+from kvsync_mockpod import __version__
+from kvsync_mockpod.http.routes import Route
+
+__all__ = ["describe"]
+
+_REF = "#/components/schemas/{name}"
+_ERROR = {
+    "type": "object",
+    "required": ["error"],
+    "properties": {
+        "error": {
+            "type": "object",
+            "required": ["message", "type"],
+            "properties": {
+                "message": {"type": "string"},
+                "type": {"type": "string"},
+                "param": {"type": ["string", "null"]},
+                "code": {"type": "integer"},
+            },
+        }
+    },
+}
+_SAYS = {
+    200: "OK",
+    400: "The request is refused; the message says which field and why",
+    401: "No valid API key",
+    404: "No such model, adapter or answer",
+    413: "The body is too large",
+    429: "The waiting queue is full",
+    500: "The request failed in the engine",
+    503: "The pod is shutting down, or an engine is dead",
+}
+
+
+def describe(routes: list[Route], *, keyed: bool) -> dict[str, Any]:
+    """The OpenAPI 3.1 document of `routes`; `keyed` when /v1 asks for a key."""
+    bodies = [route.body for route in routes if route.body is not None]
+    _, components = msgspec.json.schema_components(bodies, ref_template=_REF)
+    components["Error"] = _ERROR
+    paths: dict[str, dict[str, Any]] = {}
+    for route in routes:
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, keyed=keyed)
+    document: dict[str, Any] = {
+        "openapi": "3.1.0",
+        "info": {"title": "kvsync mock engine pod", "version": __version__},
+        "paths": paths,
+        "components": {"schemas": components},
+    }
+    if keyed:
+        document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+    return document
+
+
+def _operation(route: Route, *, keyed: bool) -> dict[str, Any]:
+    parameters = [
+        {"name": name, "in": "query", "required": False, "schema": schema} for name, schema in route.query.items()
+    ]
+    if "{" in route.path:
+        name = route.path[route.path.index("{") + 1 : route.path.index("}")]
+        parameters.append({"name": name, "in": "path", "required": True, "schema": {"type": "string"}})
+    operation: dict[str, Any] = {
+        "summary": route.summary,
+        "operationId": f"{route.method.lower()}{route.path.replace('/', '_').strip('{}')}",
+        "parameters": parameters,
+        "responses": {str(status): _answer(route, status) for status in route.statuses},
+    }
+    if route.body is not None:
+        schema = {"$ref": _REF.format(name=route.body.__name__)}
+        operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
+    if keyed and route.path.startswith("/v1"):
+        operation["security"] = [{"key": []}]
+    return operation
+
+
+def _answer(route: Route, status: int) -> dict[str, Any]:
+    if status == 200:
+        content: dict[str, Any] = {route.content: {}}
+        if route.streams:
+            content["text/event-stream"] = {}
+        return {"description": _SAYS[status], "content": content}
+    if route.path in ("/health", "/ping"):
+        return {"description": _SAYS[status]}
+    return {
+        "description": _SAYS[status],
+        "content": {"application/json": {"schema": {"$ref": _REF.format(name="Error")}}},
+    }
