@@ -17,8 +17,8 @@ from kvsync.load.client import Outcome, Pause, Replayer
 from kvsync.load.summary import Summary, summarize
 from kvsync.local.stack import MODEL, EngineSettings, Stack
 
-RESTART_AT = 0.4
-"""The engine is killed when this share of the requests has ended."""
+RESTART_AT = 0.15
+"""The engine is killed when this share of the requests has ended: early, so that the curves show the rebuilding."""
 RESTARTED_BY = 0.7
 """This share waits, if need be, until the engine is back: a fast replay must not end before the restart does."""
 DETECT_DEADLINE_S = 20.0

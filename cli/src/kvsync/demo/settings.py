@@ -1,5 +1,6 @@
 """What a demo is asked to do, and the sizes it chooses when it is not told."""
 
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +16,13 @@ SCALE = 32
 """Lengths are divided by this: one 512-token block of the trace becomes one 16-token engine block."""
 REPLAY_S = 16.0
 """How long each policy's replay should take when nobody says how fast."""
+LATENCY = {
+    "prefill_us": 16_500,
+    "prefill_token_us": 15.18 * SCALE,
+    "prefill_token2_us": 4.21e-4 * SCALE * SCALE,
+    "decode_us": 5_740,
+}
+"""The mock engine's `quadratic` profile at an empty cache, where a prompt token stands for SCALE of the trace."""
 CACHE_SHARE = 0.75
 """All engines together hold this share of the distinct blocks: enough for reuse, little enough to evict."""
 ENGINE_BUSY_S = 8.0
@@ -64,7 +72,7 @@ def prepare(settings: DemoSettings) -> Workload:
         ideal=ideal,
         speed=speed,
         time_scale=choose_time_scale(requests, speed, settings.engines),
-        latency="none",
+        latency=json.dumps(LATENCY),
         blocks=_blocks(settings, ideal, max_model_len),
         max_model_len=max_model_len,
     )
@@ -86,7 +94,7 @@ def choose_speed(requests: Sequence[TraceRequest]) -> float:
 
 
 def prefill_s(tokens: int) -> float:
-    """Seconds to compute a prompt of `tokens` new tokens: the quadratic form of the mock engine's latency notes."""
+    """Seconds to compute a prompt of `tokens` new tokens: the `quadratic` profile, on the trace's own lengths."""
     return (4.21e-7 * tokens * tokens + 0.01518 * tokens + 16.5) / 1000
 
 
