@@ -41,6 +41,7 @@ from .errors import (
 )
 from .log import TransitionLog
 from .stats import EngineStats
+from .tiers import Link, TierConfig, TierReport
 
 __all__ = [
     "DrainingError",
@@ -56,6 +57,7 @@ __all__ = [
     "FinishReason",
     "InvalidRequestError",
     "LatencyModel",
+    "Link",
     "LogEntry",
     "LoraRef",
     "MMFeature",
@@ -70,6 +72,8 @@ __all__ = [
     "StepFailedError",
     "StepLoad",
     "StepResult",
+    "TierConfig",
+    "TierReport",
     "TransitionLog",
     "UnknownLoraError",
 ]

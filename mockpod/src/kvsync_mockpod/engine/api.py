@@ -106,6 +106,8 @@ class StepResult:
     """Time the scheduled batch takes, by the latency model; 0.0 without one."""
     free: int = 0
     """Free blocks after the step's output."""
+    wait_until: float | None = None
+    """Nothing was scheduled and a transfer of a lower tier is under way: step again then, or when a request arrives."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from .config import EngineConfig
 from .errors import (
     DrainingError,
     DuplicateRequestError,
+    EngineConfigError,
     InvalidRequestError,
     PromptEmptyError,
     PromptTooLongError,
@@ -27,6 +28,7 @@ from .recorder import Recorder
 from .scheduler import Batch, Scheduler
 from .sequence import Sequence, Status
 from .stats import EngineStats
+from .tiers import Link, OffloadEngine, TierConfig
 
 __all__ = ["Engine"]
 
@@ -40,6 +42,8 @@ class Engine:
         executor: Executor,
         latency: LatencyModel | None = None,
         *,
+        tiers: TierConfig | None = None,
+        disk_link: Link | None = None,
         publish: bool = True,
         random_bytes: Callable[[int], bytes] | None = None,
     ) -> None:
@@ -61,7 +65,13 @@ class Engine:
             vllm_version=config.vllm_version,
             random_bytes=random_bytes,
         )
-        manager = BlockManager(config, self._pool, self._identity, self._recorder)
+        self._offload: OffloadEngine | None = None
+        if tiers is not None:
+            if not (config.keep_tokens and config.enable_prefix_caching):
+                raise EngineConfigError("lower tiers need enable_prefix_caching and keep_tokens")
+            self._offload = OffloadEngine(tiers, self._recorder, disk_link=disk_link)
+            self._recorder.hash_only = tiers.events == "hash_only"
+        manager = BlockManager(config, self._pool, self._identity, self._recorder, self._offload)
         self._manager = manager
         self._scheduler = Scheduler(config, manager, executor)
         self._live: dict[str, Sequence] = {}
@@ -138,20 +148,22 @@ class Engine:
             return True
         if scheduler.paused == "all":
             return False
-        return bool(scheduler.running) or (scheduler.paused is None and bool(scheduler.waiting))
+        return bool(scheduler.running) or (scheduler.paused is None and scheduler.queued > 0)
 
     def next_deadline(self) -> float | None:
         """When a transfer of a lower tier completes next; None if none is under way."""
-        return None
+        return None if self._offload is None else self._offload.earliest_pending_deadline()
 
     # --- a step
 
     def step(self, now: float = 0.0) -> StepResult:
         """One engine-core call: schedule a batch, take an output (this batch's, or the one before it when async)."""
-        del now
         result = StepResult(self._counts.steps)
         self._recorder.step = self._counts.steps
         self._counts.steps += 1
+        if self._offload is not None:
+            self._manager.now = now
+            self._offload.tick(now)
         ready = self._schedule(result)
         if ready is not None:
             for request_id in self._aborts_during:
@@ -159,6 +171,10 @@ class Engine:
             self._aborts_during.clear()
             self._take_output(ready, result)
             result.events = self._recorder.take()
+        elif self._recorder.tier_events:
+            result.events = self._recorder.take()
+        if self._offload is not None and not result.scheduled and not any(b.chunks for b in self._pipeline):
+            result.wait_until = self._offload.earliest_pending_deadline()
         self._report_notices(result)
         result.free = self._pool.free
         return result
@@ -167,7 +183,7 @@ class Engine:
         """Choose a batch if there is anything to choose from; the batch whose output is due now, if any."""
         scheduler = self._scheduler
         pipelined = self.config.is_async
-        if self._ended or scheduler.running or scheduler.waiting:
+        if self._ended or scheduler.running or scheduler.queued:
             self._ended = False
             batch = scheduler.schedule()
             for seq, reason in batch.failed:
@@ -181,7 +197,7 @@ class Engine:
             if not pipelined:
                 return batch
             self._pipeline.append(batch)
-            busy = self._ended or scheduler.running or scheduler.waiting
+            busy = self._ended or scheduler.running or scheduler.queued
             if len(self._pipeline) < 2 and (batch.chunks or busy):
                 return None
         return self._pipeline.popleft() if self._pipeline else None
@@ -241,7 +257,7 @@ class Engine:
         scheduler = self._scheduler
         for seq in stopped:
             if seq.status is not Status.RUNNING:
-                scheduler.waiting.remove(seq)
+                scheduler.unqueue(seq)
             self._end(seq, "stop" if seq.output[-1] in seq.stops else "length")
         scheduler.running = [seq for seq in scheduler.running if seq not in stopped]
 
@@ -302,7 +318,7 @@ class Engine:
             raise InvalidRequestError(f"max_tokens must be at least 1, got {request.max_tokens}")
         if request.lora is not None and not config.max_loras:
             raise UnknownLoraError(f"LoRA {request.lora.name!r}: this engine has no LoRA slots")
-        if config.max_waiting is not None and len(self._scheduler.waiting) >= config.max_waiting:
+        if config.max_waiting is not None and self._scheduler.queued >= config.max_waiting:
             raise QueueFullError(f"the waiting queue is full ({config.max_waiting} requests)")
 
     def _end(self, seq: Sequence, reason: FinishReason) -> None:
@@ -321,9 +337,9 @@ class Engine:
     def reset_prefix_cache(self, *, reset_running_requests: bool = False, reset_external: bool = False) -> bool:
         """Forget every cached block; False while blocks are held. The event goes out with the next step.
 
-        `reset_running_requests` preempts everything that runs first.
+        `reset_running_requests` preempts everything that runs first; `reset_external` clears the lower tiers too. If
+        they stay, their blocks are announced again: the event that says "all cleared" knows no tiers.
         """
-        del reset_external
         scheduler = self._scheduler
         if reset_running_requests:
             while scheduler.running:
@@ -333,6 +349,11 @@ class Engine:
         if not self._pool.reset():
             return False
         self._recorder.cleared()
+        if self._offload is not None:
+            if reset_external:
+                self._offload.clear()
+            for medium, block in self._offload.blocks():
+                self._recorder.tier_stored(medium, [block])
         return True
 
     def blocks(self) -> Iterator[ResidentBlock]:
@@ -341,6 +362,10 @@ class Engine:
         for h, copies in self._pool.contents():
             parent, tokens = content.get(h, (None, ()))
             yield ResidentBlock(h, parent, tuple(tokens), "GPU", 0, copies)
+        if self._offload is not None:
+            group = None if self._recorder.hash_only else 0
+            for medium, block in self._offload.blocks():
+                yield ResidentBlock(block.hash, block.parent, block.token_ids, medium, group, 1)
 
     def statistics(self) -> EngineStats:
         """Counters and gauges, frozen."""
@@ -348,7 +373,7 @@ class Engine:
         total = self.config.usable_blocks
         return EngineStats(
             running=len(scheduler.running),
-            waiting=len(scheduler.waiting),
+            waiting=scheduler.queued,
             waiting_deferred=scheduler.deferred,
             free_blocks=pool.free,
             total_blocks=total,
@@ -369,6 +394,7 @@ class Engine:
             removed_blocks=self._recorder.removed_blocks,
             finished=dict(counts.finished),
             running_loras=tuple(sorted({s.request.lora.name for s in scheduler.running if s.request.lora})),
+            tiers=None if self._offload is None else self._offload.report(),
             waiting_loras=tuple(sorted({s.request.lora.name for s in scheduler.waiting if s.request.lora})),
         )
 

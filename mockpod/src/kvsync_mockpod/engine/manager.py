@@ -1,30 +1,55 @@
-"""Sequences against the block table: prefix lookup, allocation, caching of full blocks, release.
+"""Sequences against the block table: prefix lookup, allocation, caching of full blocks, loading from below, release.
 
 Rules are vLLM's `KVCacheManager` for one full-attention group, found with the oracle: a hit leaves at least one token
 to compute; blocks are hashed when they are scheduled; admission may ask for room for the whole known sequence.
 """
+
+from enum import Enum
 
 from .config import EngineConfig
 from .hashing import BlockIdentity
 from .pool import BlockPool, Hit
 from .recorder import Recorder
 from .sequence import Sequence
+from .tiers.offload import OffloadEngine, PreparedOnboard
 
-__all__ = ["BlockManager"]
+__all__ = ["BlockManager", "Fit"]
+
+
+class Fit(Enum):
+    """The answer to a request for blocks; nothing changes unless it is YES."""
+
+    YES = "yes"
+    NO = "no"
+    LATER = "later"
+    """There is room as soon as copies under way let go of their slots."""
 
 
 class BlockManager:
     """Moves blocks between the pool and sequences' tables and reports what became resident."""
 
-    def __init__(self, config: EngineConfig, pool: BlockPool, identity: BlockIdentity, recorder: Recorder) -> None:
+    def __init__(
+        self,
+        config: EngineConfig,
+        pool: BlockPool,
+        identity: BlockIdentity,
+        recorder: Recorder,
+        offload: OffloadEngine | None = None,
+    ) -> None:
         self.pool = pool
         self.identity = identity
+        self.offload = offload
+        self.now = 0.0
         self._recorder = recorder
         self._size = config.block_size
         self._caching = config.enable_prefix_caching
         self._max_len = config.max_model_len
         self._watermark = int(config.watermark * config.num_gpu_blocks)
         self._reserve_full = config.scheduler_reserve_full_isl
+        self._promised: dict[Sequence, int] = {}
+        """Blocks that sequences which wait for a load will still need."""
+        if offload is not None:
+            offload.on_release = self._slots_released
 
     def find_hit(self, seq: Sequence) -> Hit:
         """The longest cached prefix of prompt and output, at most all tokens but one."""
@@ -37,34 +62,40 @@ class BlockManager:
         return hit
 
     def admit(self, seq: Sequence, hit: Hit, new_tokens: int, *, others_running: bool) -> bool:
-        """Hold the hit and allocate one chunk after it; False, changing nothing, if there is no room."""
-        size = self._size
+        """Hold the hit (unless the sequence holds blocks already) and allocate one chunk after it."""
+        pool, size = self.pool, self._size
         margin = self._watermark if others_running else 0
-        free = self.pool.free
-        hit_tokens = hit.blocks * size
-        if self._reserve_full:
-            whole = -(-min(seq.total, self._max_len) // size)
-            if max(whole - hit.blocks, 0) + hit.idle + margin > free:
-                return False
-        end = min(hit_tokens + new_tokens, self._max_len)
-        fresh = max(-(-end // size) - hit.blocks, 0)
-        if fresh + hit.idle + margin > free:
+        have = hit.blocks + len(seq.table)
+        computed = seq.computed or hit.blocks * size
+        if self._reserve_full and max(self._whole(seq) - have, 0) + hit.idle + margin > pool.free:
             return False
-        self.pool.hold(seq.table, hit)
-        self.pool.allocate(seq.table, fresh)
-        self.cache(seq, hit_tokens + new_tokens)
+        end = min(computed + new_tokens, self._max_len)
+        fresh = max(-(-end // size) - have, 0)
+        if fresh + hit.idle + margin > pool.free:
+            return False
+        pool.hold(seq.table, hit)
+        if self.offload is not None and not self._vacate(fresh):
+            if not seq.computed:
+                pool.release(seq.table)
+            return False
+        pool.allocate(seq.table, fresh)
+        self.cache(seq, computed + new_tokens)
+        self._promised.pop(seq, None)
         return True
 
-    def grow(self, seq: Sequence, new_tokens: int) -> bool:
-        """Slots for a running sequence's next tokens; False, changing nothing, if there is no room."""
-        end = min(seq.computed + new_tokens, self._max_len)
-        fresh = -(-end // self._size) - len(seq.table)
+    def grow(self, seq: Sequence, new_tokens: int) -> Fit:
+        """Slots for a running sequence's next tokens."""
+        end = seq.computed + new_tokens
+        fresh = -(-min(end, self._max_len) // self._size) - len(seq.table)
         if fresh > 0:
             if fresh > self.pool.free:
-                return False
+                coming = self.offload.held_slots if self.offload is not None else 0
+                return Fit.LATER if coming and fresh <= self.pool.free + coming else Fit.NO
+            if self.offload is not None and not self._vacate(fresh):
+                return Fit.LATER
             self.pool.allocate(seq.table, fresh)
-        self.cache(seq, seq.computed + new_tokens)
-        return True
+        self.cache(seq, end)
+        return Fit.YES
 
     def cache(self, seq: Sequence, tokens: int) -> None:
         """Hash the sequence's full blocks within its first `tokens` known tokens and announce the new ones."""
@@ -78,12 +109,82 @@ class BlockManager:
             self._report(seq, first, full, resident=False)
 
     def release(self, seq: Sequence) -> None:
-        """The sequence holds nothing any more."""
+        """The sequence holds nothing any more, here or below."""
         self.pool.release(seq.table)
+        if seq.loading is not None and self.offload is not None:
+            self.offload.release(seq.loading)
+            seq.loading = None
+        self._promised.pop(seq, None)
 
     def retract(self, seq: Sequence, computed: int) -> None:
         """Take back the blocks announced beyond the first `computed` tokens: they were never computed."""
         self.pool.unstore(seq.table, computed // self._size)
+
+    # --- from lower tiers
+
+    def find_below(self, seq: Sequence, hit: Hit) -> PreparedOnboard | None:
+        """What lower tiers hold right behind a hit, pinned there; None if nothing."""
+        if self.offload is None or not self._caching:
+            return None
+        blocks = (seq.total - 1) // self._size
+        return self.offload.prepare_onboard_prefix(seq.hashes[hit.blocks : blocks])
+
+    def start_load(self, seq: Sequence, hit: Hit, prepared: PreparedOnboard, *, others_running: bool) -> bool:
+        """Reserve device slots for the whole sequence's sake and start the transfer; False if there is no room.
+
+        All sequences that wait for loads must fit together with this one, so that none blocks another for ever.
+        """
+        assert self.offload is not None
+        pool, count = self.pool, prepared.block_count
+        margin = self._watermark if others_running else 0
+        need = max(self._whole(seq) - hit.blocks, count)
+        if need + hit.idle + margin + sum(self._promised.values()) > pool.free:
+            self.offload.release(prepared)
+            return False
+        pool.hold(seq.table, hit)
+        if not self._vacate(count):
+            pool.release(seq.table)
+            self.offload.release(prepared)
+            return False
+        pool.allocate(seq.table, count)
+        self._promised[seq] = need - count
+        seq.loading = self.offload.start_onboard_prefix(prepared, self.now)
+        return True
+
+    def land(self, seq: Sequence) -> None:
+        """The loaded blocks have arrived: they are resident here, and no longer pinned below."""
+        assert self.offload is not None
+        assert seq.loading is not None
+        first = seq.table.hashed
+        stop = first + seq.loading.block_count
+        self.pool.store(seq.table, seq.hashes[first:stop])
+        self._report(seq, first, stop, resident=False)
+        self.offload.release(seq.loading)
+        seq.loading = None
+        seq.computed = stop * self._size
+
+    # --- helpers
+
+    def _whole(self, seq: Sequence) -> int:
+        """Blocks of the whole known sequence."""
+        return -(-min(seq.total, self._max_len) // self._size)
+
+    def _vacate(self, count: int) -> bool:
+        """See that `count` free blocks have no hash, offering what is evicted to the host tier; False: not yet."""
+        pool, offload = self.pool, self.offload
+        assert offload is not None
+        short = count - pool.blanks - offload.held_slots
+        if short > 0:
+            self._recorder.evicted = []
+            pool.evict(short)
+            evicted, self._recorder.evicted = self._recorder.evicted, None
+            pool.blanks -= short
+            if not offload.offer(evicted, self.now, slots=short):
+                pool.blanks += short
+        return count <= pool.blanks
+
+    def _slots_released(self, slots: int) -> None:
+        self.pool.blanks += slots
 
     def _report(self, seq: Sequence, first: int, stop: int, *, resident: bool) -> None:
         request, size = seq.request, self._size

@@ -1,13 +1,15 @@
 """Collects what a step did to the block table: events for the publisher, entries for the transition log."""
 
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from kvsync_events import AllBlocksCleared, BlockRemoved, BlockStored
+from kvsync_events import AllBlocksCleared, BlockRemoved, BlockStored, Hash
 
 from .api import Event, LoraRef
 from .log import TransitionLog
+from .tiers.offload import SourceBlock
+from .tiers.store import StoredBlock
 
 __all__ = ["Recorder"]
 
@@ -24,8 +26,14 @@ class Recorder:
         self._publish = publish
         self._keep = keep_tokens
         self._events: list[Event] = []
-        self.content: dict[bytes, tuple[bytes | None, array[int]]] = {}
+        self.content: dict[bytes, tuple[bytes | None, Sequence[int]]] = {}
         """Parent and tokens of resident blocks, if they are kept."""
+        self.evicted: list[SourceBlock] | None = None
+        """While set, blocks that lose their last device copy are collected here, to be offered to the host tier."""
+        self.hash_only = False
+        """Stored events of lower tiers carry nothing but hashes, as vLLM's offload connector sends them."""
+        self.tier_events = 0
+        """Events of lower tiers not taken yet."""
 
     def stored(
         self,
@@ -67,7 +75,9 @@ class Recorder:
         self.removed_blocks += len(hashes)
         if last and self._keep:
             for h in hashes:
-                self.content.pop(h, None)
+                parent, tokens = self.content.pop(h, (None, ()))
+                if self.evicted is not None:
+                    self.evicted.append(SourceBlock(h, parent, tuple(tokens)))
         self.log.append(self.step, "removed", hashes)
         if self._publish:
             self._events += [BlockRemoved(block_hashes=[h], medium="GPU", group_idx=0) for h in hashes]
@@ -85,12 +95,29 @@ class Recorder:
             self.content[h] = (parent, data[i * size : (i + 1) * size])
             parent = h
 
-    @property
-    def pending(self) -> int:
-        """Events not taken yet."""
-        return len(self._events)
+    def tier_stored(self, medium: str, blocks: Sequence[StoredBlock]) -> None:
+        """A chain of blocks arrived in a lower tier."""
+        hashes: list[Hash] = [b.hash for b in blocks]
+        self.log.append(self.step, "stored", [b.hash for b in blocks], blocks[0].parent, medium)
+        if not self._publish:
+            return
+        self.tier_events += 1
+        if self.hash_only:
+            self._events.append(BlockStored(hashes, None, [], 0, medium=medium))
+            return
+        tokens = [t for b in blocks for t in b.token_ids]
+        self._events.append(BlockStored(hashes, blocks[0].parent, tokens, self._block_size, medium=medium, group_idx=0))
+
+    def tier_removed(self, medium: str, block: StoredBlock) -> None:
+        """A block left a lower tier."""
+        self.log.append(self.step, "removed", (block.hash,), None, medium)
+        if self._publish:
+            self.tier_events += 1
+            group = None if self.hash_only else 0
+            self._events.append(BlockRemoved([block.hash], medium=medium, group_idx=group))
 
     def take(self) -> list[Event]:
         """The events since the last call."""
         events, self._events = self._events, []
+        self.tier_events = 0
         return events

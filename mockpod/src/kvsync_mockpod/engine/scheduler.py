@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from .api import Executor
 from .config import EngineConfig
 from .errors import RequestFailedError
-from .manager import BlockManager
+from .manager import BlockManager, Fit
+from .pool import Hit
 from .queues import WaitingQueue, make_queue
 from .sequence import Sequence, Status
 
@@ -42,6 +43,8 @@ class Scheduler:
         self.executor = executor
         self.running: list[Sequence] = []
         self.waiting: WaitingQueue = make_queue(config.policy)
+        self.parked: WaitingQueue = make_queue(config.policy)
+        """Waiting sequences that hold blocks; served before `waiting`, so that nobody in front can block them."""
         self.deferred = 0
         """Sequences the last step skipped over."""
         self.paused: str | None = None
@@ -76,13 +79,25 @@ class Scheduler:
         """Take a sequence out of whichever queue it is in and let go of its blocks."""
         if seq.status is Status.RUNNING:
             self.running.remove(seq)
-        elif seq.status in (Status.WAITING, Status.PREEMPTED, Status.PARKED):
-            self.waiting.remove(seq)
+        else:
+            self.unqueue(seq)
         self.manager.release(seq)
+
+    def unqueue(self, seq: Sequence) -> None:
+        """Take a waiting sequence out of its queue."""
+        self._queue_of(seq).remove(seq)
+
+    @property
+    def queued(self) -> int:
+        """Sequences that wait, whether they hold blocks or not."""
+        return len(self.waiting) + len(self.parked)
+
+    def _queue_of(self, seq: Sequence) -> WaitingQueue:
+        return self.parked if seq.status is Status.PARKED else self.waiting
 
     def _prefill_threshold(self) -> int:
         """Largest chunk of one request; a request that is alone is spared (vLLM 0.31 on)."""
-        alone = len(self.running) + len(self.waiting) <= 1
+        alone = len(self.running) + self.queued <= 1
         return 0 if alone and self.config.lone_request_unthrottled else self.config.long_prefill_token_threshold
 
     def _schedule_running(self, batch: Batch, budget: int, threshold: int) -> int:
@@ -100,7 +115,7 @@ class Scheduler:
             tokens = min(tokens, budget, max_len - seq.computed - 1)
             if tokens <= 0:
                 continue
-            while not grow(seq, tokens):
+            while (fit := grow(seq, tokens)) is Fit.NO:
                 victim, at = self._victim()
                 del running[at]
                 if at < index:
@@ -115,6 +130,8 @@ class Scheduler:
             if seq.status is Status.PREEMPTED:
                 if self._priority:
                     continue
+                break
+            if fit is Fit.LATER:  # copies under way will make room: nobody is preempted for it
                 break
             batch.chunks[seq] = tokens
             budget -= tokens
@@ -131,50 +148,94 @@ class Scheduler:
         config = self.config
         loras = {s.request.lora.id for s in self.running if s.request.lora} if config.max_loras else set()
         skipped: list[Sequence] = []
-        while budget > 0 and self.waiting and len(self.running) < config.max_num_seqs:
-            seq = self.waiting.peek()
+        while budget > 0 and len(self.running) < config.max_num_seqs:
+            queue = self.parked if len(self.parked) else self.waiting
+            if not len(queue):
+                break
+            seq = queue.peek()
             lora = seq.request.lora
             blocked = lora is not None and len(loras) >= config.max_loras and lora.id not in loras
-            if blocked or (seq.stale and not seq.drop_stale):
-                skipped.append(self.waiting.pop())
+            if blocked or (seq.stale and not seq.drop_stale) or not self._loaded(seq):
+                skipped.append(queue.pop())
                 continue
             tokens = self._admit(seq, batch, budget, threshold)
             if tokens is None:
-                break
+                if seq.loading is None:
+                    self._unpark_for(seq, skipped)
+                    break
+                skipped.append(self.waiting.pop())
+                seq.status = Status.PARKED
+                continue
             if lora is not None and tokens:
                 loras.add(lora.id)
             budget -= tokens
         self.deferred = len(skipped)
         for seq in reversed(skipped):
-            self.waiting.push_front(seq)
+            self._queue_of(seq).push_front(seq)
+
+    def _loaded(self, seq: Sequence) -> bool:
+        """Whether a waiting sequence waits for no transfer; one that has just ended is taken over."""
+        if seq.loading is None:
+            return True
+        if not seq.loading.is_complete:
+            return False
+        self.manager.land(seq)
+        return True
+
+    def _unpark_for(self, seq: Sequence, skipped: list[Sequence]) -> None:
+        """If nothing runs and `seq` does not fit, the last other parked sequence that could run gives up its blocks."""
+        if self.running:
+            return
+        ready = [
+            s
+            for s in (*skipped, *self.parked)
+            if s is not seq and s.status is Status.PARKED and (s.loading is None or s.loading.is_complete)
+        ]
+        if ready:
+            victim = ready[-1]
+            if victim not in skipped:
+                self.parked.remove(victim)
+                self.waiting.push_front(victim)
+            self.manager.release(victim)
+            victim.computed = 0
+            victim.status = Status.PREEMPTED if victim.preemptions else Status.WAITING
 
     def _admit(self, seq: Sequence, batch: Batch, budget: int, threshold: int) -> int | None:
-        """Start a waiting sequence; its chunk, 0 if the executor refused it, None if there is no room."""
+        """Start a waiting sequence; its chunk, 0 if the executor refused it, None if it has to wait."""
         try:
             self.executor.admit(seq.request)
         except RequestFailedError as error:
-            self.waiting.pop()
+            self._queue_of(seq).pop()
+            self.manager.release(seq)
             batch.failed.append((seq, str(error)))
             return 0
-        hit = self.manager.find_hit(seq)
-        hit_tokens = hit.blocks * self.config.block_size
-        tokens = seq.total - hit_tokens
+        hit = Hit()
+        others = bool(self.running)
+        if not seq.computed:
+            hit = self.manager.find_hit(seq)
+            below = self.manager.find_below(seq, hit)
+            if below is not None:
+                if not self.manager.start_load(seq, hit, below, others_running=others) or not self._loaded(seq):
+                    return None
+                hit = Hit()
+        known = seq.computed or hit.blocks * self.config.block_size
+        tokens = seq.total - known
         if 0 < threshold < tokens:
             tokens = threshold
         if tokens > budget and not self.config.enable_chunked_prefill:
             return None
         tokens = min(tokens, budget)
-        if not self.manager.admit(seq, hit, tokens, others_running=bool(self.running)):
+        if not self.manager.admit(seq, hit, tokens, others_running=others):
             return None
-        self.waiting.pop()
+        self._queue_of(seq).pop()
         self.running.append(seq)
-        if seq.status is Status.PREEMPTED:
-            batch.resumed[seq.id] = hit_tokens
+        if seq.preemptions:
+            batch.resumed[seq.id] = known
         else:
-            batch.hits[seq.id] = hit_tokens
-            seq.cached_tokens = hit_tokens
+            batch.hits[seq.id] = known
+            seq.cached_tokens = known
         seq.status = Status.RUNNING
-        seq.computed = hit_tokens
+        seq.computed = known
         batch.chunks[seq] = tokens
         return tokens
 

@@ -4,6 +4,7 @@ from enum import Enum
 
 from .api import Request
 from .pool import BlockTable
+from .tiers.offload import OnboardHandle
 
 __all__ = ["Sequence", "Status"]
 
@@ -13,7 +14,7 @@ class Status(Enum):
 
     WAITING = "waiting"
     PARKED = "parked"
-    """Holds blocks and waits for a transfer from a lower tier."""
+    """Holds blocks and waits for a load from a lower tier, or for room after one."""
     RUNNING = "running"
     PREEMPTED = "preempted"
     FINISHED = "finished"
@@ -32,8 +33,8 @@ class Sequence:
         "id",
         "in_flight",
         "limit",
+        "loading",
         "output",
-        "parked",
         "placeholders",
         "preemptions",
         "prefilling",
@@ -77,7 +78,8 @@ class Sequence:
         self.table = BlockTable()
         self.preemptions = 0
         self.cached_tokens = -1
-        self.parked = False
+        self.loading: OnboardHandle | None = None
+        """Blocks on their way from a lower tier; the sequence holds their device slots."""
 
     def tokens(self, start: int, stop: int) -> list[int]:
         """Token ids `[start, stop)` of prompt and output."""

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from .tiers.report import TierReport
+
 __all__ = ["EngineStats"]
 
 
@@ -38,3 +40,5 @@ class EngineStats:
     """By finish reason."""
     running_loras: tuple[str, ...] = ()
     waiting_loras: tuple[str, ...] = ()
+    tiers: TierReport | None = None
+    """The lower tiers, if there are any."""

@@ -1,0 +1,36 @@
+"""What the tiers did since start, frozen."""
+
+from dataclasses import dataclass
+
+__all__ = ["LinkReport", "TierReport"]
+
+
+@dataclass(frozen=True, slots=True)
+class LinkReport:
+    """One direction: completed transfers, their bytes, and for how long any transfer was under way."""
+
+    transfers: int = 0
+    bytes: int = 0
+    busy_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class TierReport:
+    """The lower tiers of one engine; the disk link may be shared, its report is then that of all sharers."""
+
+    host_blocks: int = 0
+    disk_blocks: int = 0
+    host_hits: int = 0
+    """Blocks onboarded from host memory."""
+    disk_hits: int = 0
+    offloaded: int = 0
+    """Blocks that arrived in host memory."""
+    demoted: int = 0
+    """Blocks that arrived on disk."""
+    duplicates: int = 0
+    """Offered blocks refused because they were there or on their way."""
+    dropped: int = 0
+    """Blocks that left a tier without having been copied to a lower one."""
+    device_to_host: LinkReport = LinkReport()
+    host_to_device: LinkReport = LinkReport()
+    disk: LinkReport = LinkReport()
