@@ -64,18 +64,18 @@ build_node_image() {
     run_step "apt: libc6-dev" apt_install libc6-dev
   local rootfs=0
   if [ ! -e "$ROOTFS_DIR" ]; then # the file system needs the network, the compiler the processors: side by side
-    build_once "$ROOTFS_DIR" run_step "node file system (75 s)" "$AIRGAP/rootfs.sh" 9>&- &
+    build_once "$ROOTFS_DIR" run_step "node file system (75 s)" try_twice "$AIRGAP/rootfs.sh" 9>&- &
     rootfs=$!
   fi
-  build_once "$KUBERNETES_DIR" run_step "Kubernetes v$KUBERNETES_VERSION (10 min cold, 20 s warm)" "$AIRGAP/build-kubernetes.sh"
-  build_once "$NODE_TOOLS_DIR" run_step "etcd, CoreDNS, pause (2 min cold)" "$AIRGAP/build-node-tools.sh"
+  build_once "$KUBERNETES_DIR" run_step "Kubernetes v$KUBERNETES_VERSION (10 min cold, 20 s warm)" try_twice "$AIRGAP/build-kubernetes.sh"
+  build_once "$NODE_TOOLS_DIR" run_step "etcd, CoreDNS, pause (2 min cold)" try_twice "$AIRGAP/build-node-tools.sh"
   [ "$rootfs" = 0 ] || wait "$rootfs"
   run_step "node image (30 s)" "$AIRGAP/node-image.sh" "$NODE_IMAGE" "$KUBERNETES_DIR" "$NODE_TOOLS_DIR" "$ROOTFS_DIR"
 }
 
 build_base_images() {
   apt_ensure mmdebstrap=mmdebstrap zstd=zstd
-  run_step "base images (40 s)" "$AIRGAP/base-image.sh" "$BASE_IMAGE" "$BUILD_IMAGE"
+  run_step "base images (40 s)" try_twice "$AIRGAP/base-image.sh" "$BASE_IMAGE" "$BUILD_IMAGE"
 }
 
 airgap_images() { # everything that an air-gapped cluster and its image builds start from

@@ -38,6 +38,13 @@ run_step() { # NAME COMMAND...: says the name and the time, keeps the output in 
   say "$name: $((SECONDS - began)) s"
 }
 
+try_twice() { # COMMAND...: for what goes over the network; the command is a program, not a function
+  "$@" && return 0
+  echo "failed with exit code $?; trying once more in 5 s"
+  sleep 5
+  "$@"
+}
+
 end_children() { # PID: what it started, leaves first; a daemon in a session of its own has left the tree
   local child children=()
   read -ra children 2>/dev/null <"/proc/$1/task/$1/children" || true
@@ -70,7 +77,7 @@ build_once() { # RESULT BUILDER...: runs `BUILDER... SCRATCH` unless RESULT is t
   shift
   [ ! -e "$result" ] || return 0
   scratch=$(scratch_dir "$(basename "$result")")
-  "$@" "$scratch" || return
+  "$@" "$scratch" # no `|| return`: that would switch errexit off inside, and a failed build be put in place
   mkdir -p "$(dirname "$result")"
   mv -T "$scratch" "$result"
 }
@@ -99,6 +106,6 @@ apt_ensure() { # COMMAND=PACKAGE...: installs the packages whose command is miss
 }
 
 apt_install() {
-  apt-get update -qq
-  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@"
+  try_twice apt-get update -qq
+  DEBIAN_FRONTEND=noninteractive try_twice apt-get install -y -qq --no-install-recommends "$@"
 }

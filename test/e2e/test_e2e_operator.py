@@ -148,13 +148,14 @@ def test_deleting_the_resources_leaves_nothing(deploy, namespace, kube):
     kube.delete("MockEngine", "leaver", namespace)
     kube.delete("PrefixIndex", "idx", namespace)
     wait_until("the resources are gone", lambda: not kube.find("PrefixIndex", "idx", namespace), deadline_s=60.0)
-    wait_until(
-        "nothing is left",
-        lambda: (
-            not owned_objects(kube, namespace) and not owned_objects(kube, other) and not kube.objects("Pod", namespace)
-        ),
-        deadline_s=60.0,
-    )
+
+    def nothing_is_left():
+        left = owned_objects(kube, namespace) + owned_objects(kube, other)
+        left += [("Pod", pod["metadata"]["name"]) for pod in kube.objects("Pod", namespace)]
+        assert not left
+        return True
+
+    wait_until("nothing is left", nothing_is_left, deadline_s=60.0)
 
 
 def test_an_invalid_resource_becomes_a_condition_and_can_be_mended(deploy, namespace, kube, installation):
