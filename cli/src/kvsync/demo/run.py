@@ -1,28 +1,23 @@
 """Runs a demo from settings to report; nothing it starts outlives it, unless it is asked to."""
 
-import asyncio
 import json
 import shutil
-import signal
-from collections.abc import Coroutine
-from typing import Any, TypeVar
 
-import aiohttp
 from rich.console import Console
 
 from kvsync.demo.phase import Phase, PhaseResult, Progress, restarts
 from kvsync.demo.report import Verdict, build_report, judge
 from kvsync.demo.settings import DemoSettings, Workload, prepare
 from kvsync.demo.view import View
-from kvsync.errors import InterruptedRunError, UsageProblemError
+from kvsync.errors import UsageProblemError
 from kvsync.local import kept
 from kvsync.local.addresses import claim_network
 from kvsync.local.stack import MODEL, Stack
 from kvsync.local.supervisor import Supervisor
 from kvsync.report.files import write_whole
+from kvsync.running import client_session, run_interruptible
 
 REPORT_NAMES = ("report.json", "report.html")
-Result = TypeVar("Result")
 
 
 def run_demo(settings: DemoSettings, console: Console) -> Verdict:
@@ -56,7 +51,7 @@ async def _run_phases(settings: DemoSettings, workload: Workload, console: Conso
             kept_run = settings.keep and last
             supervisor = Supervisor(outlive_us=kept_run)
             try:
-                async with _session() as session:
+                async with client_session() as session:
                     stack = Stack(supervisor, network, settings.out / policy, session)
                     progress = Progress(policy, len(workload.prompts))
                     restart = settings.restart and policy == restarts(settings.policies)
@@ -71,33 +66,3 @@ async def _run_phases(settings: DemoSettings, workload: Workload, console: Conso
     finally:
         network.release()
     return results
-
-
-def _session() -> aiohttp.ClientSession:
-    return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0),
-        timeout=aiohttp.ClientTimeout(total=None, sock_connect=5.0),
-        read_bufsize=1 << 18,
-    )
-
-
-def run_interruptible(work: Coroutine[Any, Any, Result]) -> Result:
-    """Run `work`; SIGINT and SIGTERM cancel it, so that every clean-up runs, and become InterruptedRunError."""
-    received: list[int] = []
-
-    async def main() -> Result:
-        loop = asyncio.get_running_loop()
-        task = asyncio.ensure_future(work)
-
-        def stop(number: int) -> None:
-            received.append(number)
-            task.cancel()
-
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, stop, number)
-        return await task
-
-    try:
-        return asyncio.run(main())
-    except asyncio.CancelledError:
-        raise InterruptedRunError(received[0] if received else signal.SIGINT) from None

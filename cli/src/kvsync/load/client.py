@@ -7,13 +7,20 @@ had cached.
 
 import asyncio
 import time
+from array import array
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
 
 import aiohttp
 import msgspec
 
 from kvsync.load.prompts import Prompt
+
+if TYPE_CHECKING:
+    Floats: TypeAlias = array[float]
+else:
+    Floats = array
 
 MAX_IN_FLIGHT = 64
 ISSUES = 6
@@ -90,6 +97,8 @@ class Replayer:
         self._clock = clock
         self._start = 0.0
         self._chunks = msgspec.json.Decoder(_Chunk)
+        self.gaps_s: Floats = array("d")
+        """Time between successive chunks of one answer, over all answers."""
 
     async def run(self, prompts: Sequence[Prompt], pause: Pause | None = None) -> list[Outcome]:
         """Send every prompt at its time (arrival / speed), or when a slot is free; outcomes in order of prompts."""
@@ -167,18 +176,24 @@ class Replayer:
                 text = (await response.read())[:200].decode("utf-8", "replace")
                 raise AnswerBrokenError(f"status {response.status}: {text}")
             first: float | None = None
+            latest = 0.0
             usage: _Usage | None = None
             done = False
             async for line in response.content:
                 if not line.startswith(b"data: "):
                     continue
-                if first is None:
-                    first = self._clock()
                 data = line[6:].strip()
                 if data == b"[DONE]":
                     done = True
                 elif b'"usage":{' in data:
                     usage = self._chunks.decode(data).usage
+                else:
+                    now = self._clock()
+                    if first is None:
+                        first = now
+                    else:
+                        self.gaps_s.append(now - latest)
+                    latest = now
             if first is None or usage is None or not done:
                 raise AnswerBrokenError("the answer broke off")
             return first, usage, response.headers

@@ -60,7 +60,7 @@ class PromptMaker:
         self.block_tokens = TRACE_BLOCK_TOKENS // scale
         self._blocks: dict[int, Tokens] = {}
 
-    def make(self, number: int, request: TraceRequest) -> Prompt:
+    def make(self, number: int, request: TraceRequest, arrival_s: float) -> Prompt:
         """The prompt of one request; at least one token in and one out."""
         length = max(request.input_tokens // self.scale, 1)
         tokens: Tokens = array("I")
@@ -71,7 +71,7 @@ class PromptMaker:
         if len(tokens) < length:
             tokens.extend(block_tokens(_OWN_TOKENS + number, length - len(tokens)))
         del tokens[length:]
-        return Prompt(number, request.timestamp_ms / 1000, tokens, max(request.output_tokens // self.scale, 1))
+        return Prompt(number, arrival_s, tokens, max(request.output_tokens // self.scale, 1))
 
     def _block(self, block_id: int) -> Tokens:
         tokens = self._blocks.get(block_id)
@@ -80,7 +80,13 @@ class PromptMaker:
         return tokens
 
 
-def make_prompts(requests: Sequence[TraceRequest], scale: int) -> list[Prompt]:
-    """Prompts of a whole trace."""
+def make_prompts(
+    requests: Sequence[TraceRequest], scale: int, arrivals_s: Sequence[float] | None = None
+) -> list[Prompt]:
+    """Prompts of a whole trace, arriving as in the trace unless other times are given."""
     maker = PromptMaker(scale)
-    return [maker.make(number, request) for number, request in enumerate(requests)]
+    times = arrivals_s if arrivals_s is not None else [request.timestamp_ms / 1000 for request in requests]
+    return [
+        maker.make(number, request, arrival_s)
+        for number, (request, arrival_s) in enumerate(zip(requests, times, strict=True))
+    ]

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from kvsync.load.client import Outcome
 
 
-def percentile(values: Sequence[float], share: float) -> float | None:
-    """Nearest-rank percentile (share in 0..1) of unsorted values; None of nothing."""
+def percentile(values: Sequence[float], share: float, *, ordered: bool = False) -> float | None:
+    """Nearest-rank percentile (share in 0..1), of values that are sorted already or not; None of nothing."""
     if not values:
         return None
-    ordered = sorted(values)
-    return ordered[max(math.ceil(share * len(ordered)), 1) - 1]
+    ranked = values if ordered else sorted(values)
+    return ranked[max(math.ceil(share * len(ranked)), 1) - 1]
 
 
 def percentiles_ms(values_s: Sequence[float]) -> dict[str, float | None]:

@@ -1,0 +1,1 @@
+"""`kvsync replay`: a trace against a running server, or against engines in virtual time; one report for both."""

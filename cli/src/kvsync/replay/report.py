@@ -1,0 +1,86 @@
+"""The replay's report: the same keys live and offline; offline it is the same bytes for the same seed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from kvsync.load.arrivals import Arrivals
+from kvsync.load.ideal import Ideal
+from kvsync.replay.records import Record, ReplayResult, by_worker, distribution_ms, imbalance
+
+CURVE_POINTS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """What was replayed, and how."""
+
+    mode: str
+    """live or offline."""
+    source: str
+    seed: int
+    policy: str | None
+    scale: int
+    block_size: int
+    arrivals: Arrivals
+    settings: dict[str, Any]
+    """What else decides the outcome: target, or engine sizes and latency."""
+
+
+def build_report(described: Described, result: ReplayResult, ideal: Ideal) -> dict[str, Any]:
+    """JSON values. Times in ms or s by suffix; in an offline report they are virtual."""
+    done = [record for record in result.records if record.ok]
+    prompt = sum(record.prompt_tokens for record in done)
+    hit = sum(record.hit_tokens for record in done)
+    output = sum(record.output_tokens for record in done)
+    duration_s = max((record.ended_s for record in result.records), default=0.0)
+    workers = by_worker(result)
+    return {
+        "mode": described.mode,
+        "trace": described.source,
+        "seed": described.seed,
+        "policy": described.policy,
+        "arrivals": described.arrivals.describe(),
+        "scale": described.scale,
+        "block_size": described.block_size,
+        "settings": described.settings,
+        "requests": len(result.records),
+        "failed": len(result.records) - len(done),
+        "reissued": result.reissued,
+        "duration_s": round(duration_s, 6),
+        "prompt_tokens": prompt,
+        "hit_tokens": hit,
+        "output_tokens": output,
+        "tokens_per_s": _rate(prompt + output, duration_s),
+        "output_tokens_per_s": _rate(output, duration_s),
+        "requests_per_s": _rate(len(done), duration_s),
+        "ttft_ms": distribution_ms([record.first_token_s - record.arrival_s for record in done]),
+        "itl_ms": distribution_ms(result.gaps_s),
+        "e2e_ms": distribution_ms([record.ended_s - record.arrival_s for record in done]),
+        "hit_ratio": round(hit / prompt, 6) if prompt else 0.0,
+        "ideal_hit_ratio": round(ideal.hit_ratio, 6),
+        "preemptions": result.preemptions,
+        "tiers": result.tiers,
+        "workers": workers,
+        "imbalance": imbalance(workers),
+        "hit_curve": _curve(done, ideal),
+    }
+
+
+def _rate(count: int, seconds: float) -> float:
+    return round(count / seconds, 3) if seconds else 0.0
+
+
+def _curve(done: Sequence[Record], ideal: Ideal) -> list[tuple[float, float, float]]:
+    """(seconds, hit ratio so far, the ideal's over the same requests), thinned."""
+    ordered = sorted(done, key=lambda record: (record.ended_s, record.number))
+    step = max(len(ordered) // CURVE_POINTS, 1)
+    curve: list[tuple[float, float, float]] = []
+    hit = best = prompt = 0
+    for count, record in enumerate(ordered, start=1):
+        hit += record.hit_tokens
+        best += ideal.hit_tokens[record.number]
+        prompt += record.prompt_tokens
+        if count % step == 0 or count == len(ordered):
+            curve.append((round(record.ended_s, 3), round(hit / prompt, 5), round(best / prompt, 5)))
+    return curve

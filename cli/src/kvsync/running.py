@@ -1,0 +1,43 @@
+"""One event loop around a command that runs for a while, and the HTTP client it runs with."""
+
+import asyncio
+import signal
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+import aiohttp
+
+from kvsync.errors import InterruptedRunError
+
+Result = TypeVar("Result")
+
+
+def client_session() -> aiohttp.ClientSession:
+    """A client for load: no limit on connections or on the length of an answer."""
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0),
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=5.0),
+        read_bufsize=1 << 18,
+    )
+
+
+def run_interruptible(work: Coroutine[Any, Any, Result]) -> Result:
+    """Run `work`; SIGINT and SIGTERM cancel it, so that every clean-up runs, and become InterruptedRunError."""
+    received: list[int] = []
+
+    async def main() -> Result:
+        loop = asyncio.get_running_loop()
+        task = asyncio.ensure_future(work)
+
+        def stop(number: int) -> None:
+            received.append(number)
+            task.cancel()
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stop, number)
+        return await task
+
+    try:
+        return asyncio.run(main())
+    except asyncio.CancelledError:
+        raise InterruptedRunError(received[0] if received else signal.SIGINT) from None
