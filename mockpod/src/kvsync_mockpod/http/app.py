@@ -8,6 +8,7 @@ import structlog
 
 from kvsync_mockpod.http.asgi import ClientDisconnected, Receive, Request, Response, Send, json_response
 from kvsync_mockpod.http.errors import HttpError, not_found
+from kvsync_mockpod.http.faults import apply_http_faults
 from kvsync_mockpod.http.messages import anthropic_error
 from kvsync_mockpod.http.routes import Route, build_routes
 from kvsync_mockpod.pod import Pod
@@ -63,6 +64,8 @@ class Application:
         try:
             route = self._find(request)
             self._authorize(request)
+            if self.pod.faults.http_active and not route.path.startswith("/debug"):
+                request.slow_s = apply_http_faults(self.pod, route.path)
             if not route.counted:
                 return await route.handler(self.pod, request)
             self.pod.server_load += 1

@@ -62,6 +62,8 @@ class Request:
         self.receive = receive
         self.send = send
         self.path_parameter = ""
+        self.slow_s = 0.0
+        """Seconds to hold back every take of tokens (a fault)."""
         self._limit = max_body_bytes
 
     @cached_property

@@ -3,11 +3,13 @@
 Everything comes from the engine's own block table and its transition log, never from what was published.
 """
 
+from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
 from kvsync_events import SetDigest, WireForm
 from kvsync_mockpod.engine import LogEntry
+from kvsync_mockpod.faults.plane import FaultEntry
 from kvsync_mockpod.http.asgi import Request, Response, json_response
 from kvsync_mockpod.http.errors import bad_request
 from kvsync_mockpod.http.streaming import encode
@@ -70,9 +72,32 @@ async def kv_log(pod: Pod, request: Request) -> Response:
     limit = request.query_int("limit", 1_000_000, 1, 1_000_000)
     lines: list[bytes] = []
     for rank in _ranks(pod, request):
-        lines += [encode(_shown_entry(pod.form, rank, entry)) for entry in rank.log_since(since, limit)]
+        faults = [fault for fault in pod.faults.log(rank.rank) if fault.before >= since]
+        lines += _merged(pod.form, rank, rank.log_since(since, limit), faults)
     body = b"\n".join(lines)
     return Response(body + b"\n" if body else b"", 200, _NDJSON)
+
+
+def _merged(form: WireForm, rank: Rank, entries: list[LogEntry], faults: list[FaultEntry]) -> list[bytes]:
+    """Transitions and committed faults, each fault before the transition it preceded."""
+    lines = []
+    waiting = deque(faults)
+    for entry in entries:
+        while waiting and waiting[0].before <= entry.n:
+            lines.append(encode(_shown_fault(waiting.popleft())))
+        lines.append(encode(_shown_entry(form, rank, entry)))
+    return lines + [encode(_shown_fault(fault)) for fault in waiting]
+
+
+def _shown_fault(fault: FaultEntry) -> dict[str, Any]:
+    return {
+        "n": fault.before,
+        "rank": fault.rank,
+        "kind": "fault",
+        "fault": fault.fault,
+        "seq": fault.seq,
+        "detail": fault.detail,
+    }
 
 
 def _shown_entry(form: WireForm, rank: Rank, entry: LogEntry) -> dict[str, Any]:

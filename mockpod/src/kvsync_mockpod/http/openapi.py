@@ -6,6 +6,7 @@ Clients and fuzzers read it; a test fuzzes the pod against it.
 from typing import Any
 
 import msgspec
+from pydantic import BaseModel
 
 from kvsync_mockpod import __version__
 from kvsync_mockpod.http.routes import Route
@@ -43,9 +44,14 @@ _SAYS = {
 
 def describe(routes: list[Route], *, keyed: bool) -> dict[str, Any]:
     """The OpenAPI 3.1 document of `routes`; `keyed` when /v1 asks for a key."""
-    bodies = [route.body for route in routes if route.body is not None]
+    bodies = [route.body for route in routes if route.body is not None and issubclass(route.body, msgspec.Struct)]
     _, components = msgspec.json.schema_components(bodies, ref_template=_REF)
     components["Error"] = _ERROR
+    for route in routes:
+        if route.body is not None and issubclass(route.body, BaseModel):
+            schema = route.body.model_json_schema(ref_template="#/components/schemas/{model}")
+            components.update(schema.pop("$defs", {}))
+            components[route.body.__name__] = schema
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
         paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, keyed=keyed)

@@ -4,7 +4,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from kvsync_mockpod.http import admin, chat, completions, debug, messages, schemas, status, tokenization
+from kvsync_mockpod.faults.spec import FaultPlan
+from kvsync_mockpod.http import admin, chat, completions, debug, faults, messages, schemas, status, tokenization
 from kvsync_mockpod.http.asgi import Request, Response
 from kvsync_mockpod.http.responses import Responses
 from kvsync_mockpod.pod import Pod
@@ -163,7 +164,11 @@ def _debug_routes() -> list[Route]:
     number = {"type": "integer", "minimum": 0}
     log = {**_RANK, "since": number, "limit": {"type": "integer", "minimum": 1, "maximum": 1_000_000}}
     bad = (200, 400)
+    plan = (200, 400, 413)
     return [
+        Route("GET", "/debug/faults", faults.get_faults, "The fault plan and its counts"),
+        Route("PUT", "/debug/faults", faults.put_faults, "Set the fault plan", body=FaultPlan, statuses=plan),
+        Route("DELETE", "/debug/faults", faults.clear_faults, "Heal"),
         Route("GET", "/debug/kv/blocks", debug.kv_blocks, "Blocks", query=_RANK, statuses=bad, content=_NDJSON),
         Route("GET", "/debug/kv/log", debug.kv_log, "Transition log", query=log, statuses=bad, content=_NDJSON),
         Route("GET", "/debug/kv/digest", debug.kv_digest, "Digest of the blocks", query=_RANK, statuses=bad),

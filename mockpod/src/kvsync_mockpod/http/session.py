@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -124,13 +125,14 @@ class Session:
         self.pod = pod
         self.request = request
         self.rank = rank
-        self.mailbox = Mailbox(final_only=final_only)
+        self.mailbox = Mailbox(final_only=final_only and not request.slow_s)
         self.generations: list[Generation] = []
         self.disconnected = False
         self.sending_since_s: float | None = None
         """Since when a write to the client has been waiting."""
         self._watch: asyncio.Task[None] | None = None
         self._stall: asyncio.TimerHandle | None = None
+        self._slow: deque[tuple[Generation, list[int], bool]] = deque()
 
     def submit(self, base_id: str, prompts: Sequence[list[int]], sampling: Sampling) -> None:
         """Queue n generations a prompt. Raises `HttpError`; then none of them is left in an engine."""
@@ -190,10 +192,21 @@ class Session:
 
     async def take(self) -> list[tuple[Generation, list[int], bool]]:
         """The next tokens of any generation. Raises `ClientDisconnected`."""
+        if self.request.slow_s:
+            return await self._take_slowly()
         items = await self.mailbox.take()
         if self.disconnected:
             raise ClientDisconnected
         return items
+
+    async def _take_slowly(self) -> list[tuple[Generation, list[int], bool]]:
+        """One token at a time, each after the wait the fault plan asks for."""
+        if not self._slow:
+            self._slow.extend(await self.mailbox.take())
+        await asyncio.sleep(self.request.slow_s)
+        if self.disconnected:
+            raise ClientDisconnected
+        return [self._slow.popleft()]
 
     def guard_writes(self) -> None:
         """Cut the client off when a write has waited for `mock_stall_timeout` seconds."""

@@ -104,6 +104,15 @@ def _own_families(rank: Rank) -> list[Family]:
     ]
 
 
+def _fault_family(pod: Pod) -> list[Family]:
+    series = []
+    for kind, count in sorted(pod.faults.counts.items()):
+        counter = Counter(format_labels({"kind": kind}))
+        counter.value = count
+        series.append(counter)
+    return [Family("kvsync_mockpod_faults", "counter", "Faults committed on demand.", series)] if series else []
+
+
 def _lora_family(pod: Pod) -> list[Family]:
     if not pod.accepts_loras:
         return []
@@ -148,4 +157,5 @@ async def metrics(pod: Pod, request: Request) -> Response:
         families += rank.metrics.families(rank.engine.statistics(), max(pod.state.sleep_level, 0), info)
         families += _own_families(rank)
     families += _lora_family(pod)
+    families += _fault_family(pod)
     return text_response(render(families), 200, b"text/plain; version=0.0.4; charset=utf-8")

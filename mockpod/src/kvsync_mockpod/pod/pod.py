@@ -10,15 +10,17 @@ import structlog
 import zmq
 
 from kvsync_events import NEWEST_VERSION, EventsError, WireForm, hash_algorithms
-from kvsync_mockpod.config import PodConfig
+from kvsync_mockpod.config import PodConfig, read_yaml
 from kvsync_mockpod.engine import Engine, EngineConfig, LatencyModel, LoraRef
 from kvsync_mockpod.errors import ConfigError
+from kvsync_mockpod.faults.plane import FaultPlane
+from kvsync_mockpod.faults.spec import FaultPlan, parse_plan
 from kvsync_mockpod.metrics import EngineMetrics
 from kvsync_mockpod.pod.environment import Environment
 from kvsync_mockpod.pod.executor import TextExecutor
 from kvsync_mockpod.pod.lora import LoraRegistry
 from kvsync_mockpod.pod.rank import Rank
-from kvsync_mockpod.publish import EventPublisher, plan_endpoints
+from kvsync_mockpod.publish import EventPublisher, PublisherHooks, RankEndpoints, plan_endpoints
 from kvsync_mockpod.text import EOS, TextModel, Tokenizer
 
 __all__ = ["Pod", "resolve_form", "resolve_version"]
@@ -80,6 +82,9 @@ class Pod:
         self.model = TextModel(self.tokenizer, config.text_seed, config.mock_output_tokens)
         self.loras = LoraRegistry(config.lora_modules)
         self.state = PodState()
+        self.faults = FaultPlane()
+        if config.mock_faults is not None:
+            self.faults.set(parse_plan(read_yaml(config.mock_faults), f"mock_faults: {config.mock_faults}"))
         self.server_load = 0
         self._context: zmq.Context[zmq.Socket[bytes]] | None = None
         self.ranks = self._build_ranks(latency)
@@ -111,11 +116,25 @@ class Pod:
         )
         ranks = []
         for endpoints in plan_endpoints(config):
-            publisher = EventPublisher(config.events, endpoints, self.form, self.wall_s)
+            publisher = self._publisher_maker(endpoints)
             engine = Engine(engine_config, TextExecutor(self.model), latency(endpoints.rank))
             metrics = EngineMetrics(config.names[0], endpoints.rank, config.max_model_len)
-            ranks.append(Rank(endpoints.rank, engine, publisher, metrics, self.clock_s, config.mock_time_scale))
+            ranks.append(Rank(endpoints.rank, engine, metrics, self.clock_s, config.mock_time_scale, publisher))
         return ranks
+
+    def _publisher_maker(self, endpoints: RankEndpoints) -> Callable[[Rank], EventPublisher]:
+        def build(rank: Rank) -> EventPublisher:
+            hooks = PublisherHooks(self.clock_s, self.wall_s, rank.log_position, rank.lose_blocks)
+            return EventPublisher(self.config.events, endpoints, self.form, self.faults, hooks)
+
+        return build
+
+    def set_faults(self, plan: FaultPlan) -> None:
+        """Put a fault plan in force; an empty one heals."""
+        self.faults.set(plan)
+        loop = asyncio.get_running_loop()
+        for rank in self.ranks:
+            rank.publisher.line.plan_changed(loop)
 
     @property
     def accepts_loras(self) -> bool:

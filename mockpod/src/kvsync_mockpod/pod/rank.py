@@ -33,14 +33,14 @@ class Rank:
         self,
         rank: int,
         engine: Engine,
-        publisher: EventPublisher,
         metrics: EngineMetrics,
         clock_s: Callable[[], float],
         time_scale: float,
+        build_publisher: "Callable[[Rank], EventPublisher]",
     ) -> None:
         self.rank = rank
         self.engine = engine
-        self.publisher = publisher
+        self.publisher = build_publisher(self)
         self.metrics = metrics
         self._clock_s = clock_s
         self._time_scale = time_scale
@@ -67,7 +67,7 @@ class Rank:
     @property
     def quiet(self) -> bool:
         """Whether nothing is being done and nothing is left to publish."""
-        return not self._stepping and not self._unsaid and not self._has_work()
+        return not self._stepping and not self._unsaid and not self.publisher.line.pending and not self._has_work()
 
     def _has_work(self) -> bool:
         """Whether another step would do anything (a paused engine with requests running has only empty steps)."""
@@ -110,6 +110,15 @@ class Rank:
         for generation in generations:
             self.abort(generation)
         return len(generations)
+
+    def log_position(self) -> int:
+        """Number the next transition log entry will have."""
+        return self.engine.log.next
+
+    def lose_blocks(self) -> None:
+        """Empty the cache as a crash does: whatever runs starts anew."""
+        self.engine.reset_prefix_cache(reset_running_requests=True)
+        self._nudge()
 
     def log_since(self, since: int, limit: int) -> list[LogEntry]:
         """Transition log entries numbered `since` and above, at most `limit`."""

@@ -7,19 +7,23 @@ own queue limit may drop frames of a long replay to a slow reader.
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import structlog
 import zmq
 
 from kvsync_events import FrameError, WireForm, parse_replay_request, replay_end, replay_reply
+from kvsync_mockpod.config import KVEventsConfig
 from kvsync_mockpod.errors import StartError
+from kvsync_mockpod.faults.plane import FaultPlane
+from kvsync_mockpod.faults.spec import ReplaySilent, ReplaySlow, ReplayTruncate
 
 __all__ = ["ReplayServer"]
 
 _log = structlog.get_logger(__name__)
 _SLICE = 64
 _MAX_ACTIVE = 64
+_LINGER_MS = 200
 _LIBZMQ_DEFAULT_HWM = 1000
 
 
@@ -28,16 +32,21 @@ class ReplayServer:
 
     def __init__(
         self,
+        rank: int,
         form: WireForm,
-        topic: str,
+        config: KVEventsConfig,
         buffer: deque[tuple[int, bytes]],
-        buffer_steps: int,
+        faults: FaultPlane,
+        log_position: Callable[[], int],
     ) -> None:
+        self._rank = rank
         self._form = form
-        self._topic = topic
+        self._topic = config.topic
         self._buffer = buffer
+        self._faults = faults
+        self._log_position = log_position
         newest = tuple(int(part) for part in form.version.split(".")[:2]) >= (0, 33)
-        self._hwm = min(2 * (buffer_steps + 1), 2**31 - 1) if newest else _LIBZMQ_DEFAULT_HWM
+        self._hwm = min(2 * (config.buffer_steps + 1), 2**31 - 1) if newest else _LIBZMQ_DEFAULT_HWM
         self._socket: zmq.Socket[bytes] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._active: set[asyncio.Task[None]] = set()
@@ -79,29 +88,46 @@ class ReplayServer:
             self._on_request(frames)
 
     def _on_request(self, frames: Sequence[bytes]) -> None:
+        number = self.requests
         self.requests += 1
         try:
             start = parse_replay_request(frames[1:])
         except FrameError as error:
-            self.refused += 1
-            _log.warning("replay request not answered", reason=str(error))
+            self._refuse(str(error))
             return
         if len(self._active) >= _MAX_ACTIVE or self._loop is None:
-            self.refused += 1
-            _log.warning("replay request not answered", reason=f"{_MAX_ACTIVE} replays are under way")
+            self._refuse(f"{_MAX_ACTIVE} replays are under way")
             return
-        task = self._loop.create_task(self._serve(frames[0], start))
+        delay_s, limit, marker = 0.0, None, True
+        if self._faults.replay_active:
+            for fault, _ in self._faults.on_replay(self._rank, number):
+                self._faults.record(self._rank, fault.kind, self._log_position(), None, request=number, start=start)
+                if isinstance(fault, ReplaySilent):
+                    return
+                if isinstance(fault, ReplaySlow):
+                    delay_s += fault.ms / 1000
+                elif isinstance(fault, ReplayTruncate):
+                    limit, marker = fault.replies, fault.marker
+        task = self._loop.create_task(self._serve(frames[0], start, delay_s, limit, marker=marker))
         self._active.add(task)
         task.add_done_callback(self._active.discard)
 
-    async def _serve(self, identity: bytes, start: int) -> None:
-        wanted = [row for row in self._buffer if row[0] >= start]
-        for position in range(0, len(wanted), _SLICE):
-            for seq, payload in wanted[position : position + _SLICE]:
+    def _refuse(self, reason: str) -> None:
+        self.refused += 1
+        _log.warning("replay request not answered", rank=self._rank, reason=reason)
+
+    async def _serve(self, identity: bytes, start: int, delay_s: float, limit: int | None, *, marker: bool) -> None:
+        wanted = [row for row in self._buffer if row[0] >= start][:limit]
+        size = 1 if delay_s else _SLICE
+        for position in range(0, len(wanted), size):
+            if delay_s:
+                await asyncio.sleep(delay_s)
+            for seq, payload in wanted[position : position + size]:
                 self._send([identity, *replay_reply(self._form, self._topic, seq, payload)])
                 self.batches += 1
             await asyncio.sleep(0)
-        self._send([identity, *replay_end(self._form, self._topic)])
+        if marker:
+            self._send([identity, *replay_end(self._form, self._topic)])
 
     def _send(self, frames: list[bytes]) -> None:
         socket = self._socket
@@ -124,6 +150,3 @@ class ReplayServer:
                 self._loop.remove_reader(self._socket.FD)
             self._socket.close(_LINGER_MS)
             self._socket = None
-
-
-_LINGER_MS = 200
