@@ -163,11 +163,9 @@ def test_publishers_file_is_read_again_when_it_changes(tmp_path):
     path.write_text(yaml.safe_dump(rows))
     directory = FileDirectory(path)
     assert [(info.name, info.url, info.rank) for info in directory.read()] == [("a", "http://h", None)]
-    rows = [dict(rows[0], name=f"a/{rank}", rank=rank) for rank in (0, 1)]
+    rows = [dict(rows[0], rank=rank) for rank in (0, 1)]
     path.write_text(yaml.safe_dump(rows))
     assert [(info.name, info.rank) for info in directory.read()] == [("a/0", 0), ("a/1", 1)]
-    path.write_text(yaml.safe_dump([dict(rows[0], ready=False)]))
-    assert directory.read() == []
     path.write_text("- name: [")
     with pytest.raises(RouterConfigError, match="publishers"):
         directory.read()
@@ -213,7 +211,9 @@ async def test_the_command_routes_and_ends_on_sigterm(tmp_path):
         port = bound.getsockname()[1]
     async with running_engines("a", "b") as engines:
         path = tmp_path / "publishers.yaml"
-        path.write_text(json.dumps([{"name": e.name, "model": MODEL, "http_url": e.url} for e in engines]))
+        path.write_text(
+            json.dumps([{"name": e.name, "model": MODEL, "http_url": e.url, "endpoint": "tcp://h:1"} for e in engines])
+        )
         process = await asyncio.create_subprocess_exec(
             *(ROUTER, "--publishers", str(path), "--policy", "round_robin", "--host", "127.0.0.1", "--port", str(port)),
             stderr=asyncio.subprocess.PIPE,

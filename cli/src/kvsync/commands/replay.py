@@ -19,6 +19,7 @@ from kvsync.replay.live import find_model, replay_live
 from kvsync.replay.records import SHARES, ReplayResult
 from kvsync.replay.report import Described, build_report
 from kvsync.report.files import write_whole
+from kvsync.running import client_session, run_interruptible
 from kvsync_indexer.router.policies import POLICY_NAMES
 
 BLOCK_SIZE = 16
@@ -94,8 +95,6 @@ def _requests(flags: dict[str, Any]) -> tuple[str, list[TraceRequest]]:
 def _run(
     flags: dict[str, Any], prompts: list[Prompt], arrivals: Arrivals
 ) -> tuple[str | None, dict[str, Any], ReplayResult]:
-    from kvsync.demo.run import client_session, run_interruptible
-
     url = flags["target"].rstrip("/")
     url = url if "://" in url else f"http://{url}"
 

@@ -11,10 +11,11 @@ from typing import Protocol
 
 import aiohttp
 import msgspec
-import yaml
 
+from kvsync_indexer.errors import ConfigError
 from kvsync_indexer.router.endpoints import EndpointInfo
 from kvsync_indexer.router.errors import RouterConfigError, ScorerUnavailableError
+from kvsync_indexer.static import parse_publishers
 
 ANSWER_TIMEOUT_S = 5.0
 
@@ -28,7 +29,7 @@ class Directory(Protocol):
 
 
 class PublisherRow(msgspec.Struct):
-    """What the router reads of a publisher, in /v1/publishers and in a publishers file alike."""
+    """What the router reads of a publisher, wherever it is listed."""
 
     name: str
     model: str
@@ -84,13 +85,15 @@ class FileDirectory:
         try:
             stat = self._path.stat()
             if self._stamp != (stat.st_mtime_ns, stat.st_size):
-                rows = msgspec.convert(yaml.safe_load(self._path.read_text()) or [], list[PublisherRow])
-                self._infos = endpoint_infos(rows)
+                specs = parse_publishers(self._path.read_text(encoding="utf-8"), f"--publishers {self._path}")
+                self._infos = endpoint_infos(
+                    PublisherRow(spec.name, spec.model, spec.http_url, spec.rank, spec.ready) for spec in specs
+                )
                 self._stamp = (stat.st_mtime_ns, stat.st_size)
         except OSError as error:
             raise RouterConfigError(f"--publishers {self._path}: {error.strerror}") from None
-        except (yaml.YAMLError, msgspec.ValidationError) as error:
-            raise RouterConfigError(f"--publishers {self._path}: {' '.join(str(error).split())}") from None
+        except (ConfigError, UnicodeDecodeError) as error:
+            raise RouterConfigError(str(error)) from None
         return self._infos
 
     async def endpoints(self) -> list[EndpointInfo]:
