@@ -1,6 +1,7 @@
 """HappyPath: one pod; requests become events over real sockets, and the index equals the pod's own table."""
 
 from e2e_engines import BLOCK, tokens_of
+from e2e_wait import wait_until
 
 
 def test_requests_become_events_and_the_index_equals_the_pods_own_table(deploy, namespace):
@@ -58,6 +59,29 @@ def test_text_prompts_are_matched_by_the_engines_own_tokenizer(deploy, namespace
     count = pod.call("POST", "/tokenize", {"model": "talker", "prompt": text})["count"]
     (hit,) = index.call("POST", "/v1/match", {"model": "talker", "prompt": text})["matches"]
     assert hit["matched_blocks"] == count // BLOCK > 0
+
+
+def test_an_engine_named_by_hand_is_followed_like_one_that_was_found(deploy, namespace, kube):
+    engine = deploy.engine("known", namespace)
+    (pod,) = engine.wait_ready(1)
+    address = kube.get("Pod", pod.name, namespace)["status"]["podIP"]
+    publisher = {
+        "name": "by-hand",
+        "model": "known",
+        "endpoint": f"tcp://{address}:5557",
+        "replayEndpoint": f"tcp://{address}:5558",
+        "httpUrl": f"http://{address}:8000",
+    }
+    index = deploy.index(
+        "idx", namespace, selector={"matchLabels": {"kvsync.dev/kv-events": "never"}}, publishers=[publisher]
+    )
+    index.wait_ready()
+    index.wait_live(["by-hand"])
+    tokens = tokens_of("static", 5 * BLOCK)
+    pod.complete(tokens, model="known")
+    pod.wait_quiet()
+    wait_until("it agrees", lambda: index.blocks_of("by-hand") == pod.blocks(), deadline_s=20.0)
+    assert index.matched("known", tokens) == {"by-hand": 5}
 
 
 def test_engine_pods_carry_the_contract_of_aibrix_and_llm_d(deploy, namespace, kube):
