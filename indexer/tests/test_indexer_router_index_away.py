@@ -158,7 +158,7 @@ def test_publishers_file_is_read_again_when_it_changes(tmp_path):
     path = tmp_path / "publishers.yaml"
     rows = [
         {"name": "a", "model": MODEL, "http_url": "http://h/", "endpoint": "tcp://h:1"},
-        {"name": "b", "model": "m"},
+        {"name": "b", "model": "m", "endpoint": "tcp://h:2"},
     ]
     path.write_text(yaml.safe_dump(rows))
     directory = FileDirectory(path)
