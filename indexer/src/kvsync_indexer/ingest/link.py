@@ -264,6 +264,7 @@ class PublisherLink:
 
     def _read_events(self) -> bool:
         shared = self._shared
+        self._read_monitor()  # first: a lost connection must be known before what comes over the next one
         for _ in range(BATCH):
             if self._events is None:
                 return False
@@ -289,6 +290,7 @@ class PublisherLink:
         return True
 
     def _read_replay(self) -> bool:
+        self._read_monitor()
         for _ in range(BATCH):
             if self._replay is None:
                 return False

@@ -35,7 +35,8 @@ class MachineBase:
         self._linked = False
         self._must_prove = False
         self._link_verified = False
-        self._replay_distrusted = False
+        self._link_next = 0
+        self._empty_is_lie = False
         self._last_frame = now
         self._last_verify = now
         self._live_at = now
@@ -47,6 +48,7 @@ class MachineBase:
         self._grace_until: float | None = None
         self._repair_at: float | None = None
         self._repair_s = settings.repair_s
+        self._repairs_left = settings.repairs
         self._quarantine_until: float | None = None
         self._quarantine_s = settings.quarantine_s
         self._poison = 0
@@ -62,11 +64,6 @@ class MachineBase:
     def next_seq(self) -> int:
         """The sequence number expected next."""
         return self.position.next_seq
-
-    @property
-    def replay_usable(self) -> bool:
-        """There is a replay server and it has not been caught lying on this connection."""
-        return self.settings.replay and not self._replay_distrusted
 
     def status(self, now: float) -> PublisherStatus:
         """The machine at this moment."""
@@ -147,9 +144,11 @@ class MachineBase:
         self.buffer.clear()
         self.highest = -1
         self._must_prove = False
+        self._link_next = 0
         self._hole_at = self._round_next = -1
         self._grace_until = self._repair_at = None
         self._repair_s = self.settings.repair_s
+        self._repairs_left = self.settings.repairs
 
     def _request(self, purpose: Purpose, now: float, failures: int = 0) -> None:
         known = self.position.known

@@ -22,6 +22,7 @@ class Replaying(MachineBase):
         self._hear(now)
         self.counters.replay_items += 1
         session.items += 1
+        self._empty_is_lie = False
         session.deadline = now + self.settings.replay_timeout_s
         if self._accept_item(session, seq, payload, now):
             session.last_item = max(session.last_item, seq)
@@ -37,9 +38,12 @@ class Replaying(MachineBase):
         heard = self.buffer.last()
         if session.items == 0 and heard is not None and heard >= session.start:
             self.counters.replay_lies += 1
-            self._replay_distrusted = True  # on this connection
+            self._empty_is_lie = True
             self._replay_failed(f"replay from {session.start} is empty although batch {heard} exists", now)
         elif session.items == 0 and self.position.known and session.start < self.position.next_seq:
+            if self._empty_is_lie:
+                self._replay_failed("replay is empty, as it was when there was something", now)
+                return self._done()
             self._restart(f"its history no longer has batch {self.position.next_seq - 1}", now)
         else:
             self._finish(session, now)
@@ -58,7 +62,7 @@ class Replaying(MachineBase):
         if session.purpose is Purpose.REPAIR and not self._begin_repair(session, seq, now):
             return False
         verdict = self.position.judge(seq, payload)
-        if verdict is Verdict.OTHER:
+        if verdict is Verdict.OTHER or self.buffer.get(seq) not in (None, payload):
             self._restart(f"replay shows other bytes for batch {seq}", now)
             return False
         if seq <= session.last_item and verdict is not Verdict.DUPLICATE:
@@ -88,7 +92,8 @@ class Replaying(MachineBase):
 
     def _hole(self, session: Session, seq: int, payload: bytes, now: float) -> bool:
         """The replay skips numbers: lost on the way (ask again), out of reach, or never sent."""
-        self._drain()
+        if not self._drain(now):
+            return False
         if seq < self.position.next_seq:
             return True
         if seq > self.position.next_seq:
@@ -111,7 +116,7 @@ class Replaying(MachineBase):
         self._cancel()
         self.buffer.add(seq, payload)
         self._go(State.GAP, f"batches {wanted} to {seq - 1} are missing", now)
-        if self.replay_usable:
+        if self.settings.replay:
             self._request(Purpose.CATCH_UP, now)
         else:
             self._grace_until = now + self.settings.gap_grace_s
@@ -121,8 +126,11 @@ class Replaying(MachineBase):
         base = self.position.base_seq
         if base is not None and seq >= base:
             self._repair_at = None
+            self._repairs_left = 0
             self._cancel()
+            self._request(Purpose.VERIFY, now)
             return False
+        self._repair_at = None
         self._clear("history is available again")
         self.position.rebuild()
         session.purpose = Purpose.SYNC
@@ -154,29 +162,41 @@ class Replaying(MachineBase):
             if session.purpose is Purpose.REPAIR:
                 self._repair_at = None
             return
-        self._drain()
-        head = self.buffer.first()
-        if head is not None and self._round_next != self.position.next_seq:
+        if not self._drain(now):
+            return
+        if self._known_missing() and self._round_next != self.position.next_seq:
             self._round_next = self.position.next_seq
             self._request(Purpose.CATCH_UP, now)
             return
-        while head is not None:
-            wanted = self.position.next_seq
-            self._give_up_until(head, f"batches {wanted} to {head - 1} cannot be replayed", now)
-            self._drain()
-            head = self.buffer.first()
+        while (head := self._known_missing()) is not None:
+            self._give_up_until(head, f"batches {self.position.next_seq} to {head - 1} cannot be replayed", now)
+            self._drain(now)
         self._to_live(now)
 
-    def _drain(self) -> None:
-        """Apply buffered frames that follow on; drop those that are applied already."""
+    def _known_missing(self) -> int | None:
+        """Where the stream goes on after batches that exist and cannot be had; None when there are none."""
+        head = self.buffer.first()
+        if head is None and self.highest >= self.position.next_seq:
+            return self.highest + 1
+        return head
+
+    def _drain(self, now: float) -> bool:
+        """Apply buffered frames that follow on; drop those that are applied already. False: it was another process."""
         for seq in self.buffer:
-            if seq > self.position.next_seq:
-                return
-            payload = self.buffer.pop(seq)
-            if seq == self.position.next_seq:
+            payload = self.buffer.get(seq)
+            assert payload is not None
+            verdict = self.position.judge(seq, payload)
+            if verdict is Verdict.OTHER:
+                self._restart(f"live batch {seq} has other bytes than the replay", now)
+                return False
+            if verdict is Verdict.AHEAD:
+                return True
+            self.buffer.pop(seq)
+            if verdict is Verdict.NEXT:
                 self._apply(seq, payload)
             else:
                 self.counters.duplicates += 1
+        return True
 
     def _to_live(self, now: float, reason: str = "in sync") -> None:
         self.session = None
@@ -184,6 +204,9 @@ class Replaying(MachineBase):
         self._grace_until = None
         self._poison = 0
         self._live_at = self._last_verify = now
+        if self.settings.replay and self.incomplete and self._repairs_left and self._repair_at is None:
+            self._repairs_left -= 1
+            self._repair_at = now + self._repair_s
         self._go(State.LIVE, reason, now)
 
     def _replay_failed(self, reason: str, now: float) -> None:
@@ -204,7 +227,7 @@ class Replaying(MachineBase):
             return
         failures = 0 if session.fresh else session.failures + 1
         slow = now - self._waiting_since > self.settings.replay_total_s
-        if failures >= self.settings.replay_attempts or slow or not self.replay_usable:
+        if failures >= self.settings.replay_attempts or slow:
             self._without_replay(reason, now)
         else:
             self._request(session.purpose, now, failures)
@@ -215,15 +238,14 @@ class Replaying(MachineBase):
         self._must_prove = False
         self.counters.resyncs += 1
         self.incomplete = True
-        head = self.buffer.first()
-        if head is None:
-            self.position.reset()
-        while head is not None:
+        if not self._drain(now):
+            return
+        if len(self.buffer) == 0 and self.position.next_seq == self._link_next:
+            self.position.reset()  # nothing heard on this connection yet: whatever comes is the start
+        while (head := self._known_missing()) is not None:
+            self._clear("batches that live events showed to be missing")
             self.position.skip_to(head)
-            self._drain()
-            head = self.buffer.first()
-            if head is not None:
-                self._clear("a gap among the buffered batches")
+            self._drain(now)
         if self.settings.replay:
             self._repair_at = now + self._repair_s
         self._to_live(now, f"rebuilding from live events only; {reason}")
@@ -243,9 +265,10 @@ class Replaying(MachineBase):
             return
         self._flaps.append(now)
         self._go(State.RESTART, reason, now)
-        if self.replay_usable:
+        if self.settings.replay:
             if frame is not None:
                 self.buffer.add(*frame)
+                self.highest = frame[0]
             self._request(Purpose.SYNC, now)
             return
         if frame is not None:

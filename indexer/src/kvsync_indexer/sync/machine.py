@@ -222,7 +222,7 @@ class PublisherMachine(Replaying):
         settings = self.settings
         if now - self._live_at > settings.quarantine_reset_s:
             self._quarantine_s = settings.quarantine_s
-        if self.session is not None or not self.replay_usable or not self._linked:
+        if self.session is not None or not settings.replay or not self._linked:
             return
         if self.incomplete and self._repair_at is not None and now >= self._repair_at:
             self._request(Purpose.REPAIR, now)
@@ -238,10 +238,12 @@ class PublisherMachine(Replaying):
         """A new link is up."""
         first = self.state is State.CONNECTING
         self._linked = True
-        self._link_verified = self._replay_distrusted = False
+        self._link_verified = self._empty_is_lie = False
+        self._link_next = self.position.next_seq
+        self.highest = self.position.next_seq - 1  # what was heard of on an earlier connection may be another's
         self._must_prove = self.position.known and self.position.next_seq > 0
         self._waiting_since = now
-        if self.replay_usable:
+        if self.settings.replay:
             self._go(State.REPLAYING if first else State.RESYNCING, "connected, asking for history", now)
             self._request(Purpose.CATCH_UP, now)
             return
@@ -254,7 +256,7 @@ class PublisherMachine(Replaying):
 
     def _wake(self, now: float) -> None:
         """Heard again on the same link after being stale."""
-        if self.replay_usable:
+        if self.settings.replay:
             self._waiting_since = now
             self._go(State.RESYNCING, "heard again, asking for what was missed", now)
             self._request(Purpose.CATCH_UP, now)
@@ -280,7 +282,6 @@ class PublisherMachine(Replaying):
 
     def _wait(self, seq: int, payload: bytes, now: float) -> None:
         self.buffer.add(seq, payload)
-        if self.session is None and self.position.known:  # no replay: it may just have been out of order
-            self._drain()
-            if not len(self.buffer):
-                self._to_live(now)
+        out_of_order = self.session is None and self.position.known  # no replay: nothing else may be missing
+        if out_of_order and self._drain(now) and not len(self.buffer):
+            self._to_live(now)

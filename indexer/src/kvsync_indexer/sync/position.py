@@ -10,6 +10,9 @@ from enum import Enum, auto
 
 from xxhash import xxh3_64_intdigest
 
+REORDER = 8
+"""Batches that may come out of order at most (TCP never reorders; proxies and fault injection do)."""
+
 
 class Verdict(Enum):
     """What a sequence number with its payload is, relative to what was applied."""
@@ -19,7 +22,7 @@ class Verdict(Enum):
     DUPLICATE = auto()
     """Applied already, the same bytes."""
     LATE = auto()
-    """From a hole that was given up; applying it now would be out of order."""
+    """From a hole that was given up, or just before the first one applied; now it would be out of order."""
     UNKNOWN = auto()
     """Before what the ring remembers."""
     OTHER = auto()
@@ -62,7 +65,9 @@ class Position:
         slot = seq % self._ring
         if self._seqs[slot] == seq:
             return Verdict.DUPLICATE if self._digests[slot] == self._digest(payload) else Verdict.OTHER
-        return Verdict.LATE if self.hole[0] <= seq < self.hole[1] else Verdict.UNKNOWN
+        base = self.base_seq
+        late = self.hole[0] <= seq < self.hole[1] or (base is not None and base - REORDER <= seq < base)
+        return Verdict.LATE if late else Verdict.UNKNOWN
 
     def accept(self, seq: int, payload: bytes) -> None:
         """Record that `seq` is handed to the core now. It may jump forward, never back."""

@@ -62,6 +62,8 @@ class SyncSettings:
     repair_s: float = 5.0
     repair_max_s: float = 60.0
     """Back-off of attempts to complete a history that an unreachable replay server left incomplete."""
+    repairs: int = 3
+    """The same where the server answers: so often for one process, and no more once it has shown no older batch."""
     quarantine_s: float = 1.0
     quarantine_max_s: float = 60.0
     quarantine_reset_s: float = 60.0
