@@ -61,7 +61,7 @@ cluster-down: ## Delete the cluster that cluster-up made
 	hack/cluster-down.sh
 
 test-kv-sync-e2e: setup ## The end-to-end suite on the cluster (KVSYNC_SCALE=10, 50, 100 pods in LargeScale)
-	hack/test-e2e.sh $(TEST_ARGS)
+	test/e2e/run.sh $(TEST_ARGS)
 
 test-kv-sync-benchmark: setup ## Benchmarks, compared A B B A with BASE (a git revision)
 	$(BIN)/python test/benchmark/bench_run.py $(BENCH_ARGS)

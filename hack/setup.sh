@@ -58,7 +58,10 @@ native_state() { # what the native core is built from, or that it is not built
   if [ -n "${KVSYNC_NO_NATIVE:-}" ] || ! command -v cargo >/dev/null || [ ! -f native/Cargo.toml ]; then
     echo none
   else
-    { cargo --version; find native -path native/target -prune -o -type f -not -name '*.so' -not -path '*__pycache__*' -print0 | sort -z | xargs -0 cat; } | sha256sum
+    {
+      cargo --version
+      find native \( -name target -o -name fuzz -o -name __pycache__ \) -prune -o -type f -not -name '*.so' -print0 | sort -z | xargs -0 cat
+    } | sha256sum
   fi
 }
 
@@ -75,13 +78,22 @@ fi
 
 want=$(native_state)
 if [ "$(cat .venv/.native 2>/dev/null)" != "$want" ]; then
+  uv=$(find_uv "$python")
+  export VIRTUAL_ENV=$PWD/.venv
+  "$uv" pip uninstall --quiet kvsync-native 2>/dev/null || true
   if [ "$want" = none ]; then
-    [ ! -f native/Cargo.toml ] || say "LEFT OUT: the native index core (no cargo, or KVSYNC_NO_NATIVE is set); the pure-Python core runs instead"
-    VIRTUAL_ENV=$PWD/.venv "$(find_uv "$python")" pip uninstall --quiet kvsync-native 2>/dev/null || true
+    say "LEFT OUT: the native index core (no cargo, or KVSYNC_NO_NATIVE is set); the pure-Python core runs instead"
   else
-    say "building the native index core"
-    VIRTUAL_ENV=$PWD/.venv PATH="$PWD/.venv/bin:$PATH" maturin develop --quiet --release --manifest-path native/Cargo.toml
+    say "building the native index core (about a minute the first time)"
+    wheels=$(mktemp -d)
+    trap 'rm -rf "$wheels"' EXIT
+    if PATH="$PWD/.venv/bin:$PATH" maturin build --quiet --release --locked --manifest-path native/Cargo.toml --out "$wheels"; then
+      "$uv" pip install --quiet --no-deps "$wheels"/*.whl
+    else
+      say "LEFT OUT: the native index core (its build failed, see above); the pure-Python core runs instead"
+    fi
   fi
   echo "$want" >.venv/.native
 fi
-say "ready: .venv ($(.venv/bin/python -V), native core: $([ "$want" = none ] && echo no || echo yes))"
+core=$(.venv/bin/python -c 'import kvsync_native' 2>/dev/null && echo native || echo python)
+say "ready: .venv ($(.venv/bin/python -V), index core: $core)"
