@@ -160,9 +160,16 @@ class LatencyModel(Protocol):
 class Executor(ABC):
     """Stands where the model stands. Tokens are a function of (request, index), so recomputation needs no state."""
 
+    outputs_are_distinct: bool = False
+    """No prompt ever continues with another request's output, so outputs cannot help anybody who waits."""
+
     @abstractmethod
     def sample(self, request: Request, index: int) -> int:
         """The `index`-th output token (from 0) of a request."""
+
+    def samples(self, request: Request, first: int, count: int) -> list[int]:
+        """Output tokens `first` to `first + count - 1`."""
+        return [self.sample(request, i) for i in range(first, first + count)]
 
     def admit(self, request: Request) -> None:  # noqa: ARG002
         """Called before a request's first block is allocated; RequestFailedError ends it with `error`."""

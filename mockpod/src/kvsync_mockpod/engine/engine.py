@@ -4,6 +4,7 @@ It owns no clock and waits for nothing: `step` says how long the batch takes, an
 replay) lets that time pass before it delivers the outputs and publishes the events.
 """
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterator
 
@@ -20,7 +21,8 @@ from .errors import (
     StepFailedError,
     UnknownLoraError,
 )
-from .hashing import BlockIdentity
+from .hashing import BlockIdentity, HashedIdentity
+from .lockstep import Finish, Lockstep, Progress
 from .log import TransitionLog
 from .manager import BlockManager
 from .pool import BlockPool
@@ -44,6 +46,7 @@ class Engine:
         *,
         tiers: TierConfig | None = None,
         disk_link: Link | None = None,
+        identity: BlockIdentity | None = None,
         publish: bool = True,
         random_bytes: Callable[[int], bytes] | None = None,
     ) -> None:
@@ -51,40 +54,45 @@ class Engine:
         self.executor = executor
         self.latency = latency
         self.log = TransitionLog(config.log_entries)
-        self._recorder = Recorder(config.block_size, self.log, publish=publish, keep_tokens=config.keep_tokens)
-        self._pool = BlockPool(
+        self.recorder = Recorder(config.block_size, self.log, publish=publish, keep_tokens=config.keep_tokens)
+        self.pool = BlockPool(
             config.usable_blocks,
-            self._recorder,
+            self.recorder,
             caching=config.enable_prefix_caching,
             blanks_first=config.blanks_first,
         )
-        self._identity = BlockIdentity(
+        self.identity = identity or HashedIdentity(
             block_size=config.block_size,
             algo=config.hash_algo,
             seed=config.hash_seed,
             vllm_version=config.vllm_version,
             random_bytes=random_bytes,
         )
-        self._offload: OffloadEngine | None = None
+        self.needs_tokens = publish or config.keep_tokens or self.identity.needs_tokens
+        """Whether anybody looks at the token ids of completed blocks."""
+        self.tiers: OffloadEngine | None = None
         if tiers is not None:
             if not (config.keep_tokens and config.enable_prefix_caching):
                 raise EngineConfigError("lower tiers need enable_prefix_caching and keep_tokens")
-            self._offload = OffloadEngine(tiers, self._recorder, disk_link=disk_link)
-            self._recorder.hash_only = tiers.events == "hash_only"
-        manager = BlockManager(config, self._pool, self._identity, self._recorder, self._offload)
-        self._manager = manager
-        self._scheduler = Scheduler(config, manager, executor)
+            self.tiers = OffloadEngine(tiers, self.recorder, disk_link=disk_link)
+            self.recorder.hash_only = tiers.events == "hash_only"
+        manager = BlockManager(config, self.pool, self.identity, self.recorder, self.tiers)
+        self.manager = manager
+        self.scheduler = Scheduler(config, manager, executor)
         self._live: dict[str, Sequence] = {}
         self._pipeline: deque[Batch] = deque()
-        self._ended = False
+        self.ended = False
         """A request ended since the last schedule: vLLM runs one more (possibly empty) step to say so."""
         self._notices: list[RequestOutput] = []
         """Ends that no batch reports: aborts and refusals by the executor."""
         self._aborts_during: list[str] = []
         self._preempted: list[str] = []
         """Preempted by a reset since the last step."""
+        self._sampled: list[Sequence] = []
+        """Sequences that got a token in the last step."""
         self._draining = False
-        self._counts = _Counters()
+        self.counts = Counters()
+        self._lockstep = Lockstep(self)
 
     # --- requests
 
@@ -93,7 +101,7 @@ class Engine:
         try:
             self._check(request)
         except Exception:
-            self._counts.refused += 1
+            self.counts.refused += 1
             raise
         config = self.config
         prompt = len(request.prompt_token_ids)
@@ -102,10 +110,11 @@ class Engine:
         if not request.ignore_eos:
             stops.add(eos)
         limit = min(request.max_tokens, config.max_model_len - prompt)
-        self._counts.requests += 1
-        seq = Sequence(request, limit=limit, stops=frozenset(stops), ticket=self._counts.requests)
+        self.counts.requests += 1
+        seq = Sequence(request, limit=limit, stops=frozenset(stops), ticket=self.counts.requests)
         self._live[request.request_id] = seq
-        self._scheduler.waiting.push(seq)
+        self.scheduler.waiting.push(seq)
+        self._lockstep.arrived()
 
     def abort(self, request_id: str, *, during_step: bool = False) -> bool:
         """End a request in whatever state it is; False if there is none. Its blocks are free at once.
@@ -119,8 +128,9 @@ class Engine:
         seq = self._live.get(request_id)
         if seq is None:
             return False
-        self._scheduler.remove(seq)
-        self._end(seq, "abort")
+        self._lockstep.leave()
+        self.scheduler.remove(seq)
+        self.end(seq, "abort")
         self._notices.append(_output(seq, [], "abort"))
         return True
 
@@ -130,12 +140,13 @@ class Engine:
 
     def pause(self, level: str | None) -> None:
         """`new`: admit nobody; `all`: schedule nothing; None: go on."""
-        self._scheduler.paused = level
+        self._lockstep.leave()
+        self.scheduler.paused = level
 
     @property
     def paused(self) -> str | None:
         """The level given to `pause`."""
-        return self._scheduler.paused
+        return self.scheduler.paused
 
     def request_ids(self) -> list[str]:
         """Live requests, oldest first."""
@@ -143,8 +154,8 @@ class Engine:
 
     def has_work(self) -> bool:
         """Whether `step` has anything to do; an end not yet reported counts (vLLM runs a step for it)."""
-        scheduler = self._scheduler
-        if self._ended or self._pipeline or self._notices:
+        scheduler = self.scheduler
+        if self.ended or self._pipeline or self._notices:
             return True
         if scheduler.paused == "all":
             return False
@@ -152,52 +163,97 @@ class Engine:
 
     def next_deadline(self) -> float | None:
         """When a transfer of a lower tier completes next; None if none is under way."""
-        return None if self._offload is None else self._offload.earliest_pending_deadline()
+        return None if self.tiers is None else self.tiers.earliest_pending_deadline()
 
     # --- a step
 
     def step(self, now: float = 0.0) -> StepResult:
         """One engine-core call: schedule a batch, take an output (this batch's, or the one before it when async)."""
-        result = StepResult(self._counts.steps)
-        self._recorder.step = self._counts.steps
-        self._counts.steps += 1
-        if self._offload is not None:
-            self._manager.now = now
-            self._offload.tick(now)
+        self._lockstep.leave()
+        self._sampled = []
+        result = StepResult(self.counts.steps)
+        self.recorder.step = self.counts.steps
+        self.counts.steps += 1
+        if self.tiers is not None:
+            self.manager.now = now
+            self.tiers.tick(now)
         ready = self._schedule(result)
         if ready is not None:
             for request_id in self._aborts_during:
                 self.abort(request_id)
             self._aborts_during.clear()
             self._take_output(ready, result)
-            result.events = self._recorder.take()
-        elif self._recorder.tier_events:
-            result.events = self._recorder.take()
-        if self._offload is not None and not result.scheduled and not any(b.chunks for b in self._pipeline):
-            result.wait_until = self._offload.earliest_pending_deadline()
+            result.events = self.recorder.take()
+        elif self.recorder.tier_events:
+            result.events = self.recorder.take()
+        if self.tiers is not None and not result.scheduled and not any(b.chunks for b in self._pipeline):
+            result.wait_until = self.tiers.earliest_pending_deadline()
         self._report_notices(result)
-        result.free = self._pool.free
+        result.free = self.pool.free
         return result
+
+    def advance(self, now: float, until: float = math.inf, max_steps: int | None = None) -> Progress:
+        """All steps that begin before `until` (or the first `max_steps`), one after the other without a pause.
+
+        The same as calling `step`, but what only decodes is not looked at in every step, if the executor foresees
+        where requests end (`stop_index`). Ends when there is no work or nothing can be done before a transfer ends.
+        """
+        progress = Progress(now=now)
+        lockstep = self._lockstep
+        while now < until and self.has_work() and (max_steps is None or progress.steps < max_steps):
+            ready = lockstep.possible and self.scheduler.paused is None and not self._aborts_during
+            if ready and (lockstep.active or lockstep.enter()):
+                end = lockstep.step(now, progress)
+                if end is not None:
+                    now = end
+                    continue
+                lockstep.leave()
+                lockstep.note_times(now)
+            result = self.step(now)
+            now += result.duration_s
+            self._record(result, now, progress)
+            if result.wait_until is not None:
+                progress.wait_until = result.wait_until
+                break
+        return progress
+
+    def _record(self, result: StepResult, now: float, progress: Progress) -> None:
+        """Add an ordinary step to what an advance brought."""
+        progress.steps += 1
+        progress.now = now
+        for seq in self._sampled:
+            if len(seq.output) == 1:
+                progress.first_tokens.append((seq.id, now))
+            else:
+                progress.gaps[now - seq.last_token_s] += 1
+            seq.last_token_s = now
+        lengths = {seq.id: len(seq.output) for seq in self._sampled}
+        for output in result.outputs:
+            if output.finish_reason is not None:
+                rid, reason = output.request_id, output.finish_reason
+                cached, preempted = output.cached_tokens, output.preemptions
+                progress.finished.append(Finish(rid, reason, now, lengths.get(rid, 0), cached, preempted))
+        if result.events:
+            progress.batches.append((now, result.events))
 
     def _schedule(self, result: StepResult) -> Batch | None:
         """Choose a batch if there is anything to choose from; the batch whose output is due now, if any."""
-        scheduler = self._scheduler
+        scheduler = self.scheduler
         pipelined = self.config.is_async
-        if self._ended or scheduler.running or scheduler.queued:
-            self._ended = False
+        if self.ended or scheduler.running or scheduler.queued:
+            self.ended = False
             batch = scheduler.schedule()
             for seq, reason in batch.failed:
-                self._end(seq, "error")
-                self._notices.append(_output(seq, [], "error", error=reason))
+                self.refuse(seq, reason)
             result.scheduled = [(seq.id, n) for seq, n in batch.chunks.items()]
             result.hits, result.resumed = batch.hits, batch.resumed
             result.preempted = self._preempted + batch.preempted
             self._preempted = []
-            self._counts.scheduled(batch)
+            self.counts.scheduled(batch)
             if not pipelined:
                 return batch
             self._pipeline.append(batch)
-            busy = self._ended or scheduler.running or scheduler.queued
+            busy = self.ended or scheduler.running or scheduler.queued
             if len(self._pipeline) < 2 and (batch.chunks or busy):
                 return None
         return self._pipeline.popleft() if self._pipeline else None
@@ -227,10 +283,11 @@ class Engine:
             token = sample(seq.request, index)
             reason = self._append(seq, token, stale=stale)
             result.outputs.append(_output(seq, [token], reason))
+            self._sampled.append(seq)
             if reason is not None:
                 result.finished.append((seq.id, reason))
                 stopped.add(seq)
-        self._counts.generation_tokens += len(result.outputs)
+        self.counts.generation_tokens += len(result.outputs)
         self._retire(stopped)
 
     def _append(self, seq: Sequence, token: int, *, stale: bool) -> FinishReason | None:
@@ -245,20 +302,20 @@ class Engine:
         if seq.placeholders and not stale:
             seq.placeholders -= 1
             if seq.status is Status.RUNNING:
-                self._manager.cache(seq, seq.computed - seq.in_flight)
+                self.manager.cache(seq, seq.computed - seq.in_flight)
         if reason is not None:
-            self._manager.release(seq)
+            self.manager.release(seq)
         return reason
 
     def _retire(self, stopped: set[Sequence]) -> None:
         """Take ended sequences out of their queues."""
         if not stopped:
             return
-        scheduler = self._scheduler
+        scheduler = self.scheduler
         for seq in stopped:
             if seq.status is not Status.RUNNING:
                 scheduler.unqueue(seq)
-            self._end(seq, "stop" if seq.output[-1] in seq.stops else "length")
+            self.end(seq, "stop" if seq.output[-1] in seq.stops else "length")
         scheduler.running = [seq for seq in scheduler.running if seq not in stopped]
 
     # --- failures
@@ -270,7 +327,7 @@ class Engine:
             try:
                 self.executor.begin_step(result.step, ids)
             except StepFailedError as error:
-                self._counts.step_failures += 1
+                self.counts.step_failures += 1
                 if attempt == self.config.step_retries:
                     return str(error) or "step failed"
                 result.duration_s += self._batch_s(batch)
@@ -284,9 +341,9 @@ class Engine:
             if seq.status is Status.FINISHED:
                 continue
             if seq.status is Status.RUNNING:
-                self._manager.retract(seq, seq.computed - seq.in_flight)
-            self._scheduler.remove(seq)
-            self._end(seq, "error")
+                self.manager.retract(seq, seq.computed - seq.in_flight)
+            self.scheduler.remove(seq)
+            self.end(seq, "error")
             result.finished.append((seq.id, "error"))
             result.outputs.append(_output(seq, [], "error", error=error))
         result.finished.reverse()
@@ -318,21 +375,31 @@ class Engine:
             raise InvalidRequestError(f"max_tokens must be at least 1, got {request.max_tokens}")
         if request.lora is not None and not config.max_loras:
             raise UnknownLoraError(f"LoRA {request.lora.name!r}: this engine has no LoRA slots")
-        if config.max_waiting is not None and self._scheduler.queued >= config.max_waiting:
+        if config.max_waiting is not None and self.scheduler.queued >= config.max_waiting:
             raise QueueFullError(f"the waiting queue is full ({config.max_waiting} requests)")
 
-    def _end(self, seq: Sequence, reason: FinishReason) -> None:
+    def end(self, seq: Sequence, reason: FinishReason) -> None:
+        """A sequence is over; its queue and its blocks are the caller's business."""
         seq.status = Status.FINISHED
         del self._live[seq.id]
-        self._ended = True
-        self._counts.finished[reason] = self._counts.finished.get(reason, 0) + 1
+        self.ended = True
+        self.counts.finished[reason] = self.counts.finished.get(reason, 0) + 1
+
+    def refuse(self, seq: Sequence, reason: str) -> None:
+        """The executor does not take a sequence."""
+        self.end(seq, "error")
+        self._notices.append(_output(seq, [], "error", error=reason))
+
+    def take_notices(self) -> list[RequestOutput]:
+        """Ends that no batch reports, since the last call."""
+        notices, self._notices = self._notices, []
+        return notices
 
     def _report_notices(self, result: StepResult) -> None:
-        for output in self._notices:
+        for output in self.take_notices():
             assert output.finish_reason is not None
             result.finished.append((output.request_id, output.finish_reason))
             result.outputs.append(output)
-        self._notices.clear()
 
     def reset_prefix_cache(self, *, reset_running_requests: bool = False, reset_external: bool = False) -> bool:
         """Forget every cached block; False while blocks are held. The event goes out with the next step.
@@ -340,36 +407,37 @@ class Engine:
         `reset_running_requests` preempts everything that runs first; `reset_external` clears the lower tiers too. If
         they stay, their blocks are announced again: the event that says "all cleared" knows no tiers.
         """
-        scheduler = self._scheduler
+        scheduler = self.scheduler
+        self._lockstep.leave()
         if reset_running_requests:
             while scheduler.running:
                 seq = scheduler.running.pop()
                 scheduler.preempt(seq, drop_output=True)
                 self._preempted.append(seq.id)
-        if not self._pool.reset():
+        if not self.pool.reset():
             return False
-        self._recorder.cleared()
-        if self._offload is not None:
+        self.recorder.cleared()
+        if self.tiers is not None:
             if reset_external:
-                self._offload.clear()
-            for medium, block in self._offload.blocks():
-                self._recorder.tier_stored(medium, [block])
+                self.tiers.clear()
+            for medium, block in self.tiers.blocks():
+                self.recorder.tier_stored(medium, [block])
         return True
 
     def blocks(self) -> Iterator[ResidentBlock]:
         """The resident blocks; parents and token ids only if the configuration keeps tokens."""
-        content = self._recorder.content
-        for h, copies in self._pool.contents():
+        content = self.recorder.content
+        for h, copies in self.pool.contents():
             parent, tokens = content.get(h, (None, ()))
             yield ResidentBlock(h, parent, tuple(tokens), "GPU", 0, copies)
-        if self._offload is not None:
-            group = None if self._recorder.hash_only else 0
-            for medium, block in self._offload.blocks():
+        if self.tiers is not None:
+            group = None if self.recorder.hash_only else 0
+            for medium, block in self.tiers.blocks():
                 yield ResidentBlock(block.hash, block.parent, block.token_ids, medium, group, 1)
 
     def statistics(self) -> EngineStats:
         """Counters and gauges, frozen."""
-        counts, scheduler, pool = self._counts, self._scheduler, self._pool
+        counts, scheduler, pool = self.counts, self.scheduler, self.pool
         total = self.config.usable_blocks
         return EngineStats(
             running=len(scheduler.running),
@@ -390,16 +458,16 @@ class Engine:
             preemptions=scheduler.preemptions,
             scheduled_tokens=counts.scheduled_tokens,
             step_failures=counts.step_failures,
-            stored_blocks=self._recorder.stored_blocks,
-            removed_blocks=self._recorder.removed_blocks,
+            stored_blocks=self.recorder.stored_blocks,
+            removed_blocks=self.recorder.removed_blocks,
             finished=dict(counts.finished),
             running_loras=tuple(sorted({s.request.lora.name for s in scheduler.running if s.request.lora})),
-            tiers=None if self._offload is None else self._offload.report(),
+            tiers=None if self.tiers is None else self.tiers.report(),
             waiting_loras=tuple(sorted({s.request.lora.name for s in scheduler.waiting if s.request.lora})),
         )
 
 
-class _Counters:
+class Counters:
     """What `statistics` counts since start."""
 
     def __init__(self) -> None:

@@ -5,18 +5,35 @@ that hashes are computed when they are first needed, once.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from kvsync_events import BlockHasher, event_extra_keys, hash_extra_keys
 
 from .api import Request
 from .sequence import Sequence
 
-__all__ = ["BlockIdentity"]
+__all__ = ["BlockIdentity", "HashedIdentity"]
 
 
-class BlockIdentity:
-    """Extends sequences' block hashes and names the extra keys of their blocks."""
+class BlockIdentity(Protocol):
+    """Gives blocks their hashes. A hash must name the block's whole prefix."""
+
+    needs_tokens: bool
+    """Whether hashes of blocks with output tokens depend on the token ids."""
+
+    def extend(self, seq: Sequence, blocks: int) -> list[bytes]:
+        """The sequence's hashes, at least the first `blocks` of them (which must be full)."""
+        ...
+
+    def event_keys(self, request: Request, first: int, stop: int) -> list[tuple[Any, ...] | None] | None:
+        """Extra keys of blocks `[first, stop)` as events carry them: one entry a block."""
+        ...
+
+
+class HashedIdentity:
+    """vLLM's: hashes over parent, tokens and extra keys, computed when first needed."""
+
+    needs_tokens = True
 
     def __init__(
         self,

@@ -108,6 +108,12 @@ class BlockManager:
             self.pool.store(seq.table, hashes[first:full])
             self._report(seq, first, full, resident=False)
 
+    def store_next(self, seq: Sequence, full: int) -> None:
+        """The sequence's block number `full - 1` is complete."""
+        hashes = self.identity.extend(seq, full)
+        self.pool.store(seq.table, hashes[full - 1 : full])
+        self._report(seq, full - 1, full, resident=False)
+
     def release(self, seq: Sequence) -> None:
         """The sequence holds nothing any more, here or below."""
         self.pool.release(seq.table)

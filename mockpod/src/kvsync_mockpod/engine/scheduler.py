@@ -50,16 +50,17 @@ class Scheduler:
         self.paused: str | None = None
         """None, `new` (nothing is admitted) or `all` (nothing is scheduled)."""
         self.preemptions = 0
+        self._admitted = 0
         self._priority = config.policy == "priority"
 
     def schedule(self) -> Batch:
         """Choose the next batch and give it its blocks; counters of its sequences advance past it."""
         batch = Batch()
         budget = 0 if self.paused == "all" else self.config.max_num_batched_tokens
-        threshold = self._prefill_threshold()
+        threshold = self.prefill_threshold()
         budget = self._schedule_running(batch, budget, threshold)
         if not batch.preempted and self.paused is None:
-            self._schedule_waiting(batch, budget, threshold)
+            self.schedule_waiting(batch, budget, threshold)
         self._advance(batch)
         return batch
 
@@ -95,7 +96,7 @@ class Scheduler:
     def _queue_of(self, seq: Sequence) -> WaitingQueue:
         return self.parked if seq.status is Status.PARKED else self.waiting
 
-    def _prefill_threshold(self) -> int:
+    def prefill_threshold(self) -> int:
         """Largest chunk of one request; a request that is alone is spared (vLLM 0.31 on)."""
         alone = len(self.running) + self.queued <= 1
         return 0 if alone and self.config.lone_request_unthrottled else self.config.long_prefill_token_threshold
@@ -144,7 +145,8 @@ class Scheduler:
         at = max(range(len(self.running)), key=lambda i: (self.running[i].request.priority, self.running[i].arrival))
         return self.running[at], at
 
-    def _schedule_waiting(self, batch: Batch, budget: int, threshold: int) -> None:
+    def schedule_waiting(self, batch: Batch, budget: int, threshold: int) -> None:
+        """Admit waiting sequences in order until the budget, the slots or the blocks are gone."""
         config = self.config
         loras = {s.request.lora.id for s in self.running if s.request.lora} if config.max_loras else set()
         skipped: list[Sequence] = []
@@ -229,6 +231,8 @@ class Scheduler:
             return None
         self._queue_of(seq).pop()
         self.running.append(seq)
+        self._admitted += 1
+        seq.order = self._admitted
         if seq.preemptions:
             batch.resumed[seq.id] = known
         else:

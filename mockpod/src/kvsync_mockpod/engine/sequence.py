@@ -32,8 +32,11 @@ class Sequence:
         "hashes",
         "id",
         "in_flight",
+        "joined",
+        "last_token_s",
         "limit",
         "loading",
+        "order",
         "output",
         "placeholders",
         "preemptions",
@@ -72,6 +75,11 @@ class Sequence:
         self.drop_stale = False
         self.prefilling = False
         """The last scheduled chunk did not reach the end of the known tokens."""
+        self.order = 0
+        """Position among the running: larger came later."""
+        self.joined = 0
+        """Step since which its counters are to be brought up to date (`lockstep.py`)."""
+        self.last_token_s = 0.0
         self.status = Status.WAITING
         self.hashes: list[bytes] = list(request.block_hashes) if request.block_hashes is not None else []
         """Hashes of the first full blocks; extended when needed."""

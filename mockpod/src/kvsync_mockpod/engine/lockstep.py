@@ -1,0 +1,322 @@
+"""Many steps in one go: sequences that only decode advance together, and only what changes is touched.
+
+While nothing but decoding happens to a sequence, its counters are a constant plus the number of steps; every
+`block_size` steps it needs a block and completes one. So it waits in two buckets by step number modulo the block size,
+and in one for the step at which it ends. A step costs the sequences in its buckets, the prompts in flight and the
+admissions, not the batch. Whatever these rules do not cover (no room, a budget that does not reach everybody) is left
+to the ordinary step, with all counters written back first. Results are those of step by step (a property test says so).
+"""
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from operator import itemgetter
+from typing import TYPE_CHECKING
+
+from .api import Event, Executor, FinishReason, StepLoad
+from .scheduler import Batch
+from .sequence import Sequence, Status
+
+if TYPE_CHECKING:
+    from .engine import Engine
+
+__all__ = ["Finish", "Lockstep", "Progress"]
+
+_by_order = itemgetter(0)
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """A request that ended during an advance."""
+
+    request_id: str
+    reason: FinishReason
+    at_s: float
+    output_tokens: int
+    cached_tokens: int
+    preemptions: int
+
+
+@dataclass(slots=True)
+class Progress:
+    """What many steps brought. Times are those at which a step's output is out."""
+
+    steps: int = 0
+    now: float = 0.0
+    first_tokens: list[tuple[str, float]] = field(default_factory=list)
+    finished: list[Finish] = field(default_factory=list)
+    gaps: dict[float, int] = field(default_factory=lambda: defaultdict(int))
+    """Seconds between two tokens of one request, and how often."""
+    batches: list[tuple[float, list[Event]]] = field(default_factory=list)
+    """Events by step, with the time at which they are published."""
+    wait_until: float | None = None
+    """Nothing can be scheduled before a transfer of a lower tier ends."""
+
+
+class Lockstep:
+    """The decoding sequences of one engine, advanced together."""
+
+    def __init__(self, engine: "Engine") -> None:
+        self._e = engine
+        config = engine.config
+        self._size = config.block_size
+        self._capacity = config.usable_blocks * config.block_size
+        executor = engine.executor
+        plain = type(executor).begin_step is Executor.begin_step
+        self.possible = plain and not config.is_async and engine.tiers is None
+        """Whether this engine can be advanced this way at all."""
+        self.active = False
+        self._tick = 0
+        """Decode steps done together."""
+        self._members = 0
+        self._kv = 0
+        """Computed tokens of all members."""
+        self._allocate: dict[int, list[tuple[int, Sequence]]] = defaultdict(list)
+        self._store: dict[int, list[tuple[int, Sequence]]] = defaultdict(list)
+        self._finish: dict[int, list[tuple[int, Sequence]]] = defaultdict(list)
+        self._prefilling: list[Sequence] = []
+        self._last_member = -1
+        """Order of the member that runs last, or of one that did."""
+        self._stuck = False
+        """The head of the queue did not fit, and nothing that could help it has happened since."""
+        self._tokens_needed = engine.needs_tokens
+        self._distinct = executor.outputs_are_distinct
+
+    # --- entering and leaving
+
+    def enter(self) -> bool:
+        """Take over the running sequences; False if one of them cannot be foreseen."""
+        executor = self._e.executor
+        running = self._e.scheduler.running
+        if any(executor.stop_index(seq.request) is None for seq in running):
+            return False
+        self._tick = self._members = self._kv = 0
+        self._last_member = -1
+        for table in (self._allocate, self._store, self._finish):
+            table.clear()
+        self._prefilling = []
+        self._stuck = False
+        for seq in running:
+            if seq.total == seq.computed + 1 and seq.output:
+                self._join(seq)
+            else:
+                self._prefilling.append(seq)
+        self.active = True
+        return True
+
+    def leave(self) -> None:
+        """Write every member's counters back; the ordinary step can go on from here."""
+        if not self.active:
+            return
+        for entries in self._finish.values():
+            for _order, seq in entries:
+                self._sync(seq)
+        self.active = False
+
+    def arrived(self) -> None:
+        """Somebody has joined the queue: its head may be another."""
+        self._stuck = False
+
+    def _join(self, seq: Sequence) -> None:
+        size, tick = self._size, self._tick
+        seq.joined = tick
+        entry = (seq.order, seq)
+        index = self._e.executor.stop_index(seq.request)
+        assert index is not None
+        last = min(index, seq.limit - 1)
+        self._insert(self._finish[tick + last - len(seq.output)], entry)
+        self._insert(self._allocate[(tick - seq.computed) % size], entry)
+        self._insert(self._store[(tick - seq.computed - 1) % size], entry)
+        self._members += 1
+        self._kv += seq.computed
+        self._last_member = max(self._last_member, seq.order)
+
+    @staticmethod
+    def _insert(entries: list[tuple[int, Sequence]], entry: tuple[int, Sequence]) -> None:
+        entries.append(entry)
+        if len(entries) > 1 and entries[-2][0] > entry[0]:
+            entries.sort(key=_by_order)
+
+    def _sync(self, seq: Sequence) -> None:
+        """Bring one member's counters and output up to the present."""
+        steps = self._tick - seq.joined
+        if steps:
+            seq.output += self._e.executor.samples(seq.request, len(seq.output), steps)
+            seq.computed += steps
+            seq.total += steps
+            seq.joined = self._tick
+
+    # --- a step
+
+    def step(self, now: float, progress: Progress) -> float | None:
+        """One step from `now`; the time at which it is over, or None if the ordinary step has to do it."""
+        engine, scheduler = self._e, self._e.scheduler
+        config, pool, manager = engine.config, engine.pool, engine.manager
+        threshold = scheduler.prefill_threshold()
+        plan = self._plan(threshold)
+        if plan is None:
+            return None
+        chunks, budget = plan
+        tick, size = self._tick, self._size
+        allocate = self._allocate.get(tick % size, ())
+        store = self._store.get(tick % size, ())
+        fresh = len(allocate)
+        for seq, tokens in chunks:
+            fresh += max(-(-(seq.computed + tokens) // size) - len(seq.table), 0)
+        if fresh > pool.free:
+            return None
+        engine.recorder.step = engine.counts.steps
+        engine.ended = False
+        if chunks or (allocate and store):
+            work = [(order, 0, seq, 0) for order, seq in allocate]
+            work += [(order, 1, seq, 0) for order, seq in store]
+            work += [(seq.order, 2, seq, tokens) for seq, tokens in chunks]
+            work.sort(key=_by_order)
+            for _order, kind, seq, tokens in work:
+                if kind == 0:
+                    pool.allocate(seq.table, 1)
+                elif kind == 1:
+                    self._complete_block(seq)
+                else:
+                    manager.grow(seq, tokens)
+        else:
+            for _order, seq in allocate:
+                pool.allocate(seq.table, 1)
+            for _order, seq in store:
+                self._complete_block(seq)
+        batch = Batch(chunks=dict(chunks))
+        if scheduler.queued and not (self._stuck and not chunks):
+            self._admit(batch, budget, threshold)
+        return self._output(batch, now, progress)
+
+    def _plan(self, threshold: int) -> tuple[list[tuple[Sequence, int]], int] | None:
+        """Chunks of the running prompts and the budget left; None if the budget does not simply reach everybody."""
+        budget = self._e.config.max_num_batched_tokens - self._members
+        if budget < 0:
+            return None
+        chunks = []
+        for seq in self._prefilling:
+            tokens = seq.total - seq.computed
+            if 0 < threshold < tokens:
+                tokens = threshold
+            if tokens > budget:
+                if seq.order < self._last_member:
+                    return None
+                tokens = budget
+            if tokens:
+                chunks.append((seq, tokens))
+                budget -= tokens
+        return chunks, budget
+
+    def _complete_block(self, seq: Sequence) -> None:
+        """A member's last block is full with this step: it gets its hash and is announced."""
+        manager, table = self._e.manager, seq.table
+        if not self._e.config.enable_prefix_caching:
+            return
+        if self._tokens_needed:
+            self._sync(seq)
+        manager.store_next(seq, table.hashed + 1)
+
+    def _admit(self, batch: Batch, budget: int, threshold: int) -> None:
+        scheduler = self._e.scheduler
+        before = len(scheduler.running)
+        scheduler.schedule_waiting(batch, budget, threshold)
+        for seq, reason in batch.failed:
+            self._e.refuse(seq, reason)
+        for seq in scheduler.running[before:]:
+            self._prefilling.append(seq)
+            if self._e.executor.stop_index(seq.request) is None:
+                raise AssertionError("an executor that foresees some ends must foresee all")
+        self._stuck = self._distinct and not scheduler.deferred and len(scheduler.running) == before
+
+    def _output(self, batch: Batch, now: float, progress: Progress) -> float:
+        engine = self._e
+        members = self._members
+        prefill, decode, kv, done = 0, members, self._kv + members, []
+        for seq, tokens in batch.chunks.items():
+            seq.computed += tokens
+            kv += seq.computed
+            if tokens == 1 and seq.computed > seq.prompt_len:
+                decode += 1
+            else:
+                prefill += tokens
+            if seq.computed >= seq.total:
+                done.append(seq)
+        duration = 0.0
+        if engine.latency is not None and (members or batch.chunks):
+            duration = engine.latency.step_s(StepLoad(prefill, decode, kv, self._capacity))
+        now += duration
+        counts = engine.counts
+        counts.steps += 1
+        counts.scheduled(batch)
+        counts.scheduled_tokens += members
+        counts.generation_tokens += members + len(done)
+        if members:
+            progress.gaps[duration] += members
+        ending = self._finish.pop(self._tick, [])
+        self._tick += 1
+        self._kv += members
+        finished: list[tuple[int, Sequence]] = []
+        for order, seq in ending:
+            self._part(seq)
+            finished.append((order, seq))
+        if done:
+            self._prefilling = [seq for seq in self._prefilling if seq.computed < seq.total]
+            finished += self._first_tokens(done, now, progress)
+            finished.sort(key=_by_order)
+        if finished:
+            self._retire([seq for _order, seq in finished], now, progress)
+        progress.steps += 1
+        progress.now = now
+        events = engine.recorder.take()
+        if events:
+            progress.batches.append((now, events))
+        for output in engine.take_notices():
+            assert output.finish_reason is not None
+            progress.finished.append(Finish(output.request_id, output.finish_reason, now, 0, output.cached_tokens, 0))
+        return now
+
+    def _part(self, seq: Sequence) -> None:
+        """A member leaves: it has just received its last token."""
+        self._sync(seq)
+        self._members -= 1
+        self._kv -= seq.computed
+        size, base = self._size, self._tick - seq.computed
+        for table, residue in ((self._allocate, base % size), (self._store, (base - 1) % size)):
+            table[residue].remove((seq.order, seq))
+
+    def _first_tokens(self, done: list[Sequence], now: float, progress: Progress) -> list[tuple[int, Sequence]]:
+        """Sequences whose prompt (or recomputed sequence) is complete get a token, and decode from now on."""
+        executor, finished = self._e.executor, []
+        for seq in done:
+            index = len(seq.output)
+            seq.output.append(executor.sample(seq.request, index))
+            seq.total += 1
+            if index == 0:
+                progress.first_tokens.append((seq.id, now))
+            else:
+                progress.gaps[now - seq.last_token_s] += 1
+            stop = executor.stop_index(seq.request)
+            assert stop is not None
+            if index >= min(stop, seq.limit - 1):
+                finished.append((seq.order, seq))
+            else:
+                self._join(seq)
+        return finished
+
+    def _retire(self, seqs: list[Sequence], now: float, progress: Progress) -> None:
+        engine, scheduler = self._e, self._e.scheduler
+        for seq in seqs:
+            engine.manager.release(seq)
+            reason: FinishReason = "stop" if seq.output[-1] in seq.stops else "length"
+            engine.end(seq, reason)
+            progress.finished.append(
+                Finish(seq.id, reason, now, len(seq.output), max(seq.cached_tokens, 0), seq.preemptions)
+            )
+        scheduler.running = [seq for seq in scheduler.running if seq.status is not Status.FINISHED]
+        self._stuck = False
+
+    def note_times(self, now: float) -> None:
+        """Before the ordinary step takes over: when the members' last tokens came."""
+        for entries in self._finish.values():
+            for _order, seq in entries:
+                seq.last_token_s = now

@@ -1,0 +1,180 @@
+"""Many steps in one go are the same as one step after the other: outputs, times, events, blocks and counters."""
+
+import random
+from collections import Counter
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mockpod_engine_kit import EOS, TableExecutor, config, request
+
+from kvsync_mockpod.engine import Engine, LoraRef
+from kvsync_mockpod.engine.latency import make_latency
+
+
+class ForeseeingExecutor(TableExecutor):
+    """Knows where each request ends; counts how often the ordinary step had to ask for a token."""
+
+    def stop_index(self, request):
+        given = self.eos_at.get(request.request_id)
+        if given is None or request.ignore_eos:
+            return request.max_tokens - 1
+        return min(given, request.max_tokens - 1)
+
+
+class DistinctExecutor(ForeseeingExecutor):
+    outputs_are_distinct = True
+
+
+def workload(rng, *, loras):
+    arrivals, now = [], 0.0
+    eos = {}
+    for i in range(rng.choice([5, 20, 45])):
+        now += rng.choice([0.0, 0.0, 0.001, 0.02, 0.5]) * rng.random()
+        rid = f"r{i}"
+        values = {"priority": rng.randrange(3), "arrival_s": now}
+        if loras and rng.random() < 0.4:
+            k = rng.randrange(3)
+            values["lora"] = LoraRef(f"ad{k}", k + 1, f"ad{k}")
+        if rng.random() < 0.2:
+            eos[rid] = rng.randint(0, 30)
+        if rng.random() < 0.1:
+            values["ignore_eos"] = True
+        n = rng.choice([1, 7, 16, 32, rng.randint(1, 200)])
+        arrivals.append((now, request(rid, n=n, max_tokens=rng.randint(1, 60), stream=rng.randrange(4), **values)))
+    return arrivals, eos
+
+
+def knobs(rng):
+    blocks = rng.choice([24, 40, 300])
+    return {
+        "block_size": rng.choice([1, 4, 16]) if blocks == 300 else 16,
+        "num_gpu_blocks": blocks,
+        "max_model_len": 270,
+        "max_num_seqs": rng.choice([2, 5, 16]),
+        "max_num_batched_tokens": rng.choice([16, 40, 128]),
+        "policy": rng.choice(["fcfs", "priority"]),
+        "enable_prefix_caching": rng.random() < 0.9,
+        "scheduler_reserve_full_isl": rng.random() < 0.8,
+        "long_prefill_token_threshold": rng.choice([0, 0, 20]),
+        "watermark": rng.choice([0.0, 0.1]),
+        "max_loras": rng.choice([0, 1, 2]),
+    }
+
+
+LATENCY = {"prefill_us": 900, "prefill_token_us": 15, "decode_us": 700, "decode_seq_us": 20, "kv_token_us": 0.5}
+
+
+def step_by_step(engine, arrivals):
+    """The reference: what `advance` promises, from single steps only."""
+    now, first, finished, gaps, batches, last, steps = 0.0, [], [], Counter(), [], {}, 0
+    pending = list(arrivals)
+    while pending or engine.has_work():
+        while pending and pending[0][0] <= now:
+            engine.add_request(pending.pop(0)[1])
+        if not engine.has_work():
+            now = pending[0][0]
+            continue
+        result = engine.step(now)
+        now += result.duration_s
+        steps += 1
+        for output in result.outputs:
+            rid = output.request_id
+            if output.new_token_ids:
+                if rid in last:
+                    gaps[now - last[rid]] += 1
+                else:
+                    first.append((rid, now))
+                last[rid] = now
+            if output.finish_reason is not None:
+                finished.append((rid, output.finish_reason, now))
+        if result.events:
+            batches.append((now, result.events))
+    return now, first, finished, gaps, batches, steps
+
+
+def in_one_go(engine, arrivals, rng):
+    now, first, finished, gaps, batches, steps = 0.0, [], [], Counter(), [], 0
+
+    def advance(until, **limits):
+        nonlocal now, steps
+        progress = engine.advance(now, until, **limits)
+        now = progress.now
+        steps += progress.steps
+        first.extend(progress.first_tokens)
+        finished.extend((f.request_id, f.reason, f.at_s) for f in progress.finished)
+        gaps.update(progress.gaps)
+        batches.extend(progress.batches)
+
+    for at, r in arrivals:
+        if now < at and rng.random() < 0.3:
+            advance(at, max_steps=rng.randint(1, 5))
+        while now < at and engine.has_work():
+            advance(at)
+        now = max(now, at)
+        engine.add_request(r)
+    while engine.has_work():
+        advance(float("inf"))
+    return now, first, finished, gaps, batches, steps
+
+
+def rounded(gaps):
+    """Times between tokens come from different sums of the same durations: compare to the nanosecond."""
+    out = Counter()
+    for gap, n in gaps.items():
+        out[round(gap, 9)] += n
+    return out
+
+
+@settings(deadline=None, max_examples=120)
+@given(seed=st.integers(0, 2**32), kind=st.sampled_from([ForeseeingExecutor, DistinctExecutor, TableExecutor]))
+def test_advance_equals_step_by_step(seed, kind):
+    rng = random.Random(seed)
+    values = knobs(rng)
+    arrivals, eos = workload(rng, loras=values["max_loras"] > 0)
+    jitter = rng.choice([0.0, 0.2])
+
+    def engine():
+        return Engine(config(**values), kind(eos_at=eos), make_latency(LATENCY, jitter=jitter, seed=seed))
+
+    reference, fast = engine(), engine()
+    expected = step_by_step(reference, arrivals)
+    got = in_one_go(fast, arrivals, rng)
+    assert got[0] == expected[0]
+    assert got[1] == expected[1], "first tokens"
+    assert got[2] == expected[2], "ends"
+    assert rounded(got[3]) == rounded(expected[3]), "gaps"
+    assert got[4] == expected[4], "events"
+    assert got[5] == expected[5], "number of steps"
+    assert fast.statistics() == reference.statistics()
+    assert list(fast.blocks()) == list(reference.blocks())
+    assert list(fast.log.since(0)) == list(reference.log.since(0))
+
+
+def test_a_change_from_outside_finds_all_counters_up_to_date():
+    def play(advance):
+        engine = Engine(config(), ForeseeingExecutor(), make_latency({"decode_us": 1000}))
+        for i in range(4):
+            engine.add_request(request(f"r{i}", n=20, max_tokens=40))
+        if advance:
+            engine.advance(0.0, max_steps=17)
+        else:
+            for _ in range(17):
+                engine.step()
+        assert engine.abort("r1")
+        outputs = {}
+        while engine.has_work():
+            for o in engine.step().outputs:
+                outputs.setdefault(o.request_id, []).extend(o.new_token_ids)
+        return outputs, engine.statistics()
+
+    assert play(advance=True) == play(advance=False)
+
+
+def test_eos_ends_a_request_in_the_middle_of_a_stretch():
+    engine = Engine(config(), ForeseeingExecutor(eos_at={"a": 9}), make_latency({"decode_us": 1000}))
+    engine.add_request(request("a", n=20, max_tokens=40))
+    engine.add_request(request("b", n=20, max_tokens=40))
+    progress = engine.advance(0.0)
+    ends = {f.request_id: (f.reason, f.output_tokens) for f in progress.finished}
+    assert ends == {"a": ("stop", 10), "b": ("length", 40)}
+    assert engine.config.eos_token_id == EOS
