@@ -39,11 +39,14 @@ from .errors import (
     StepFailedError,
     UnknownLoraError,
 )
+from .hashing import BlockIdentity
+from .lockstep import Finish, Progress
 from .log import TransitionLog
 from .stats import EngineStats
 from .tiers import Link, TierConfig, TierReport
 
 __all__ = [
+    "BlockIdentity",
     "DrainingError",
     "DuplicateRequestError",
     "Engine",
@@ -54,6 +57,7 @@ __all__ = [
     "Event",
     "Executor",
     "ExecutorError",
+    "Finish",
     "FinishReason",
     "InvalidRequestError",
     "LatencyModel",
@@ -61,6 +65,7 @@ __all__ = [
     "LogEntry",
     "LoraRef",
     "MMFeature",
+    "Progress",
     "PromptEmptyError",
     "PromptTooLongError",
     "QueueFullError",

@@ -1,0 +1,209 @@
+"""The replay itself: arrivals, routing and engines in one order of time.
+
+Between two arrivals the engines do not meet, so each is advanced on its own to the next one. Only where an arrival
+waits for somebody's end (a cap on requests in flight), and where engines share a disk, do they take turns step by step,
+the earliest first. Ties are broken by worker and by request number, never by chance.
+"""
+
+import heapq
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from kvsync_mockpod.engine import Engine, EngineConfig, EngineConfigError, Link, Request, TierConfig
+from kvsync_mockpod.engine.latency import make_latency
+
+from .arrivals import Arrivals, arrival_times
+from .model import TraceExecutor, TraceIdentity, make_request
+from .result import ReplayResult, RequestRecord
+from .routing import Router, WorkerLoad
+from .trace import TraceRequest, ideal_hit_tokens
+from .worker import Worker
+
+__all__ = ["ReplayConfig", "replay"]
+
+
+def _default_engine() -> EngineConfig:
+    return EngineConfig(num_gpu_blocks=16384, max_model_len=131072, max_num_batched_tokens=8192)
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayConfig:
+    """Engines and arrivals. Engines schedule synchronously unless `asynchronous`, keep no log and no tokens."""
+
+    workers: int = 1
+    engine: EngineConfig = field(default_factory=_default_engine)
+    latency: str = "quadratic"
+    """A profile name or a formula as JSON (`kvsync_mockpod.engine.latency`)."""
+    jitter: float = 0.0
+    arrivals: Arrivals = field(default_factory=Arrivals)
+    tiers: TierConfig | None = None
+    shared_disk: bool = False
+    """All workers' disks are one, behind one link."""
+    asynchronous: bool = False
+    seed: int = 0
+
+
+def replay(requests: Sequence[TraceRequest], config: ReplayConfig, router: Router) -> ReplayResult:
+    """Play the requests (in order of arrival) through the engines in virtual time.
+
+    Raises EngineConfigError for an impossible configuration. A prompt that is too long is refused and recorded.
+    """
+    if config.workers < 1:
+        raise EngineConfigError(f"workers {config.workers}: must be at least 1")
+    if not requests:
+        raise EngineConfigError("there is no request to replay")
+    times = arrival_times(requests, config.arrivals, config.seed)
+    size = config.engine.block_size
+    workers = _make_workers(config, publish=router.wants_events)
+    run = _Run(workers, router)
+    in_turns = config.tiers is not None and config.shared_disk
+    for number, (trace, due) in enumerate(zip(requests, times, strict=True)):
+        now = run.admit_at(due, config.arrivals.max_in_flight)
+        request = make_request(number, trace, now, size)
+        record = RequestRecord(number, 0, due, now, trace.input_tokens)
+        run.send(request, record, now, in_turns=in_turns)
+    run.finish(in_turns=in_turns)
+    gaps: dict[float, int] = {}
+    for worker in workers:
+        for gap, n in worker.gaps.items():
+            gaps[gap] = gaps.get(gap, 0) + n
+    return ReplayResult(
+        records=run.records,
+        workers=[w.record() for w in workers],
+        gaps_s=gaps,
+        ideal_hit_tokens=ideal_hit_tokens(requests, size),
+        duration_s=max((r.ended_s or 0.0 for r in run.records), default=0.0),
+        steps=sum(w.steps for w in workers),
+        settings=_settings(config),
+    )
+
+
+class _Run:
+    """The state of one replay."""
+
+    def __init__(self, workers: list[Worker], router: Router) -> None:
+        self.workers = workers
+        self.router = router
+        self.records: list[RequestRecord] = []
+        self._now = 0.0
+        self._aware = router.wants_loads or router.wants_events
+        self._blank = [WorkerLoad(0, 0)] * len(workers)
+
+    def admit_at(self, due: float, cap: int | None) -> float:
+        """When the next request may be sent: when it is due, or when there is room for it."""
+        now = max(due, self._now)
+        if cap is None:
+            return now
+        workers = self.workers
+        self._turns(now)
+        while sum(w.in_flight - sum(e.ended_s <= now for e in w.ended) for w in workers) >= cap:  # type: ignore[operator]
+            ends = [e.ended_s for w in workers for e in w.ended if e.ended_s is not None and e.ended_s > now]
+            start = min(w.next_start() for w in workers)
+            if ends and min(ends) <= start:
+                now = min(ends)
+                continue
+            worker = min(workers, key=Worker.next_start)
+            worker.advance(float("inf"), max_steps=1)
+        self._now = now
+        return now
+
+    def send(self, request: Request, record: RequestRecord, now: float, *, in_turns: bool) -> None:
+        """Route one request and hand it over."""
+        workers = self.workers
+        self._now = now
+        if in_turns:
+            self._turns(now)
+        if self._aware:
+            for worker in workers:
+                worker.advance(now)
+            self._observe(now)
+            loads = [WorkerLoad(w.in_flight, w.tokens_in_flight) for w in workers]
+        else:
+            loads = self._blank
+        record.worker = self.router.choose(request, now, loads)
+        worker = workers[record.worker]
+        worker.advance(now)
+        worker.settle(now)
+        worker.submit(request, record, now)
+        self.records.append(record)
+
+    def finish(self, *, in_turns: bool) -> None:
+        """No more arrivals: let everybody end."""
+        if in_turns:
+            self._turns(float("inf"))
+        for worker in self.workers:
+            worker.advance(float("inf"))
+            worker.settle(float("inf"))
+        self._observe(float("inf"))
+
+    def _observe(self, now: float) -> None:
+        """Give the router what was published up to `now`, in order of time, then of worker."""
+        for worker in self.workers:
+            worker.settle(now)
+        if not self.router.wants_events:
+            return
+        due: list[tuple[float, int]] = []
+        for i, worker in enumerate(self.workers):
+            due += [(at, i) for at, _events in worker.published if at <= now]
+        due.sort()
+        for at, i in due:
+            self.router.observe(i, at, self.workers[i].published.popleft()[1])
+
+    def _turns(self, until: float) -> None:
+        """Single steps, the earliest first, of all that begin before `until`."""
+        heap = [(w.next_start(), i) for i, w in enumerate(self.workers)]
+        heapq.heapify(heap)
+        while heap and heap[0][0] < until:
+            _start, i = heapq.heappop(heap)
+            worker = self.workers[i]
+            actual = worker.next_start()
+            if actual <= (heap[0][0] if heap else actual) and actual < until:
+                worker.advance(until, max_steps=1)
+                actual = worker.next_start()
+            if actual < until:
+                heapq.heappush(heap, (actual, i))
+
+
+def _make_workers(config: ReplayConfig, *, publish: bool) -> list[Worker]:
+    tiers = config.tiers
+    engine = config.engine.model_copy(
+        update={"async_scheduling": config.asynchronous, "log_entries": 0, "keep_tokens": tiers is not None}
+    )
+    identity = TraceIdentity(engine.block_size)
+    disk = None
+    if tiers is not None and config.shared_disk:
+        disk = Link(float("inf") if tiers.instant else tiers.disk_bandwidth, "disk")
+    workers = []
+    for i in range(config.workers):
+        latency = make_latency(config.latency, jitter=config.jitter, seed=config.seed * 1_000_003 + i)
+        workers.append(
+            Worker(
+                Engine(
+                    engine,
+                    TraceExecutor(),
+                    latency,
+                    tiers=tiers,
+                    disk_link=disk,
+                    identity=identity,
+                    publish=publish,
+                )
+            )
+        )
+    return workers
+
+
+def _settings(config: ReplayConfig) -> dict[str, object]:
+    engine = config.engine
+    return {
+        "workers": config.workers,
+        "seed": config.seed,
+        "latency": config.latency,
+        "jitter": config.jitter,
+        "arrivals": config.arrivals.mode,
+        "block_size": engine.block_size,
+        "num_gpu_blocks": engine.num_gpu_blocks,
+        "max_num_seqs": engine.max_num_seqs,
+        "max_num_batched_tokens": engine.max_num_batched_tokens,
+        "max_model_len": engine.max_model_len,
+        "asynchronous": config.asynchronous,
+    }

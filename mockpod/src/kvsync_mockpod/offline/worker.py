@@ -1,0 +1,125 @@
+"""One engine in virtual time: advanced to a moment, given requests, its progress turned into records."""
+
+import math
+from collections import deque
+
+from kvsync_mockpod.engine import Engine, Event, Progress, Request, RequestRefusedError
+
+from .result import RequestRecord, WorkerRecord
+
+__all__ = ["Worker"]
+
+
+class Worker:
+    """An engine and the time up to which it has worked. `now` may lie beyond the driver's: a step is under way then."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.now = 0.0
+        self.in_flight = 0
+        self.tokens_in_flight = 0
+        self.gaps: dict[float, int] = {}
+        self.published: deque[tuple[float, list[Event]]] = deque()
+        """Event batches not yet observed, by time."""
+        self.ended: list[RequestRecord] = []
+        """Requests that ended since somebody last looked, by time."""
+        self.steps = 0
+        self._records: dict[str, RequestRecord] = {}
+        self._requests = 0
+        self._wait_until = 0.0
+        self._busy_s = 0.0
+        self._cached = self._prompt = self._output = 0
+
+    def submit(self, request: Request, record: RequestRecord, now: float) -> bool:
+        """Hand over a request; False if the engine refuses it."""
+        self.now = max(self.now, now)
+        self._wait_until = 0.0
+        try:
+            self.engine.add_request(request)
+        except RequestRefusedError:
+            record.reason = "refused"
+            record.ended_s = now
+            return False
+        self._records[request.request_id] = record
+        self._requests += 1
+        self.in_flight += 1
+        self.tokens_in_flight += record.prompt_tokens
+        return True
+
+    def next_start(self) -> float:
+        """When its next step begins if nobody comes; infinity if it has nothing to do."""
+        engine = self.engine
+        if engine.has_work():
+            return max(self.now, self._wait_until)
+        deadline = engine.next_deadline()
+        return math.inf if deadline is None else max(self.now, deadline)
+
+    def advance(self, until: float, *, max_steps: int | None = None) -> None:
+        """Do all steps that begin before `until` (or at most so many)."""
+        while (start := self.next_start()) < until:
+            if self.engine.has_work():
+                progress = self.engine.advance(start, until, max_steps=max_steps)
+                self._busy_s += progress.now - start
+                self._take(progress)
+                self._wait_until = progress.wait_until or 0.0
+            else:
+                self._idle_step(start)
+            if max_steps is not None:
+                return
+
+    def _idle_step(self, start: float) -> None:
+        """A transfer of a lower tier has ended while nothing runs: publish it."""
+        result = self.engine.step(start)
+        self.now = start
+        self.steps += 1
+        if result.events:
+            self.published.append((start, result.events))
+
+    def _take(self, progress: Progress) -> None:
+        self.now = progress.now
+        self.steps += progress.steps
+        records = self._records
+        for rid, at in progress.first_tokens:
+            records[rid].first_token_s = at
+        for gap, n in progress.gaps.items():
+            self.gaps[gap] = self.gaps.get(gap, 0) + n
+        for end in progress.finished:
+            record = records.pop(end.request_id)
+            record.ended_s = end.at_s
+            record.output_tokens = end.output_tokens
+            record.cached_tokens = end.cached_tokens
+            record.preemptions = end.preemptions
+            record.reason = end.reason
+            self._cached += end.cached_tokens
+            self._prompt += record.prompt_tokens
+            self._output += end.output_tokens
+            self.ended.append(record)
+        self.published += progress.batches
+
+    def settle(self, now: float) -> None:
+        """Count out the requests that had ended by `now`."""
+        kept = []
+        for record in self.ended:
+            assert record.ended_s is not None
+            if record.ended_s <= now:
+                self.in_flight -= 1
+                self.tokens_in_flight -= record.prompt_tokens
+            else:
+                kept.append(record)
+        self.ended = kept
+
+    def record(self) -> WorkerRecord:
+        """Its part in the replay."""
+        stats = self.engine.statistics()
+        return WorkerRecord(
+            requests=self._requests,
+            prompt_tokens=self._prompt,
+            cached_tokens=self._cached,
+            output_tokens=self._output,
+            steps=self.steps,
+            busy_s=self._busy_s,
+            preemptions=stats.preemptions,
+            stored_blocks=stats.stored_blocks,
+            removed_blocks=stats.removed_blocks,
+            tiers=stats.tiers,
+        )
