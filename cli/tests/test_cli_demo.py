@@ -52,7 +52,7 @@ def test_report_has_every_key_that_outside_checks_read(report):
 def test_kv_beats_round_robin_although_an_engine_was_killed(report):
     policies = report["policies"]
     assert policies["kv"]["hit_ratio"] > policies["round_robin"]["hit_ratio"]
-    assert policies["round_robin"]["by_endpoint"] == {f"engine-{number}": 40 for number in range(3)}
+    assert policies["round_robin"]["by_endpoint"] == {f"demo-engine-{number}": 40 for number in range(3)}
     restart = report["restart"]
     assert restart["detected_s"] < 15
     assert restart["rebuilt"] is True
@@ -73,9 +73,9 @@ def test_kept_demo_answers_match_and_audit(demo, index_url):
     folder = demo[0]
     code, out, err = kvsync("match", "--index", index_url, "a prompt that nobody has sent, but long enough for a block")
     assert (code, err) == (0, "")
-    assert "engine-0" in out
+    assert "demo-engine-0" in out
     code, out, err = kvsync("match", "--index", index_url, "--json", "--tokens", "1,2,3", cwd=folder)
-    assert {row["publisher"] for row in json.loads(out)["matches"]} == {"engine-0", "engine-1", "engine-2"}
+    assert {row["publisher"] for row in json.loads(out)["matches"]} == {f"demo-engine-{number}" for number in range(3)}
     code, out, _ = kvsync("audit", "--index", index_url, "--json")
     assert code == 0
     assert [row["verdict"] for row in json.loads(out)["publishers"]] == ["equal"] * 3
@@ -113,11 +113,11 @@ def test_a_second_demo_does_not_touch_a_kept_one(demo, index_url):
 
 
 def test_stop_ends_a_kept_demo(demo, index_url):
-    prefix = index_url.removeprefix("http://").rpartition(".")[0] + "."
-    assert descendants_mentioning(f"--host {prefix}")
+    mark = index_url.removeprefix("http://").partition(":")[0]
+    assert descendants_mentioning(mark)
     code, out, _ = kvsync("stop", "--out", "run", cwd=demo[0])
     assert (code, out) == (0, "run: 5 processes ended\n")
-    assert descendants_mentioning(f"--host {prefix}") == []
+    assert descendants_mentioning(mark) == []
     code, _, err = kvsync("audit", "--index", index_url)
     assert code == 1
     assert index_url in one_line(err)
@@ -160,7 +160,7 @@ def test_an_interrupted_demo_leaves_no_process_and_no_report(tmp_path, number):
     folder = tmp_path / "run"
     command = [KVSYNC, "demo", "--trace", str(trace), "--engines", "1", "--speed", "1", "--out", str(folder)]
     started = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    mark = str(folder / "round_robin" / "publishers.yaml")
+    mark = str(folder / "round_robin" / "demo-index-0")
     wait_until(lambda: descendants_mentioning(mark), "index started")
     started.send_signal(number)
     _, err = started.communicate(timeout=60)

@@ -31,9 +31,13 @@ def alive(pid):
         return file.read().rpartition(")")[2].split()[0] != "Z"
 
 
+def nothing(_network):
+    return ()
+
+
 def test_two_claims_never_share_a_network():
-    first = claim_network(2)
-    second = claim_network(2)
+    first = claim_network(nothing)
+    second = claim_network(nothing)
     try:
         assert first.prefix != second.prefix
         with pytest.raises(PortTakenError):
@@ -49,8 +53,8 @@ def test_a_taken_port_is_named():
         taken.bind(("127.1.200.2", HTTP_PORT))
         taken.listen(1)
         with pytest.raises(PortTakenError, match=r"127\.1\.200\.2:8000 cannot be used: address already in use"):
-            claim_network(3, ["127.1.200"])
-        claim_network(1, ["127.1.200"]).release()
+            claim_network(lambda network: [(network.pod(1), HTTP_PORT)], ["127.1.200"])
+        claim_network(lambda network: [(network.pod(0), HTTP_PORT)], ["127.1.200"]).release()
 
 
 async def test_a_process_that_dies_at_start_is_one_line_with_its_last_words(tmp_path):

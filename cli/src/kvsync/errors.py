@@ -37,5 +37,5 @@ class InterruptedRunError(KvsyncError):
     """The user, or the system, ended the run."""
 
     def __init__(self, signal_number: int) -> None:
-        super().__init__("interrupted: everything that was started is stopped, no report was written")
+        super().__init__("interrupted: everything that was started is stopped")
         self.exit_code = 128 + signal_number

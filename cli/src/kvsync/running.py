@@ -39,5 +39,13 @@ def run_interruptible(work: Coroutine[Any, Any, Result]) -> Result:
 
     try:
         return asyncio.run(main())
+    except BaseExceptionGroup as group:
+        raise _first(group) from None
     except asyncio.CancelledError:
         raise InterruptedRunError(received[0] if received else signal.SIGINT) from None
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The failure that a group of tasks ended with."""
+    first = group.exceptions[0]
+    return _first(first) if isinstance(first, BaseExceptionGroup) else first

@@ -14,6 +14,7 @@ from kvsync.errors import KvsyncError
 from kvsync.local import kept
 from kvsync.local.addresses import claim_network
 from kvsync.local.process import executable
+from kvsync.local.stack import wanted_ports
 from kvsync.report.versions import MEMBERS, native_version
 
 ENTRY_POINTS = ("kvsync-mockpod", "kvsync-indexer", "kvsync-router", "kvsync-operator")
@@ -71,7 +72,7 @@ def _core() -> Finding:
 
 def _addresses() -> Finding:
     try:
-        network = claim_network(DEMO_ENGINES)
+        network = claim_network(lambda network: wanted_ports(network, DEMO_ENGINES))
     except KvsyncError as error:
         return Finding("problem", "ports", str(error), "end what listens there, or give it one address instead of all")
     network.release()

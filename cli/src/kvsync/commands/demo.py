@@ -12,11 +12,11 @@ from kvsync.demo.settings import DemoSettings
 from kvsync.demo.table import print_results
 from kvsync.errors import UsageProblemError
 from kvsync.local import kept
-from kvsync.local.stack import CORE_CHOICES
 from kvsync_indexer.router.policies import POLICY_NAMES
 
 TRACE = Path("examples/traces/mooncake_conversation.jsonl")
 PLAIN_WIDTH = 120
+CORE_CHOICES = ("auto", "python", "native")
 
 
 def default_trace() -> Path:

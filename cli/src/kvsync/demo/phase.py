@@ -15,7 +15,8 @@ from kvsync.demo.watching import Restart, Sample, Watcher
 from kvsync.index_client import IndexClient, histogram_quantile
 from kvsync.load.client import Outcome, Pause, Replayer
 from kvsync.load.summary import Summary, summarize
-from kvsync.local.stack import MODEL, EngineSettings, Stack
+from kvsync.local.stack import Stack
+from kvsync.replay.live import find_model
 
 RESTART_AT = 0.15
 """The engine is killed when this share of the requests has ended: early, so that the curves show the rebuilding."""
@@ -83,7 +84,7 @@ class Phase:
 
     async def run(self) -> PhaseResult:
         """Start, replay, settle, compare."""
-        await self._start()
+        await self._stack.start(self._policy, self._settings.seed)
         self._progress.stage = "replaying"
         watcher = self._progress.watcher = Watcher(self._index, on_change=self._note_state)
         async with _in_background(watcher.run()), _in_background(self._guard()):
@@ -97,10 +98,10 @@ class Phase:
                 for task in filter(None, (replaying, restarting)):
                     task.cancel()
             self._progress.stage = "waiting for quiet"
-            await wait_quiet(self._session, self._index, self._stack.pods)
+            await wait_quiet(self._session, self._index, self._stack.engines)
             await watcher.look()
         self._progress.stage = "auditing"
-        audit = await audit_all(self._index, self._stack.pods)
+        audit = await audit_all(self._index, self._stack.engines)
         metrics = await self._index.metrics()
         core = await self._index.core()
         self._progress.stage = "done"
@@ -116,23 +117,11 @@ class Phase:
             core=core,
         )
 
-    async def _start(self) -> None:
-        workload = self._workload
-        engines = EngineSettings(
-            blocks=workload.blocks,
-            max_model_len=workload.max_model_len,
-            seed=self._settings.seed,
-            latency=workload.latency,
-            time_scale=workload.time_scale,
-        )
-        settings = self._settings
-        await self._stack.start(settings.engines, engines, core=settings.core, policy=self._policy, seed=settings.seed)
-
     async def _replay(self) -> list[Outcome]:
         replayer = Replayer(
             self._session,
             self._stack.router_url,
-            MODEL,
+            await find_model(self._session, self._stack.router_url),
             speed=self._workload.speed,
             on_outcome=self._progress.outcomes.append,
         )
@@ -148,7 +137,7 @@ class Phase:
             self._restarted.set()
 
     async def _kill_and_start(self, watcher: Watcher) -> None:
-        pod = random.Random(self._settings.seed).choice(self._stack.pods)
+        pod = random.Random(self._settings.seed).choice(self._stack.engines)
         wanted = int(RESTART_AT * self._progress.total)
         await _until(lambda: len(self._progress.outcomes) >= wanted and watcher.row(pod.name) is not None)
         row = watcher.row(pod.name)

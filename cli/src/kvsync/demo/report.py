@@ -6,9 +6,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from kvsync.demo.phase import PhaseResult
-from kvsync.demo.settings import SCALE, DemoSettings, Workload
+from kvsync.demo.settings import BLOCK_SIZE, SCALE, DemoSettings, Workload
 from kvsync.load.summary import hit_curve, ideal_curve
-from kvsync.local.stack import BLOCK_SIZE
 from kvsync.report.versions import collect_versions
 
 BASELINE = "round_robin"
@@ -58,7 +57,7 @@ def build_report(settings: DemoSettings, workload: Workload, results: Sequence[P
         "scale": SCALE,
         "speed": round(workload.speed, 4),
         "time_scale": round(workload.time_scale, 8),
-        "latency": workload.latency,
+        "latency": dict(workload.latency),
         "policies": {result.policy: _policy(result, workload) for result in results},
         "ideal_hit_ratio": round(workload.ideal.hit_ratio, 6),
         "audit": _audit(last),

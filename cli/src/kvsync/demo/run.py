@@ -7,12 +7,13 @@ from rich.console import Console
 
 from kvsync.demo.phase import Phase, PhaseResult, Progress, restarts
 from kvsync.demo.report import Verdict, build_report, judge
+from kvsync.demo.resources import build_resources
 from kvsync.demo.settings import DemoSettings, Workload, prepare
 from kvsync.demo.view import View
 from kvsync.errors import UsageProblemError
 from kvsync.local import kept
 from kvsync.local.addresses import claim_network
-from kvsync.local.stack import MODEL, Stack
+from kvsync.local.stack import Stack, wanted_ports
 from kvsync.local.supervisor import Supervisor
 from kvsync.report.files import write_whole
 from kvsync.running import client_session, run_interruptible
@@ -43,7 +44,8 @@ def run_demo(settings: DemoSettings, console: Console) -> Verdict:
 
 async def _run_phases(settings: DemoSettings, workload: Workload, console: Console) -> list[PhaseResult]:
     view = View(console, workload.ideal.hit_tokens)
-    network = claim_network(settings.engines)
+    network = claim_network(lambda network: wanted_ports(network, settings.engines))
+    resources = build_resources(settings, workload)
     results: list[PhaseResult] = []
     try:
         for policy in settings.policies:
@@ -52,14 +54,14 @@ async def _run_phases(settings: DemoSettings, workload: Workload, console: Conso
             supervisor = Supervisor(outlive_us=kept_run)
             try:
                 async with client_session() as session:
-                    stack = Stack(supervisor, network, settings.out / policy, session)
+                    stack = Stack(resources, supervisor, network, settings.out / policy, session)
                     progress = Progress(policy, len(workload.prompts))
                     restart = settings.restart and policy == restarts(settings.policies)
                     phase = Phase(policy, settings, workload, stack, session, progress, restart=restart)
                     async with view.showing(progress):
                         results.append(await phase.run())
                 if kept_run:
-                    kept.remember(settings.out, stack.index_url, stack.router_url, MODEL, supervisor.processes())
+                    kept.remember(settings.out, stack.index_url, stack.router_url, supervisor.processes())
                     supervisor.release()
             finally:
                 supervisor.close()

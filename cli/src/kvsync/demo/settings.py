@@ -1,8 +1,7 @@
 """What a demo is asked to do, and the sizes it chooses when it is not told."""
 
-import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,19 +9,21 @@ from kvsync.errors import UsageProblemError
 from kvsync.load.ideal import Ideal, compute_ideal
 from kvsync.load.prompts import Prompt, make_prompts
 from kvsync.load.trace import TraceRequest, read_trace
-from kvsync.local.stack import BLOCK_SIZE
 
 SCALE = 32
 """Lengths are divided by this: one 512-token block of the trace becomes one 16-token engine block."""
 REPLAY_S = 16.0
 """How long each policy's replay should take when nobody says how fast."""
 LATENCY = {
-    "prefill_us": 16_500,
-    "prefill_token_us": 15.18 * SCALE,
-    "prefill_token2_us": 4.21e-4 * SCALE * SCALE,
-    "decode_us": 5_740,
+    "prefillBaseUs": 16_500,
+    "prefillPerTokenNs": 15_180 * SCALE,
+    "prefillPerTokenSquaredPs": 421 * SCALE * SCALE,
+    "decodeBaseUs": 5_740,
 }
 """The mock engine's `quadratic` profile at an empty cache, where a prompt token stands for SCALE of the trace."""
+SLOWEST_SCALE, FASTEST_SCALE = 9999.0, 1e-6
+"""What a MockEngine's timeScale can say."""
+BLOCK_SIZE = 16
 CACHE_SHARE = 0.75
 """All engines together hold this share of the distinct blocks: enough for reuse, little enough to evict."""
 ENGINE_BUSY_S = 8.0
@@ -54,7 +55,7 @@ class Workload:
     ideal: Ideal
     speed: float
     time_scale: float
-    latency: str
+    latency: Mapping[str, int]
     blocks: int
     max_model_len: int
 
@@ -72,7 +73,7 @@ def prepare(settings: DemoSettings) -> Workload:
         ideal=ideal,
         speed=speed,
         time_scale=choose_time_scale(requests, speed, settings.engines),
-        latency=json.dumps(LATENCY),
+        latency=LATENCY,
         blocks=_blocks(settings, ideal, max_model_len),
         max_model_len=max_model_len,
     )
@@ -101,4 +102,4 @@ def prefill_s(tokens: int) -> float:
 def choose_time_scale(requests: Sequence[TraceRequest], speed: float, engines: int) -> float:
     """How much faster than life engines compute: as the replay, or faster where that would not end."""
     busy_s = sum(prefill_s(request.input_tokens) for request in requests) / engines
-    return min(1.0 / speed, ENGINE_BUSY_S / busy_s)
+    return min(max(min(1.0 / speed, ENGINE_BUSY_S / busy_s), FASTEST_SCALE), SLOWEST_SCALE)

@@ -10,7 +10,7 @@ import msgspec
 
 from kvsync.errors import KvsyncError
 from kvsync.index_client import IndexClient
-from kvsync.local.stack import Pod
+from kvsync.local.pods import LocalPod
 
 QUIET_DEADLINE_S = 60.0
 POLL_S = 0.1
@@ -38,7 +38,7 @@ class AuditTotals:
         return self.publishers > 0 and self.differences == 0 and not self.failed
 
 
-async def wait_quiet(session: aiohttp.ClientSession, index: IndexClient, pods: Sequence[Pod]) -> None:
+async def wait_quiet(session: aiohttp.ClientSession, index: IndexClient, pods: Sequence[LocalPod]) -> None:
     """Wait until every engine is idle and the index has applied its last batch; KvsyncError names who is not."""
     end = time.monotonic() + QUIET_DEADLINE_S
     while True:
@@ -50,7 +50,7 @@ async def wait_quiet(session: aiohttp.ClientSession, index: IndexClient, pods: S
         await asyncio.sleep(POLL_S)
 
 
-async def _not_quiet(session: aiohttp.ClientSession, index: IndexClient, pods: Sequence[Pod]) -> list[str]:
+async def _not_quiet(session: aiohttp.ClientSession, index: IndexClient, pods: Sequence[LocalPod]) -> list[str]:
     rows = {row.name: row for row in await index.publishers()}
     waiting: list[str] = []
     for pod in pods:
@@ -72,7 +72,7 @@ async def _not_quiet(session: aiohttp.ClientSession, index: IndexClient, pods: S
     return waiting
 
 
-async def audit_all(index: IndexClient, pods: Sequence[Pod]) -> AuditTotals:
+async def audit_all(index: IndexClient, pods: Sequence[LocalPod]) -> AuditTotals:
     """POST /v1/audit, added up over the pods."""
     audit = await index.audit(wait_quiet_s=AUDIT_WAIT_S)
     audited = {row.publisher for row in audit.publishers}

@@ -1,11 +1,11 @@
 """Loopback networks: every pod gets an address of its own, so that its ports are the ones it has in a cluster.
 
-Linux answers on all of 127.0.0.0/8. A run takes one network 127.x.y.0/24: engines from .1, the index and the router on
-.250. A listening socket on .254 claims the network while the run lasts, so two runs never share one.
+Linux answers on all of 127.0.0.0/8. A run takes one network 127.x.y.0/24: pods from .1, the demo's router on .250. A
+listening socket on .254 claims the network while the run lasts, so two runs never share one.
 """
 
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Self
 
@@ -17,7 +17,6 @@ REPLAY_PORT = 5558
 INDEX_PORT = 8090
 ROUTER_PORT = 8080
 CLAIM_PORT = 8089
-POD_PORTS = (HTTP_PORT, EVENTS_PORT, REPLAY_PORT)
 MAX_PODS = 200
 _CONTROL_HOST = 250
 _CLAIM_HOST = 254
@@ -51,24 +50,14 @@ class Network:
 
     @property
     def control(self) -> str:
-        """Address of the index and the router."""
+        """Address of what is no pod: the demo's router."""
         return f"{self.prefix}.{_CONTROL_HOST}"
 
     def pod(self, number: int) -> str:
-        """Address of engine `number`, from 0."""
+        """Address of pod `number`, from 0."""
         if not 0 <= number < MAX_PODS:
-            raise UsageProblemError(f"engine {number}: a local run has at most {MAX_PODS}")
+            raise UsageProblemError(f"pod {number + 1}: a local run has at most {MAX_PODS}")
         return f"{self.prefix}.{number + 1}"
-
-    def probe(self, pods: int) -> None:
-        """Check every port of `pods` engines, the index and the router."""
-        for host, port in self._wanted(pods):
-            probe(host, port)
-
-    def _wanted(self, pods: int) -> Iterator[tuple[str, int]]:
-        yield from ((self.control, port) for port in (INDEX_PORT, ROUTER_PORT))
-        for number in range(pods):
-            yield from ((self.pod(number), port) for port in POD_PORTS)
 
     def release(self) -> None:
         """Give the network back."""
@@ -87,8 +76,10 @@ class Network:
         return cls(prefix, claim)
 
 
-def claim_network(pods: int, prefixes: Iterable[str] = _NETWORKS) -> Network:
-    """The first network in which every port is free; otherwise the first one's trouble, as one line."""
+def claim_network(
+    wanted: Callable[[Network], Iterable[tuple[str, int]]], prefixes: Iterable[str] = _NETWORKS
+) -> Network:
+    """The first network in which every wanted (host, port) is free; otherwise the first one's trouble, as one line."""
     first: PortTakenError | None = None
     for prefix in prefixes:
         try:
@@ -97,7 +88,8 @@ def claim_network(pods: int, prefixes: Iterable[str] = _NETWORKS) -> Network:
             first = first or error
             continue
         try:
-            network.probe(pods)
+            for host, port in wanted(network):
+                probe(host, port)
         except PortTakenError as error:
             network.release()
             first = first or error

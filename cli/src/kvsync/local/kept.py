@@ -42,7 +42,6 @@ class KeptRun:
 
     index_url: str
     router_url: str
-    model: str
     processes: tuple[KeptProcess, ...]
 
     @property
@@ -51,14 +50,14 @@ class KeptRun:
         return any(process.alive for process in self.processes)
 
 
-def remember(folder: Path, index_url: str, router_url: str, model: str, processes: list[Process]) -> None:
+def remember(folder: Path, index_url: str, router_url: str, processes: list[Process]) -> None:
     """Write down a run that is being left."""
     kept = tuple(
         KeptProcess(process.spec.name, process.pid, _born(process.pid))
         for process in processes
         if process.pid is not None
     )
-    write_whole(folder / FILE_NAME, json.dumps(asdict(KeptRun(index_url, router_url, model, kept)), indent=2) + "\n")
+    write_whole(folder / FILE_NAME, json.dumps(asdict(KeptRun(index_url, router_url, kept)), indent=2) + "\n")
 
 
 def find(folder: Path) -> KeptRun | None:

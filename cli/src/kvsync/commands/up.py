@@ -1,0 +1,131 @@
+"""`kvsync up`."""
+
+import asyncio
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from kvsync.errors import KvsyncError
+from kvsync.index_client import IndexClient, PublisherRow
+from kvsync.local.addresses import claim_network
+from kvsync.local.cluster import LocalCluster
+from kvsync.local.manifests import read_resources
+from kvsync.local.pods import LocalPod, plan_pods
+from kvsync.local.supervisor import Supervisor
+from kvsync.report.files import write_whole
+from kvsync.running import client_session, run_interruptible
+
+REFRESH_S = 0.5
+STATE_FILE = "state.json"
+
+
+@click.command("up")
+@click.option(
+    "-f", "--filename", "files", multiple=True, required=True, type=click.Path(path_type=Path), help="File or folder."
+)
+@click.option("--out", type=click.Path(path_type=Path), default=Path("out/up"), show_default=True)
+def command(files: tuple[Path, ...], out: Path) -> None:
+    """Run the MockEngine and PrefixIndex resources in FILES as processes of this machine, until Ctrl-C.
+
+    Each pod has a loopback address of its own and the ports it has in a cluster; what dies is started again. OUT holds
+    logs, configuration and, once all is ready, state.json with every address.
+    """
+    resources = read_resources(files)
+    (out / STATE_FILE).unlink(missing_ok=True)
+    network = claim_network(lambda network: _ports(plan_pods(resources, network, out)))
+    supervisor = Supervisor()
+    try:
+        pods = plan_pods(resources, network, out)
+        run_interruptible(_run(pods, supervisor, out))
+    finally:
+        supervisor.close()
+        network.release()
+        (out / STATE_FILE).unlink(missing_ok=True)
+
+
+def _ports(pods: list[LocalPod]) -> Iterator[tuple[str, int]]:
+    for pod in pods:
+        yield from ((pod.host, port) for port in pod.ports.values())
+
+
+async def _run(pods: list[LocalPod], supervisor: Supervisor, out: Path) -> None:
+    async with client_session() as session:
+        cluster = LocalCluster(pods, supervisor, session)
+        await cluster.start()
+        write_whole(out / STATE_FILE, json.dumps([_address(pod) for pod in pods], indent=2) + "\n")
+        for pod in pods:
+            click.echo(f"{pod.name}: {pod.router_url or pod.http_url}")
+        click.echo(f"{len(pods)} pods are ready; Ctrl-C ends them")
+        indexes = [IndexClient(session, pod.http_url) for pod in pods if pod.role == "index"]
+        async with asyncio.TaskGroup() as group:
+            group.create_task(cluster.keep_running())
+            group.create_task(_show(cluster, indexes))
+
+
+def _address(pod: LocalPod) -> dict[str, object]:
+    return {
+        "name": pod.name,
+        "role": pod.role,
+        "host": pod.host,
+        "ports": dict(pod.ports),
+        "http_url": pod.http_url,
+        "router_url": pod.router_url,
+        "log": str(pod.spec.log),
+    }
+
+
+async def _show(cluster: LocalCluster, indexes: list[IndexClient]) -> None:
+    """A live table on a terminal; elsewhere a line for what changes."""
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        await _say_changes(cluster)
+        return
+    with Live(console=console, refresh_per_second=4) as live:
+        while True:
+            live.update(_render(cluster, await _rows(indexes)))
+            await asyncio.sleep(REFRESH_S)
+
+
+async def _say_changes(cluster: LocalCluster) -> None:
+    shown = {name: (state.ready, state.restarts) for name, state in cluster.states.items()}
+    while True:
+        await asyncio.sleep(REFRESH_S)
+        for name, state in cluster.states.items():
+            if shown[name] != (state.ready, state.restarts):
+                shown[name] = (state.ready, state.restarts)
+                text = f"is ready, restart {state.restarts}" if state.ready else state.reason
+                click.echo(f"{name}: {text}")
+
+
+async def _rows(indexes: list[IndexClient]) -> dict[str, list[PublisherRow]]:
+    rows: dict[str, list[PublisherRow]] = {}
+    for index in indexes:
+        try:
+            for row in await index.publishers():
+                rows.setdefault(row.name.partition("/")[0], []).append(row)
+        except KvsyncError:
+            continue
+    return rows
+
+
+def _render(cluster: LocalCluster, rows: dict[str, list[PublisherRow]]) -> Table:
+    table = Table(box=None, padding=(0, 2), pad_edge=False, header_style="dim")
+    for column in ("pod", "address", "ready", "restarts", "in the index", "blocks"):
+        table.add_column(column, justify="right" if column in ("restarts", "blocks") else "left")
+    for name, state in cluster.states.items():
+        pod, published = state.pod, rows.get(name, [])
+        table.add_row(
+            name,
+            pod.router_url or pod.http_url,
+            Text("yes", "green") if state.ready else Text(state.reason or "starting", "yellow"),
+            str(state.restarts),
+            ", ".join(sorted({row.state for row in published})) or "-",
+            f"{sum(row.blocks for row in published):,}" if published else "-",
+        )
+    return table

@@ -1,0 +1,26 @@
+"""The demo's resources: `demo.yaml` with what the flags and the trace decide."""
+
+from importlib.resources import files
+from typing import Any
+
+import yaml
+
+from kvsync.demo.settings import DemoSettings, Workload
+from kvsync.local.manifests import parse
+from kvsync_operator.models.document import Resource
+
+SAMPLE = "demo.yaml"
+
+
+def build_resources(settings: DemoSettings, workload: Workload) -> list[Resource[Any]]:
+    """A MockEngine and a PrefixIndex, validated."""
+    text = files("kvsync.demo").joinpath(SAMPLE).read_text(encoding="utf-8")
+    engine, index = yaml.safe_load_all(text)
+    spec = engine["spec"]
+    spec["replicas"] = settings.engines
+    spec["seed"] = settings.seed
+    spec["cache"]["numGpuBlocks"] = workload.blocks
+    spec["scheduler"]["maxModelLen"] = workload.max_model_len
+    spec["latency"] = {"custom": workload.latency, "timeScale": f"{workload.time_scale:.6f}"}
+    index["spec"]["core"] = settings.core
+    return [parse(engine, SAMPLE), parse(index, SAMPLE)]
