@@ -17,7 +17,7 @@ from typing import Any, Self
 
 import yaml
 from aiohttp import web
-from operator_fakestore import BY_PLURAL, KINDS, Object, Refused, Store
+from operator_fakestore import BY_PLURAL, KINDS, Object, RefusedError, Store
 
 
 @dataclass
@@ -131,7 +131,7 @@ class FakeApi:
                 return _status(fault.status, "a planted fault")
         try:
             return await self._route(request, path)
-        except Refused as error:
+        except RefusedError as error:
             return _status(error.status, str(error))
 
     async def _route(self, request: web.Request, path: str) -> web.StreamResponse:
@@ -143,7 +143,7 @@ class FakeApi:
             path,
         )
         if found is None or found["plural"] not in BY_PLURAL:
-            raise Refused(404, f"no such path {path}")
+            raise RefusedError(404, f"no such path {path}")
         plural, namespace, name = found["plural"], found["ns"], found["name"]
         self.requests[f"{request.method} {plural}"] += 1
         if name is None and request.method == "GET":
@@ -154,7 +154,7 @@ class FakeApi:
         match request.method:
             case "GET":
                 if key not in self.store.objects:
-                    raise Refused(404, f"{name} not found")
+                    raise RefusedError(404, f"{name} not found")
                 return web.json_response(self.store.objects[key])
             case "PATCH":
                 body = yaml.safe_load(await request.text())
@@ -166,7 +166,7 @@ class FakeApi:
                 return web.json_response(self.store.create((plural, key[1], body["metadata"]["name"]), body))
             case "DELETE":
                 return web.json_response(self.store.delete(key))
-        raise Refused(405, request.method)
+        raise RefusedError(405, request.method)
 
     def _list(self, plural: str, namespace: str | None, selector: str) -> Object:
         api_version, kind = BY_PLURAL[plural]

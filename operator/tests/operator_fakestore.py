@@ -37,7 +37,7 @@ KINDS = {
 BY_PLURAL = {plural: key for key, plural in KINDS.items()}
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """An answer other than 200."""
 
     def __init__(self, status: int, message: str) -> None:
@@ -107,10 +107,10 @@ class Store:
         """Server-side apply."""
         live = self.objects.get(path)
         if live is None and status:
-            raise Refused(404, f"{path[2]} not found")
+            raise RefusedError(404, f"{path[2]} not found")
         uid = body["metadata"].get("uid")
         if live is not None and uid is not None and uid != live["metadata"]["uid"]:
-            raise Refused(409, "uid mismatch")
+            raise RefusedError(409, "uid mismatch")
         part = {"status": body.get("status")} if status else {k: v for k, v in body.items() if k != "status"}
         before = self._applied.get((path, manager, status), {})
         base = without(copy.deepcopy(live), before, part) if live is not None else {}
@@ -121,7 +121,7 @@ class Store:
     def create(self, path: Path, body: Object) -> Object:
         """POST."""
         if path in self.objects:
-            raise Refused(409, f"{path[2]} already exists")
+            raise RefusedError(409, f"{path[2]} already exists")
         return self._put(path, copy.deepcopy(body), None)
 
     @locked
@@ -134,15 +134,15 @@ class Store:
         """Delete an object and everything it owns."""
         live = self.objects.pop(path, None)
         if live is None:
-            raise Refused(404, f"{path[2]} not found")
+            raise RefusedError(404, f"{path[2]} not found")
         self._applied = {key: value for key, value in self._applied.items() if key[0] != path}
         live["metadata"]["resourceVersion"] = str(next(self._versions))
         self.feed("DELETED", path[0], live, None)
         uid = live["metadata"]["uid"]
         for other, obj in list(self.objects.items()):
-            if any(owner["uid"] == uid for owner in obj["metadata"].get("ownerReferences") or ()):
-                if other in self.objects:
-                    self.delete(other)
+            owned = any(owner["uid"] == uid for owner in obj["metadata"].get("ownerReferences") or ())
+            if owned and other in self.objects:
+                self.delete(other)
         return live
 
     def _put(self, path: Path, obj: Object, live: Object | None) -> Object:

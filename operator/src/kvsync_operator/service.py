@@ -221,7 +221,7 @@ def _build_event(document: Mapping[str, Any], event: Announcement, now: str) -> 
             "name": metadata["name"],
             "namespace": metadata["namespace"],
             "uid": metadata["uid"],
-            "resourceVersion": metadata.get("resourceVersion", ""),
+            "resourceVersion": version,
         },
         "type": event.type,
         "reason": event.reason,

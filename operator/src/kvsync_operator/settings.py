@@ -65,6 +65,7 @@ def build_settings(**values: object) -> OperatorSettings:
         return OperatorSettings.model_validate({key: value for key, value in values.items() if value is not None})
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        field = "-".join(str(part) for part in first["loc"]).replace("_", "-")
+        field = {"namespaces": "namespace"}.get(str(first["loc"][0]), str(first["loc"][0])) if first["loc"] else ""
+        field = field.replace("_", "-")
         message = first["msg"].removeprefix("Value error, ")
         raise ConfigError(f"--{field}: {first['input']!r}: {message}" if field else message) from None

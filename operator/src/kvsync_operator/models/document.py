@@ -118,10 +118,8 @@ def _describe(finding: ErrorDetails, model: type[Model]) -> tuple[str, str]:
         case "value_error":
             text = finding["msg"].removeprefix("Value error, ")
             inner, colon, rest = text.partition(": ")
-            if colon and re.fullmatch(r"[A-Za-z.]+", inner):
-                parent = path.removesuffix("." + inner.split(".")[0])
-                return f"{parent}.{inner}", rest
-            return path, text
+            # a check of several fields begins with the path of the one to change, from where it stands
+            return (f"{path}.{inner}", rest) if colon and re.fullmatch(r"[A-Za-z.]+", inner) else (path, text)
         case _:
             message = finding["msg"]
             return path, f"{value!r} is not allowed: {message[0].lower()}{message[1:]}"

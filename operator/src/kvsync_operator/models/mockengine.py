@@ -16,7 +16,6 @@ from kvsync_operator.models.common import (
     Model,
     PodTemplate,
     Port,
-    Quantity,
     duplicates,
     rules,
     with_defaults,
@@ -25,7 +24,6 @@ from kvsync_operator.models.common import (
 __all__ = [
     "Cache",
     "CustomLatency",
-    "Disk",
     "Events",
     "HostOffload",
     "Latency",
@@ -36,8 +34,9 @@ __all__ = [
     "Scheduler",
 ]
 
+_Microseconds = Annotated[int, Field(ge=0, le=60_000_000)]
+_Coefficient = Annotated[int, Field(ge=0, le=1_000_000_000)]
 _ModelName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/:@-]*$", max_length=128)]
-_Bandwidth = Annotated[int, Field(ge=1, le=10_000_000)]
 
 
 class Lora(Model):
@@ -68,30 +67,11 @@ class ModelSpec(Model):
         return self
 
 
-class Disk(Model):
-    """The disk tier (G3) behind the host tier."""
-
-    blocks: Annotated[int, Field(ge=1, le=100_000_000)]
-    """Capacity in blocks."""
-    bandwidth_megabytes_per_second: _Bandwidth = 7_000
-    """Bandwidth of the link, shared by all transfers on it."""
-
-
 class HostOffload(Model):
     """The host memory tier (G2): blocks evicted from the device are kept there and brought back."""
 
-    blocks: Annotated[int, Field(ge=1, le=100_000_000)]
+    blocks: Annotated[int, Field(ge=1, le=67_108_864)]
     """Capacity in blocks."""
-    block_bytes: Quantity = "2Mi"
-    """Size of one block; with the bandwidth it decides how long a transfer takes."""
-    bandwidth_megabytes_per_second: _Bandwidth = 14_000
-    """Bandwidth of each direction between device and host."""
-    batch_blocks: Annotated[int, Field(ge=1, le=4096)] = 32
-    """Blocks a transfer."""
-    max_concurrent_batches: Annotated[int, Field(ge=1, le=1024)] = 4
-    """Transfers at a time; more wait."""
-    disk: Disk | None = None
-    """A disk tier behind the host tier."""
 
 
 class Cache(Model):
@@ -123,18 +103,20 @@ class Scheduler(Model):
 
 
 class CustomLatency(Model):
-    """A latency model of your own: prefill time is quadratic in new tokens, decode time linear in active KV."""
+    """A latency model of your own: prefill quadratic in new tokens, decode linear in sequences and in active KV."""
 
-    prefill_base_us: Annotated[int, Field(ge=0, le=60_000_000)] = 0
-    """Microseconds every prefill step takes."""
-    prefill_per_token_ns: Annotated[int, Field(ge=0, le=1_000_000_000)] = 0
+    prefill_base_us: _Microseconds = 0
+    """Microseconds of every step with prompt tokens."""
+    prefill_per_token_ns: _Coefficient = 0
     """Nanoseconds more for each new token."""
-    prefill_per_token_squared_ps: Annotated[int, Field(ge=0, le=1_000_000_000)] = 0
+    prefill_per_token_squared_ps: _Coefficient = 0
     """Picoseconds more for each squared new token."""
-    decode_base_us: Annotated[int, Field(ge=0, le=60_000_000)] = 0
-    """Microseconds every decode step takes."""
-    decode_per_sequence_us: Annotated[int, Field(ge=0, le=60_000_000)] = 0
-    """Microseconds more for each running sequence."""
+    decode_base_us: _Microseconds = 0
+    """Microseconds of every step with decoding sequences."""
+    decode_per_sequence_ns: _Coefficient = 0
+    """Nanoseconds more for each decoding sequence."""
+    decode_per_kv_token_ps: _Coefficient = 0
+    """Picoseconds more for each token of context the batch attends to."""
 
 
 class Latency(Model):
@@ -153,19 +135,32 @@ class Latency(Model):
         )
     }
 
-    profile: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=64)] | None = None
-    """Name of a built-in profile; `none`, the default, takes no time at all."""
+    profile: (
+        Literal[
+            "none",
+            "quadratic",
+            "l4-llama3-8b",
+            "a100-llama3-8b",
+            "h100-llama3-8b",
+            "h200-llama3-8b",
+            "h100x4-llama3-70b",
+        ]
+        | None
+    ) = None
+    """A built-in profile; `none`, the default, takes no time at all."""
     custom: CustomLatency | None = None
     """Coefficients in place of a profile."""
+    jitter_percent: Annotated[int, Field(ge=0, le=99)] = 0
+    """A step takes its time give or take at most this share, decided by the seed."""
     time_scale: Annotated[str, StringConstraints(pattern=r"^[0-9]{1,4}(\.[0-9]{1,6})?$", max_length=11)] = "1"
     """Factor on every delay, as a decimal number in quotes: `"0.1"` runs ten times faster than life."""
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
         if self.profile is not None and self.custom is not None:
-            raise ValueError("latency.profile and latency.custom exclude each other")
+            raise ValueError("profile and custom exclude each other")
         if float(self.time_scale) <= 0:
-            raise ValueError(f"latency.timeScale: {self.time_scale!r} must be more than 0; profile none takes no time")
+            raise ValueError(f"timeScale: {self.time_scale!r} must be more than 0; profile none takes no time")
         return self
 
 

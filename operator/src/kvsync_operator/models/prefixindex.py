@@ -92,7 +92,7 @@ class Sync(Model):
     def _positive(self) -> Self:
         for name, value in (("staleAfter", self.stale_after), ("replayTimeout", self.replay_timeout)):
             if duration_seconds(value) <= 0:
-                raise ValueError(f"sync.{name}: {value!r} must be more than 0")
+                raise ValueError(f"{name}: {value!r} must be more than 0")
         return self
 
 
@@ -118,7 +118,7 @@ class Snapshot(Model):
     @model_validator(mode="after")
     def _class_needs_claim(self) -> Self:
         if self.storage_class_name is not None and self.volume != "PersistentVolumeClaim":
-            raise ValueError("snapshot.storageClassName is only for volume PersistentVolumeClaim")
+            raise ValueError("storageClassName: is only for volume PersistentVolumeClaim")
         return self
 
 
@@ -139,7 +139,7 @@ class Router(Model):
     @model_validator(mode="after")
     def _port_apart(self) -> Self:
         if self.port == names.INDEX_PORT:
-            raise ValueError(f"router.port: {names.INDEX_PORT} is the index's own port")
+            raise ValueError(f"port: {names.INDEX_PORT} is the index's own port")
         return self
 
 

@@ -51,7 +51,7 @@ def build_mock_engine(engine: Engine, images: Images) -> list[KubeObject]:
 
 def mock_config(spec: MockEngineSpec) -> dict[str, Any]:
     """The pod's `--config` file: the flags of `kvsync-mockpod` as keys."""
-    events = spec.events
+    events, latency = spec.events, spec.latency
     config: dict[str, Any] = {
         "model": spec.model.name,
         "served-model-name": [spec.model.name],
@@ -73,8 +73,9 @@ def mock_config(spec: MockEngineSpec) -> dict[str, Any]:
             "buffer_steps": events.buffer_steps,
             "topic": events.topic,
         },
-        "mock-latency": _latency(spec.latency),
-        "mock-time-scale": float(spec.latency.time_scale),
+        "mock-latency": _latency(latency),
+        "mock-latency-jitter": latency.jitter_percent / 100,
+        "mock-time-scale": float(latency.time_scale),
         "mock-seed": spec.seed,
         "mock-wire-version": events.wire_version,
         "mock-debug": spec.debug == "Enabled",
@@ -92,7 +93,16 @@ def mock_config(spec: MockEngineSpec) -> dict[str, Any]:
 def _latency(latency: Latency) -> str:
     if latency.custom is None:
         return latency.profile or "none"
-    return json.dumps(latency.custom.model_dump(), sort_keys=True)
+    custom = latency.custom
+    coefficients_us = {
+        "prefill_us": custom.prefill_base_us,
+        "prefill_token_us": custom.prefill_per_token_ns / 1e3,
+        "prefill_token2_us": custom.prefill_per_token_squared_ps / 1e6,
+        "decode_us": custom.decode_base_us,
+        "decode_seq_us": custom.decode_per_sequence_ns / 1e3,
+        "kv_token_us": custom.decode_per_kv_token_ps / 1e6,
+    }
+    return json.dumps(coefficients_us)
 
 
 def _tiers(offload: HostOffload) -> dict[str, Any]:

@@ -85,7 +85,7 @@ def judge_workload(workload: Workload, problems: Iterable[Problem], waiting: Ite
         progressing = Verdict("Progressing", "False", "Complete", "everything is as specified")
     else:
         reason, message = _why_not_ready(workload, counts, waiting)
-        if trouble is not None and not workload.complete:
+        if trouble is not None:
             reason, message = trouble.reason, trouble.message
         ready = Verdict("Ready", "False", reason, message)
         halted = trouble is not None

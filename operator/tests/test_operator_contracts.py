@@ -1,0 +1,125 @@
+"""What the operator writes is what the pods read: configuration files, command lines, probes' paths, permissions.
+
+The members do not import each other; their contracts meet here.
+"""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from kvsync_indexer.config import IndexerConfig, parse_duration
+from kvsync_mockpod.config import build_config
+from kvsync_mockpod.engine.latency import PROFILES
+from kvsync_mockpod.latency import build_latency
+from kvsync_operator import names
+from kvsync_operator.handlers import CHILD_KINDS
+from kvsync_operator.models import duration_seconds, parse_resource
+from kvsync_operator.models.mockengine import Latency
+from kvsync_operator.objects import Images, build_objects
+from kvsync_operator.objects.prefixindex import index_args
+
+ROOT = Path(__file__).resolve().parents[2]
+CASES = sorted((ROOT / "operator/tests/golden").glob("*everything/input.yaml"))
+FILES = [*sorted((ROOT / "config/samples").glob("*.yaml")), *CASES]
+
+
+def resources(kind):
+    """Every resource of `kind` in the samples and the golden cases, as parameters."""
+    documents = [(file, document) for file in FILES for document in yaml.safe_load_all(file.read_text()) if document]
+    return [
+        pytest.param(parse_resource(document), id=f"{file.parent.name}/{document['metadata']['name']}")
+        for file, document in documents
+        if document.get("kind") == kind
+    ]
+
+
+@pytest.mark.parametrize("engine", resources("MockEngine"))
+def test_the_mock_pod_reads_its_config_map(engine, tmp_path):
+    (config_map,) = [obj for obj in build_objects(engine, Images()) if obj["kind"] == "ConfigMap"]
+    file = tmp_path / "config.yaml"
+    file.write_text(config_map["data"]["config.yaml"])
+    config = build_config({}, file)
+    assert config.names == (engine.spec.model.name,)
+    assert config.max_model_len == engine.spec.scheduler.max_model_len
+    assert config.events.endpoint == f"tcp://*:{engine.spec.events.port}"
+    assert config.mock_debug == (engine.spec.debug == "Enabled")
+    assert config.mock_drain_timeout < duration_seconds(engine.spec.termination_grace)
+    build_latency(config)
+
+
+def test_latency_profiles_are_the_mock_engines():
+    profile = Latency.model_json_schema()["properties"]["profile"]["anyOf"][0]["enum"]
+    assert sorted(profile) == sorted(PROFILES)
+
+
+def as_flags(args):
+    flags = {}
+    for flag, value in zip(args[::2], args[1::2], strict=True):
+        assert flag.startswith("--")
+        flags.setdefault(flag, []).append(value)
+    return flags
+
+
+@pytest.mark.parametrize("index", resources("PrefixIndex"))
+def test_the_index_takes_its_command_line(index):
+    flags = as_flags(index_args(index))
+    config = IndexerConfig.parse(
+        {
+            "port": int(flags["--port"][0]),
+            "core": flags["--core"][0],
+            "discover": flags["--discover"][0],
+            "selector": flags["--selector"][0],
+            "namespaces": tuple(flags["--namespace"]),
+            "stale_after_s": flags["--stale-after"][0],
+            "replay_timeout_s": flags["--replay-timeout"][0],
+        }
+    )
+    assert config.port == names.INDEX_PORT
+    assert config.stale_after_s == duration_seconds(index.spec.sync.stale_after)
+    if "--audit-interval" in flags:
+        assert parse_duration(flags["--audit-interval"][0]) == duration_seconds(index.spec.sync.audit_interval)
+
+
+def test_what_is_made_is_watched_and_what_is_watched_is_made():
+    plurals = set()
+    for kind in ("MockEngine", "PrefixIndex"):
+        for parameter in resources(kind):
+            for obj in build_objects(parameter.values[0], Images()):
+                group, _, version = obj["apiVersion"].rpartition("/")
+                plural = {"NetworkPolicy": "networkpolicies"}.get(obj["kind"], obj["kind"].lower() + "s")
+                plurals.add((group, version, plural))
+    assert plurals == set(CHILD_KINDS)
+
+
+@pytest.mark.parametrize("resource", [*resources("MockEngine"), *resources("PrefixIndex")])
+def test_every_pod_passes_the_restricted_standard(resource):
+    workload = next(o for o in build_objects(resource, Images()) if o["kind"] in ("Deployment", "StatefulSet"))
+    pod = workload["spec"]["template"]["spec"]
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert not {"hostNetwork", "hostPID", "hostIPC"} & set(pod)
+    for container in pod["containers"]:
+        context = container["securityContext"]
+        assert context["allowPrivilegeEscalation"] is False
+        assert context["readOnlyRootFilesystem"] is True
+        assert context["capabilities"] == {"drop": ["ALL"]}
+        assert "hostPort" not in str(container["ports"])
+    for volume in pod["volumes"]:
+        assert set(volume) - {"name"} <= {"configMap", "emptyDir"}
+    labels = workload["spec"]["template"]["metadata"]["labels"]
+    assert workload["spec"]["selector"]["matchLabels"].items() <= labels.items()
+
+
+def test_only_the_index_reaches_the_event_ports():
+    (parameter,) = [p for p in resources("MockEngine") if "large" in p.id]
+    policy = next(o for o in build_objects(parameter.values[0], Images()) if o["kind"] == "NetworkPolicy")
+    http, events = policy["spec"]["ingress"]
+    assert http == {"ports": [{"port": 8000, "protocol": "TCP"}]}
+    assert events["ports"] == [
+        {"port": 5557, "protocol": "TCP", "endPort": 5558},
+        {"port": 5657, "protocol": "TCP", "endPort": 5658},
+    ]
+    assert events["from"] == [
+        {"namespaceSelector": {}, "podSelector": {"matchLabels": {"app.kubernetes.io/name": "prefix-index"}}}
+    ]

@@ -1,0 +1,126 @@
+"""Refusals: one sentence that names the field, its value and what is allowed; the same for operator and `kvsync up`."""
+
+import pytest
+
+from kvsync_operator import names
+from kvsync_operator.errors import InvalidSpecError
+from kvsync_operator.models import duration_seconds, parse_resource
+
+
+def document(kind, spec, **metadata):
+    return {
+        "apiVersion": "kvsync.dev/v1alpha1",
+        "kind": kind,
+        "metadata": {"name": "a", "namespace": "b", **metadata},
+        "spec": spec,
+    }
+
+
+ENGINE = {"model": {"name": "m"}}
+
+
+@pytest.mark.parametrize(
+    ("kind", "spec", "field", "words"),
+    [
+        ("MockEngine", {}, "spec.model", "is missing"),
+        ("MockEngine", None, "spec", "is missing"),
+        ("MockEngine", {**ENGINE, "replica": 3}, "spec.replica", "did you mean 'replicas'?"),
+        ("MockEngine", {**ENGINE, "cache": {"numGPUBlocks": 3}}, "spec.cache.numGPUBlocks", "'numGpuBlocks'"),
+        ("MockEngine", {**ENGINE, "template": {"env": [{"nam": "x"}]}}, "spec.template.env[0].name", "is missing"),
+        ("MockEngine", {**ENGINE, "replicas": -1}, "spec.replicas", "-1 is not allowed"),
+        ("MockEngine", {**ENGINE, "debug": True}, "spec.debug", "'Enabled' or 'Disabled'"),
+        ("MockEngine", {**ENGINE, "cache": {"numGpuBlocks": 10}}, "spec.scheduler.maxModelLen", "144 tokens"),
+        (
+            "MockEngine",
+            {**ENGINE, "events": {"dataParallelSize": 3}},
+            "spec.events.replayPort",
+            "5558-5560 overlap the event ports 5557-5559",
+        ),
+        (
+            "MockEngine",
+            {**ENGINE, "events": {"port": 7999, "dataParallelSize": 2, "replayPort": 9000}},
+            "spec.events",
+            "",
+        ),
+        ("MockEngine", {**ENGINE, "events": {"wireVersion": "0.8.5"}}, "spec.events.wireVersion", "0.8.5"),
+        (
+            "MockEngine",
+            {"model": {"name": "m", "loras": [{"name": "m"}]}},
+            "spec.model.loras",
+            "name of the base model",
+        ),
+        ("MockEngine", {**ENGINE, "latency": {"timeScale": "0.0"}}, "spec.latency.timeScale", "more than 0"),
+        ("MockEngine", {**ENGINE, "latency": {"profile": "none", "custom": {}}}, "spec.latency", "exclude each other"),
+        ("MockEngine", {**ENGINE, "terminationGrace": "30"}, "spec.terminationGrace", "'30' is not allowed"),
+        ("PrefixIndex", {"router": {"port": 8090}}, "spec.router.port", "8090 is the index's own port"),
+        ("PrefixIndex", {"sync": {"staleAfter": "0"}}, "spec.sync.staleAfter", "more than 0"),
+        ("PrefixIndex", {"namespaces": ["x", "x"]}, "spec.namespaces", "'x' occurs more than once"),
+        (
+            "PrefixIndex",
+            {"snapshot": {"storageClassName": "fast"}},
+            "spec.snapshot.storageClassName",
+            "PersistentVolume",
+        ),
+        (
+            "PrefixIndex",
+            {"selector": {"matchExpressions": [{"key": "a", "operator": "In"}]}},
+            "spec.selector.matchExpressions[0].values",
+            "at least one value",
+        ),
+    ],
+)
+def test_a_refusal_names_the_field(kind, spec, field, words):
+    with pytest.raises(InvalidSpecError) as caught:
+        parse_resource(document(kind, spec))
+    assert caught.value.field == field
+    assert words in caught.value.reason
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["", "UPPER", "1a", "a_b", "a.b", "-a", "a-", "a" * 41])
+def test_a_bad_name_is_refused(name):
+    with pytest.raises(InvalidSpecError, match=r"^metadata\.name: "):
+        parse_resource(document("MockEngine", ENGINE, name=name))
+
+
+@pytest.mark.parametrize("change", [{"kind": "Deployment"}, {"apiVersion": "kvsync.dev/v1"}, {"kind": None}], ids=str)
+def test_another_kind_is_refused(change):
+    with pytest.raises(InvalidSpecError, match=r"^kind: "):
+        parse_resource({**document("MockEngine", ENGINE), **change})
+
+
+def test_several_findings_say_how_many():
+    with pytest.raises(InvalidSpecError, match=r"\(and 1 more\)$"):
+        parse_resource(document("MockEngine", {**ENGINE, "replicas": -1, "seed": -1}))
+
+
+def test_longest_name_fits_every_object():
+    longest = "a" * names.MAX_NAME
+    for made in (names.engine_name(longest), names.index_name(longest), names.router_name(longest)):
+        assert len(made) + 11 <= 63
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("llama", "llama"),
+        ("meta-llama/Llama-3.1-8B", "meta-llama-Llama-3.1-8B"),
+        ("-.a.-", "a"),
+        ("x" * 64, "x" * 54 + "-7ce100971f64e7001e8fe5a51973ecdfe1ced42befe7ee8d5fd6219506b5393c"[:9]),
+    ],
+)
+def test_label_values(text, value):
+    assert names.label_value(text) == value
+
+
+def test_long_names_stay_apart():
+    one, other = names.label_value("m" * 80 + "a"), names.label_value("m" * 80 + "b")
+    assert one != other
+    assert max(len(one), len(other)) <= 63
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("500ms", 0.5), ("10s", 10.0), ("2m", 120.0), ("1h", 3600.0), ("0", 0.0)]
+)
+def test_durations(text, seconds):
+    assert duration_seconds(text) == seconds

@@ -1,0 +1,108 @@
+"""Golden tests of `reconcile`: a custom resource and what is observed go in, objects, status and events come out."""
+
+import os
+from pathlib import Path
+
+import pytest
+import yaml
+
+from kvsync_operator.objects import Images
+from kvsync_operator.reconcile import Observed, Problem, SyncReport, reconcile
+
+GOLDEN = Path(__file__).parent / "golden"
+CASES = sorted(folder.name for folder in GOLDEN.iterdir() if folder.is_dir())
+IMAGES = Images(mockpod="registry.example/mockpod:1", indexer="registry.example/indexer:1")
+NOW = "2026-03-01T12:00:00Z"
+
+
+def deep_merge(base, change):
+    if isinstance(base, dict) and isinstance(change, dict):
+        return {**base, **{key: deep_merge(base.get(key), value) for key, value in change.items()}}
+    return change
+
+
+def observed_children(seen, desired):
+    """`children: desired` is everything as it should be, then changed and removed as the case says."""
+    if seen.get("children") != "desired":
+        return []
+    children = []
+    for obj in desired:
+        key = f"{obj['kind']}/{obj['metadata']['name']}"
+        if key in seen.get("missing", []):
+            continue
+        children.append(deep_merge(obj, seen.get("changed", {}).get(key, {})))
+    return [*children, *seen.get("extra", [])]
+
+
+def observe(case):
+    (resource, seen) = list(yaml.safe_load_all((GOLDEN / case / "input.yaml").read_text()))
+    first = reconcile(Observed(document=resource, children=(), images=IMAGES, now=NOW))
+    sync = SyncReport(**seen["sync"]) if "sync" in seen else None
+    return Observed(
+        document=resource,
+        children=tuple(observed_children(seen, first.objects)),
+        images=IMAGES,
+        now=NOW,
+        sync=sync,
+        problems=tuple(Problem(**problem) for problem in seen.get("problems", [])),
+        enforce=seen.get("enforce", False),
+    )
+
+
+def as_document(plan):
+    return {
+        "objects": list(plan.objects),
+        "prune": [str(reference) for reference in plan.prune],
+        "status": plan.status,
+        "events": [f"{event.type} {event.reason}: {event.message}" for event in plan.events],
+        "repairs": [f"{event.type} {event.reason}: {event.message}" for event in plan.repairs],
+    }
+
+
+class Dumper(yaml.SafeDumper):
+    def ignore_aliases(self, data):
+        return True
+
+    def represent_str(self, data):
+        return self.represent_scalar("tag:yaml.org,2002:str", data, style="|" if "\n" in data else None)
+
+
+Dumper.add_representer(str, Dumper.represent_str)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_golden(case):
+    plan = as_document(reconcile(observe(case)))
+    file = GOLDEN / case / "expected.yaml"
+    if os.environ.get("KVSYNC_GOLDEN") == "write":
+        file.write_text(yaml.dump(plan, Dumper=Dumper, sort_keys=False, width=120))
+    assert plan == yaml.safe_load(file.read_text())
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_pass_is_a_function_of_what_it_sees(case):
+    observed = observe(case)
+    before = yaml.dump(observed.document, Dumper=Dumper)
+    assert reconcile(observed) == reconcile(observed)
+    assert yaml.dump(observed.document, Dumper=Dumper) == before
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_pass_after_its_plan_was_carried_out_has_nothing_to_do(case):
+    observed = observe(case)
+    plan = reconcile(observed)
+    if plan.status is None or any(item["reason"] == "InvalidSpec" for item in plan.status["conditions"]):
+        return
+    pruned = {str(reference) for reference in plan.prune}
+    live = {f"{c['kind']} {c['metadata']['namespace']}/{c['metadata']['name']}": c for c in observed.children}
+    for obj in plan.objects:
+        key = f"{obj['kind']} {obj['metadata']['namespace']}/{obj['metadata']['name']}"
+        live[key] = deep_merge(live.get(key, {}), obj)
+    children = tuple(obj for key, obj in live.items() if key not in pruned)
+    document = {**observed.document, "status": plan.status}
+    again = reconcile(
+        Observed(document=document, children=children, images=IMAGES, now="2026-03-01T13:00:00Z", sync=observed.sync)
+    )
+    assert again.objects == ()
+    assert again.prune == ()
+    assert again.repairs == ()
