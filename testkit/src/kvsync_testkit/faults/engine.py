@@ -91,11 +91,15 @@ class ModelProcess:
         if self._rng.random() < self.workload.lost_batches:
             self.lost_seqs += 1
             return None
-        payload = encode_batch(EventBatch(self.born_s * 1000 + now, events, 0), self._form)
+        payload = encode_batch(EventBatch(self._wall(now, seq), events, 0), self._form)
         done = Published(seq, payload, dict(self.truth))
         self.published[seq] = done
         self.buffer.append((seq, payload))
         return done
+
+    def _wall(self, now: float, seq: int) -> float:
+        """No two batches are made at the same moment, nor in two lives."""
+        return self.born_s * 1000 + now + seq * 1e-6
 
     def chain(self, number: int, length: int) -> list[tuple[int, list[int]]]:
         """Hashes and tokens of a prompt; chains 2n and 2n+1 share their first half, all share block 0 of their half."""
