@@ -1,3 +1,4 @@
+# ruff: noqa: INP001  (a script that the Dockerfiles copy, no package)
 """The last step of an image's build stage: make the installed folder small, fast to start and reproducible.
 
 Tests and type stubs of dependencies go; byte code is compiled now, because the root file system is

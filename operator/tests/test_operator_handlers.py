@@ -200,7 +200,7 @@ async def test_an_invalid_spec_becomes_a_condition_and_what_runs_is_left(api, tm
         assert operator.health.complaints() == []
         api.put(engine(events={"wireVersion": "0.20.0"}))
         await until("ready again", lambda: is_ready(api) and not degraded())
-        assert "Recovered" in [event["reason"] for event in api.all("events")]
+        await until("announced", lambda: "Recovered" in [event["reason"] for event in api.all("events")])
 
 
 async def test_an_object_of_somebody_else_is_never_taken_over(api, tmp_path, monkeypatch):

@@ -205,9 +205,8 @@ def _problem(reference: Reference, error: ApiError) -> Problem:
 
 def _build_event(document: Mapping[str, Any], event: Announcement, now: str) -> KubeObject:
     metadata = document["metadata"]
-    identity = "\0".join(
-        (metadata["uid"], event.type, event.reason, event.message, metadata.get("resourceVersion", ""))
-    )
+    version = metadata.get("resourceVersion", "")
+    identity = "\0".join((metadata["uid"], version, event.type, event.reason, event.message))
     return {
         "apiVersion": "v1",
         "kind": "Event",
