@@ -156,6 +156,30 @@ def policy_gap(installation: Installation, cluster_kind: str) -> str:
 
 
 @pytest.fixture
+def local_volume(kube: Kube, cluster_kind: str) -> Iterator[None]:
+    """A volume that a claim can get: the cluster's own storage class, or a folder of the air-gapped cluster's node."""
+    if kube.objects("StorageClass"):
+        yield
+        return
+    if cluster_kind != "airgap":
+        pytest.skip("skipped(capability): the cluster has no storage class")
+    (node, *_) = kube.objects("Node")
+    hostname = node["metadata"]["labels"]["kubernetes.io/hostname"]
+    terms = [{"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "In", "values": [hostname]}]}]
+    name = f"e2e-{uuid.uuid4().hex[:8]}"
+    spec = {
+        "capacity": {"storage": "1Gi"},
+        "accessModes": ["ReadWriteOnce"],
+        "persistentVolumeReclaimPolicy": "Retain",
+        "local": {"path": "/var/local"},
+        "nodeAffinity": {"required": {"nodeSelectorTerms": terms}},
+    }
+    kube.apply({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name}, "spec": spec})
+    yield
+    kube.delete("PersistentVolume", name)
+
+
+@pytest.fixture
 def report_file() -> Any:
     """Writes a report under out/e2e."""
 

@@ -30,6 +30,30 @@ def test_a_restarted_index_container_resumes_from_its_snapshot(deploy, namespace
     assert index.matched("shortmemory", prompts[0]) == {pod.name: 6}
 
 
+def test_a_claim_outlives_the_index_pod(deploy, namespace, kube, local_volume):
+    engine = deploy.engine("shortmemory", namespace, events={"bufferSteps": 4})
+    index = deploy.index("idx", namespace, snapshot={"volume": "PersistentVolumeClaim", "size": "64Mi"})
+    (pod,) = engine.wait_ready(1)
+    (before,) = index.wait_ready()
+    index.wait_live([pod.name])
+    prompts = [tokens_of(("claim", number), 6 * BLOCK) for number in range(12)]
+    for tokens in prompts:
+        pod.complete(tokens, model="shortmemory")
+    index.wait_agrees([pod])
+    kube.delete("Pod", before["metadata"]["name"], namespace)
+
+    def replaced():
+        (now,) = index.wait_ready(deadline_s=5.0)
+        return now["metadata"]["uid"] != before["metadata"]["uid"]
+
+    wait_until("the index pod was replaced", replaced, deadline_s=90.0)
+    index.wait_live([pod.name])
+    index.wait_agrees([pod])
+    assert index.matched("shortmemory", prompts[0]) == {pod.name: 6}
+    kube.delete("PrefixIndex", "idx", namespace)
+    wait_until("the claim goes too", lambda: not kube.objects("PersistentVolumeClaim", namespace), deadline_s=60.0)
+
+
 def test_each_replica_of_the_index_follows_every_engine(deploy, namespace, kube):
     engine = deploy.engine("watched", namespace, replicas=2)
     index = deploy.index("idx", namespace, replicas=2)
