@@ -31,6 +31,11 @@ def shown_hash(form: WireForm, digest: bytes | None) -> int | str | None:
     return digest.hex()
 
 
+def shown_group(form: WireForm, group_idx: int | None) -> int | None:
+    """The cache group as this version's events say it: before 0.20 they cannot."""
+    return group_idx if "group_idx" in form.stored_fields else None
+
+
 def _ranks(pod: Pod, request: Request) -> list[Rank]:
     wanted = request.query.get("rank")
     if wanted is None:
@@ -51,7 +56,7 @@ def _block_lines(form: WireForm, rank: Rank) -> Iterator[bytes]:
                 "hash": shown_hash(form, block.hash),
                 "parent": shown_hash(form, block.parent),
                 "medium": block.medium,
-                "group_idx": block.group_idx,
+                "group_idx": shown_group(form, block.group_idx),
                 "copies": block.copies,
                 "token_ids": block.token_ids,
                 "rank": rank.rank,
@@ -109,7 +114,7 @@ def _shown_entry(form: WireForm, rank: Rank, entry: LogEntry) -> dict[str, Any]:
         "hash": shown_hash(form, entry.hash),
         "parent": shown_hash(form, entry.parent),
         "medium": entry.medium,
-        "group_idx": entry.group_idx,
+        "group_idx": shown_group(form, entry.group_idx),
     }
 
 
@@ -120,12 +125,12 @@ async def kv_digest(pod: Pod, request: Request) -> Response:
     for rank in ranks:
         sets: dict[tuple[int | None, str], SetDigest] = {}
         for block in rank.engine.blocks():
-            key = (block.group_idx, block.medium)
+            key = (shown_group(pod.form, block.group_idx), block.medium)
             if key not in sets:
                 sets[key] = SetDigest()
             sets[key].add(pod.form.wire_hash(block.hash))
         if not sets:
-            sets[(0, "GPU")] = SetDigest()
+            sets[(shown_group(pod.form, 0), "GPU")] = SetDigest()
         for (group, medium), found in sets.items():
             digests.append(
                 {"rank": rank.rank, "group_idx": group, "medium": medium, "count": found.count, "digest": found.hex()}
