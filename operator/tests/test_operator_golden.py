@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from kvsync_operator.manifests import dump_yaml
 from kvsync_operator.objects import Images
 from kvsync_operator.reconcile import Observed, Problem, SyncReport, reconcile
 
@@ -59,32 +60,21 @@ def as_document(plan):
     }
 
 
-class Dumper(yaml.SafeDumper):
-    def ignore_aliases(self, data):
-        return True
-
-    def represent_str(self, data):
-        return self.represent_scalar("tag:yaml.org,2002:str", data, style="|" if "\n" in data else None)
-
-
-Dumper.add_representer(str, Dumper.represent_str)
-
-
 @pytest.mark.parametrize("case", CASES)
 def test_golden(case):
     plan = as_document(reconcile(observe(case)))
     file = GOLDEN / case / "expected.yaml"
     if os.environ.get("KVSYNC_GOLDEN") == "write":
-        file.write_text(yaml.dump(plan, Dumper=Dumper, sort_keys=False, width=120))
+        file.write_text(dump_yaml(plan))
     assert plan == yaml.safe_load(file.read_text())
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_pass_is_a_function_of_what_it_sees(case):
     observed = observe(case)
-    before = yaml.dump(observed.document, Dumper=Dumper)
+    before = dump_yaml(observed.document)
     assert reconcile(observed) == reconcile(observed)
-    assert yaml.dump(observed.document, Dumper=Dumper) == before
+    assert dump_yaml(observed.document) == before
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -12,7 +12,7 @@ import yaml
 from kvsync_operator.crds import KINDS, Kind, build_crd
 from kvsync_operator.reference import render_reference
 
-__all__ = ["generate", "main"]
+__all__ = ["dump_yaml", "generate", "main"]
 
 _HEADER = "# Generated from the pydantic models by `make manifests`. Do not edit.\n"
 _CHART_HEADER = '{{- /* Generated from the pydantic models by "make manifests". Do not edit. */ -}}\n'
@@ -36,10 +36,16 @@ class _Dumper(yaml.SafeDumper):
     def ignore_aliases(self, data: object) -> bool:  # noqa: ARG002
         return True
 
+    def represent_text(self, data: str) -> yaml.ScalarNode:
+        return self.represent_scalar("tag:yaml.org,2002:str", data, style="|" if "\n" in data else None)
+
+
+_Dumper.add_representer(str, _Dumper.represent_text)
+
 
 def dump_yaml(document: object) -> str:
-    """`document` as YAML text in the order of its keys, lines of at most 150 characters where they can be folded."""
-    return yaml.dump(document, Dumper=_Dumper, sort_keys=False, width=140, allow_unicode=True)
+    """`document` as YAML text in the order of its keys, lines folded where they can be."""
+    return yaml.dump(document, Dumper=_Dumper, sort_keys=False, width=110, allow_unicode=True)
 
 
 def _chart_template(kind: Kind) -> str:
