@@ -22,6 +22,9 @@ demo: setup ## Mock engines, index and router on real sockets, a real trace, a r
 test: setup ## Unit, property and real-socket tests of every member
 	$(BIN)/pytest -n $(PYTEST_WORKERS) $(TEST_ARGS)
 
+test-pure: setup ## The tests that touch the index, as on a machine without Rust
+	PYTHONPATH=hack/no-native $(BIN)/pytest -n $(PYTEST_WORKERS) indexer/tests cli/tests testkit/tests $(TEST_ARGS)
+
 cover: setup ## The same tests with branch coverage
 	$(BIN)/pytest -n $(PYTEST_WORKERS) --cov --cov-report=term --cov-report=html:out/coverage $(TEST_ARGS)
 
@@ -50,6 +53,9 @@ verify: setup ## Generated files are what their sources say
 
 native: setup ## Build the native index core (needs cargo), and check it with clippy and its own tests
 	cd native && cargo clippy --all-targets -- -D warnings && cargo test --release
+
+test-charts: ## Lint, unit tests and schema checks of the charts (helm and its helpers come as Go modules)
+	hack/test-charts.sh
 
 build-images: ## The three images, with docker
 	hack/build-images.sh
