@@ -26,7 +26,7 @@ ENGINE = {"model": {"name": "m"}}
         ("MockEngine", None, "spec", "is missing"),
         ("MockEngine", {**ENGINE, "replica": 3}, "spec.replica", "did you mean 'replicas'?"),
         ("MockEngine", {**ENGINE, "cache": {"numGPUBlocks": 3}}, "spec.cache.numGPUBlocks", "'numGpuBlocks'"),
-        ("MockEngine", {**ENGINE, "template": {"env": [{"nam": "x"}]}}, "spec.template.env[0].name", "is missing"),
+        ("MockEngine", {**ENGINE, "template": {"env": [{"naming": "x"}]}}, "spec.template.env[0].name", "is missing"),
         ("MockEngine", {**ENGINE, "replicas": -1}, "spec.replicas", "-1 is not allowed"),
         ("MockEngine", {**ENGINE, "debug": True}, "spec.debug", "'Enabled' or 'Disabled'"),
         ("MockEngine", {**ENGINE, "cache": {"numGpuBlocks": 10}}, "spec.scheduler.maxModelLen", "144 tokens"),
