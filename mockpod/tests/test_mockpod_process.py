@@ -7,84 +7,20 @@ import os
 import signal
 import socket
 import subprocess
-import sys
-import threading
 import time
 
 import psutil
 import pytest
 import zmq
+from mockpod_process import command, free_port, pod_process
 
 from kvsync_events import decode_batch
-
-READY_S = 20.0
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def command(*flags: str) -> list[str]:
-    return [sys.executable, "-m", "kvsync_mockpod", "--host", "127.0.0.1", *flags]
-
-
-class Process:
-    def __init__(self, *flags: str) -> None:
-        self.port, self.events, self.replay = free_port(), free_port(), free_port()
-        config = {
-            "enable_kv_cache_events": True,
-            "endpoint": f"tcp://*:{self.events}",
-            "replay_endpoint": f"tcp://*:{self.replay}",
-        }
-        self.process = subprocess.Popen(
-            command("--port", str(self.port), "--kv-events-config", json.dumps(config), "--mock-debug", *flags),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        self.log: list[dict] = []
-        self.ready = threading.Event()
-        self.reader = threading.Thread(target=self._read, daemon=True)
-        self.reader.start()
-
-    def _read(self) -> None:
-        for line in self.process.stderr:
-            self.log.append(json.loads(line))
-            if self.log[-1]["event"] == "ready":
-                self.ready.set()
-
-    def get(self, path: str) -> dict:
-        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)) as connection:
-            connection.request("GET", path)
-            return json.loads(connection.getresponse().read())
-
-    def wait(self) -> int:
-        code = self.process.wait(30)
-        self.reader.join(10)
-        return code
-
-    def close(self) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-            self.process.wait(10)
-        self.process.stdout.close()
-        self.process.stderr.close()
 
 
 @pytest.fixture
 def process():
-    made: list[Process] = []
-
-    def start(*flags: str) -> Process:
-        made.append(Process(*flags))
-        assert made[-1].ready.wait(READY_S), made[-1].log
-        return made[-1]
-
-    yield start
-    for each in made:
-        each.close()
+    with contextlib.ExitStack() as stack:
+        yield lambda *flags: stack.enter_context(pod_process(*flags))
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ aborted, the last event batch leaves, sockets close, exit code 0. A second signa
 
 import asyncio
 import contextlib
+import resource
 import signal
 import socket
 from collections.abc import Callable, Generator, Sequence
@@ -26,6 +27,7 @@ __all__ = ["bind_http", "run_pod", "serve"]
 
 _log = structlog.get_logger(__name__)
 _BACKLOG = 4096
+_DESCRIPTORS = 65_536
 
 
 def bind_http(host: str, port: int) -> socket.socket:
@@ -126,6 +128,15 @@ async def _main(pod: Pod, listener: socket.socket) -> None:
     _log.info("stopped")
 
 
+def _raise_descriptor_limit() -> None:
+    """A connection is a descriptor: take as many as the system lets us have."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = min(hard, _DESCRIPTORS) if hard != resource.RLIM_INFINITY else _DESCRIPTORS
+    if soft < wanted:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 def run_pod(
     config: PodConfig,
     environment: Environment,
@@ -133,6 +144,7 @@ def run_pod(
     ignored_flags: Sequence[str] = (),
 ) -> None:
     """Run a pod until it is told to stop. Raises `ConfigError`, `StartError` before anything is served."""
+    _raise_descriptor_limit()
     pod = Pod(config, environment, latency=latency)
     listener = bind_http(config.host, config.port)
     try:

@@ -25,8 +25,8 @@ __all__ = [
     "wake_up",
 ]
 
-_load_decoder = msgspec.json.Decoder(LoadLoraRequest)
-_unload_decoder = msgspec.json.Decoder(UnloadLoraRequest)
+_load_decoder = msgspec.json.Decoder(LoadLoraRequest, strict=False)
+_unload_decoder = msgspec.json.Decoder(UnloadLoraRequest, strict=False)
 _MODES = ("abort", "wait", "keep")
 
 

@@ -38,11 +38,16 @@ class Application:
         keys = (*pod.config.api_key, *([pod.environment.api_key] if pod.environment.api_key else ()))
         self._keys = [key.encode() for key in keys]
 
-    async def _openapi(self, pod: Pod, request: Request) -> Response:
-        from kvsync_mockpod.http.openapi import describe
+    def description(self) -> dict[str, Any]:
+        """The pod's OpenAPI document."""
+        from kvsync_mockpod.http.openapi import describe  # few pods are ever asked
 
+        models = [*self.pod.config.names, *(adapter.name for adapter in self.pod.loras.adapters())]
+        return describe(self._routes, models, keyed=bool(self._keys))
+
+    async def _openapi(self, pod: Pod, request: Request) -> Response:
         del pod, request
-        return json_response(describe(self._routes, keyed=bool(self._keys)))
+        return json_response(self.description())
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         """One request (only HTTP; uvicorn runs without lifespan and websockets)."""

@@ -27,7 +27,7 @@ from kvsync_mockpod.text import ChatPrompt, render_chat
 
 __all__ = ["chat_completions", "media_features"]
 
-_decoder = msgspec.json.Decoder(ChatRequest)
+_decoder = msgspec.json.Decoder(ChatRequest, strict=False)
 
 
 def media_features(prompt: ChatPrompt) -> tuple[MMFeature, ...]:

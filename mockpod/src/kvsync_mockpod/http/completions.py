@@ -26,7 +26,7 @@ from kvsync_mockpod.pod import Pod
 __all__ = ["completions"]
 
 _TAIL = b',"logprobs":null,"finish_reason":null,"stop_reason":null}]}\n\n'
-_decoder = msgspec.json.Decoder(CompletionRequest)
+_decoder = msgspec.json.Decoder(CompletionRequest, strict=False)
 
 
 async def completions(pod: Pod, request: Request) -> Response | None:

@@ -25,8 +25,8 @@ from kvsync_mockpod.text import ChatPrompt, render_chat
 
 __all__ = ["anthropic_error", "count_tokens", "messages"]
 
-_decoder = msgspec.json.Decoder(MessagesRequest)
-_count_decoder = msgspec.json.Decoder(CountTokensRequest)
+_decoder = msgspec.json.Decoder(MessagesRequest, strict=False)
+_count_decoder = msgspec.json.Decoder(CountTokensRequest, strict=False)
 _ERRORS = {
     400: "invalid_request_error",
     401: "authentication_error",

@@ -30,6 +30,31 @@ _ERROR = {
         }
     },
 }
+_PART = {
+    "type": "object",
+    "required": ["type", "text"],
+    "properties": {"type": {"enum": ["text"]}, "text": {"type": "string"}},
+}
+_MESSAGE = {
+    "type": "object",
+    "required": ["role", "content"],
+    "properties": {
+        "type": {"enum": ["message"]},
+        "role": {"type": "string", "minLength": 1, "maxLength": 64},
+        "content": {"anyOf": [{"type": "string"}, {"type": "array", "items": _PART}]},
+    },
+}
+_TOKENS = {"type": "array", "minItems": 1, "items": {"type": "integer", "minimum": 0, "maximum": 2**32 - 1}}
+_STRING = {"type": "string", "minLength": 1}
+_PROMPT = {
+    "anyOf": [
+        _STRING,
+        _TOKENS,
+        {"type": "array", "minItems": 1, "items": _STRING},
+        {"type": "array", "minItems": 1, "items": _TOKENS},
+    ]
+}
+_SALT = {"anyOf": [{"type": "string", "pattern": r"^[A-Za-z0-9_.:-]{1,128}$"}, {"type": "null"}]}
 _SAYS = {
     200: "OK",
     400: "The request is refused; the message says which field and why",
@@ -42,11 +67,13 @@ _SAYS = {
 }
 
 
-def describe(routes: list[Route], *, keyed: bool) -> dict[str, Any]:
-    """The OpenAPI 3.1 document of `routes`; `keyed` when /v1 asks for a key."""
+def describe(routes: list[Route], models: list[str], *, keyed: bool) -> dict[str, Any]:
+    """The OpenAPI 3.1 document of `routes`, for clients of `models`; `keyed` when /v1 asks for a key."""
     bodies = [route.body for route in routes if route.body is not None and issubclass(route.body, msgspec.Struct)]
     _, components = msgspec.json.schema_components(bodies, ref_template=_REF)
     components["Error"] = _ERROR
+    for component in components.values():
+        _refine(component, models)
     for route in routes:
         if route.body is not None and issubclass(route.body, BaseModel):
             schema = route.body.model_json_schema(ref_template="#/components/schemas/{model}")
@@ -64,6 +91,24 @@ def describe(routes: list[Route], *, keyed: bool) -> dict[str, Any]:
     if keyed:
         document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
     return document
+
+
+def _refine(component: dict[str, Any], models: list[str]) -> None:
+    """Say what the structs leave open: the names of models, and what a message is."""
+    properties = component.get("properties", {})
+    if "model" in properties:
+        required = "model" in component.get("required", ())
+        properties["model"] = {"enum": models if required else [*models, None]}
+    if "prompt" in properties and "suffix" in properties:
+        properties["prompt"] = _PROMPT
+        properties["suffix"] = {"enum": [None, ""]}
+        component["required"] = [*component.get("required", ()), "prompt"]
+    if "cache_salt" in properties:
+        properties["cache_salt"] = _SALT
+    for name in ("messages", "input"):
+        for place in (properties.get(name, {}), *properties.get(name, {}).get("anyOf", ())):
+            if place.get("type") == "array":
+                place["items"] = _MESSAGE
 
 
 def _operation(route: Route, *, keyed: bool) -> dict[str, Any]:

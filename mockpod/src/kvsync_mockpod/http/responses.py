@@ -23,7 +23,7 @@ from kvsync_mockpod.text import render_chat
 __all__ = ["ResponseStore", "Responses"]
 
 STORED = 256
-_decoder = msgspec.json.Decoder(ResponsesRequest)
+_decoder = msgspec.json.Decoder(ResponsesRequest, strict=False)
 Turns = list[dict[str, Any]]
 
 

@@ -14,8 +14,8 @@ from kvsync_mockpod.text import render_chat
 
 __all__ = ["detokenize", "tokenize"]
 
-_tokenize_decoder = msgspec.json.Decoder(TokenizeRequest)
-_detokenize_decoder = msgspec.json.Decoder(DetokenizeRequest)
+_tokenize_decoder = msgspec.json.Decoder(TokenizeRequest, strict=False)
+_detokenize_decoder = msgspec.json.Decoder(DetokenizeRequest, strict=False)
 
 
 async def tokenize(pod: Pod, request: Request) -> Response:

@@ -1,0 +1,78 @@
+"""A pod as a process of its own, on ports the system had free."""
+
+import contextlib
+import http.client
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+
+READY_S = 20.0
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def command(*flags: str) -> list[str]:
+    return [sys.executable, "-m", "kvsync_mockpod", "--host", "127.0.0.1", *flags]
+
+
+class Process:
+    def __init__(self, *flags: str, env: dict[str, str] | None = None) -> None:
+        self.port, self.events, self.replay = free_port(), free_port(), free_port()
+        config = {
+            "enable_kv_cache_events": True,
+            "endpoint": f"tcp://*:{self.events}",
+            "replay_endpoint": f"tcp://*:{self.replay}",
+        }
+        self.process = subprocess.Popen(
+            command("--port", str(self.port), "--kv-events-config", json.dumps(config), "--mock-debug", *flags),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **(env or {})},
+        )
+        self.log: list[dict] = []
+        self.ready = threading.Event()
+        self.reader = threading.Thread(target=self._read, daemon=True)
+        self.reader.start()
+
+    def _read(self) -> None:
+        for line in self.process.stderr:
+            self.log.append(json.loads(line))
+            if self.log[-1]["event"] == "ready":
+                self.ready.set()
+
+    def get(self, path: str) -> dict:
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)) as connection:
+            connection.request("GET", path)
+            return json.loads(connection.getresponse().read())
+
+    def wait(self) -> int:
+        code = self.process.wait(30)
+        self.reader.join(10)
+        return code
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait(10)
+        self.process.stdout.close()
+        self.process.stderr.close()
+
+
+@contextlib.contextmanager
+def pod_process(*flags: str, env: dict[str, str] | None = None) -> Iterator[Process]:
+    """A pod that is ready; killed at the end if it still runs."""
+    made = Process(*flags, env=env)
+    try:
+        assert made.ready.wait(READY_S), made.log
+        yield made
+    finally:
+        made.close()
