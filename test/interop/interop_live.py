@@ -110,6 +110,9 @@ class Index(Process):
         quoted = urllib.parse.quote(name, safe="")
         return get(f"{self.url}/v1/publishers/{quoted}/blocks").splitlines()
 
+    def wait_state(self, name, state):
+        return wait_for(lambda: (self.status(name) or {}).get("state") == state, f"{name} {state}: {self.status(name)}")
+
     def wait_live(self, name, seq):
         def live():
             row = self.status(name)
