@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 
 import msgspec
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -45,8 +45,11 @@ class IndexApp:
         self._service = service
         self._match = MatchEndpoint(service.matcher)
         self._registry = CollectorRegistry()
+        ProcessCollector(registry=self._registry)  # CPU and memory of this process
         self._registry.register(
-            IndexerCollector(service.ingest, service.core, self._match, service.auditor, service.monotonic)
+            IndexerCollector(
+                service.ingest, service.core, self._match, service.auditor, service.monotonic, service.discovery
+            )
         )
         self._rest = Starlette(
             routes=[

@@ -4,6 +4,7 @@ Names: `kvsync_indexer_<noun>_<unit>[_total]`; the only unbounded label is the p
 """
 
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 from prometheus_client.core import (
     CounterMetricFamily,
@@ -20,6 +21,9 @@ from kvsync_indexer.ingest import Ingest, LatencyHistogram
 from kvsync_indexer.service.match import MatchEndpoint
 from kvsync_indexer.service.views import PublisherRow, publisher_row
 from kvsync_indexer.sync import State
+
+if TYPE_CHECKING:
+    from kvsync_indexer.discovery import KubernetesDiscovery
 
 _COUNTERS = {
     "gaps": "Times sequence numbers were missing.",
@@ -62,12 +66,14 @@ class IndexerCollector(Collector):
         match: MatchEndpoint,
         auditor: Auditor,
         monotonic: Callable[[], float],
+        discovery: "KubernetesDiscovery | None" = None,
     ) -> None:
         self._ingest = ingest
         self._core = core
         self._match = match
         self._auditor = auditor
         self._monotonic = monotonic
+        self._discovery = discovery
 
     def collect(self) -> Iterator[Metric]:
         """All families."""
@@ -78,6 +84,8 @@ class IndexerCollector(Collector):
         yield from self._core_families()
         yield from self._latency_families()
         yield from self._audit_families()
+        if self._discovery is not None:
+            yield from self._discovery_families(self._discovery, now)
 
     def _state_families(self, rows: list[PublisherRow]) -> Iterator[Metric]:
         states = GaugeMetricFamily(
@@ -138,6 +146,30 @@ class IndexerCollector(Collector):
             for name, audit in sorted(self._auditor.last.items()):
                 family.add_metric([name], getattr(audit, field))
             yield family
+
+    def _discovery_families(self, discovery: "KubernetesDiscovery", now: float) -> Iterator[Metric]:
+        counters = {
+            name: CounterMetricFamily(f"kvsync_indexer_discovery_{name}", text, labels=["namespace"])
+            for name, text in (
+                ("lists", "Full lists of pods."),
+                ("watches", "Watches begun."),
+                ("failures", "Requests to the API server that failed."),
+            )
+        }
+        age = GaugeMetricFamily(
+            "kvsync_indexer_discovery_contact_age_seconds",
+            "Since the API server last said anything.",
+            labels=["namespace"],
+        )
+        for watcher in discovery.watchers:
+            scope = watcher.namespace or "*"
+            for name, family in counters.items():
+                family.add_metric([scope], getattr(watcher, name))
+            if watcher.last_contact is not None:
+                age.add_metric([scope], max(0.0, now - watcher.last_contact))
+        skipped = GaugeMetricFamily("kvsync_indexer_discovery_problems", "Pods and namespaces that cannot be followed.")
+        skipped.add_metric([], len(discovery.problems))
+        yield from (*counters.values(), age, skipped)
 
 
 def _publisher_families(rows: list[PublisherRow]) -> Iterator[Metric]:

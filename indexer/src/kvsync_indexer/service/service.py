@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING
 
 import msgspec
 import structlog
@@ -18,6 +19,9 @@ from kvsync_indexer.service.tokenizing import Tokenizer
 from kvsync_indexer.service.views import publisher_row
 from kvsync_indexer.static import PublishersFile
 from kvsync_indexer.sync import State
+
+if TYPE_CHECKING:
+    from kvsync_indexer.discovery import KubernetesDiscovery
 
 _log = structlog.get_logger("kvsync_indexer.service")
 
@@ -62,13 +66,23 @@ class IndexService:
         self.matcher = Matcher(self.ingest, self.tokenizer, monotonic)
         self.auditor = Auditor(self.ingest, monotonic=monotonic)
         self._file_specs = SpecSet(self.ingest)
+        self.discovery = self._discovery(config)
         self._started_at: float | None = None
         self._settled = False
         self._tasks: list[asyncio.Task[None]] = []
 
+    def _discovery(self, config: IndexerConfig) -> "KubernetesDiscovery | None":
+        if config.discover is None:
+            return None
+        from kvsync_indexer.discovery import KubernetesDiscovery  # the client is large; only who needs it loads it
+
+        return KubernetesDiscovery(self.ingest, selector=config.selector, namespaces=config.namespaces)
+
     async def start(self) -> None:
         """Start following publishers."""
         self.ingest.start()
+        if self.discovery is not None:
+            self.discovery.start()
         self._file_specs.replace(self._first)
         self._started_at = self.monotonic()
         if self._file is not None:
@@ -82,6 +96,8 @@ class IndexService:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self.discovery is not None:
+            await asyncio.to_thread(self.discovery.stop)
         await asyncio.to_thread(self.ingest.stop)
         await self.auditor.close()
         await self.tokenizer.close()
@@ -104,7 +120,8 @@ class IndexService:
         states = [link.machine.state for link in links]
         if not self._settled and self._started_at is not None:
             waited = self.monotonic() - self._started_at > FIRST_SYNC_S
-            heard = len(links) >= len(self._first) and not any(state in _UNSETTLED for state in states)
+            synced = self.discovery is None or self.discovery.synced
+            heard = synced and len(links) >= len(self._first) and not any(state in _UNSETTLED for state in states)
             self._settled = waited or heard
         problem = self.health_problem()
         return {
@@ -113,6 +130,7 @@ class IndexService:
             "publishers": len(links),
             "live": sum(state is State.LIVE for state in states),
             "problem": problem,
+            "discovery": {} if self.discovery is None else self.discovery.problems,
         }
 
     async def snapshot(self) -> bytes:

@@ -36,7 +36,7 @@ class MachineBase:
         self._must_prove = False
         self._link_verified = False
         self._link_next = 0
-        self._empty_is_lie = False
+        self._short_is_lie = False
         self._last_frame = now
         self._last_verify = now
         self._live_at = now
@@ -159,7 +159,8 @@ class MachineBase:
         self._attempt += 1
         self.counters.replays += 1
         deadline = now + self.settings.replay_timeout_s
-        self.session = Session(self._attempt, purpose, start, now, deadline, failures)
+        expect = self.position.next_seq - 1 if known else -1
+        self.session = Session(self._attempt, purpose, start, now, deadline, expect, failures)
         self._emit(RequestReplay(self._attempt, start))
 
     def _hear(self, now: float) -> None:

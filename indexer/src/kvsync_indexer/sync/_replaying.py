@@ -22,7 +22,7 @@ class Replaying(MachineBase):
         self._hear(now)
         self.counters.replay_items += 1
         session.items += 1
-        self._empty_is_lie = False
+        self._short_is_lie = False
         session.deadline = now + self.settings.replay_timeout_s
         if self._accept_item(session, seq, payload, now):
             session.last_item = max(session.last_item, seq)
@@ -36,15 +36,15 @@ class Replaying(MachineBase):
             return []
         self._hear(now)
         heard = self.buffer.last()
-        if session.items == 0 and heard is not None and heard >= session.start:
+        contradicted = heard is not None and heard >= session.start
+        if contradicted and (session.items == 0 or session.absent):
             self.counters.replay_lies += 1
-            self._empty_is_lie = True
-            self._replay_failed(f"replay from {session.start} is empty although batch {heard} exists", now)
-        elif session.items == 0 and self.position.known and session.start < self.position.next_seq:
-            if self._empty_is_lie:
-                self._replay_failed("replay is empty, as it was when there was something", now)
-                return self._done()
-            self._restart(f"its history no longer has batch {self.position.next_seq - 1}", now)
+            self._short_is_lie = True
+            self._replay_failed(f"replay from {session.start} ends at once although batch {heard} exists", now)
+        elif session.absent and self._short_is_lie:
+            self._replay_failed("replay ends early, as it did when there was more", now)
+        elif session.absent:
+            self._restart(f"its history no longer has batch {session.expect}", now)
         else:
             self._finish(session, now)
         return self._done()

@@ -238,7 +238,7 @@ class PublisherMachine(Replaying):
         """A new link is up."""
         first = self.state is State.CONNECTING
         self._linked = True
-        self._link_verified = self._empty_is_lie = False
+        self._link_verified = self._short_is_lie = False
         self._link_next = self.position.next_seq
         self.highest = self.position.next_seq - 1  # what was heard of on an earlier connection may be another's
         self._must_prove = self.position.known and self.position.next_seq > 0

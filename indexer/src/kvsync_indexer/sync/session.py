@@ -26,6 +26,8 @@ class Session:
     start: int
     begun: float
     deadline: float
+    expect: int = -1
+    """The last batch applied when it was asked: a server of the same process has it, -1 for none."""
     failures: int = 0
     """Attempts in a row that brought nothing new."""
     items: int = 0
@@ -34,6 +36,11 @@ class Session:
     proven: bool = False
     """An item equalled a batch applied before: the same process is answering."""
     last_item: int = -1
+
+    @property
+    def absent(self) -> bool:
+        """At the end: the server never came to a batch that its process must have."""
+        return self.last_item < self.expect
 
     @property
     def required(self) -> bool:

@@ -1,0 +1,190 @@
+"""List and watch of pods with the official client: resume, bookmarks, expiry, back-off.
+
+A watch resumes from the last resource version it has seen, bookmarks included. An expired version (410) means listing
+again. While the API server is away nothing changes in the index: the data path does not depend on it. Watches are
+short (the server ends them after `WATCH_S`), so a connection that died without a word is noticed soon.
+"""
+
+import contextlib
+import json
+import random
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import structlog
+import urllib3
+from kubernetes import client
+from kubernetes.client.exceptions import ApiException
+
+from kvsync_indexer.discovery.table import PodTable
+
+_log = structlog.get_logger("kvsync_indexer.discovery")
+
+PAGE = 500
+WATCH_S = 60
+READ_TIMEOUT_S = 15
+"""Beyond `WATCH_S`, or between the bytes of a list."""
+BACKOFF_S, BACKOFF_MAX_S = 0.2, 30.0
+
+
+class ExpiredError(Exception):
+    """The resource version is too old to resume from."""
+
+
+class PodWatcher:
+    """Follows the pods of one namespace (None: all) in a thread of its own."""
+
+    def __init__(
+        self,
+        api: client.CoreV1Api,
+        table: PodTable,
+        *,
+        namespace: str | None,
+        selector: str,
+        rng: random.Random | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._api = api
+        self.table = table
+        self.namespace = namespace
+        self._selector = selector
+        self._rng = rng or random.Random()
+        self._monotonic = monotonic
+        self._stop = threading.Event()
+        self._response: Any = None
+        self._version: str | None = None
+        self.synced = threading.Event()
+        """The first list is done."""
+        self.lists = 0
+        self.watches = 0
+        self.failures = 0
+        self.last_contact: float | None = None
+        """Monotonic time of the last answer of the API server."""
+        self.problem: str | None = None
+        name = f"kvsync-pods-{namespace or 'all'}"
+        self._thread = threading.Thread(target=self._main, name=name, daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self, timeout_s: float = 2.0) -> None:
+        """End the watch and the thread."""
+        self._stop.set()
+        self._hang_up()
+        if self._thread.ident is not None:
+            self._thread.join(timeout_s)
+
+    @property
+    def alive(self) -> bool:
+        """The thread runs."""
+        return self._thread.is_alive()
+
+    def _main(self) -> None:
+        delay = BACKOFF_S
+        while not self._stop.is_set():
+            try:
+                if self._version is None:
+                    self._list()
+                self._watch()
+                delay, self.problem = BACKOFF_S, None
+            except ExpiredError:
+                _log.info("watch_expired", namespace=self.namespace)
+                self._version = None
+            except (ApiException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+                if self._stop.is_set():
+                    return
+                self._failed(error)
+                self._stop.wait(delay * (0.5 + self._rng.random()))
+                delay = min(2 * delay, BACKOFF_MAX_S)
+
+    def _failed(self, error: Exception) -> None:
+        self.failures += 1
+        problem = " ".join(str(getattr(error, "reason", None) or error).split())[:300]
+        status = getattr(error, "status", None)
+        self.problem = f"HTTP {status}: {problem}" if status else f"{type(error).__name__}: {problem}"
+        _log.warning("kubernetes_api", namespace=self.namespace, problem=self.problem)
+        if status == 410:
+            self._version = None
+
+    def _call(self, **how: Any) -> Any:  # noqa: ANN401  urllib3's response
+        common = {"label_selector": self._selector, "_preload_content": False, **how}
+        if self.namespace is None:
+            return self._api.list_pod_for_all_namespaces(**common)
+        return self._api.list_namespaced_pod(self.namespace, **common)
+
+    def _list(self) -> None:
+        pods: list[Any] = []
+        token: str | None = None
+        while True:
+            page = {"limit": PAGE} if token is None else {"limit": PAGE, "_continue": token}
+            response = self._call(_request_timeout=READ_TIMEOUT_S, **page)
+            try:
+                answer = json.loads(response.data)
+            finally:
+                response.release_conn()
+            self.last_contact = self._monotonic()
+            pods += answer["items"]
+            token = answer["metadata"].get("continue")
+            if not token:
+                break
+        self.table.replace(pods)
+        self._version = answer["metadata"]["resourceVersion"]
+        self.lists += 1
+        self.synced.set()
+        _log.info("pods_listed", namespace=self.namespace, pods=len(pods))
+
+    def _watch(self) -> None:
+        self.watches += 1
+        self._response = self._call(
+            watch=True,
+            resource_version=self._version,
+            allow_watch_bookmarks=True,
+            timeout_seconds=WATCH_S,
+            _request_timeout=(READ_TIMEOUT_S, WATCH_S + READ_TIMEOUT_S),
+        )
+        try:
+            for line in _lines(self._response):
+                self.last_contact = self._monotonic()
+                self._event(json.loads(line))
+                if self._stop.is_set():
+                    return
+        finally:
+            self._hang_up()
+            self._response = None
+
+    def _event(self, event: dict[str, Any]) -> None:
+        kind, pod = event["type"], event["object"]
+        if kind == "ERROR":
+            if pod.get("code") == 410:
+                raise ExpiredError
+            raise ApiException(status=pod.get("code"), reason=pod.get("message"))
+        if kind == "DELETED":
+            self.table.deleted(pod)
+        elif kind in ("ADDED", "MODIFIED"):
+            self.table.changed(pod)
+        self._version = pod["metadata"]["resourceVersion"]
+
+    def _hang_up(self) -> None:
+        """Close the watch's connection, also from another thread while it is being read."""
+        response = self._response
+        if response is None:
+            return
+        connection = getattr(response, "connection", None) or getattr(response, "_connection", None)
+        sock = getattr(connection, "sock", None)
+        if sock is not None:
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+        if threading.current_thread() is self._thread:
+            response.close()
+
+
+def _lines(response: Any) -> Iterator[bytes]:  # noqa: ANN401
+    """Complete lines of a streamed body; a line cut off at its end is dropped."""
+    rest = b""
+    for chunk in response.stream(amt=None, decode_content=True):
+        *lines, rest = (rest + chunk).split(b"\n")
+        yield from (line for line in lines if line.strip())
