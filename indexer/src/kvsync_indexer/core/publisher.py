@@ -20,7 +20,7 @@ prompt, with these exceptions, all on the side of claiming less:
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from typing import Final
 
 from kvsync_events import AllBlocksCleared, BlockRemoved, BlockStored, EventBatch, Hash, SetDigest
@@ -76,7 +76,17 @@ class Tally:
 
     def done(self) -> Applied:
         """The result."""
-        return Applied(*astuple(self))
+        return Applied(
+            self.events,
+            self.stored,
+            self.removed,
+            self.cleared,
+            self.orphans,
+            self.attached,
+            self.unknown_removed,
+            self.unknown_events,
+            self.refused,
+        )
 
 
 class Publisher:
