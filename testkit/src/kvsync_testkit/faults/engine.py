@@ -12,7 +12,16 @@ from dataclasses import dataclass, field
 
 from xxhash import xxh3_64_intdigest
 
-from kvsync_events import AllBlocksCleared, BlockRemoved, BlockStored, Event, EventBatch, WireForm, encode_batch
+from kvsync_events import (
+    AllBlocksCleared,
+    BlockRemoved,
+    BlockStored,
+    Event,
+    EventBatch,
+    SetDigest,
+    WireForm,
+    encode_batch,
+)
 from kvsync_testkit.checks import Row, Transition
 
 BLOCK_SIZE = 4
@@ -46,6 +55,8 @@ class Published:
     seq: int
     payload: bytes
     truth: dict[Row, int]
+    digests: tuple[tuple[str, int, str], ...]
+    """(medium, count, digest) of every tier that holds something."""
 
 
 @dataclass(slots=True)
@@ -69,6 +80,7 @@ class ModelProcess:
     _gpu: dict[int, int] = field(default_factory=dict)
     """Hash -> copies, least recently used first."""
     _host: dict[int, None] = field(default_factory=dict)
+    _digests: dict[str, SetDigest] = field(default_factory=lambda: {CPU: SetDigest(), GPU: SetDigest()})
     _rng: random.Random = field(init=False)
     _form: WireForm = field(init=False)
 
@@ -92,7 +104,8 @@ class ModelProcess:
             self.lost_seqs += 1
             return None
         payload = encode_batch(EventBatch(self._wall(now, seq), events, 0), self._form)
-        done = Published(seq, payload, dict(self.truth))
+        digests = tuple((medium, found.count, found.hex()) for medium, found in self._digests.items() if found.count)
+        done = Published(seq, payload, dict(self.truth), digests)
         self.published[seq] = done
         self.buffer.append((seq, payload))
         return done
@@ -177,11 +190,15 @@ class ModelProcess:
         self._gpu.clear()
         self._host.clear()
         self.truth.clear()
+        for digest in self._digests.values():
+            digest.clear()
         self.log.append(Transition("cleared"))
         return [AllBlocksCleared()]
 
     def _hold(self, block_hash: int, medium: str) -> None:
         row = Row(block_hash, medium)
+        if row not in self.truth:
+            self._digests[medium].add(block_hash)
         self.truth[row] = self.truth.get(row, 0) + 1
         self.ever_stored.add(row)
         self.log.append(Transition("stored", row))
@@ -193,3 +210,4 @@ class ModelProcess:
             self.truth[row] -= 1
         else:
             del self.truth[row]
+            self._digests[medium].discard(block_hash)

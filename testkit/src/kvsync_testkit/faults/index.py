@@ -76,6 +76,12 @@ class IndexSide:
             return {}
         return {Row(digest_key(row.hash), row.medium, row.group_idx): row.copies for row in self.core.dump(self.name)}
 
+    def digests(self) -> tuple[tuple[str, int, str], ...]:
+        """(medium, count, digest) of every tier that holds something, by medium."""
+        if self.name not in self.core.publishers():
+            return ()
+        return tuple((row.medium, row.count, row.digest_hex) for row in self.core.digest(self.name))
+
     # -- inputs -----------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
