@@ -1,5 +1,6 @@
 """A trace against a running OpenAI server: a router, one engine, or a real vLLM."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 import aiohttp
@@ -48,7 +49,7 @@ async def replay_live(
     records = [_record(outcome) for outcome in outcomes]
     workers = sorted({record.worker for record in records if record.ok})
     reissued = sum(outcome.issues > 1 for outcome in outcomes)
-    return ReplayResult(records, replayer.gaps_s, workers, reissued=reissued)
+    return ReplayResult(records, Counter(round(gap * 1e6) for gap in replayer.gaps_s), workers, reissued=reissued)
 
 
 def _record(outcome: Outcome) -> Record:

@@ -37,9 +37,10 @@ def _hits(report: dict[str, Any]) -> ChartBlock:
     figure = base_figure("seconds", "hit ratio so far")
     figure.update_layout(yaxis={"tickformat": ".0%"})
     curve = report["hit_curve"]
-    add_line(figure, "ideal (unlimited cache)", [(at, best) for at, _, best in curve], INK, dash="dash", width=1.5)
+    ideal = [(at, report["ideal_hit_ratio"]) for at in (curve[0][0], curve[-1][0])] if curve else []
+    add_line(figure, "unlimited cache, whole trace", ideal, INK, dash="dash", width=1.5)
     colour = POLICY_COLOURS.get(str(report["policy"]), ENGINE_COLOURS[0])
-    add_line(figure, report["policy"] or "measured", [(at, ratio) for at, ratio, _ in curve], colour, width=2.5)
+    add_line(figure, report["policy"] or "measured", curve, colour, width=2.5)
     text = "Prompt tokens served from a prefix cache, over all prompt tokens so far."
     return ChartBlock("Hit ratio over time", text, fragment(figure))
 

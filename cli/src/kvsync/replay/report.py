@@ -1,11 +1,11 @@
 """The replay's report: the same keys live and offline; offline it is the same bytes for the same seed."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from kvsync.load.arrivals import Arrivals
-from kvsync.load.ideal import Ideal
 from kvsync.replay.records import Record, ReplayResult, by_worker, distribution_ms, imbalance
 
 CURVE_POINTS = 200
@@ -27,7 +27,7 @@ class Described:
     """What else decides the outcome: target, or engine sizes and latency."""
 
 
-def build_report(described: Described, result: ReplayResult, ideal: Ideal) -> dict[str, Any]:
+def build_report(described: Described, result: ReplayResult, ideal_hit_ratio: float) -> dict[str, Any]:
     """JSON values. Times in ms or s by suffix; in an offline report they are virtual."""
     done = [record for record in result.records if record.ok]
     prompt = sum(record.prompt_tokens for record in done)
@@ -54,33 +54,36 @@ def build_report(described: Described, result: ReplayResult, ideal: Ideal) -> di
         "tokens_per_s": _rate(prompt + output, duration_s),
         "output_tokens_per_s": _rate(output, duration_s),
         "requests_per_s": _rate(len(done), duration_s),
-        "ttft_ms": distribution_ms([record.first_token_s - record.arrival_s for record in done]),
-        "itl_ms": distribution_ms(result.gaps_s),
-        "e2e_ms": distribution_ms([record.ended_s - record.arrival_s for record in done]),
+        "ttft_ms": distribution_ms(_microseconds(record.first_token_s - record.arrival_s for record in done)),
+        "itl_ms": distribution_ms(result.gaps_us),
+        "e2e_ms": distribution_ms(_microseconds(record.ended_s - record.arrival_s for record in done)),
         "hit_ratio": round(hit / prompt, 6) if prompt else 0.0,
-        "ideal_hit_ratio": round(ideal.hit_ratio, 6),
+        "ideal_hit_ratio": round(ideal_hit_ratio, 6),
         "preemptions": result.preemptions,
         "tiers": result.tiers,
         "workers": workers,
         "imbalance": imbalance(workers),
-        "hit_curve": _curve(done, ideal),
+        "hit_curve": _curve(done),
     }
+
+
+def _microseconds(seconds: Iterable[float]) -> Counter[int]:
+    return Counter(round(value * 1e6) for value in seconds)
 
 
 def _rate(count: int, seconds: float) -> float:
     return round(count / seconds, 3) if seconds else 0.0
 
 
-def _curve(done: Sequence[Record], ideal: Ideal) -> list[tuple[float, float, float]]:
-    """(seconds, hit ratio so far, the ideal's over the same requests), thinned."""
+def _curve(done: Sequence[Record]) -> list[tuple[float, float]]:
+    """(seconds, hit ratio so far), thinned."""
     ordered = sorted(done, key=lambda record: (record.ended_s, record.number))
     step = max(len(ordered) // CURVE_POINTS, 1)
-    curve: list[tuple[float, float, float]] = []
-    hit = best = prompt = 0
+    curve: list[tuple[float, float]] = []
+    hit = prompt = 0
     for count, record in enumerate(ordered, start=1):
         hit += record.hit_tokens
-        best += ideal.hit_tokens[record.number]
         prompt += record.prompt_tokens
         if count % step == 0 or count == len(ordered):
-            curve.append((round(record.ended_s, 3), round(hit / prompt, 5), round(best / prompt, 5)))
+            curve.append((round(record.ended_s, 3), round(hit / prompt, 5)))
     return curve
