@@ -157,7 +157,7 @@ class FakeApi:
                     raise RefusedError(404, f"{name} not found")
                 return web.json_response(self.store.objects[key])
             case "PATCH":
-                body = yaml.safe_load(await request.text())
+                body = json.loads(await request.text())  # JSON is YAML, and parsed a hundred times faster
                 force = request.query.get("force") == "true"
                 manager = request.query["fieldManager"]
                 return web.json_response(self.store.apply(key, body, manager, force, bool(found["status"])))

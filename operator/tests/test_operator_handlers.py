@@ -122,7 +122,7 @@ async def test_a_change_of_the_spec_reaches_the_pods(api, tmp_path, monkeypatch)
         assert "nodeSelector" not in after["spec"]
         hashes = [t["metadata"]["annotations"]["kvsync.dev/config-hash"] for t in (before, after)]
         assert hashes[0] != hashes[1]
-        assert "block-size: 32" in api.get("configmaps", "lab", "llama-engine")["data"]["config.yaml"]
+        assert '"block-size": 32' in api.get("configmaps", "lab", "llama-engine")["data"]["config.yaml"]
         assert not [event for event in api.all("events") if event["reason"] in ("Repaired", "Recreated")]
 
 

@@ -1,7 +1,7 @@
 """Runs mock engines and prefix indexes from custom resources.
 
-The public surface: validate a document, build its objects, decide a pass, and the same without a
-cluster (`kvsync_operator.local`). The operator process itself is `kvsync-operator`.
+The public surface: validate a document, build its objects, decide a pass. `kvsync up` builds the same
+objects without a cluster. The operator process itself is `kvsync-operator`.
 """
 
 from kvsync_operator.errors import InvalidSpecError, OperatorError

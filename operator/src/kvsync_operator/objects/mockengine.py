@@ -3,8 +3,6 @@
 import json
 from typing import Any
 
-import yaml
-
 from kvsync_operator import names
 from kvsync_operator.models.common import duration_seconds
 from kvsync_operator.models.document import Resource
@@ -38,7 +36,7 @@ Engine = Resource[MockEngineSpec]
 def build_mock_engine(engine: Engine, images: Images) -> list[KubeObject]:
     """Every object of `engine`, in the order in which they are best applied."""
     name = names.engine_name(engine.name)
-    config = build_config_map(engine, name, {CONFIG_FILE: yaml.safe_dump(mock_config(engine.spec), sort_keys=True)})
+    config = build_config_map(engine, name, {CONFIG_FILE: config_text(engine.spec)})
     return [
         build_service_account(engine, name),
         config,
@@ -47,6 +45,11 @@ def build_mock_engine(engine: Engine, images: Images) -> list[KubeObject]:
         build_disruption_budget(engine, name),
         _build_deployment(engine, images, hash_of(config["data"])),
     ]
+
+
+def config_text(spec: MockEngineSpec) -> str:
+    """The text of that file: JSON, which is YAML too and written much faster."""
+    return json.dumps(mock_config(spec), indent=2) + "\n"
 
 
 def mock_config(spec: MockEngineSpec) -> dict[str, Any]:

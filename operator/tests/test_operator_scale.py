@@ -1,0 +1,69 @@
+"""Many MockEngines at once (60; 200 with KVSYNC_OPERATOR_SCALE=200): the operator as a process of its own against the small API server, timed and weighed."""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+from operator_fakeapi import FakeApi
+
+ROOT = Path(__file__).resolve().parents[2]
+COUNT = int(os.environ.get("KVSYNC_OPERATOR_SCALE", "60"))
+WITHIN_S = 60.0
+
+
+def ready(api):
+    found = 0
+    for obj in api.all("mockengines"):
+        conditions = obj.get("status", {}).get("conditions", [])
+        found += any(item["type"] == "Ready" and item["status"] == "True" for item in conditions)
+    return found
+
+
+def test_many_engines_within_a_minute(tmp_path):
+    with FakeApi() as api:
+        for number in range(COUNT):
+            metadata = {"name": f"engine-{number}", "namespace": "lab"}
+            spec = {"replicas": 2, "model": {"name": "m"}}
+            api.put({"apiVersion": "kvsync.dev/v1alpha1", "kind": "MockEngine", "metadata": metadata, "spec": spec})
+        environment = os.environ | {"KUBECONFIG": str(api.kubeconfig(tmp_path))}
+        command = [sys.executable, "-m", "kvsync_operator.main", "--namespace", "lab"]
+        began = time.monotonic()
+        with (
+            (tmp_path / "log").open("wb") as log,
+            subprocess.Popen(
+                [*command, "--http-host", "127.0.0.1", "--http-port", "0"], env=environment, stdout=log, stderr=log
+            ) as process,
+        ):
+            try:
+                while ready(api) < COUNT:
+                    assert process.poll() is None, (tmp_path / "log").read_text()
+                    assert time.monotonic() - began < WITHIN_S, f"{ready(api)} of {COUNT} are ready"
+                    time.sleep(0.05)
+                elapsed = time.monotonic() - began
+                usage = psutil.Process(process.pid)
+                cpu, memory = usage.cpu_times(), usage.memory_info()
+            finally:
+                process.terminate()
+                process.wait(15)
+    writes = {key: count for key, count in sorted(api.requests.items()) if not key.startswith("GET")}
+    report = {
+        "engines": COUNT,
+        "seconds": round(elapsed, 2),
+        "cpu_s": round(cpu.user + cpu.system, 2),
+        "rss_mib": round(memory.rss / 2**20, 1),
+        "requests": sum(api.requests.values()),
+        "writes": writes,
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+    }
+    out = ROOT / "out"
+    out.mkdir(exist_ok=True)
+    (out / "operator-scale.json").write_text(json.dumps(report, indent=2) + "\n")
+    print(json.dumps(report))
+    assert elapsed < WITHIN_S
+    assert writes["PATCH deployments"] <= COUNT * 1.1, "objects are applied once, not at every echo"
+    assert memory.rss < 512 * 2**20
