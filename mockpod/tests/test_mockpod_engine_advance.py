@@ -3,19 +3,33 @@
 import random
 from collections import Counter
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mockpod_engine_kit import EOS, TableExecutor, config, request
 
-from kvsync_mockpod.engine import Engine, LoraRef
+from kvsync_mockpod.engine import Engine, Executor, LoraRef
 from kvsync_mockpod.engine.latency import make_latency
 
 
-class ForeseeingExecutor(TableExecutor):
-    """Knows where each request ends; counts how often the ordinary step had to ask for a token."""
+class ForeseeingExecutor(Executor):
+    """Knows where each request ends; counts the tokens it was asked for one by one."""
+
+    ends_are_known = True
+
+    def __init__(self, eos_at=None):
+        self.table = TableExecutor(eos_at=eos_at)
+        self.asked = 0
+
+    def sample(self, request, index):
+        self.asked += 1
+        return self.table.sample(request, index)
+
+    def samples(self, request, first, count):
+        return [self.table.sample(request, i) for i in range(first, first + count)]
 
     def stop_index(self, request):
-        given = self.eos_at.get(request.request_id)
+        given = self.table.eos_at.get(request.request_id)
         if given is None or request.ignore_eos:
             return request.max_tokens - 1
         return min(given, request.max_tokens - 1)
@@ -102,7 +116,7 @@ def in_one_go(engine, arrivals, rng):
         steps += progress.steps
         first.extend(progress.first_tokens)
         finished.extend((f.request_id, f.reason, f.at_s) for f in progress.finished)
-        gaps.update(progress.gaps)
+        gaps.update(progress.gaps_us)
         batches.extend(progress.batches)
 
     for at, r in arrivals:
@@ -117,12 +131,9 @@ def in_one_go(engine, arrivals, rng):
     return now, first, finished, gaps, batches, steps
 
 
-def rounded(gaps):
-    """Times between tokens come from different sums of the same durations: compare to the nanosecond."""
-    out = Counter()
-    for gap, n in gaps.items():
-        out[round(gap, 9)] += n
-    return out
+def spelled_out(gaps):
+    """All times between tokens in microseconds, shortest first."""
+    return sorted(Counter(gaps).elements())
 
 
 @settings(deadline=None, max_examples=120)
@@ -142,7 +153,7 @@ def test_advance_equals_step_by_step(seed, kind):
     assert got[0] == expected[0]
     assert got[1] == expected[1], "first tokens"
     assert got[2] == expected[2], "ends"
-    assert rounded(got[3]) == rounded(expected[3]), "gaps"
+    assert spelled_out(got[3]) == pytest.approx([g * 1e6 for g in spelled_out(expected[3])], abs=0.51), "gaps"
     assert got[4] == expected[4], "events"
     assert got[5] == expected[5], "number of steps"
     assert fast.statistics() == reference.statistics()
@@ -178,3 +189,13 @@ def test_eos_ends_a_request_in_the_middle_of_a_stretch():
     ends = {f.request_id: (f.reason, f.output_tokens) for f in progress.finished}
     assert ends == {"a": ("stop", 10), "b": ("length", 40)}
     assert engine.config.eos_token_id == EOS
+
+
+def test_only_first_tokens_are_asked_for_one_by_one():
+    executor = ForeseeingExecutor()
+    engine = Engine(config(), executor, make_latency({"decode_us": 1000}))
+    for i in range(6):
+        engine.add_request(request(f"r{i}", n=20, max_tokens=100))
+    progress = engine.advance(0.0)
+    assert sum(f.output_tokens for f in progress.finished) == 600
+    assert executor.asked == 6

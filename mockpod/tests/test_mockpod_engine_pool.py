@@ -60,7 +60,10 @@ class Pair:
         first = table.hashed
         new = chain[first : first + min(count, table.blanks)]
         if new:
-            self.pool.store(table, new)
+            if count == 1:
+                self.pool.store_one(table, new[0])
+            else:
+                self.pool.store(table, new)
             self.flat.store(flat, new)
 
     def unstore(self, at, count):

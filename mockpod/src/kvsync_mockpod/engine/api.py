@@ -160,6 +160,8 @@ class LatencyModel(Protocol):
 class Executor(ABC):
     """Stands where the model stands. Tokens are a function of (request, index), so recomputation needs no state."""
 
+    ends_are_known: bool = False
+    """`stop_index` knows in advance where every request ends: decoding can then run ahead."""
     outputs_are_distinct: bool = False
     """No prompt ever continues with another request's output, so outputs cannot help anybody who waits."""
 
@@ -179,6 +181,6 @@ class Executor(ABC):
         """Called once a step (again on a retry); StepFailedError fails the whole step."""
         return
 
-    def stop_index(self, request: Request) -> int | None:  # noqa: ARG002
-        """Index of the token that certainly ends the request, if known in advance; lets decoding run ahead."""
-        return None
+    def stop_index(self, request: Request) -> int:
+        """Index of the token that ends the request; asked only if `ends_are_known`."""
+        raise NotImplementedError

@@ -21,15 +21,15 @@ class EngineConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    block_size: int = Field(16, ge=1, le=65536)
+    block_size: int = Field(default=16, ge=1, le=65536)
     """Tokens a block."""
-    num_gpu_blocks: int = Field(4096, ge=2)
+    num_gpu_blocks: int = Field(default=4096, ge=2)
     """As vLLM counts: block 0 is the null block, so one less is usable."""
-    max_num_seqs: int = Field(256, ge=1)
+    max_num_seqs: int = Field(default=256, ge=1)
     """Most requests running at once."""
-    max_num_batched_tokens: int = Field(2048, ge=1)
+    max_num_batched_tokens: int = Field(default=2048, ge=1)
     """Token budget of a step."""
-    max_model_len: int = Field(32768, ge=2)
+    max_model_len: int = Field(default=32768, ge=2)
     """Longest sequence, prompt and output together; one such request must fit the cache."""
     enable_chunked_prefill: bool = True
     policy: Literal["fcfs", "priority"] = "fcfs"
@@ -41,26 +41,26 @@ class EngineConfig(BaseModel):
     """A step's output is taken after the next was scheduled. None: as the vLLM version's server (0.14 on: yes)."""
     scheduler_reserve_full_isl: bool = True
     """Admission needs room for the whole known sequence."""
-    watermark: float = Field(0.0, ge=0.0, lt=1.0)
+    watermark: float = Field(default=0.0, ge=0.0, lt=1.0)
     """Share of the blocks kept free when a request is admitted while others run."""
-    long_prefill_token_threshold: int = Field(0, ge=0)
+    long_prefill_token_threshold: int = Field(default=0, ge=0)
     """Largest prefill chunk of one request in a step; 0: no limit."""
     enable_prefix_caching: bool = True
-    max_loras: int = Field(0, ge=0)
+    max_loras: int = Field(default=0, ge=0)
     """LoRA slots; 0: LoRA is off."""
-    eos_token_id: int = Field(2, ge=0)
-    vocab_size: int = Field(128256, ge=3)
+    eos_token_id: int = Field(default=2, ge=0)
+    vocab_size: int = Field(default=128256, ge=3)
     vllm_version: str = "0.33.0"
-    max_waiting: int | None = Field(None, ge=1)
+    max_waiting: int | None = Field(default=None, ge=1)
     """Longest waiting queue; None leaves the bound to the server in front."""
-    step_retries: int = Field(0, ge=0)
+    step_retries: int = Field(default=0, ge=0)
     """How often a failed step is run again before its requests end with `error`."""
     uncomputed_hits: Literal["vllm", "fixed"] = "vllm"
     """`vllm`: blocks announced by a request preempted in the same step stay and can be hit although they were never
     computed (vllm-project/vllm#43569); `fixed`: they are taken back."""
     keep_tokens: bool = True
     """Keep the token ids of resident blocks (block dumps, lower tiers); off saves memory in offline replay."""
-    log_entries: int = Field(1_000_000, ge=0)
+    log_entries: int = Field(default=1_000_000, ge=0)
     """Transition log entries kept; older ones are dropped and counted; 0: no log."""
 
     @model_validator(mode="before")

@@ -5,6 +5,7 @@ replay) lets that time pass before it delivers the outputs and publishes the eve
 """
 
 import math
+import sys
 from collections import deque
 from collections.abc import Callable, Iterator
 
@@ -202,8 +203,11 @@ class Engine:
         lockstep = self._lockstep
         while now < until and self.has_work() and (max_steps is None or progress.steps < max_steps):
             ready = lockstep.possible and self.scheduler.paused is None and not self._aborts_during
-            if ready and (lockstep.active or lockstep.enter()):
-                end = lockstep.step(now, progress)
+            if ready:
+                if not lockstep.active:
+                    lockstep.enter()
+                limit = sys.maxsize if max_steps is None else max_steps - progress.steps
+                end = lockstep.run(now, until, limit, progress)
                 if end is not None:
                     now = end
                     continue
@@ -225,7 +229,7 @@ class Engine:
             if len(seq.output) == 1:
                 progress.first_tokens.append((seq.id, now))
             else:
-                progress.gaps[now - seq.last_token_s] += 1
+                progress.gaps_us[int((now - seq.last_token_s) * 1e6 + 0.5)] += 1
             seq.last_token_s = now
         lengths = {seq.id: len(seq.output) for seq in self._sampled}
         for output in result.outputs:
@@ -481,6 +485,12 @@ class Counters:
         self.scheduled_tokens = 0
         self.step_failures = 0
         self.finished: dict[str, int] = {}
+
+    def decoded(self, steps: int, sequences: int) -> None:
+        """So many steps gave each of so many sequences a token."""
+        self.steps += steps
+        self.scheduled_tokens += steps * sequences
+        self.generation_tokens += steps * sequences
 
     def scheduled(self, batch: Batch) -> None:
         """A batch was chosen."""

@@ -58,19 +58,19 @@ class FormulaLatency(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    prefill_us: float = Field(0.0, ge=0.0)
+    prefill_us: float = Field(default=0.0, ge=0.0)
     """Of a step with prompt tokens."""
-    prefill_token_us: float = Field(0.0, ge=0.0)
+    prefill_token_us: float = Field(default=0.0, ge=0.0)
     """Of each prompt token."""
-    prefill_token2_us: float = Field(0.0, ge=0.0)
+    prefill_token2_us: float = Field(default=0.0, ge=0.0)
     """Of each prompt token squared."""
-    decode_us: float = Field(0.0, ge=0.0)
+    decode_us: float = Field(default=0.0, ge=0.0)
     """Of a step with decoding sequences."""
-    decode_seq_us: float = Field(0.0, ge=0.0)
+    decode_seq_us: float = Field(default=0.0, ge=0.0)
     """Of each decoding sequence."""
-    kv_token_us: float = Field(0.0, ge=0.0)
+    kv_token_us: float = Field(default=0.0, ge=0.0)
     """Of each token of context the batch attends to."""
-    jitter: float = Field(0.0, ge=0.0, lt=1.0)
+    jitter: float = Field(default=0.0, ge=0.0, lt=1.0)
     """Relative: a step takes between 1 - jitter and 1 + jitter of its time."""
 
     def step_s(self, load: StepLoad) -> float:

@@ -44,8 +44,8 @@ class Progress:
     now: float = 0.0
     first_tokens: list[tuple[str, float]] = field(default_factory=list)
     finished: list[Finish] = field(default_factory=list)
-    gaps: dict[float, int] = field(default_factory=lambda: defaultdict(int))
-    """Seconds between two tokens of one request, and how often."""
+    gaps_us: dict[int, int] = field(default_factory=lambda: defaultdict(int))
+    """Times between two tokens of one request in whole microseconds, and how often each occurred."""
     batches: list[tuple[float, list[Event]]] = field(default_factory=list)
     """Events by step, with the time at which they are published."""
     wait_until: float | None = None
@@ -62,7 +62,7 @@ class Lockstep:
         self._capacity = config.usable_blocks * config.block_size
         executor = engine.executor
         plain = type(executor).begin_step is Executor.begin_step
-        self.possible = plain and not config.is_async and engine.tiers is None
+        self.possible = plain and executor.ends_are_known and not config.is_async and engine.tiers is None
         """Whether this engine can be advanced this way at all."""
         self.active = False
         self._tick = 0
@@ -79,29 +79,25 @@ class Lockstep:
         self._stuck = False
         """The head of the queue did not fit, and nothing that could help it has happened since."""
         self._tokens_needed = engine.needs_tokens
+        self._caching = config.enable_prefix_caching
         self._distinct = executor.outputs_are_distinct
 
     # --- entering and leaving
 
-    def enter(self) -> bool:
-        """Take over the running sequences; False if one of them cannot be foreseen."""
-        executor = self._e.executor
-        running = self._e.scheduler.running
-        if any(executor.stop_index(seq.request) is None for seq in running):
-            return False
+    def enter(self) -> None:
+        """Take over the running sequences."""
         self._tick = self._members = self._kv = 0
         self._last_member = -1
         for table in (self._allocate, self._store, self._finish):
             table.clear()
         self._prefilling = []
         self._stuck = False
-        for seq in running:
+        for seq in self._e.scheduler.running:
             if seq.total == seq.computed + 1 and seq.output:
                 self._join(seq)
             else:
                 self._prefilling.append(seq)
         self.active = True
-        return True
 
     def leave(self) -> None:
         """Write every member's counters back; the ordinary step can go on from here."""
@@ -120,9 +116,7 @@ class Lockstep:
         size, tick = self._size, self._tick
         seq.joined = tick
         entry = (seq.order, seq)
-        index = self._e.executor.stop_index(seq.request)
-        assert index is not None
-        last = min(index, seq.limit - 1)
+        last = min(self._e.executor.stop_index(seq.request), seq.limit - 1)
         self._insert(self._finish[tick + last - len(seq.output)], entry)
         self._insert(self._allocate[(tick - seq.computed) % size], entry)
         self._insert(self._store[(tick - seq.computed - 1) % size], entry)
@@ -147,10 +141,94 @@ class Lockstep:
 
     # --- a step
 
-    def step(self, now: float, progress: Progress) -> float | None:
-        """One step from `now`; the time at which it is over, or None if the ordinary step has to do it."""
+    def run(self, now: float, until: float, limit: int, progress: Progress) -> float | None:
+        """At least one step from `now`; the time at which it is over, or None if the ordinary step has to do it.
+
+        Steps in which nothing but decoding can happen follow each other here until one of them ends a sequence.
+        """
+        scheduler = self._e.scheduler
+        full = len(scheduler.running) >= self._e.config.max_num_seqs
+        if self._members and not self._prefilling and (full or self._stuck or not scheduler.queued):
+            ended = self._decode(now, until, limit, progress)
+            if ended is not None:
+                return ended
+        return self._step(now, progress)
+
+    def _decode(self, now: float, until: float, limit: int, progress: Progress) -> float | None:
+        engine, members, size = self._e, self._members, self._size
+        if members > engine.config.max_num_batched_tokens:
+            return None
+        recorder, latency, gaps, finish = engine.recorder, engine.latency, progress.gaps_us, self._finish
+        tick = first = self._tick
+        kv, numbered, capacity = self._kv, engine.counts.steps - first, self._capacity
+        duration = 0.0
+        ending: list[tuple[int, Sequence]] | None = None
+        next_end = min(finish)
+        while now < until and tick - first < limit:
+            recorder.step = numbered + tick
+            touched = self._blocks(tick % size)
+            if touched is None:
+                break
+            kv += members
+            if latency is not None:
+                duration = latency.step_s(StepLoad(0, members, kv, capacity))
+                now += duration
+            gaps[int(duration * 1e6 + 0.5)] += members
+            tick += 1
+            self._tick = tick
+            # The first step also takes what a reset left behind.
+            if (touched or tick - first == 1) and (events := recorder.take()):
+                progress.batches.append((now, events))
+            if tick > next_end:
+                ending = finish.pop(next_end)
+                break
+        steps = tick - first
+        if not steps:
+            return None
+        self._kv = kv
+        engine.ended = False
+        engine.counts.decoded(steps, members)
+        progress.steps += steps
+        progress.now = now
+        if ending:
+            for _order, seq in ending:
+                self._part(seq)
+            self._retire([seq for _order, seq in ending], now, progress)
+        return now
+
+    def _blocks(self, residue: int) -> bool | None:
+        """The blocks that one step allocates and completes; whether there were any, None if there is no room."""
+        allocate, store = self._allocate.get(residue), self._store.get(residue)
+        if allocate:
+            pool = self._e.pool
+            if len(allocate) > pool.free:
+                return None
+            if store:
+                self._in_order(allocate, store)
+                return True
+            for _order, seq in allocate:
+                pool.allocate(seq.table, 1)
+            return True
+        if store:
+            for _order, seq in store:
+                self._complete_block(seq)
+            return True
+        return False
+
+    def _in_order(self, allocate: list[tuple[int, Sequence]], store: list[tuple[int, Sequence]]) -> None:
+        """Both kinds of work of one step, in the order of the batch."""
+        work = [(order, False, seq) for order, seq in allocate] + [(order, True, seq) for order, seq in store]
+        work.sort(key=_by_order)
+        for _order, full, seq in work:
+            if full:
+                self._complete_block(seq)
+            else:
+                self._e.pool.allocate(seq.table, 1)
+
+    def _step(self, now: float, progress: Progress) -> float | None:
+        """One step with prompts or admissions in it."""
         engine, scheduler = self._e, self._e.scheduler
-        config, pool, manager = engine.config, engine.pool, engine.manager
+        pool, manager = engine.pool, engine.manager
         threshold = scheduler.prefill_threshold()
         plan = self._plan(threshold)
         if plan is None:
@@ -209,12 +287,10 @@ class Lockstep:
 
     def _complete_block(self, seq: Sequence) -> None:
         """A member's last block is full with this step: it gets its hash and is announced."""
-        manager, table = self._e.manager, seq.table
-        if not self._e.config.enable_prefix_caching:
-            return
-        if self._tokens_needed:
-            self._sync(seq)
-        manager.store_next(seq, table.hashed + 1)
+        if self._caching:
+            if self._tokens_needed:
+                self._sync(seq)
+            self._e.manager.store_next(seq)
 
     def _admit(self, batch: Batch, budget: int, threshold: int) -> None:
         scheduler = self._e.scheduler
@@ -224,9 +300,8 @@ class Lockstep:
             self._e.refuse(seq, reason)
         for seq in scheduler.running[before:]:
             self._prefilling.append(seq)
-            if self._e.executor.stop_index(seq.request) is None:
-                raise AssertionError("an executor that foresees some ends must foresee all")
-        self._stuck = self._distinct and not scheduler.deferred and len(scheduler.running) == before
+        tried = budget > 0 and before < self._e.config.max_num_seqs and not scheduler.deferred
+        self._stuck = self._distinct and tried and len(scheduler.running) == before
 
     def _output(self, batch: Batch, now: float, progress: Progress) -> float:
         engine = self._e
@@ -251,7 +326,7 @@ class Lockstep:
         counts.scheduled_tokens += members
         counts.generation_tokens += members + len(done)
         if members:
-            progress.gaps[duration] += members
+            progress.gaps_us[int(duration * 1e6 + 0.5)] += members
         ending = self._finish.pop(self._tick, [])
         self._tick += 1
         self._kv += members
@@ -294,10 +369,8 @@ class Lockstep:
             if index == 0:
                 progress.first_tokens.append((seq.id, now))
             else:
-                progress.gaps[now - seq.last_token_s] += 1
-            stop = executor.stop_index(seq.request)
-            assert stop is not None
-            if index >= min(stop, seq.limit - 1):
+                progress.gaps_us[int((now - seq.last_token_s) * 1e6 + 0.5)] += 1
+            if index >= min(executor.stop_index(seq.request), seq.limit - 1):
                 finished.append((seq.order, seq))
             else:
                 self._join(seq)

@@ -108,11 +108,12 @@ class BlockManager:
             self.pool.store(seq.table, hashes[first:full])
             self._report(seq, first, full, resident=False)
 
-    def store_next(self, seq: Sequence, full: int) -> None:
-        """The sequence's block number `full - 1` is complete."""
-        hashes = self.identity.extend(seq, full)
-        self.pool.store(seq.table, hashes[full - 1 : full])
-        self._report(seq, full - 1, full, resident=False)
+    def store_next(self, seq: Sequence) -> None:
+        """The sequence's first block without a hash is complete."""
+        first = seq.table.hashed
+        hashes = self.identity.extend(seq, first + 1)
+        self.pool.store_one(seq.table, hashes[first])
+        self._report(seq, first, first + 1, resident=False)
 
     def release(self, seq: Sequence) -> None:
         """The sequence holds nothing any more, here or below."""
@@ -193,6 +194,9 @@ class BlockManager:
         self.pool.blanks += slots
 
     def _report(self, seq: Sequence, first: int, stop: int, *, resident: bool) -> None:
+        if self._recorder.quiet:
+            self._recorder.stored_blocks += 0 if resident else stop - first
+            return
         request, size = seq.request, self._size
         self._recorder.stored(
             seq.hashes[first:stop],

@@ -5,6 +5,7 @@ closed under prefixes: a sequence lets go of its blocks leaf first, so a block l
 it. That is why the first hash of each run is the only index needed. Every operation costs runs touched, not blocks.
 """
 
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -101,14 +102,24 @@ class BlockPool:
     def allocate(self, table: BlockTable, count: int) -> None:
         """Give the owner `count` more blank blocks; hashed ones lose their hash. Needs `count <= free`."""
         table.blanks += count
-        if count > self.blanks:
-            self.evict(count - self.blanks)
-        self.blanks -= count
+        blanks = self.blanks
+        if count > blanks:
+            self.evict(count - blanks)
+            self.blanks = 0
+        else:
+            self.blanks = blanks - count
 
     def evict(self, count: int) -> None:
         """Turn the next `count` blocks in reuse order into blanks."""
         queue = self._queue
         self.blanks += count
+        run = queue.first() if count else None
+        if count == 1 and run is not None and len(run.keys) > 1 and run.keys[0] is not None:
+            gone = [run.keys.pop()]
+            queue.blocks -= 1
+            self.resident -= 1
+            self._sink.removed(gone, last=True)
+            return
         while count:
             run = queue.first()
             keys = run.keys
@@ -141,6 +152,21 @@ class BlockPool:
             copy = Run([h], 1)
             first.copies.append(copy)
             table.parts.append((copy, 1))
+
+    def store_one(self, table: BlockTable, block_hash: Hashable) -> None:
+        """`store` for a single block, as every decoding sequence needs it again and again."""
+        starts = self._starts
+        if table.parts and block_hash not in starts:
+            run, length = table.parts[-1]
+            keys = run.keys
+            if run.holders == 1 and not run.copies and starts.get(keys[0]) is run:
+                keys.append(block_hash)
+                table.parts[-1] = (run, length + 1)
+                table.hashed += 1
+                table.blanks -= 1
+                self.resident += 1
+                return
+        self.store(table, [block_hash])
 
     def release(self, table: BlockTable) -> None:
         """The owner lets go of everything, leaf first."""

@@ -2,7 +2,7 @@
 
 import heapq
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Protocol
 
 from .sequence import Sequence
@@ -12,6 +12,11 @@ __all__ = ["FcfsQueue", "PriorityQueue", "WaitingQueue", "make_queue"]
 
 class WaitingQueue(Protocol):
     """Sequences that wait, in the order they are to be admitted."""
+
+    @property
+    def live(self) -> Mapping[str, object]:
+        """The waiting ones by id (in no particular order)."""
+        ...
 
     def __len__(self) -> int: ...
 
@@ -37,34 +42,34 @@ class FcfsQueue:
     """First come, first served; a preempted sequence goes to the head."""
 
     def __init__(self) -> None:
-        self._items: OrderedDict[str, Sequence] = OrderedDict()
+        self.live: OrderedDict[str, Sequence] = OrderedDict()
 
     def __len__(self) -> int:
-        return len(self._items)
+        return len(self.live)
 
     def __iter__(self) -> Iterator[Sequence]:
-        return iter(self._items.values())
+        return iter(self.live.values())
 
     def push(self, seq: Sequence) -> None:
         """A new arrival: to the end."""
-        self._items[seq.id] = seq
+        self.live[seq.id] = seq
 
     def push_front(self, seq: Sequence) -> None:
         """To the head."""
-        self._items[seq.id] = seq
-        self._items.move_to_end(seq.id, last=False)
+        self.live[seq.id] = seq
+        self.live.move_to_end(seq.id, last=False)
 
     def peek(self) -> Sequence:
         """The next, left in place."""
-        return next(iter(self._items.values()))
+        return next(iter(self.live.values()))
 
     def pop(self) -> Sequence:
         """The next, taken out."""
-        return self._items.popitem(last=False)[1]
+        return self.live.popitem(last=False)[1]
 
     def remove(self, seq: Sequence) -> None:
         """Taken out wherever it is."""
-        del self._items[seq.id]
+        del self.live[seq.id]
 
 
 class PriorityQueue:
@@ -72,26 +77,26 @@ class PriorityQueue:
 
     def __init__(self) -> None:
         self._heap: list[tuple[int, float, str, int, Sequence]] = []
-        self._live: dict[str, int] = {}
+        self.live: dict[str, int] = {}
         self._entries = 0
 
     def __len__(self) -> int:
-        return len(self._live)
+        return len(self.live)
 
     def __iter__(self) -> Iterator[Sequence]:
-        return iter([e[4] for e in sorted(self._heap) if self._live.get(e[2]) == e[3]])
+        return iter([e[4] for e in sorted(self._heap) if self.live.get(e[2]) == e[3]])
 
     def push(self, seq: Sequence) -> None:
         """To its place."""
         self._entries += 1
-        self._live[seq.id] = self._entries
+        self.live[seq.id] = self._entries
         heapq.heappush(self._heap, (seq.request.priority, seq.arrival, seq.id, self._entries, seq))
 
     push_front = push
 
     def peek(self) -> Sequence:
         """The next, left in place."""
-        while self._live.get(self._heap[0][2]) != self._heap[0][3]:
+        while self.live.get(self._heap[0][2]) != self._heap[0][3]:
             heapq.heappop(self._heap)
         return self._heap[0][4]
 
@@ -99,14 +104,14 @@ class PriorityQueue:
         """The next, taken out."""
         seq = self.peek()
         heapq.heappop(self._heap)
-        del self._live[seq.id]
+        del self.live[seq.id]
         return seq
 
     def remove(self, seq: Sequence) -> None:
         """Taken out wherever it is."""
-        del self._live[seq.id]
-        if len(self._heap) > 2 * len(self._live) + 64:
-            self._heap = [e for e in self._heap if self._live.get(e[2]) == e[3]]
+        del self.live[seq.id]
+        if len(self._heap) > 2 * len(self.live) + 64:
+            self._heap = [e for e in self._heap if self.live.get(e[2]) == e[3]]
             heapq.heapify(self._heap)
 
 

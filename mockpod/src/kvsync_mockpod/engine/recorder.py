@@ -25,6 +25,8 @@ class Recorder:
         self._block_size = block_size
         self._publish = publish
         self._keep = keep_tokens
+        self.quiet = not (publish or keep_tokens or log.capacity)
+        """Nobody wants to know more than how many blocks there were."""
         self._events: list[Event] = []
         self.content: dict[bytes, tuple[bytes | None, Sequence[int]]] = {}
         """Parent and tokens of resident blocks, if they are kept."""
@@ -73,6 +75,8 @@ class Recorder:
     def removed(self, hashes: list[Any], *, last: bool) -> None:
         """One copy of each is gone: one event a hash, as vLLM's. `last`: no other copies are left."""
         self.removed_blocks += len(hashes)
+        if self.quiet:
+            return
         if last and self._keep:
             for h in hashes:
                 parent, tokens = self.content.pop(h, (None, ()))

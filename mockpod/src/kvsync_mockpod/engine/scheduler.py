@@ -91,13 +91,15 @@ class Scheduler:
     @property
     def queued(self) -> int:
         """Sequences that wait, whether they hold blocks or not."""
-        return len(self.waiting) + len(self.parked)
+        return len(self.waiting.live) + len(self.parked.live)
 
     def _queue_of(self, seq: Sequence) -> WaitingQueue:
         return self.parked if seq.status is Status.PARKED else self.waiting
 
     def prefill_threshold(self) -> int:
         """Largest chunk of one request; a request that is alone is spared (vLLM 0.31 on)."""
+        if not self.config.long_prefill_token_threshold:
+            return 0
         alone = len(self.running) + self.queued <= 1
         return 0 if alone and self.config.lone_request_unthrottled else self.config.long_prefill_token_threshold
 
@@ -151,8 +153,8 @@ class Scheduler:
         loras = {s.request.lora.id for s in self.running if s.request.lora} if config.max_loras else set()
         skipped: list[Sequence] = []
         while budget > 0 and len(self.running) < config.max_num_seqs:
-            queue = self.parked if len(self.parked) else self.waiting
-            if not len(queue):
+            queue = self.parked if self.parked.live else self.waiting
+            if not queue.live:
                 break
             seq = queue.peek()
             lora = seq.request.lora

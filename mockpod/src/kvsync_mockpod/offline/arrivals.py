@@ -1,4 +1,4 @@
-"""When requests arrive: the trace's times (faster or slower), a fixed rate, a Poisson process; at most so many at once."""
+"""When requests arrive: at the trace's times, at a fixed rate or as a Poisson process; at most so many at once."""
 
 import random
 from collections.abc import Sequence

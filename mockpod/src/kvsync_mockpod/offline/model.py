@@ -71,6 +71,7 @@ class TraceIdentity:
 class TraceExecutor(Executor):
     """Outputs as long as the trace says, of tokens no prompt contains."""
 
+    ends_are_known = True
     outputs_are_distinct = True
 
     def sample(self, request: Request, index: int) -> int:
@@ -85,6 +86,6 @@ class TraceExecutor(Executor):
         base = _FIRST_OUTPUT_TOKEN + base % _FIRST_OUTPUT_TOKEN
         return list(range(base, base + count))
 
-    def stop_index(self, request: Request) -> int | None:
+    def stop_index(self, request: Request) -> int:
         """The last token's."""
         return request.max_tokens - 1

@@ -63,14 +63,14 @@ def replay(requests: Sequence[TraceRequest], config: ReplayConfig, router: Route
         record = RequestRecord(number, 0, due, now, trace.input_tokens)
         run.send(request, record, now, in_turns=in_turns)
     run.finish(in_turns=in_turns)
-    gaps: dict[float, int] = {}
+    gaps: dict[int, int] = {}
     for worker in workers:
-        for gap, n in worker.gaps.items():
+        for gap, n in worker.gaps_us.items():
             gaps[gap] = gaps.get(gap, 0) + n
     return ReplayResult(
         records=run.records,
         workers=[w.record() for w in workers],
-        gaps_s=gaps,
+        gaps_us=gaps,
         ideal_hit_tokens=ideal_hit_tokens(requests, size),
         duration_s=max((r.ended_s or 0.0 for r in run.records), default=0.0),
         steps=sum(w.steps for w in workers),
@@ -96,7 +96,7 @@ class _Run:
             return now
         workers = self.workers
         self._turns(now)
-        while sum(w.in_flight - sum(e.ended_s <= now for e in w.ended) for w in workers) >= cap:  # type: ignore[operator]
+        while sum(w.open_at(now) for w in workers) >= cap:
             ends = [e.ended_s for w in workers for e in w.ended if e.ended_s is not None and e.ended_s > now]
             start = min(w.next_start() for w in workers)
             if ends and min(ends) <= start:

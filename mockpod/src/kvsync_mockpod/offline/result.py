@@ -55,8 +55,8 @@ class ReplayResult:
 
     records: list[RequestRecord]
     workers: list[WorkerRecord]
-    gaps_s: dict[float, int]
-    """Times between tokens of one request, and how often each occurred."""
+    gaps_us: dict[int, int]
+    """Times between tokens of one request in whole microseconds, and how often each occurred."""
     ideal_hit_tokens: int
     duration_s: float = 0.0
     steps: int = 0
@@ -91,7 +91,7 @@ class ReplayResult:
             "output_tokens_per_s": output * per_s,
             "requests_per_s": len(done) * per_s,
             "ttft_ms": _ms(summarize(ttft)),
-            "itl_ms": _ms(summarize(self.gaps_s)),
+            "itl_ms": _ms(summarize({us / 1e6: n for us, n in self.gaps_us.items()})),
             "e2e_ms": _ms(summarize(e2e)),
             "hit_ratio": self.hit_ratio,
             "ideal_hit_ratio": self.ideal_hit_tokens / max(sum(r.prompt_tokens for r in self.records), 1),

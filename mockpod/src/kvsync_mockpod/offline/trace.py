@@ -124,23 +124,23 @@ def ideal_hit_tokens(requests: Iterable[TraceRequest], block_size: int) -> int:
 
     A hit is the longest known prefix in whole blocks that leaves at least one token to compute.
     """
-    known: dict[int, int] = {}
-    """Of each trace block, how many of its tokens are cached in whole engine blocks."""
+    whole: set[int] = set()
+    """Trace blocks that are cached in full."""
+    part: dict[int, int] = {}
+    """Of the last blocks of prompts: how many of their tokens are cached in whole engine blocks."""
     total = 0
     for r in requests:
-        usable = (r.input_tokens - 1) // block_size * block_size
-        whole = r.input_tokens // block_size * block_size
-        hit = 0
-        for i, block in enumerate(r.block_ids):
-            end = hit + known.get(block, 0)
-            if end == hit:
-                break
-            hit = end
-            if end < (i + 1) * BLOCK_TOKENS:
-                break
-        total += min(hit, usable)
-        for i, block in enumerate(r.block_ids):
-            tokens = min(max(whole - i * BLOCK_TOKENS, 0), BLOCK_TOKENS)
-            if tokens > known.get(block, 0):
-                known[block] = tokens
+        ids, length = r.block_ids, r.input_tokens
+        full = length // BLOCK_TOKENS
+        known = 0
+        while known < len(ids) and ids[known] in whole:
+            known += 1
+        hit = known * BLOCK_TOKENS
+        if known < len(ids):
+            hit += part.get(ids[known], 0)
+        total += min(hit, (length - 1) // block_size * block_size)
+        whole.update(ids[known:full])
+        if full < len(ids):
+            tokens = length // block_size * block_size - full * BLOCK_TOKENS
+            part[ids[full]] = max(tokens, part.get(ids[full], 0))
     return total

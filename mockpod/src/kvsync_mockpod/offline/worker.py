@@ -18,7 +18,7 @@ class Worker:
         self.now = 0.0
         self.in_flight = 0
         self.tokens_in_flight = 0
-        self.gaps: dict[float, int] = {}
+        self.gaps_us: dict[int, int] = {}
         self.published: deque[tuple[float, list[Event]]] = deque()
         """Event batches not yet observed, by time."""
         self.ended: list[RequestRecord] = []
@@ -81,8 +81,8 @@ class Worker:
         records = self._records
         for rid, at in progress.first_tokens:
             records[rid].first_token_s = at
-        for gap, n in progress.gaps.items():
-            self.gaps[gap] = self.gaps.get(gap, 0) + n
+        for gap, n in progress.gaps_us.items():
+            self.gaps_us[gap] = self.gaps_us.get(gap, 0) + n
         for end in progress.finished:
             record = records.pop(end.request_id)
             record.ended_s = end.at_s
@@ -95,6 +95,10 @@ class Worker:
             self._output += end.output_tokens
             self.ended.append(record)
         self.published += progress.batches
+
+    def open_at(self, now: float) -> int:
+        """Requests sent here that had not ended by `now`."""
+        return self.in_flight - sum(r.ended_s is not None and r.ended_s <= now for r in self.ended)
 
     def settle(self, now: float) -> None:
         """Count out the requests that had ended by `now`."""

@@ -15,18 +15,18 @@ class TierConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    host_blocks: int = Field(100_000, ge=1)
+    host_blocks: int = Field(default=100_000, ge=1)
     """Capacity of host memory."""
-    disk_blocks: int = Field(0, ge=0)
+    disk_blocks: int = Field(default=0, ge=0)
     """Capacity of the disk; 0: no disk tier."""
-    block_bytes: int | None = Field(None, ge=1)
+    block_bytes: int | None = Field(default=None, ge=1)
     """Bytes of one block; needed unless `instant`."""
     device_to_host_bandwidth: float = 14e9
     host_to_device_bandwidth: float = 14e9
     disk_bandwidth: float = 7e9
-    batch_blocks: int = Field(32, ge=1)
+    batch_blocks: int = Field(default=32, ge=1)
     """Most blocks copied as one transfer."""
-    concurrent_batches: int = Field(4, ge=1)
+    concurrent_batches: int = Field(default=4, ge=1)
     """Most offload transfers under way at once; later batches start when one of them ends."""
     instant: bool = False
     """Transfers take no time (bandwidths and block size are not looked at)."""

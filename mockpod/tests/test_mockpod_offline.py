@@ -1,0 +1,288 @@
+"""Offline replay: traces, arrivals, determinism, agreement with the engine's own steps, routers and caps."""
+
+import json
+import random
+from collections import Counter
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kvsync_events import BlockStored
+from kvsync_mockpod.engine import EngineConfig, EngineConfigError, TierConfig
+from kvsync_mockpod.offline import (
+    Arrivals,
+    LeastRequestRouter,
+    RandomRouter,
+    ReplayConfig,
+    RoundRobinRouter,
+    TraceError,
+    TraceRequest,
+    arrival_times,
+    ideal_hit_tokens,
+    read_trace,
+    replay,
+)
+from kvsync_mockpod.offline.trace import BLOCK_TOKENS, prompt_tokens
+
+
+def make_trace(seed, count=60, gap_s=0.4):
+    """Conversations that grow: prefixes of ids are shared, the last id of a prompt is its own."""
+    rng = random.Random(seed)
+    chats, next_id, now, out = [[0]], 1, 0.0, []
+    for _ in range(count):
+        now += rng.random() * gap_s
+        chat = list(rng.choice(chats))
+        for _ in range(rng.randint(0, 4)):
+            chat.append(next_id)
+            next_id += 1
+        chats.append(chat)
+        tail = rng.choice([0, rng.randint(1, BLOCK_TOKENS - 1)])
+        ids = (*chat, next_id) if tail else tuple(chat)
+        next_id += bool(tail)
+        out.append(TraceRequest(now, len(chat) * BLOCK_TOKENS + tail, rng.randint(1, 90), ids))
+    return out
+
+
+def small(**values):
+    engine = EngineConfig.build(
+        **{"num_gpu_blocks": 1200, "max_model_len": 16384, "max_num_batched_tokens": 2048} | values.pop("engine", {})
+    )
+    return ReplayConfig(**{"engine": engine} | values)
+
+
+def line(**values):
+    row = {"timestamp": 0, "input_length": 600, "output_length": 5, "hash_ids": [1, 2]} | values
+    return json.dumps(row)
+
+
+def test_a_trace_is_read_in_order_of_arrival(tmp_path):
+    path = tmp_path / "t.jsonl"
+    path.write_text(f"{line(timestamp=2500)}\n\n{line(timestamp=1000, hash_ids=[7, 8])}\n{line(timestamp=1)}\n")
+    requests = read_trace(path, limit=2)
+    assert [r.arrival_s for r in requests] == [1.0, 2.5]
+    assert requests[0].block_ids == (7, 8)
+
+
+@pytest.mark.parametrize(
+    ("bad", "says"),
+    [
+        ("{", "Input data was truncated"),
+        ('{"timestamp": 1}', "missing required field `input_length`"),
+        (line(timestamp=-1), "timestamp must be milliseconds from 0 on"),
+        (line(input_length=0, hash_ids=[]), "input_length must be at least 1"),
+        (line(output_length=0), "output_length must be at least 1"),
+        (line(hash_ids=[1]), "input_length 600 needs 2 hash_ids, got 1"),
+        (line(hash_ids=[1, "x"]), "Expected `int`, got `str`"),
+        (line(hash_ids=[1, -2]), "hash_ids must be from 0"),
+    ],
+)
+def test_a_bad_line_is_one_clear_error(tmp_path, bad, says):
+    path = tmp_path / "t.jsonl"
+    path.write_text(f"{line()}\n{bad}\n")
+    with pytest.raises(TraceError) as caught:
+        read_trace(path)
+    assert str(caught.value).startswith(f"{path}:2: ")
+    assert says in str(caught.value)
+
+
+def test_an_empty_or_missing_trace_is_one_clear_error(tmp_path):
+    with pytest.raises(TraceError, match="cannot be read: No such file"):
+        read_trace(tmp_path / "none.jsonl")
+    (tmp_path / "empty.jsonl").write_text("\n")
+    with pytest.raises(TraceError, match="no request in it"):
+        read_trace(tmp_path / "empty.jsonl")
+
+
+@given(st.integers(1, 1500), st.data())
+def test_lazy_prompt_tokens_are_a_sequence(n, data):
+    ids = tuple(range(3, 3 + -(-n // BLOCK_TOKENS)))
+    prompt = prompt_tokens(TraceRequest(0.0, n, 1, ids))
+    whole = prompt[:]
+    assert len(whole) == len(prompt) == n
+    start, stop = sorted(data.draw(st.tuples(st.integers(0, n), st.integers(0, n))))
+    assert prompt[start:stop] == whole[start:stop]
+    at = data.draw(st.integers(0, n - 1))
+    assert prompt[at] == whole[at]
+    assert len(set(whole)) == n
+
+
+def ideal_by_definition(requests, size):
+    """An unlimited set of block prefixes, spelled out."""
+    seen, hit = set(), 0
+    for r in requests:
+        tokens = prompt_tokens(r)[:]
+        prefixes = [tuple(tokens[: i + size]) for i in range(0, len(tokens) - size + 1, size)]
+        run = 0
+        while run < min(len(prefixes), (len(tokens) - 1) // size) and prefixes[run] in seen:
+            run += 1
+        hit += run * size
+        seen.update(prefixes)
+    return hit
+
+
+@pytest.mark.parametrize("size", [128, 256, 512])
+def test_the_ideal_equals_its_definition(size):
+    trace = make_trace(5, count=25)
+    assert ideal_hit_tokens(trace, size) == ideal_by_definition(trace, size) > 0
+
+
+@pytest.mark.parametrize("size", [8, 16, 128, 512])
+def test_an_ample_cache_and_one_request_at_a_time_reach_the_ideal(size):
+    trace = make_trace(1)
+    config = small(
+        arrivals=Arrivals(max_in_flight=1),
+        engine={"num_gpu_blocks": 400_000 // size, "block_size": size},
+    )
+    result = replay(trace, config, RoundRobinRouter())
+    assert sum(r.cached_tokens for r in result.records) == result.ideal_hit_tokens == ideal_hit_tokens(trace, size)
+    assert result.summary()["hit_ratio"] == result.summary()["ideal_hit_ratio"] > 0.3
+
+
+def test_same_seed_same_bytes_other_seed_other_bytes():
+    trace = make_trace(2)
+
+    def dump(seed):
+        config = small(workers=3, seed=seed, jitter=0.1, arrivals=Arrivals("poisson", rate=3.0))
+        return json.dumps(replay(trace, config, RandomRouter(seed)).summary(), sort_keys=True)
+
+    assert dump(7) == dump(7)
+    assert dump(7) != dump(8)
+
+
+def test_every_request_ends_and_counters_agree():
+    trace = make_trace(3)
+    result = replay(trace, small(workers=2), LeastRequestRouter())
+    assert all(r.ok for r in result.records)
+    for record, request in zip(result.records, trace, strict=True):
+        assert record.output_tokens == request.output_tokens
+        assert record.arrival_s < record.first_token_s <= record.ended_s
+    summary = result.summary()
+    assert summary["requests"] == 60
+    assert summary["failed"] == 0
+    assert summary["itl_ms"]["count"] == sum(r.output_tokens - 1 for r in trace)
+    assert sum(w.requests for w in result.workers) == 60
+    assert result.steps == sum(w.steps for w in result.workers)
+    assert summary["duration_s"] == max(r.ended_s for r in result.records)
+
+
+@settings(deadline=None, max_examples=15)
+@given(seed=st.integers(0, 1000), asynchronous=st.booleans())
+def test_knowing_the_ends_changes_nothing(seed, asynchronous):
+    """The stretches done in one go give what single steps give."""
+    from kvsync_mockpod.offline import model
+
+    trace = make_trace(seed, count=25)
+    config = small(workers=2, asynchronous=asynchronous, engine={"num_gpu_blocks": 1030, "max_num_seqs": 4})
+    quick = replay(trace, config, RoundRobinRouter())
+    model.TraceExecutor.ends_are_known = False
+    try:
+        slow = replay(trace, config, RoundRobinRouter())
+    finally:
+        model.TraceExecutor.ends_are_known = True
+    assert quick.records == slow.records
+    assert [w.steps for w in quick.workers] == [w.steps for w in slow.workers]
+
+
+class WatchingRouter(RoundRobinRouter):
+    """Keeps what it was shown, and checks that it is shown in order."""
+
+    wants_events = True
+    wants_loads = True
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+        self.times = []
+
+    def choose(self, request, now, loads):
+        assert all(at <= now for at in self.times), "only what was published before the decision is known"
+        assert all(load.in_flight >= 0 for load in loads)
+        self.loads = loads
+        return super().choose(request, now, loads)
+
+    def observe(self, worker, now, events):
+        assert not self.times or now >= self.times[-1]
+        self.times.append(now)
+        self.seen += [(worker, e) for e in events]
+
+
+def test_a_router_sees_every_event_in_order_of_time():
+    trace, router = make_trace(4), WatchingRouter()
+    result = replay(trace, small(workers=3), router)
+    stored = Counter()
+    for worker, event in router.seen:
+        if isinstance(event, BlockStored):
+            stored[worker] += len(event.block_hashes)
+            assert len(event.token_ids) == 16 * len(event.block_hashes)
+    assert [stored[i] for i in range(3)] == [w.stored_blocks for w in result.workers]
+    blind = replay(trace, small(workers=3), RoundRobinRouter())
+    assert blind.records == result.records, "watching changes nothing"
+
+
+@pytest.mark.parametrize("cap", [1, 3])
+def test_a_cap_on_requests_in_flight_holds(cap):
+    trace = make_trace(6, gap_s=0.01)
+    result = replay(trace, small(workers=2, arrivals=Arrivals(max_in_flight=cap)), LeastRequestRouter())
+    moments = sorted([(r.sent_s, 1) for r in result.records] + [(r.ended_s, -1) for r in result.records])
+    level = highest = 0
+    for _at, change in moments:
+        level += change
+        highest = max(highest, level)
+    assert highest == cap
+    assert all(r.sent_s >= r.arrival_s for r in result.records)
+    assert any(r.sent_s > r.arrival_s for r in result.records)
+
+
+def test_arrival_modes():
+    trace = [TraceRequest(t, 10, 1, (0,)) for t in (3.0, 4.0, 8.0)]
+    assert arrival_times(trace, Arrivals(speed=2.0), 0) == [0.0, 0.5, 2.5]
+    assert arrival_times(trace, Arrivals("rate", rate=4.0), 0) == [0.0, 0.25, 0.5]
+    many = [trace[0]] * 4000
+    poisson = arrival_times(many, Arrivals("poisson", rate=10.0), 1)
+    assert poisson == arrival_times(many, Arrivals("poisson", rate=10.0), 1)
+    assert poisson == sorted(poisson)
+    assert poisson[-1] == pytest.approx(400.0, rel=0.1)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_tiers_bring_back_what_was_evicted(shared):
+    trace = make_trace(8, count=40)
+    tiers = TierConfig.build(block_bytes=2**21, host_blocks=300, disk_blocks=4000)
+    engine = {"num_gpu_blocks": 1030, "max_num_seqs": 2}
+    plain = replay(trace, small(workers=2, engine=engine), RoundRobinRouter())
+    tiered = replay(trace, small(workers=2, engine=engine, tiers=tiers, shared_disk=shared), RoundRobinRouter())
+    assert all(r.ok for r in tiered.records)
+    assert tiered.hit_ratio > plain.hit_ratio
+    reports = [w.tiers for w in tiered.workers]
+    assert sum(r.host_hits for r in reports) > 0
+    assert sum(r.disk_hits for r in reports) > 0
+    if shared:
+        assert reports[0].disk == reports[1].disk, "one link, one report"
+    json.dumps(tiered.summary())
+
+
+def test_a_prompt_that_is_too_long_is_refused_and_recorded():
+    trace = [*make_trace(9, count=3), TraceRequest(9.0, 20_000, 4, tuple(range(100, 140)))]
+    result = replay(trace, small(), RoundRobinRouter())
+    assert [r.reason for r in result.records] == ["length"] * 3 + ["refused"]
+    assert result.summary()["failed"] == 1
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: replay(make_trace(0, 2), small(workers=0), RoundRobinRouter()), "workers 0"),
+        (lambda: replay([], small(), RoundRobinRouter()), "no request"),
+        (lambda: replay(make_trace(0, 2), small(latency="slow"), RoundRobinRouter()), "unknown latency profile"),
+        (lambda: Arrivals(speed=0), "speed 0"),
+        (lambda: Arrivals("rate", rate=-1), "rate -1"),
+        (lambda: Arrivals("burst"), "must be trace, rate or poisson"),
+        (lambda: Arrivals(max_in_flight=0), "max_in_flight 0"),
+        (lambda: replay(make_trace(0, 2), small(engine={"block_size": 24}), RoundRobinRouter()), "block_size 24"),
+    ],
+)
+def test_a_bad_configuration_is_one_clear_error(make, says):
+    with pytest.raises(EngineConfigError) as caught:
+        make()
+    assert says in str(caught.value)
