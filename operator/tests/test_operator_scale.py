@@ -1,4 +1,8 @@
-"""Many MockEngines at once (60; 200 with KVSYNC_OPERATOR_SCALE=200): the operator as a process of its own against the small API server, timed and weighed."""
+"""Many MockEngines at once: the operator as a process of its own against the small API server, timed and weighed.
+
+60 of them in the ordinary suite; `KVSYNC_OPERATOR_SCALE=200` for the promise, 200 within a minute. The report is
+out/operator-scale.json.
+"""
 
 import json
 import os
