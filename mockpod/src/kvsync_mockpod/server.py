@@ -12,7 +12,6 @@ import socket
 from collections.abc import Callable, Generator, Sequence
 from typing import Any, cast
 
-import structlog
 import uvicorn
 import uvloop
 
@@ -20,12 +19,12 @@ from kvsync_mockpod.config import PodConfig
 from kvsync_mockpod.engine import LatencyModel
 from kvsync_mockpod.errors import StartError
 from kvsync_mockpod.http.app import Application
-from kvsync_mockpod.logs import configure_logging
+from kvsync_mockpod.logs import configure_logging, get_logger
 from kvsync_mockpod.pod import Environment, Pod
 
 __all__ = ["bind_http", "run_pod", "serve"]
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 _BACKLOG = 4096
 _DESCRIPTORS = 65_536
 
@@ -70,6 +69,7 @@ async def serve(pod: Pod, listener: socket.socket, stop: asyncio.Event, on_ready
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,
         backlog=_BACKLOG,
         timeout_keep_alive=75,
         timeout_graceful_shutdown=5,

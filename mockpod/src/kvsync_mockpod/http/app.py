@@ -4,18 +4,17 @@ import hmac
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-import structlog
-
 from kvsync_mockpod.http.asgi import ClientDisconnected, Receive, Request, Response, Send, json_response
 from kvsync_mockpod.http.errors import HttpError, not_found
 from kvsync_mockpod.http.faults import apply_http_faults
 from kvsync_mockpod.http.messages import anthropic_error
 from kvsync_mockpod.http.routes import Route, build_routes
+from kvsync_mockpod.logs import get_logger
 from kvsync_mockpod.pod import Pod
 
 __all__ = ["Application"]
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 Handler = Callable[[Pod, Request], Awaitable[Response | None]]
 
 

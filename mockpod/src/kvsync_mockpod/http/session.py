@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
-import structlog
-
 from kvsync_mockpod.engine import (
     DrainingError,
     DuplicateRequestError,
@@ -22,12 +20,13 @@ from kvsync_mockpod.engine import (
 )
 from kvsync_mockpod.http.asgi import ClientDisconnected, Request
 from kvsync_mockpod.http.errors import HttpError, bad_request, not_found, too_busy, unavailable
+from kvsync_mockpod.logs import get_logger
 from kvsync_mockpod.pod import Generation, LiveRequest, Mailbox, Pod, Rank
 from kvsync_mockpod.text import Answer
 
 __all__ = ["Sampling", "Session", "check_ready", "pick_model", "pick_rank", "request_id", "sampling_stops"]
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 _NEVER = 2**62
 MAX_GENERATIONS = 256
 """Prompts times n in one HTTP request."""

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-import structlog
 import zmq
 
 from kvsync_events import NEWEST_VERSION, EventsError, WireForm, hash_algorithms
@@ -15,6 +14,7 @@ from kvsync_mockpod.engine import Engine, EngineConfig, LatencyModel, LoraRef
 from kvsync_mockpod.errors import ConfigError
 from kvsync_mockpod.faults.plane import FaultPlane
 from kvsync_mockpod.faults.spec import FaultPlan, parse_plan
+from kvsync_mockpod.logs import get_logger
 from kvsync_mockpod.metrics import EngineMetrics
 from kvsync_mockpod.pod.environment import Environment
 from kvsync_mockpod.pod.executor import TextExecutor
@@ -25,7 +25,7 @@ from kvsync_mockpod.text import EOS, TextModel, Tokenizer
 
 __all__ = ["Pod", "resolve_form", "resolve_version"]
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 def resolve_version(config: PodConfig) -> str:

@@ -3,25 +3,26 @@
 A step's results become visible after the time the step takes: the engine decides at once, the driver waits
 `duration_s * time_scale`, then publishes one batch and delivers the outputs. Steps are timed against an
 absolute schedule, so that coarse timers and Python's own time do not add up. Without a latency model the
-driver yields to the event loop after every step: HTTP is served however busy the engine is.
+driver yields to the event loop every two milliseconds: HTTP is served however busy the engine is.
 """
 
 import asyncio
 from collections.abc import Callable
 from itertools import islice
 
-import structlog
-
 from kvsync_mockpod.engine import Engine, LogEntry, StepResult
+from kvsync_mockpod.logs import get_logger
 from kvsync_mockpod.metrics import EngineMetrics
 from kvsync_mockpod.pod.generation import Generation, LiveRequest, Mailbox
 from kvsync_mockpod.publish import EventPublisher
 
 __all__ = ["Rank"]
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 _LAST_STEPS = 8
 """Steps run at the stop so that what ended in the last one is announced (an engine that schedules ahead needs two)."""
+_SLICE_S = 0.002
+"""Without latency: how long steps follow each other before the event loop serves HTTP again."""
 _CATCH_UP_S = 0.005
 """How far behind its schedule a rank may be and still make it up; more is forgiven (the machine is too slow)."""
 
@@ -185,12 +186,12 @@ class Rank:
 
     async def _step_for_ever(self) -> None:
         clock_s, scale, engine = self._clock_s, self._time_scale, self.engine
-        target = clock_s()
+        yielded = target = clock_s()
         while True:
             if not self._has_work():
                 self._idle.set()
                 await self._wait_for_work()
-                target = clock_s()
+                yielded = target = clock_s()
                 continue
             now = clock_s()
             self._stepping = True
@@ -205,9 +206,9 @@ class Rank:
                 self._empty_step = not (result.scheduled or result.outputs or result.events)
             finally:
                 self._stepping = False
-            if duration <= 0.0:
-                target = now
+            if duration <= 0.0 and clock_s() - yielded >= _SLICE_S:
                 await asyncio.sleep(0)
+                yielded = target = clock_s()
 
     async def _wait_for_work(self) -> None:
         self._wake.clear()

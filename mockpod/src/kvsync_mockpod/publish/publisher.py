@@ -12,20 +12,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-import structlog
 import zmq
 
 from kvsync_events import EncodeError, Event, EventBatch, WireForm, encode_batch, pub_frames, publisher_binds
 from kvsync_mockpod.config import KVEventsConfig
 from kvsync_mockpod.errors import StartError
 from kvsync_mockpod.faults.plane import FaultPlane
+from kvsync_mockpod.logs import get_logger
 from kvsync_mockpod.publish.endpoints import RankEndpoints
 from kvsync_mockpod.publish.faultline import FaultLine
 from kvsync_mockpod.publish.replay import ReplayServer
 
 __all__ = ["EventPublisher", "PublisherHooks", "PublisherStats"]
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 _CLOSE_LINGER_MS = 500
 _REBIND_RETRY_S = 0.02
 Context: TypeAlias = "zmq.Context[zmq.Socket[bytes]]"

@@ -9,7 +9,6 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 
-import structlog
 import zmq
 
 from kvsync_events import FrameError, WireForm, parse_replay_request, replay_end, replay_reply
@@ -17,10 +16,11 @@ from kvsync_mockpod.config import KVEventsConfig
 from kvsync_mockpod.errors import StartError
 from kvsync_mockpod.faults.plane import FaultPlane
 from kvsync_mockpod.faults.spec import ReplaySilent, ReplaySlow, ReplayTruncate
+from kvsync_mockpod.logs import get_logger
 
 __all__ = ["ReplayServer"]
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 _SLICE = 64
 _MAX_ACTIVE = 64
 _LINGER_MS = 200
