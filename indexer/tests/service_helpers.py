@@ -28,7 +28,7 @@ BLOCK = 4
 _hashes = itertools.count(1)
 
 
-def wait_for(condition, timeout_s=10.0, what="condition"):
+def wait_for(condition, timeout_s=30.0, what="condition"):
     """Poll until `condition()` is true; its value."""
     deadline = time.monotonic() + timeout_s
     while True:

@@ -86,7 +86,7 @@ def pubs():
 def service(tmp_path, pubs):
     running = Running(tmp_path, [entry(pubs[0], "pod-0"), entry(pubs[1], "pod-1")])
     try:
-        wait_for(running.client.up, what="ready")
+        wait_for(running.client.up, 60.0, "ready")
         yield running
     finally:
         assert running.stop() == 0
@@ -100,7 +100,7 @@ def shared(tmp_path_factory):
         pub.store(2)
     running = Running(tmp_path_factory.mktemp("shared"), [entry(pubs[0], "pod-0"), entry(pubs[1], "pod-1")])
     try:
-        wait_for(running.client.up, what="ready")
+        wait_for(running.client.up, 60.0, "ready")
         yield running
     finally:
         assert running.stop() == 0
@@ -242,7 +242,7 @@ def test_publishers_file_is_followed(service, pubs):
 
 def test_interrupt_ends_with_130(tmp_path, pubs):
     running = Running(tmp_path, [entry(pubs[0], "pod-0")])
-    wait_for(running.client.up)
+    wait_for(running.client.up, 60.0, "ready")
     assert running.stop(signal.SIGINT) == 130
 
 

@@ -25,6 +25,7 @@ from kvsync_indexer.core.protocol import IndexCore
 from kvsync_indexer.ingest.link import PublisherLink, Shared
 from kvsync_indexer.ingest.sockets import SocketSettings
 from kvsync_indexer.publishers import PublisherSpec
+from kvsync_indexer.snapshot import StreamPoint
 from kvsync_indexer.sync import SUSPECT, PublisherMachine, SyncSettings
 
 _log = structlog.get_logger("kvsync_indexer.ingest")
@@ -61,7 +62,7 @@ class Ingest:
         self._wake_w.setblocking(False)
         self._stopping = False
         self._links: dict[str, PublisherLink] = {}
-        self._resume: dict[str, Callable[[PublisherMachine, PublisherSpec], None]] = {}
+        self._resume: dict[str, StreamPoint] = {}
         self._trusted: Mapping[str, frozenset[str]] = {}
         self._by_model: Mapping[str, tuple[PublisherLink, ...]] = {}
         self._monotonic = monotonic
@@ -123,9 +124,13 @@ class Ingest:
         self._submit(run)
         return future
 
-    def on_first_add(self, name: str, resume: Callable[[PublisherMachine, PublisherSpec], None]) -> None:
-        """Have `resume` called with the machine of `name` before it connects (before `start` only)."""
-        self._resume[name] = resume
+    def resume_from(self, point: StreamPoint) -> None:
+        """Before `start`: the core holds this publisher's blocks from a snapshot."""
+        self._resume[point.name] = point
+
+    def drop_unclaimed(self) -> "Future[int]":
+        """Forget restored publishers that no source has named; returns how many."""
+        return self.call(self._drop_unclaimed)
 
     @property
     def trusted(self) -> Mapping[str, frozenset[str]]:
@@ -216,19 +221,35 @@ class Ingest:
             return
         if link is not None:
             self._remove(spec.name)
+        point = self._claim(spec)
         try:
             self.core.add_publisher(spec.name, spec.model)
         except CoreError as error:
             _log.error("publisher_refused", publisher=spec.name, reason=str(error))
             return
         machine = PublisherMachine(spec.name, self._settings(spec), now=now, epoch=spec.epoch)
-        resume = self._resume.pop(spec.name, None)
-        if resume is not None:
-            resume(machine, spec)
+        if point is not None:
+            machine.resume(point.next_seq, point.base_seq, point.tail, incomplete=point.incomplete)
         link = self._links[spec.name] = PublisherLink(spec, machine, self.shared)
         _log.info("publisher_added", publisher=spec.name, endpoint=spec.endpoint, model=spec.model, source=spec.source)
         self._publish_models()
         link.perform(machine.start(now))
+
+    def _claim(self, spec: PublisherSpec) -> StreamPoint | None:
+        """Where to resume a publisher; blocks of another process or model are dropped."""
+        point = self._resume.pop(spec.name, None)
+        if point is None or (point.model == spec.model and point.epoch == spec.epoch):
+            return point
+        self.core.remove_publisher(spec.name)
+        _log.info("snapshot_outdated", publisher=spec.name, saved=point.epoch, now=spec.epoch)
+        return None
+
+    def _drop_unclaimed(self) -> int:
+        names = list(self._resume)
+        for name in names:
+            self.core.remove_publisher(name)
+        self._resume.clear()
+        return len(names)
 
     def _publish_models(self) -> None:
         models: dict[str, list[PublisherLink]] = {}

@@ -128,7 +128,7 @@ class IndexApp:
         return _json(report)
 
     async def _snapshot(self, _request: Request) -> Response:
-        data = await self._service.snapshot()
+        data = await self._service.snapshots.take()
         return Response(data, media_type="application/octet-stream")
 
     async def _healthz(self, _request: Request) -> Response:

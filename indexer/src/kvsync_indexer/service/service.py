@@ -15,6 +15,7 @@ from kvsync_indexer.errors import ConfigError
 from kvsync_indexer.ingest import Ingest
 from kvsync_indexer.publishers import SpecSet
 from kvsync_indexer.service.match import Matcher
+from kvsync_indexer.service.snapshots import Snapshots, check_directory
 from kvsync_indexer.service.tokenizing import Tokenizer
 from kvsync_indexer.service.views import publisher_row
 from kvsync_indexer.static import PublishersFile
@@ -30,6 +31,8 @@ STALL_S = 5.0
 """The I/O thread turns every 50 ms; silent for this long it hangs."""
 FIRST_SYNC_S = 10.0
 """Readiness waits this long for the first publishers to be heard."""
+UNCLAIMED_S = 600.0
+"""Blocks restored from a snapshot wait so long for a silent API server to name their publishers."""
 _UNSETTLED = frozenset({State.CONNECTING, State.REPLAYING, State.RESYNCING, State.RESTART})
 
 
@@ -49,10 +52,13 @@ class IndexService:
         self.monotonic = monotonic
         self._file = PublishersFile(config.publishers) if config.publishers is not None else None
         self._first = self._file.read() if self._file is not None else []
+        if config.snapshot_dir is not None:
+            check_directory(config.snapshot_dir)
         try:
             self.core = core or make_core(config.core, CoreLimits(max_blocks=config.max_blocks))
         except CoreError as error:
             raise ConfigError(f"--core {config.core}: {error}") from None
+        self.discovery: KubernetesDiscovery | None = None
         self.ingest = Ingest(
             self.core,
             sync=config.sync_settings(),
@@ -65,9 +71,14 @@ class IndexService:
         self.tokenizer = Tokenizer()
         self.matcher = Matcher(self.ingest, self.tokenizer, monotonic)
         self.auditor = Auditor(self.ingest, monotonic=monotonic)
+        self.snapshots = Snapshots(self.core, self.ingest, config.snapshot_dir, wall)
         self._file_specs = SpecSet(self.ingest)
-        self.discovery = self._discovery(config)
         self._started_at: float | None = None
+        try:
+            self.discovery = self._discovery(config)
+        except ConfigError:
+            self.ingest.stop()
+            raise
         self._settled = False
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -79,7 +90,8 @@ class IndexService:
         return KubernetesDiscovery(self.ingest, selector=config.selector, namespaces=config.namespaces)
 
     async def start(self) -> None:
-        """Start following publishers."""
+        """Resume from a snapshot where there is one, then follow publishers."""
+        resumed = await self.snapshots.restore(self.config.bootstrap_from)
         self.ingest.start()
         if self.discovery is not None:
             self.discovery.start()
@@ -89,7 +101,11 @@ class IndexService:
             self._tasks.append(asyncio.create_task(self._follow_file(self._file), name="publishers-file"))
         if self.config.audit_interval_s:
             self._tasks.append(asyncio.create_task(self._audit_often(self.config.audit_interval_s), name="audit"))
-        _log.info("index_started", core=self.core.name, publishers=len(self._first))
+        if resumed:
+            self._tasks.append(asyncio.create_task(self._forget_unclaimed(), name="unclaimed"))
+        if self.config.snapshot_dir is not None:
+            self._tasks.append(asyncio.create_task(self._write_snapshots(), name="snapshots"))
+        _log.info("index_started", core=self.core.name, publishers=len(self._first), resumed=resumed)
 
     async def stop(self) -> None:
         """Stop following, close everything."""
@@ -98,6 +114,8 @@ class IndexService:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self.discovery is not None:
             await asyncio.to_thread(self.discovery.stop)
+        if self.ingest.running:
+            await self.snapshots.write()
         await asyncio.to_thread(self.ingest.stop)
         await self.auditor.close()
         await self.tokenizer.close()
@@ -133,9 +151,20 @@ class IndexService:
             "discovery": {} if self.discovery is None else self.discovery.problems,
         }
 
-    async def snapshot(self) -> bytes:
-        """The core's state between two batches."""
-        return await asyncio.wrap_future(self.ingest.call(self.core.snapshot))
+    async def _write_snapshots(self) -> None:
+        while True:
+            await asyncio.sleep(self.config.snapshot_interval_s)
+            await self.snapshots.write()
+
+    async def _forget_unclaimed(self) -> None:
+        """Restored publishers that no source names are gone."""
+        waited = 0.0
+        while self.discovery is not None and not self.discovery.synced and waited < UNCLAIMED_S:
+            await asyncio.sleep(FILE_POLL_S)
+            waited += FILE_POLL_S
+        dropped = await asyncio.wrap_future(self.ingest.drop_unclaimed())
+        if dropped:
+            _log.info("snapshot_publishers_gone", publishers=dropped)
 
     async def _follow_file(self, file: PublishersFile) -> None:
         while True:

@@ -1,0 +1,150 @@
+"""Taking snapshots, and starting from one: a file of an earlier life, or a peer's."""
+
+import asyncio
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import aiohttp
+import structlog
+
+from kvsync_indexer.core import IndexCore, SnapshotError
+from kvsync_indexer.errors import ConfigError, SnapshotFileError
+from kvsync_indexer.ingest import Ingest
+from kvsync_indexer.snapshot import (
+    TAIL,
+    SnapshotHeader,
+    StreamPoint,
+    decode_snapshot,
+    encode_snapshot,
+    read_snapshot,
+    write_snapshot,
+)
+from kvsync_indexer.sync import State
+
+_log = structlog.get_logger("kvsync_indexer.snapshot")
+
+PEER_TIMEOUT_S = 60.0
+_GONE = frozenset({State.REMOVED, State.QUARANTINED})
+
+
+def check_directory(directory: Path) -> None:
+    """Make the directory and see that files can be put into it. Raises ConfigError."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        probe = directory / f".probe.{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ConfigError(f"--snapshot-dir {directory}: {error.strerror}") from None
+
+
+class Snapshots:
+    """Takes and restores snapshots of one core and its streams."""
+
+    def __init__(
+        self, core: IndexCore, ingest: Ingest, directory: Path | None, wall: Callable[[], float] = time.time
+    ) -> None:
+        self._core = core
+        self._ingest = ingest
+        self._directory = directory
+        self._wall = wall
+        self._batches = -1
+        self.written = 0
+        self.failures = 0
+        self.last_bytes = 0
+        self.last_at: float | None = None
+        """Wall time of the last one written."""
+
+    async def take(self) -> bytes:
+        """A snapshot of now, consistent between core and streams."""
+        header, core = await asyncio.wrap_future(self._ingest.call(self._freeze))
+        return await asyncio.to_thread(encode_snapshot, header, core)
+
+    async def write(self) -> None:
+        """Take one and put it into the directory, unless nothing was applied since the last. Failures are counted."""
+        batches = sum(link.totals.batches + link.machine.counters.clears for link in self._ingest.links())
+        if self._directory is None or batches == self._batches:
+            return
+        try:
+            data = await self.take()
+            await asyncio.to_thread(write_snapshot, self._directory, data)
+        except OSError as error:
+            self.failures += 1
+            _log.error("snapshot_failed", directory=str(self._directory), problem=error.strerror or str(error))
+            return
+        self._batches = batches
+        self.written += 1
+        self.last_bytes, self.last_at = len(data), self._wall()
+        _log.debug("snapshot_written", bytes=len(data))
+
+    def _freeze(self) -> tuple[SnapshotHeader, bytes]:
+        """In the I/O thread: nothing is half applied."""
+        points = []
+        for link in self._ingest.links():
+            machine, position = link.machine, link.machine.position
+            if machine.state in _GONE or not position.known:
+                continue
+            points.append(
+                StreamPoint(
+                    name=link.spec.name,
+                    model=link.spec.model,
+                    epoch=machine.epoch,
+                    next_seq=position.next_seq,
+                    base_seq=position.base_seq,
+                    incomplete=machine.incomplete,
+                    tail=position.tail()[-TAIL:],
+                )
+            )
+        header = SnapshotHeader(created=self._wall(), core=self._core.name, publishers=points)
+        return header, self._core.snapshot()
+
+    async def restore(self, peer: str | None) -> int:
+        """Before the ingest starts: resume from the directory, else from the peer. Returns publishers to resume.
+
+        What cannot be used is one log line, and the index starts empty.
+        """
+        data = await asyncio.to_thread(self._read)
+        origin = str(self._directory)
+        if data is None and peer is not None:
+            data, origin = await self._fetch(peer), peer
+        if data is None:
+            return 0
+        try:
+            header, core = decode_snapshot(data)
+            names = set(await asyncio.to_thread(self._core.restore, core))
+        except (SnapshotFileError, SnapshotError) as error:
+            _log.error("snapshot_refused", origin=origin, problem=str(error))
+            return 0
+        points = [point for point in header.publishers if point.name in names]
+        for name in names - {point.name for point in points}:
+            self._core.remove_publisher(name)
+        for point in points:
+            self._ingest.resume_from(point)
+        age_s = round(self._wall() - header.created, 3)
+        _log.info("snapshot_restored", origin=origin, publishers=len(points), bytes=len(data), age_s=age_s)
+        return len(points)
+
+    def _read(self) -> bytes | None:
+        if self._directory is None:
+            return None
+        try:
+            return read_snapshot(self._directory)
+        except SnapshotFileError as error:
+            _log.error("snapshot_refused", origin=str(self._directory), problem=str(error))
+            return None
+
+    async def _fetch(self, peer: str) -> bytes | None:
+        url = f"{peer.rstrip('/')}/v1/snapshot"
+        try:
+            async with (
+                asyncio.timeout(PEER_TIMEOUT_S),
+                aiohttp.ClientSession() as session,
+                session.get(url) as response,
+            ):
+                response.raise_for_status()
+                return await response.read()
+        except (TimeoutError, aiohttp.ClientError, OSError) as error:
+            _log.error("bootstrap_failed", url=url, problem=f"{type(error).__name__}: {error}")
+            return None
