@@ -1,5 +1,7 @@
 """Running the command as a user does, traces to run it on, and processes to look for afterwards."""
 
+import contextlib
+import io
 import json
 import os
 import signal
@@ -7,6 +9,10 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+
+import pytest
+
+from kvsync.main import main
 
 KVSYNC = str(Path(sys.executable).parent / "kvsync")
 
@@ -17,6 +23,19 @@ def kvsync(*args, cwd=None, timeout=110):
         [KVSYNC, *map(str, args)], cwd=cwd, capture_output=True, text=True, timeout=timeout, check=False
     )
     return done.returncode, done.stdout, done.stderr
+
+
+def invoke(*args, cwd=None):
+    """The same in this process, for what starts nothing: ten times as fast."""
+    out, err = io.StringIO(), io.StringIO()
+    before = Path.cwd()
+    os.chdir(cwd or before)
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as ended:
+            main([str(arg) for arg in args])
+    finally:
+        os.chdir(before)
+    return ended.value.code, out.getvalue(), err.getvalue()
 
 
 def one_line(stderr):

@@ -7,7 +7,7 @@ import subprocess
 from collections import Counter
 
 import pytest
-from cli_helpers import KVSYNC, descendants_mentioning, kvsync, one_line, wait_until, write_trace
+from cli_helpers import KVSYNC, descendants_mentioning, invoke, kvsync, one_line, wait_until, write_trace
 
 SMALL = ("--speed", "6")
 
@@ -71,12 +71,12 @@ def test_page_is_self_contained(demo, report):
 
 def test_kept_demo_answers_match_and_audit(demo, index_url):
     folder = demo[0]
-    code, out, err = kvsync("match", "--index", index_url, "a prompt that nobody has sent, but long enough for a block")
+    code, out, err = invoke("match", "--index", index_url, "a prompt that nobody has sent, but long enough for a block")
     assert (code, err) == (0, "")
     assert "demo-engine-0" in out
-    code, out, err = kvsync("match", "--index", index_url, "--json", "--tokens", "1,2,3", cwd=folder)
+    code, out, err = invoke("match", "--index", index_url, "--json", "--tokens", "1,2,3", cwd=folder)
     assert {row["publisher"] for row in json.loads(out)["matches"]} == {f"demo-engine-{number}" for number in range(3)}
-    code, out, _ = kvsync("audit", "--index", index_url, "--json")
+    code, out, _ = invoke("audit", "--index", index_url, "--json")
     assert code == 0
     assert [row["verdict"] for row in json.loads(out)["publishers"]] == ["equal"] * 3
 
@@ -87,14 +87,14 @@ def test_match_finds_what_the_trace_left(demo, index_url):
 
     last = make_prompts(read_trace(demo[0] / "trace.jsonl"), 32)[-1]
     tokens = ",".join(map(str, last.token_ids))
-    _, out, _ = kvsync("match", "--index", index_url, "--json", "--tokens", tokens)
+    _, out, _ = invoke("match", "--index", index_url, "--json", "--tokens", tokens)
     best = json.loads(out)["matches"][0]
     assert best["matched_tokens"] == len(last.token_ids)
 
 
 def test_kept_demo_is_tailed_from_its_first_batch(demo, index_url):
     host = index_url.removeprefix("http://").rpartition(".")[0] + ".1"
-    code, out, err = kvsync(
+    code, out, err = invoke(
         "tail", f"tcp://{host}:5557", "--replay", f"tcp://{host}:5558", "--count", 2, "--idle", 5, "--json"
     )
     assert (code, err) == (0, "")
@@ -106,10 +106,10 @@ def test_kept_demo_is_tailed_from_its_first_batch(demo, index_url):
 
 
 def test_a_second_demo_does_not_touch_a_kept_one(demo, index_url):
-    code, _, err = kvsync("demo", "--out", "run", cwd=demo[0])
+    code, _, err = invoke("demo", "--out", "run", cwd=demo[0])
     assert code == 2
     assert "still runs" in one_line(err)
-    assert kvsync("audit", "--index", index_url)[0] == 0
+    assert invoke("audit", "--index", index_url)[0] == 0
 
 
 def test_stop_ends_a_kept_demo(demo, index_url):
@@ -118,7 +118,7 @@ def test_stop_ends_a_kept_demo(demo, index_url):
     code, out, _ = kvsync("stop", "--out", "run", cwd=demo[0])
     assert (code, out) == (0, "run: 5 processes ended\n")
     assert descendants_mentioning(mark) == []
-    code, _, err = kvsync("audit", "--index", index_url)
+    code, _, err = invoke("audit", "--index", index_url)
     assert code == 1
     assert index_url in one_line(err)
 
@@ -138,7 +138,7 @@ def test_stop_ends_a_kept_demo(demo, index_url):
 def test_what_cannot_be_used_is_one_line_and_exit_2(tmp_path, args, says):
     good = write_trace(tmp_path / "good.jsonl", requests=3)
     (tmp_path / "bad.jsonl").write_text(good.read_text().splitlines()[0] + "\nnot json\n")
-    code, out, err = kvsync("demo", *args, cwd=tmp_path)
+    code, out, err = invoke("demo", *args, cwd=tmp_path)
     assert (code, out) == (2, "")
     assert says in one_line(err)
     assert not (tmp_path / "out" / "demo").exists()
@@ -149,7 +149,7 @@ def test_a_port_in_use_on_every_address_is_one_line(tmp_path):
     with socket.socket() as taken:
         taken.bind(("0.0.0.0", 8089))  # the port on which runs claim their network
         taken.listen(1)
-        code, _, err = kvsync("demo", "--trace", trace, cwd=tmp_path)
+        code, _, err = invoke("demo", "--trace", trace, cwd=tmp_path)
     assert code == 1
     assert "8089 cannot be used: address already in use" in one_line(err)
 

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 import zmq
-from cli_helpers import kvsync, one_line
+from cli_helpers import invoke, one_line
 
 from kvsync.tailing.lines import Tail, as_json, describe
 from kvsync_events import (
@@ -121,7 +121,7 @@ def publishing(live, *histories):
 def test_live_stream_with_a_gap():
     live = [(seq, payload(stored(seq + 1))) for seq in (0, 1, 4)]
     with publishing(live) as publisher:
-        code, out, err = kvsync("tail", f"tcp://127.0.0.1:{publisher.port}", "--idle", 2)
+        code, out, err = invoke("tail", f"tcp://127.0.0.1:{publisher.port}", "--idle", 2)
     assert (code, err) == (0, "")
     lines = out.splitlines()
     assert len(lines) == 4
@@ -133,7 +133,7 @@ def test_history_comes_first_and_a_gap_is_filled_from_replay():
     live = [(seq, batches[seq]) for seq in (2, 5)]
     with publishing(live, {seq: batches[seq] for seq in (0, 1)}, batches) as publisher:
         endpoint, replay = f"tcp://127.0.0.1:{publisher.port}", f"tcp://127.0.0.1:{publisher.replay_port}"
-        code, out, _ = kvsync("tail", endpoint, "--replay", replay, "--json", "--count", 6, "--idle", 5)
+        code, out, _ = invoke("tail", endpoint, "--replay", replay, "--json", "--count", 6, "--idle", 5)
     assert code == 0
     records = [json.loads(line) for line in out.splitlines()]
     assert [(record["kind"], record.get("seq"), record.get("source")) for record in records] == [
@@ -151,7 +151,7 @@ def test_history_comes_first_and_a_gap_is_filled_from_replay():
 def test_history_that_is_gone_is_a_marked_gap():
     batches = {seq: payload(stored(seq + 1)) for seq in (7, 8)}
     with publishing([], batches) as publisher:
-        code, out, _ = kvsync(
+        code, out, _ = invoke(
             "tail",
             f"tcp://127.0.0.1:{publisher.port}",
             *("--replay", f"tcp://127.0.0.1:{publisher.replay_port}", "--count", 2, "--idle", 2),
@@ -169,7 +169,7 @@ def test_history_that_is_gone_is_a_marked_gap():
     ],
 )
 def test_bad_endpoints_are_one_line(args, code, says):
-    found, _, err = kvsync("tail", *args)
+    found, _, err = invoke("tail", *args)
     assert found == code
     assert says in one_line(err)
 

@@ -3,6 +3,7 @@
 import difflib
 import importlib
 import sys
+from collections.abc import Sequence
 from importlib.metadata import version
 from typing import NoReturn
 
@@ -61,10 +62,10 @@ def cli() -> None:
     """KV-cache events, an index that can be trusted, and a laboratory to prove it."""
 
 
-def main() -> NoReturn:
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command; every expected failure is one line on stderr and an exit code."""
     try:
-        code = cli.main(standalone_mode=False)
+        code = cli.main(args=arguments, prog_name="kvsync", standalone_mode=False)
     except click.UsageError as error:
         where = error.ctx.command_path if error.ctx else "kvsync"
         _say(where, error.format_message())

@@ -24,7 +24,7 @@ def command(publishers: tuple[str, ...], wait_s: float, as_json: bool, index_url
 
     audit = ask(index_url, put)
     if as_json:
-        click.echo(msgspec.json.encode(audit))
+        click.echo(msgspec.json.encode(audit).decode())
     else:
         _print(audit)
     sys.exit(0 if audit.equal and audit.publishers else 1)
