@@ -83,6 +83,8 @@ class Link:
     """The index still holds this socket."""
     last_s: float = 0.0
     """When the latest frame so far will arrive."""
+    told_s: float = 0.0
+    """When the index is told of the latest change."""
     waiting: list[Callable[[], None]] = field(default_factory=list)
 
 
@@ -118,7 +120,7 @@ class Path:
             self.link = None
 
     def _try_handshake(self, link: Link) -> None:
-        if not link.open:
+        if not link.open or link.process is not None:
             return
         if not self.up or self.knobs.partition or self.knobs.stall:
             self.time.after(0.05, lambda: self._try_handshake(link))
@@ -132,8 +134,9 @@ class Path:
             self._try_handshake(link)
             return
         link.process = self.process
-        # The monitor's message may be read before or after the first frames.
-        self._later(link, self.rng.choice((0.0, 0.004)), lambda: self._tell(link, connected=True))
+        # The monitor's message may be read before or after the first frames, but its messages keep their order.
+        link.told_s = self.time.now + self.rng.choice((0.0, 0.004))
+        self._later(link, link.told_s - self.time.now, lambda: self._tell(link, connected=True))
 
     def _tell(self, link: Link, *, connected: bool) -> None:
         if not link.open or self.listener is None:
@@ -202,7 +205,10 @@ class Path:
         link = self.link
         if link is not None and link.process is not None:
             link.process = None
-            self.time.after(told_after_s, lambda: self._tell(link, connected=False))
+            told_s = max(self.time.now + told_after_s, link.told_s)
+            self.time.at(told_s, lambda: self._tell(link, connected=False))
+            # A socket that the index keeps connects again by itself.
+            self.time.at(told_s + 0.05, lambda: self._try_handshake(link))
 
     def join_new_process(self, process: ModelProcess, *, silently: bool) -> None:
         """Another process took the place of the old one; `silently` even the connection is handed on to it."""
