@@ -40,8 +40,8 @@ from .errors import (
     UnknownLoraError,
 )
 from .hashing import BlockIdentity
-from .lockstep import Finish, Progress
 from .log import TransitionLog
+from .progress import Finish, Progress
 from .stats import EngineStats
 from .tiers import Link, TierConfig, TierReport
 

@@ -9,24 +9,18 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterator
 
-from .api import Executor, FinishReason, LatencyModel, Request, RequestOutput, ResidentBlock, StepLoad, StepResult
+from .api import Executor, FinishReason, LatencyModel, Request, RequestOutput, ResidentBlock, StepResult
 from .config import EngineConfig
-from .errors import (
-    DrainingError,
-    DuplicateRequestError,
-    EngineConfigError,
-    InvalidRequestError,
-    PromptEmptyError,
-    PromptTooLongError,
-    QueueFullError,
-    StepFailedError,
-    UnknownLoraError,
-)
+from .counters import Counters, take_statistics
+from .errors import EngineConfigError, RequestRefusedError
 from .hashing import BlockIdentity, HashedIdentity
-from .lockstep import Finish, Lockstep, Progress
+from .intake import check_request, make_sequence
+from .lockstep import Lockstep
 from .log import TransitionLog
 from .manager import BlockManager
+from .outputs import OutputStage, make_output
 from .pool import BlockPool
+from .progress import Finish, Progress
 from .recorder import Recorder
 from .scheduler import Batch, Scheduler
 from .sequence import Sequence, Status
@@ -89,10 +83,9 @@ class Engine:
         self._aborts_during: list[str] = []
         self._preempted: list[str] = []
         """Preempted by a reset since the last step."""
-        self._sampled: list[Sequence] = []
-        """Sequences that got a token in the last step."""
         self._draining = False
         self.counts = Counters()
+        self._outputs = OutputStage(self)
         self._lockstep = Lockstep(self)
 
     # --- requests
@@ -100,19 +93,12 @@ class Engine:
     def add_request(self, request: Request) -> None:
         """Queue a request, or raise a RequestRefusedError and change nothing."""
         try:
-            self._check(request)
-        except Exception:
+            check_request(request, self.config, live=self._live, queued=self.scheduler.queued, draining=self._draining)
+        except RequestRefusedError:
             self.counts.refused += 1
             raise
-        config = self.config
-        prompt = len(request.prompt_token_ids)
-        eos = config.eos_token_id if request.eos_token_id is None else request.eos_token_id
-        stops = set(request.stop_token_ids)
-        if not request.ignore_eos:
-            stops.add(eos)
-        limit = min(request.max_tokens, config.max_model_len - prompt)
         self.counts.requests += 1
-        seq = Sequence(request, limit=limit, stops=frozenset(stops), ticket=self.counts.requests)
+        seq = make_sequence(request, self.config, self.counts.requests)
         self._live[request.request_id] = seq
         self.scheduler.waiting.push(seq)
         self._lockstep.arrived()
@@ -132,7 +118,7 @@ class Engine:
         self._lockstep.leave()
         self.scheduler.remove(seq)
         self.end(seq, "abort")
-        self._notices.append(_output(seq, [], "abort"))
+        self._notices.append(make_output(seq, [], "abort"))
         return True
 
     def drain(self) -> None:
@@ -171,7 +157,7 @@ class Engine:
     def step(self, now: float = 0.0) -> StepResult:
         """One engine-core call: schedule a batch, take an output (this batch's, or the one before it when async)."""
         self._lockstep.leave()
-        self._sampled = []
+        self._outputs.sampled = []
         result = StepResult(self.counts.steps)
         self.recorder.step = self.counts.steps
         self.counts.steps += 1
@@ -183,7 +169,7 @@ class Engine:
             for request_id in self._aborts_during:
                 self.abort(request_id)
             self._aborts_during.clear()
-            self._take_output(ready, result)
+            self._outputs.take(ready, result)
             result.events = self.recorder.take()
         elif self.recorder.tier_events:
             result.events = self.recorder.take()
@@ -225,13 +211,13 @@ class Engine:
         """Add an ordinary step to what an advance brought."""
         progress.steps += 1
         progress.now = now
-        for seq in self._sampled:
+        for seq in self._outputs.sampled:
             if len(seq.output) == 1:
                 progress.first_tokens.append((seq.id, now))
             else:
                 progress.gaps_us[int((now - seq.last_token_s) * 1e6 + 0.5)] += 1
             seq.last_token_s = now
-        lengths = {seq.id: len(seq.output) for seq in self._sampled}
+        lengths = {seq.id: len(seq.output) for seq in self._outputs.sampled}
         for output in result.outputs:
             if output.finish_reason is not None:
                 rid, reason = output.request_id, output.finish_reason
@@ -262,125 +248,7 @@ class Engine:
                 return None
         return self._pipeline.popleft() if self._pipeline else None
 
-    def _take_output(self, batch: Batch, result: StepResult) -> None:
-        if not batch.chunks:
-            return
-        result.duration_s = self._batch_s(batch)
-        error = self._run(batch, result)
-        if error is not None:
-            self._fail(batch, error, result)
-            return
-        stopped: set[Sequence] = set()
-        sample = self.executor.sample
-        for seq, tokens in batch.chunks.items():
-            if seq.status is Status.FINISHED:
-                continue
-            seq.in_flight -= tokens
-            stale = seq.stale > 0
-            if stale:
-                seq.stale -= tokens
-                if seq.drop_stale:
-                    continue
-            index = batch.samples.get(seq)
-            if index is None:
-                continue
-            token = sample(seq.request, index)
-            reason = self._append(seq, token, stale=stale)
-            result.outputs.append(_output(seq, [token], reason))
-            self._sampled.append(seq)
-            if reason is not None:
-                result.finished.append((seq.id, reason))
-                stopped.add(seq)
-        self.counts.generation_tokens += len(result.outputs)
-        self._retire(stopped)
-
-    def _append(self, seq: Sequence, token: int, *, stale: bool) -> FinishReason | None:
-        """Add an output token; why the sequence ends with it, if it does."""
-        seq.output.append(token)
-        seq.total += 1
-        reason: FinishReason | None = None
-        if token in seq.stops:
-            reason = "stop"
-        elif len(seq.output) >= seq.limit:
-            reason = "length"
-        if seq.placeholders and not stale:
-            seq.placeholders -= 1
-            if seq.status is Status.RUNNING:
-                self.manager.cache(seq, seq.computed - seq.in_flight)
-        if reason is not None:
-            self.manager.release(seq)
-        return reason
-
-    def _retire(self, stopped: set[Sequence]) -> None:
-        """Take ended sequences out of their queues."""
-        if not stopped:
-            return
-        scheduler = self.scheduler
-        for seq in stopped:
-            if seq.status is not Status.RUNNING:
-                scheduler.unqueue(seq)
-            self.end(seq, "stop" if seq.output[-1] in seq.stops else "length")
-        scheduler.running = [seq for seq in scheduler.running if seq not in stopped]
-
-    # --- failures
-
-    def _run(self, batch: Batch, result: StepResult) -> str | None:
-        """Let the executor run the batch, again if it fails; why it failed for good, or None."""
-        ids = [seq.id for seq in batch.chunks]
-        for attempt in range(self.config.step_retries + 1):
-            try:
-                self.executor.begin_step(result.step, ids)
-            except StepFailedError as error:
-                self.counts.step_failures += 1
-                if attempt == self.config.step_retries:
-                    return str(error) or "step failed"
-                result.duration_s += self._batch_s(batch)
-            else:
-                return None
-        return None
-
-    def _fail(self, batch: Batch, error: str, result: StepResult) -> None:
-        """End every sequence of a failed step; blocks it announced were never computed and are taken back."""
-        for seq in reversed(batch.chunks):
-            if seq.status is Status.FINISHED:
-                continue
-            if seq.status is Status.RUNNING:
-                self.manager.retract(seq, seq.computed - seq.in_flight)
-            self.scheduler.remove(seq)
-            self.end(seq, "error")
-            result.finished.append((seq.id, "error"))
-            result.outputs.append(_output(seq, [], "error", error=error))
-        result.finished.reverse()
-        result.outputs.reverse()
-
-    def _batch_s(self, batch: Batch) -> float:
-        if self.latency is None:
-            return 0.0
-        capacity = self.config.usable_blocks * self.config.block_size
-        return self.latency.step_s(StepLoad(batch.prefill_tokens, batch.decode_seqs, batch.kv_tokens, capacity))
-
     # --- bookkeeping
-
-    def _check(self, request: Request) -> None:
-        config = self.config
-        prompt = len(request.prompt_token_ids)
-        if self._draining:
-            raise DrainingError("the engine is shutting down")
-        if request.request_id in self._live:
-            raise DuplicateRequestError(f"request id {request.request_id!r} is in use")
-        if prompt == 0:
-            raise PromptEmptyError("the prompt has no tokens")
-        if prompt >= config.max_model_len:
-            raise PromptTooLongError(
-                f"the prompt has {prompt} tokens, but at most {config.max_model_len - 1} are allowed "
-                f"(max_model_len {config.max_model_len}, one token is left for the output)"
-            )
-        if request.max_tokens < 1:
-            raise InvalidRequestError(f"max_tokens must be at least 1, got {request.max_tokens}")
-        if request.lora is not None and not config.max_loras:
-            raise UnknownLoraError(f"LoRA {request.lora.name!r}: this engine has no LoRA slots")
-        if config.max_waiting is not None and self.scheduler.queued >= config.max_waiting:
-            raise QueueFullError(f"the waiting queue is full ({config.max_waiting} requests)")
 
     def end(self, seq: Sequence, reason: FinishReason) -> None:
         """A sequence is over; its queue and its blocks are the caller's business."""
@@ -392,7 +260,7 @@ class Engine:
     def refuse(self, seq: Sequence, reason: str) -> None:
         """The executor does not take a sequence."""
         self.end(seq, "error")
-        self._notices.append(_output(seq, [], "error", error=reason))
+        self._notices.append(make_output(seq, [], "error", error=reason))
 
     def take_notices(self) -> list[RequestOutput]:
         """Ends that no batch reports, since the last call."""
@@ -441,70 +309,4 @@ class Engine:
 
     def statistics(self) -> EngineStats:
         """Counters and gauges, frozen."""
-        counts, scheduler, pool = self.counts, self.scheduler, self.pool
-        total = self.config.usable_blocks
-        return EngineStats(
-            running=len(scheduler.running),
-            waiting=scheduler.queued,
-            waiting_deferred=scheduler.deferred,
-            free_blocks=pool.free,
-            total_blocks=total,
-            usage=1.0 - pool.free / total,
-            cached_blocks=pool.resident,
-            steps=counts.steps,
-            requests=counts.requests,
-            refused=counts.refused,
-            prefix_queries=counts.prefix_queries,
-            prefix_hits=counts.prefix_hits,
-            prompt_tokens=counts.prompt_tokens,
-            prompt_tokens_cached=counts.prefix_hits,
-            generation_tokens=counts.generation_tokens,
-            preemptions=scheduler.preemptions,
-            scheduled_tokens=counts.scheduled_tokens,
-            step_failures=counts.step_failures,
-            stored_blocks=self.recorder.stored_blocks,
-            removed_blocks=self.recorder.removed_blocks,
-            finished=dict(counts.finished),
-            running_loras=tuple(sorted({s.request.lora.name for s in scheduler.running if s.request.lora})),
-            tiers=None if self.tiers is None else self.tiers.report(),
-            waiting_loras=tuple(sorted({s.request.lora.name for s in scheduler.waiting if s.request.lora})),
-        )
-
-
-class Counters:
-    """What `statistics` counts since start."""
-
-    def __init__(self) -> None:
-        self.steps = 0
-        self.requests = 0
-        self.refused = 0
-        self.prefix_queries = 0
-        self.prefix_hits = 0
-        self.prompt_tokens = 0
-        self.generation_tokens = 0
-        self.scheduled_tokens = 0
-        self.step_failures = 0
-        self.finished: dict[str, int] = {}
-
-    def decoded(self, steps: int, sequences: int) -> None:
-        """So many steps gave each of so many sequences a token."""
-        self.steps += steps
-        self.scheduled_tokens += steps * sequences
-        self.generation_tokens += steps * sequences
-
-    def scheduled(self, batch: Batch) -> None:
-        """A batch was chosen."""
-        self.scheduled_tokens += sum(batch.chunks.values())
-        if batch.hits:
-            for seq in batch.chunks:
-                if seq.id in batch.hits:
-                    self.prompt_tokens += seq.prompt_len
-                    self.prefix_queries += seq.total
-            self.prefix_hits += sum(batch.hits.values())
-
-
-def _output(
-    seq: Sequence, tokens: list[int], reason: FinishReason | None, *, error: str | None = None
-) -> RequestOutput:
-    stop = tokens[-1] if reason == "stop" and tokens and tokens[-1] in seq.request.stop_token_ids else None
-    return RequestOutput(seq.id, tokens, reason, max(seq.cached_tokens, 0), stop, error, seq.preemptions)
+        return take_statistics(self)

@@ -1,0 +1,129 @@
+"""What a batch brings: tokens, ends and failures."""
+
+from typing import TYPE_CHECKING
+
+from .api import FinishReason, RequestOutput, StepLoad, StepResult
+from .errors import StepFailedError
+from .scheduler import Batch
+from .sequence import Sequence, Status
+
+if TYPE_CHECKING:
+    from .engine import Engine
+
+__all__ = ["OutputStage", "make_output"]
+
+
+class OutputStage:
+    """Runs batches and turns what they bring into results; failed steps are run again, then end their requests."""
+
+    def __init__(self, engine: "Engine") -> None:
+        self._e = engine
+        self.sampled: list[Sequence] = []
+        """Sequences that got a token from the last batch."""
+
+    def take(self, batch: Batch, result: StepResult) -> None:
+        """Run a batch: its tokens, its ends, its failure go into `result`."""
+        self.sampled = []
+        if not batch.chunks:
+            return
+        result.duration_s = self._batch_s(batch)
+        error = self._run(batch, result)
+        if error is not None:
+            self._fail(batch, error, result)
+            return
+        stopped: set[Sequence] = set()
+        sample = self._e.executor.sample
+        for seq, tokens in batch.chunks.items():
+            if seq.status is Status.FINISHED:
+                continue
+            seq.in_flight -= tokens
+            stale = seq.stale > 0
+            if stale:
+                seq.stale -= tokens
+                if seq.drop_stale:
+                    continue
+            index = batch.samples.get(seq)
+            if index is None:
+                continue
+            token = sample(seq.request, index)
+            reason = self._append(seq, token, stale=stale)
+            result.outputs.append(make_output(seq, [token], reason))
+            self.sampled.append(seq)
+            if reason is not None:
+                result.finished.append((seq.id, reason))
+                stopped.add(seq)
+        self._e.counts.generation_tokens += len(result.outputs)
+        self._retire(stopped)
+
+    def _append(self, seq: Sequence, token: int, *, stale: bool) -> FinishReason | None:
+        """Add an output token; why the sequence ends with it, if it does."""
+        seq.output.append(token)
+        seq.total += 1
+        reason: FinishReason | None = None
+        if token in seq.stops:
+            reason = "stop"
+        elif len(seq.output) >= seq.limit:
+            reason = "length"
+        if seq.placeholders and not stale:
+            seq.placeholders -= 1
+            if seq.status is Status.RUNNING:
+                self._e.manager.cache(seq, seq.computed - seq.in_flight)
+        if reason is not None:
+            self._e.manager.release(seq)
+        return reason
+
+    def _retire(self, stopped: set[Sequence]) -> None:
+        """Take ended sequences out of their queues."""
+        if not stopped:
+            return
+        scheduler = self._e.scheduler
+        for seq in stopped:
+            if seq.status is not Status.RUNNING:
+                scheduler.unqueue(seq)
+            self._e.end(seq, "stop" if seq.output[-1] in seq.stops else "length")
+        scheduler.running = [seq for seq in scheduler.running if seq not in stopped]
+
+    # --- failures
+
+    def _run(self, batch: Batch, result: StepResult) -> str | None:
+        """Let the executor run the batch, again if it fails; why it failed for good, or None."""
+        ids = [seq.id for seq in batch.chunks]
+        for attempt in range(self._e.config.step_retries + 1):
+            try:
+                self._e.executor.begin_step(result.step, ids)
+            except StepFailedError as error:
+                self._e.counts.step_failures += 1
+                if attempt == self._e.config.step_retries:
+                    return str(error) or "step failed"
+                result.duration_s += self._batch_s(batch)
+            else:
+                return None
+        return None
+
+    def _fail(self, batch: Batch, error: str, result: StepResult) -> None:
+        """End every sequence of a failed step; blocks it announced were never computed and are taken back."""
+        for seq in reversed(batch.chunks):
+            if seq.status is Status.FINISHED:
+                continue
+            if seq.status is Status.RUNNING:
+                self._e.manager.retract(seq, seq.computed - seq.in_flight)
+            self._e.scheduler.remove(seq)
+            self._e.end(seq, "error")
+            result.finished.append((seq.id, "error"))
+            result.outputs.append(make_output(seq, [], "error", error=error))
+        result.finished.reverse()
+        result.outputs.reverse()
+
+    def _batch_s(self, batch: Batch) -> float:
+        if self._e.latency is None:
+            return 0.0
+        capacity = self._e.config.usable_blocks * self._e.config.block_size
+        return self._e.latency.step_s(StepLoad(batch.prefill_tokens, batch.decode_seqs, batch.kv_tokens, capacity))
+
+
+def make_output(
+    seq: Sequence, tokens: list[int], reason: FinishReason | None, *, error: str | None = None
+) -> RequestOutput:
+    """The output of one sequence in one step."""
+    stop = tokens[-1] if reason == "stop" and tokens and tokens[-1] in seq.request.stop_token_ids else None
+    return RequestOutput(seq.id, tokens, reason, max(seq.cached_tokens, 0), stop, error, seq.preemptions)
