@@ -47,6 +47,9 @@ def refused(capsys, *arguments):
         (["--lora-modules", "one"], "not NAME=PATH"),
         (["--lora-modules", "one=/a", "one=/b"], "'one' is used twice"),
         (["--config", "no/such/file.yaml"], "cannot be read"),
+        (["--mock-disk-blocks", "5"], "mock_disk_blocks: a disk tier needs a host tier"),
+        (["--mock-host-blocks", "5", "--mock-host-bandwidth", "-1"], "mock_host_bandwidth: -1.0"),
+        (["--mock-host-blocks", "5", "--no-enable-prefix-caching"], "mock_host_blocks: lower tiers need"),
         (["model", "another"], "another"),
     ],
 )

@@ -86,7 +86,19 @@ class PodConfig(BaseModel):
     )
     mock_debug: bool = Field(False, description="serve /debug/kv and /debug/faults")
     mock_faults: Path | None = Field(None, description="YAML or JSON file with a fault plan")
-    mock_host_blocks: int = Field(0, ge=0, le=2**26, description="host tier size; 0: no host tier")
+    mock_host_blocks: int = Field(0, ge=0, le=2**26, description="host tier size; 0: no lower tiers")
+    mock_disk_blocks: int = Field(0, ge=0, le=2**26, description="disk tier size behind the host tier; 0: none")
+    mock_block_bytes: int | None = Field(
+        None, ge=1, le=2**40, description="size of a block in transfers; default: 128 KiB a token (Llama 3.1 8B)"
+    )
+    mock_host_bandwidth: float = Field(14e9, gt=0.0, le=1e15, description="bytes/s from device to host, and back")
+    mock_disk_bandwidth: float = Field(7e9, gt=0.0, le=1e15, description="bytes/s of the disk, shared by the ranks")
+    mock_offload_batch_blocks: int = Field(32, ge=1, le=65_536, description="blocks copied as one transfer")
+    mock_offload_concurrency: int = Field(4, ge=1, le=1024, description="offload transfers at once")
+    mock_tier_transfers: Literal["timed", "instant"] = Field("timed", description="whether transfers take time")
+    mock_tier_events: Literal["full", "hash_only"] = Field(
+        "full", description="lower tiers' stored events: with tokens, or hashes only as vLLM's offload connector"
+    )
 
     @model_validator(mode="after")
     def _cross_checks(self) -> "PodConfig":
@@ -108,6 +120,12 @@ class PodConfig(BaseModel):
                 f"max_num_batched_tokens: {self.max_num_batched_tokens} is below max_num_seqs {self.max_num_seqs}; "
                 "every running request needs one token a step"
             )
+            raise ValueError(msg)
+        if self.mock_disk_blocks and not self.mock_host_blocks:
+            msg = "mock_disk_blocks: a disk tier needs a host tier before it (mock_host_blocks)"
+            raise ValueError(msg)
+        if self.mock_host_blocks and not self.enable_prefix_caching:
+            msg = "mock_host_blocks: lower tiers need enable_prefix_caching"
             raise ValueError(msg)
         names = [module.name for module in self.lora_modules]
         taken = set(self.names)

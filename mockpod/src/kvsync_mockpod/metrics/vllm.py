@@ -39,7 +39,8 @@ def _one_two_five(largest: int) -> list[int]:
 class EngineMetrics:
     """The series of one engine; `observe_*` are called by the live driver."""
 
-    def __init__(self, model: str, engine: int, max_model_len: int) -> None:
+    def __init__(self, model: str, engine: int, max_model_len: int, block_size: int) -> None:
+        self._block_size = block_size
         self._base = {"model_name": model, "engine": str(engine)}
         labels = format_labels(self._base)
         tokens = _one_two_five(max_model_len)
@@ -83,8 +84,11 @@ class EngineMetrics:
             return Family(f"vllm:{name}", "histogram", text, [series])
 
         states = ("awake", "weights_offloaded", "discard_all")
-        local = stats.prompt_tokens_cached
-        computed = max(stats.prompt_tokens - local, 0)
+        cached, tiers = stats.prompt_tokens_cached, stats.tiers
+        computed = max(stats.prompt_tokens - cached, 0)
+        brought = min((tiers.host_hits + tiers.disk_hits) * self._block_size, cached) if tiers is not None else 0
+        asked = stats.prefix_queries - stats.prefix_hits + brought if tiers is not None else 0
+        local = cached - brought
         return [
             gauge("num_requests_running", "Requests in the running batch.", (stats.running, plain)),
             gauge("num_requests_waiting", "Requests waiting to be scheduled.", (stats.waiting, plain)),
@@ -106,24 +110,24 @@ class EngineMetrics:
                 (1.0, format_labels({**config_labels, "engine": self._base["engine"]})),
             ),
             counter("prefix_cache_queries", "Prompt tokens looked up.", (stats.prefix_queries, plain)),
-            counter("prefix_cache_hits", "Prompt tokens found.", (stats.prefix_hits, plain)),
-            counter("external_prefix_cache_queries", "Tokens looked up in lower tiers.", (0, plain)),
-            counter("external_prefix_cache_hits", "Tokens found in lower tiers.", (0, plain)),
+            counter("prefix_cache_hits", "Prompt tokens found.", (stats.prefix_hits - brought, plain)),
+            counter("external_prefix_cache_queries", "Tokens looked up in lower tiers.", (asked, plain)),
+            counter("external_prefix_cache_hits", "Tokens found in lower tiers.", (brought, plain)),
             counter("num_preemptions", "Preemptions.", (stats.preemptions, plain)),
             counter("prompt_tokens", "Prompt tokens processed.", (stats.prompt_tokens, plain)),
-            counter("prompt_tokens_cached", "Prompt tokens that needed no computing.", (local, plain)),
+            counter("prompt_tokens_cached", "Prompt tokens that needed no computing.", (cached, plain)),
             counter(
                 "prompt_tokens_by_source",
                 "Prompt tokens by where their keys and values came from.",
                 (computed, self._labels(source="local_compute")),
                 (local, self._labels(source="local_cache_hit")),
-                (0, self._labels(source="external_kv_transfer")),
+                (brought, self._labels(source="external_kv_transfer")),
             ),
             counter(
                 "prompt_tokens_cached_by_source",
                 "Cached prompt tokens by source.",
                 (local, self._labels(source="local_cache_hit")),
-                (0, self._labels(source="external_kv_transfer")),
+                (brought, self._labels(source="external_kv_transfer")),
             ),
             counter("generation_tokens", "Tokens generated.", (stats.generation_tokens, plain)),
             Family("vllm:request_success", "counter", "Requests that ended.", list(self.success.values())),

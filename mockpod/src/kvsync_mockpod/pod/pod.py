@@ -11,6 +11,7 @@ import zmq
 from kvsync_events import NEWEST_VERSION, EventsError, WireForm, hash_algorithms
 from kvsync_mockpod.config import PodConfig, read_yaml
 from kvsync_mockpod.engine import Engine, EngineConfig, LatencyModel, LoraRef
+from kvsync_mockpod.engine.tiers import Link, TierConfig
 from kvsync_mockpod.errors import ConfigError
 from kvsync_mockpod.faults.plane import FaultPlane
 from kvsync_mockpod.faults.spec import FaultPlan, parse_plan
@@ -22,6 +23,9 @@ from kvsync_mockpod.pod.lora import LoraRegistry
 from kvsync_mockpod.pod.rank import Rank
 from kvsync_mockpod.publish import EventPublisher, PublisherHooks, RankEndpoints, plan_endpoints
 from kvsync_mockpod.text import EOS, TextModel, Tokenizer
+
+TOKEN_BYTES = 2 * 32 * 8 * 128 * 2
+"""Keys and values of one token: 2 x layers x KV heads x head size x 2 bytes, of Llama 3.1 8B (its model card)."""
 
 __all__ = ["Pod", "resolve_form", "resolve_version"]
 
@@ -111,16 +115,36 @@ class Pod:
             vocab_size=2**32,
             vllm_version=self.version,
             max_waiting=config.mock_max_waiting,
-            keep_tokens=config.mock_debug,
+            keep_tokens=config.mock_debug or bool(config.mock_host_blocks),
             log_entries=1_000_000 if config.mock_debug else 0,
         )
+        tiers = self._tiers()
+        disk = Link(config.mock_disk_bandwidth, "disk") if config.mock_disk_blocks else None
         ranks = []
         for endpoints in plan_endpoints(config):
             publisher = self._publisher_maker(endpoints)
-            engine = Engine(engine_config, TextExecutor(self.model), latency(endpoints.rank))
-            metrics = EngineMetrics(config.names[0], endpoints.rank, config.max_model_len)
+            model = latency(endpoints.rank)
+            engine = Engine(engine_config, TextExecutor(self.model), model, tiers=tiers, disk_link=disk)
+            metrics = EngineMetrics(config.names[0], endpoints.rank, config.max_model_len, config.block_size)
             ranks.append(Rank(endpoints.rank, engine, metrics, self.clock_s, config.mock_time_scale, publisher))
         return ranks
+
+    def _tiers(self) -> TierConfig | None:
+        config = self.config
+        if not config.mock_host_blocks:
+            return None
+        return TierConfig.build(
+            host_blocks=config.mock_host_blocks,
+            disk_blocks=config.mock_disk_blocks,
+            block_bytes=config.mock_block_bytes or config.block_size * TOKEN_BYTES,
+            device_to_host_bandwidth=config.mock_host_bandwidth,
+            host_to_device_bandwidth=config.mock_host_bandwidth,
+            disk_bandwidth=config.mock_disk_bandwidth,
+            batch_blocks=config.mock_offload_batch_blocks,
+            concurrent_batches=config.mock_offload_concurrency,
+            instant=config.mock_tier_transfers == "instant",
+            events=config.mock_tier_events,
+        )
 
     def _publisher_maker(self, endpoints: RankEndpoints) -> Callable[[Rank], EventPublisher]:
         def build(rank: Rank) -> EventPublisher:

@@ -118,7 +118,7 @@ class Rank:
 
     def lose_blocks(self) -> None:
         """Empty the cache as a crash does: whatever runs starts anew."""
-        self.engine.reset_prefix_cache(reset_running_requests=True)
+        self.engine.reset_prefix_cache(reset_running_requests=True, reset_external=True)
         self._nudge()
 
     def log_since(self, since: int, limit: int) -> list[LogEntry]:
@@ -187,12 +187,14 @@ class Rank:
     async def _step_for_ever(self) -> None:
         clock_s, scale, engine = self._clock_s, self._time_scale, self.engine
         yielded = target = clock_s()
+        wait_until: float | None = None
         while True:
-            if not self._has_work():
-                self._idle.set()
-                await self._wait_for_work()
+            if wait_until is not None or not self._has_work():
+                due = await self._wait_for_work(wait_until)
+                wait_until = None
                 yielded = target = clock_s()
-                continue
+                if not due and not self._has_work():
+                    continue
             now = clock_s()
             self._stepping = True
             try:
@@ -204,27 +206,28 @@ class Rank:
                     await asyncio.sleep(max(delay, 0.0))
                 self._complete(result)
                 self._empty_step = not (result.scheduled or result.outputs or result.events)
+                wait_until = result.wait_until
             finally:
                 self._stepping = False
             if duration <= 0.0 and clock_s() - yielded >= _SLICE_S:
                 await asyncio.sleep(0)
                 yielded = target = clock_s()
 
-    async def _wait_for_work(self) -> None:
+    async def _wait_for_work(self, until: float | None) -> bool:
+        """Wait for a request, or until a transfer of a lower tier ends (engine time); whether one did."""
+        if not self._has_work():
+            self._idle.set()
         self._wake.clear()
-        deadline = self.engine.next_deadline()
+        deadline = self.engine.next_deadline() if until is None else until
         if deadline is None:
             await self._wake.wait()
-            return
+            return False
         timeout = (deadline - self.engine_now()) * self._time_scale
         try:
             await asyncio.wait_for(self._wake.wait(), max(timeout, 0.0))
         except TimeoutError:
-            self._stepping = True
-            try:
-                self._complete(self.engine.step(self.engine_now()))
-            finally:
-                self._stepping = False
+            return True
+        return False
 
     def _complete(self, result: StepResult) -> None:
         """Publish the step's batch, then deliver its outputs."""
