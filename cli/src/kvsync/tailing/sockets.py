@@ -1,6 +1,5 @@
 """The two sockets of `kvsync tail`: the live stream and, where given, the replay endpoint."""
 
-import contextlib
 import socket
 import time
 from collections.abc import Iterator
@@ -82,9 +81,25 @@ class _Follower:
     context: "zmq.Context[zmq.Socket[bytes]]"
     request: TailRequest
     tail: Tail = field(default_factory=Tail)
+    _replayed_to: int | None = None
+    """End of the first replay, until a live batch beyond it came."""
 
     def lines(self) -> Iterator[Line]:
-        subscriber = self.context.socket(zmq.SUB)
+        """Everything that comes, until the stream is idle."""
+        with self.context.socket(zmq.SUB) as subscriber:
+            self._subscribe(subscriber)
+            if self.request.start_seq is not None:
+                yield from self._replay(self.request.start_seq, None)
+            idle_ms = None if self.request.idle_s is None else int(self.request.idle_s * 1000)
+            while subscriber.poll(idle_ms):
+                try:
+                    frame = parse_pub_frames(subscriber.recv_multipart())
+                except FrameError as error:
+                    yield self.tail.bad_frames(error)
+                    continue
+                yield from self._batch(frame.seq, frame.payload)
+
+    def _subscribe(self, subscriber: "zmq.Socket[bytes]") -> None:
         subscriber.set_hwm(RECEIVE_HWM)
         subscriber.setsockopt_string(zmq.SUBSCRIBE, self.request.topic)
         try:
@@ -94,29 +109,16 @@ class _Follower:
                 subscriber.connect(self.request.endpoint)
         except zmq.ZMQError as error:
             raise UsageProblemError(f"endpoint {self.request.endpoint!r}: {error.strerror}") from None
-        if self.request.start_seq is not None:
-            yield from self._replay(self.request.start_seq, None)
-        idle_ms = None if self.request.idle_s is None else int(self.request.idle_s * 1000)
-        while subscriber.poll(idle_ms):
-            try:
-                frame = parse_pub_frames(subscriber.recv_multipart())
-            except FrameError as error:
-                yield self.tail.bad_frames(error)
-                continue
-            yield from self._batch(frame.seq, frame.payload)
 
     def _batch(self, seq: int, payload: bytes) -> Iterator[Line]:
         expected = self.tail.next_seq
         if self.request.start_seq is not None and expected is not None and seq < expected and self._seen(seq):
             return
-        lines = self.tail.live(seq, payload)
-        for line in lines:
+        for line in self.tail.live(seq, payload):
             yield line
             if line.kind == "gap" and self.request.replay is not None and expected is not None:
                 yield from self._replay(expected, seq)
         self._replayed_to = None
-
-    _replayed_to: int | None = None
 
     def _seen(self, seq: int) -> bool:
         """Whether a live batch came in the first replay already (subscribed before it ended)."""
@@ -130,7 +132,7 @@ class _Follower:
         dealer.set_hwm(0)
         count = 0
         last = first - 1
-        with contextlib.closing(dealer):
+        with dealer:
             dealer.connect(self.request.replay)
             dealer.send_multipart(replay_request(first))
             while True:
