@@ -112,24 +112,13 @@ class Model:
         if event.kv_cache_spec_kind is not None:
             self.kinds[event.group_idx] = (event.kv_cache_spec_kind, event.kv_cache_spec_sliding_window)
         count, size = len(event.block_hashes), event.block_size
-        if event.parent_block_hash is not None:
-            above = (digest_key(event.parent_block_hash), slot)
-            if above in tentative:
-                tentative.discard(above)
-                self._take(*above)
+        self._take_back(event, slot, tentative)
         with_tokens = size > 0 and event.token_ids
         if with_tokens:
             self.sizes[event.group_idx].add(size)
         chained = with_tokens and count and len(event.token_ids) // size == count
         above = None if event.parent_block_hash is None else digest_key(event.parent_block_hash)
-        if chained and above is None:
-            salt = (event.extra_keys or [None])[0]
-            lora = event.lora_name or (None if event.lora_id is None else str(event.lora_id))
-            path = ((self.model, lora, salt[0] if salt else None), size)
-        elif chained and above in self.blocks:
-            path = self.blocks[above].path
-        else:
-            path = None
+        path = self._path(event, above) if chained else None
         for at, spelled in enumerate(event.block_hashes):
             one = digest_key(spelled)
             block = self.blocks.setdefault(one, ModelBlock(None, None))
@@ -150,6 +139,20 @@ class Model:
                 block.copies[slot] += 1
                 if event.parent_block_hash is None:
                     tentative.add((one, slot))
+
+    def _take_back(self, event, slot, tentative):
+        above = event.parent_block_hash
+        if above is not None and (digest_key(above), slot) in tentative:
+            tentative.discard((digest_key(above), slot))
+            self._take(digest_key(above), slot)
+
+    def _path(self, event, above):
+        """The path of what the event's first block follows."""
+        if above is None:
+            salt = (event.extra_keys or [None])[0]
+            lora = event.lora_name or (None if event.lora_id is None else str(event.lora_id))
+            return ((self.model, lora, salt[0] if salt else None), event.block_size)
+        return self.blocks[above].path if above in self.blocks else None
 
     def _resolve(self):
         changed = True

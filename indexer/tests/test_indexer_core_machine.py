@@ -154,6 +154,6 @@ def test_core_equals_the_plain_model(kind):
     machine = type(f"{kind.title()}Machine", (CoreMachine,), {"kind": kind})
     case = machine.TestCase
     case.settings = settings(
-        max_examples=100, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+        max_examples=40, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
     )
     case().runTest()

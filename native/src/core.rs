@@ -152,7 +152,9 @@ impl Core {
     }
 
     pub fn remove_publisher(&mut self, name: &str) -> usize {
-        let Some(number) = self.names.remove(name) else { return 0 };
+        let Some(number) = self.names.remove(name) else {
+            return 0;
+        };
         let dropped = match self.publishers[number as usize].take() {
             Some(mut publisher) => publisher.forget(&mut self.shared),
             None => 0,

@@ -4,7 +4,7 @@
 //! table only where that guess fails.
 
 use crate::holders::{Holders, NOBODY};
-use crate::table::prefetch;
+use crate::segments::{Cell, Segments};
 
 #[derive(Clone, Copy, Debug)]
 pub struct Node {
@@ -16,21 +16,38 @@ pub struct Node {
     pub parent_tag: u32,
 }
 
-const EMPTY: u64 = u64::MAX;
+/// The high 32 bits of a key, and its node's number plus one.
+#[derive(Clone, Copy)]
+struct Finger(u64);
+
+impl Cell for Finger {
+    const EMPTY: Self = Finger(0);
+
+    #[inline(always)]
+    fn is_empty(&self) -> bool {
+        self.0 == 0
+    }
+
+    #[inline(always)]
+    fn hash(&self, _: u64) -> u64 {
+        self.0 & HIGH
+    }
+}
+
+const HIGH: u64 = 0xFFFF_FFFF_0000_0000;
 const NONE: u32 = u32::MAX;
 
 pub struct Nodes {
     nodes: Vec<Node>,
     free: u32,
     live: usize,
-    /// High 32 bits of the key, and the node; in the order of the keys.
-    table: Vec<u64>,
+    table: Segments<Finger>,
     pub holders: Holders,
 }
 
 impl Nodes {
     pub fn new(seed: u64) -> Self {
-        Nodes { nodes: Vec::new(), free: NONE, live: 0, table: Vec::new(), holders: Holders::new(seed) }
+        Nodes { nodes: Vec::new(), free: NONE, live: 0, table: Segments::new(seed), holders: Holders::new(seed) }
     }
 
     pub fn len(&self) -> usize {
@@ -38,7 +55,7 @@ impl Nodes {
     }
 
     pub fn bytes(&self) -> usize {
-        self.nodes.capacity() * std::mem::size_of::<Node>() + self.table.capacity() * 8 + self.holders.bytes()
+        self.nodes.capacity() * std::mem::size_of::<Node>() + self.table.bytes() + self.holders.bytes()
     }
 
     #[inline(always)]
@@ -46,16 +63,13 @@ impl Nodes {
         &self.nodes[node as usize]
     }
 
-    #[inline(always)]
-    fn home(&self, key: u64) -> usize {
-        (((key >> 32) * self.table.len() as u64) >> 32) as usize
+    pub fn is_empty(&self) -> bool {
+        self.live == 0
     }
 
     #[inline(always)]
     pub fn prefetch(&self, key: u64) {
-        if !self.table.is_empty() {
-            prefetch(&self.table[self.home(key)]);
-        }
+        self.table.prefetch(key & HIGH);
     }
 
     /// The node of a key; `near` is where to look first.
@@ -71,24 +85,16 @@ impl Nodes {
 
     #[inline]
     fn search(&self, key: u64) -> Option<u32> {
-        if self.live == 0 {
-            return None;
-        }
-        let tag = key >> 32;
-        let mut at = self.home(key);
-        loop {
-            let entry = self.table[at];
-            if entry == EMPTY {
-                return None;
+        let mut found = None;
+        self.table.probe(key & HIGH, |finger| {
+            if (finger.0 ^ key) & HIGH != 0 {
+                return false;
             }
-            if entry >> 32 == tag && self.nodes[entry as u32 as usize].key == key {
-                return Some(entry as u32);
-            }
-            at += 1;
-            if at == self.table.len() {
-                at = 0;
-            }
-        }
+            let number = finger.0 as u32 - 1;
+            found = Some(number);
+            self.nodes[number as usize].key == key
+        })?;
+        found
     }
 
     /// The node of a key, made if it is not there; a new one is held by nobody until `show`.
@@ -100,7 +106,7 @@ impl Nodes {
         let node = Node { key, holders: NOBODY, parent_tag };
         let number = if self.free == NONE {
             if self.nodes.len() == self.nodes.capacity() {
-                self.nodes.reserve_exact((self.nodes.len() / 4).max(64));
+                self.nodes.reserve_exact((self.nodes.len() / 4).max(256));
             }
             assert!(self.nodes.len() < NONE as usize - 1, "four billion distinct blocks");
             self.nodes.push(node);
@@ -112,35 +118,8 @@ impl Nodes {
             number
         };
         self.live += 1;
-        if (self.live + 1) * 4 > self.table.len() * 3 {
-            self.resize((self.table.len() * 4 / 3).max(16));
-        }
-        self.place(key >> 32 << 32 | number as u64);
+        self.table.insert(key & HIGH, Finger(key & HIGH | (number as u64 + 1)));
         number
-    }
-
-    #[inline(always)]
-    fn place(&mut self, entry: u64) {
-        let mut at = self.home(entry);
-        while self.table[at] != EMPTY {
-            at += 1;
-            if at == self.table.len() {
-                at = 0;
-            }
-        }
-        self.table[at] = entry;
-    }
-
-    fn resize(&mut self, capacity: usize) {
-        let mut table = Vec::new();
-        table.reserve_exact(capacity);
-        table.resize(capacity, EMPTY);
-        let old = std::mem::replace(&mut self.table, table);
-        for entry in old {
-            if entry != EMPTY {
-                self.place(entry);
-            }
-        }
     }
 
     /// Whether the column holds the node.
@@ -168,42 +147,16 @@ impl Nodes {
 
     fn release(&mut self, number: u32) {
         let key = self.nodes[number as usize].key;
-        let wanted = key >> 32 << 32 | number as u64;
-        let size = self.table.len();
-        let mut gap = self.home(key);
-        while self.table[gap] != wanted {
-            gap += 1;
-            if gap == size {
-                gap = 0;
-            }
+        let wanted = key & HIGH | (number as u64 + 1);
+        if let Some(place) = self.table.probe(key & HIGH, |finger| finger.0 == wanted) {
+            self.table.remove(place);
         }
-        let mut at = gap;
-        loop {
-            at += 1;
-            if at == size {
-                at = 0;
-            }
-            let entry = self.table[at];
-            if entry == EMPTY {
-                break;
-            }
-            let home = self.home(entry);
-            let between = if gap <= at { gap < home && home <= at } else { gap < home || home <= at };
-            if !between {
-                self.table[gap] = entry;
-                gap = at;
-            }
-        }
-        self.table[gap] = EMPTY;
         self.nodes[number as usize].key = self.free as u64;
         self.free = number;
         self.live -= 1;
         if self.live == 0 {
             self.nodes = Vec::new();
-            self.table = Vec::new();
             self.free = NONE;
-        } else if self.live * 3 < size && size > 64 {
-            self.resize(self.live * 3 / 2 + 16);
         }
     }
 }

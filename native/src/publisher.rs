@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::groups::{Attention, Group, Media, Plan};
 use crate::hash::{digest_term, keyed_text_of, mix, root_key, text_of, token_bytes};
 use crate::nodes::Nodes;
+use crate::segments::Place;
 use crate::table::{Entry, Table, ORPHAN};
 use crate::wire::{Batch, Event, ExtraReader, Stored, WireHash, WireLimits};
 
@@ -254,7 +255,9 @@ impl Publisher {
         let mut stored = 0;
         let mut new_slots: Vec<(String, i32)> = Vec::new();
         for event in &batch.events {
-            let Event::Stored(event) = event else { continue };
+            let Event::Stored(event) = event else {
+                continue;
+            };
             stored += event.hashes.len();
             let medium = event.medium.map(|span| span.text(data));
             if self.slot(shared, medium, event.group).is_none() {
@@ -544,10 +547,7 @@ impl Publisher {
     fn attach(&mut self, shared: &mut Shared, hash: u64, own: u64, tag: u32, tally: &mut Applied) -> u32 {
         let node = shared.nodes.intern(own, tag, u32::MAX);
         tally.attached += 1;
-        for place in self.table.places(hash) {
-            let entry = self.table.at(place);
-            entry.node = node;
-            let slot = entry.slot;
+        for slot in self.table.rename(hash, node) {
             self.show(shared, node, slot);
         }
         node
@@ -557,7 +557,9 @@ impl Publisher {
     fn adopt(&mut self, shared: &mut Shared, hash: u64, own: u64, tally: &mut Applied) {
         let mut todo = vec![(hash, own)];
         while let Some((above, key)) = todo.pop() {
-            let Some(children) = self.waiting.remove(&above) else { continue };
+            let Some(children) = self.waiting.remove(&above) else {
+                continue;
+            };
             for hash in children {
                 if let Some(orphan) = self.orphans.remove(&hash) {
                     let own = mix(key, orphan.text);
@@ -577,7 +579,7 @@ impl Publisher {
         hash: &WireHash,
         data: &[u8],
         slot: u8,
-        place: Option<usize>,
+        place: Option<Place>,
         seen: Option<u32>,
         node: u32,
         gains: bool,
@@ -601,7 +603,15 @@ impl Publisher {
     }
 
     #[inline(always)]
-    fn insert_new(&mut self, shared: &mut Shared, hash: &WireHash, data: &[u8], slot: u8, node: u32, tally: &mut Applied) {
+    fn insert_new(
+        &mut self,
+        shared: &mut Shared,
+        hash: &WireHash,
+        data: &[u8],
+        slot: u8,
+        node: u32,
+        tally: &mut Applied,
+    ) {
         if let Some(span) = hash.spelled {
             self.spelled.insert(hash.key, span.of(data).into());
         }
@@ -611,7 +621,7 @@ impl Publisher {
     #[inline(always)]
     fn insert(&mut self, shared: &mut Shared, hash: u64, slot: u8, node: u32, tally: &mut Applied) {
         tally.stored += 1;
-        self.put(shared, Entry::new(hash, slot, node, 1));
+        self.put(shared, Entry { hash, slot, node, copies: 1 });
     }
 
     #[inline(always)]
@@ -647,7 +657,7 @@ impl Publisher {
     }
 
     #[inline]
-    fn release(&mut self, shared: &mut Shared, hash: u64, place: usize, slot: u8) {
+    fn release(&mut self, shared: &mut Shared, hash: u64, place: Place, slot: u8) {
         let entry = self.table.at(place);
         if entry.copies > 1 {
             entry.copies -= 1;
@@ -656,7 +666,7 @@ impl Publisher {
         }
     }
 
-    fn drop_entry(&mut self, shared: &mut Shared, hash: u64, place: usize, slot: u8) {
+    fn drop_entry(&mut self, shared: &mut Shared, hash: u64, place: Place, slot: u8) {
         let node = self.table.at(place).node;
         self.table.remove(place);
         let held = &mut self.slots[slot as usize];
@@ -772,7 +782,9 @@ impl Publisher {
 
     #[inline]
     fn learn_size(&mut self, shared: &Shared, group: i32, size: u32) -> bool {
-        let Some(group) = self.groups.iter_mut().find(|known| known.name == group) else { return false };
+        let Some(group) = self.groups.iter_mut().find(|known| known.name == group) else {
+            return false;
+        };
         if group.sizes.contains(&size) {
             return true;
         }
@@ -814,10 +826,18 @@ impl Publisher {
     // Snapshots
 
     /// Put back rows of an attached block that is not there yet.
-    pub fn restore_attached(&mut self, shared: &mut Shared, hash: u64, key: u64, tag: u32, held: &[(u8, u16)], near: u32) -> u32 {
+    pub fn restore_attached(
+        &mut self,
+        shared: &mut Shared,
+        hash: u64,
+        key: u64,
+        tag: u32,
+        held: &[(u8, u16)],
+        near: u32,
+    ) -> u32 {
         let node = shared.nodes.intern(key, tag, near);
         for &(slot, copies) in held {
-            self.put(shared, Entry::new(hash, slot, node, copies));
+            self.put(shared, Entry { hash, slot, node, copies });
         }
         node
     }
@@ -829,7 +849,7 @@ impl Publisher {
         }
         self.orphans.insert(hash, orphan);
         for &(slot, copies) in held {
-            self.put(shared, Entry::new(hash, slot, ORPHAN, copies));
+            self.put(shared, Entry { hash, slot, node: ORPHAN, copies });
         }
     }
 }

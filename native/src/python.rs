@@ -199,7 +199,9 @@ struct Query<'a> {
 }
 
 fn texts_of(names: Option<&Bound<'_, PyAny>>) -> PyResult<Option<Vec<String>>> {
-    let Some(names) = names.filter(|names| !names.is_none()) else { return Ok(None) };
+    let Some(names) = names.filter(|names| !names.is_none()) else {
+        return Ok(None);
+    };
     names.try_iter()?.map(|name| name?.extract()).collect::<PyResult<_>>().map(Some)
 }
 
@@ -454,8 +456,7 @@ impl NativeCore {
 
     #[pyo3(signature = (publisher=None))]
     fn stats<'py>(&self, py: Python<'py>, publisher: Option<&str>) -> PyResult<Bound<'py, PyAny>> {
-        let stats =
-            self.with(py, false, |core| core.stats(publisher)).map_err(|fault| self.fault(py, fault))?;
+        let stats = self.with(py, false, |core| core.stats(publisher)).map_err(|fault| self.fault(py, fault))?;
         let named = PyDict::new(py);
         named.set_item("publishers", stats.publishers)?;
         named.set_item("blocks", stats.blocks)?;

@@ -27,7 +27,9 @@ pub type Parse<T> = Result<T, &'static str>;
 pub enum Head {
     Nil,
     Bool(bool),
-    Int(i128),
+    Int(i64),
+    /// An integer over `i64::MAX`.
+    Large(u64),
     Double(f64),
     Text(Span),
     Bytes(Span),
@@ -143,8 +145,8 @@ impl<'a> Reader<'a> {
         let code = self.peek()?;
         self.at += 1;
         Ok(match code {
-            0x00..=0x7f => Head::Int(code as i128),
-            0xe0..=0xff => Head::Int(code as i8 as i128),
+            0x00..=0x7f => Head::Int(code as i64),
+            0xe0..=0xff => Head::Int(code as i8 as i64),
             0x80..=0x8f => self.map((code & 0x0f) as usize, open)?,
             0x90..=0x9f => self.array((code & 0x0f) as usize, open)?,
             0xa0..=0xbf => self.text((code & 0x1f) as usize)?,
@@ -162,14 +164,17 @@ impl<'a> Reader<'a> {
             }
             0xca => Head::Double(f32::from_be_bytes(self.be()?) as f64),
             0xcb => Head::Double(f64::from_be_bytes(self.be()?)),
-            0xcc => Head::Int(self.be::<1>()?[0] as i128),
-            0xcd => Head::Int(u16::from_be_bytes(self.be()?) as i128),
-            0xce => Head::Int(u32::from_be_bytes(self.be()?) as i128),
-            0xcf => Head::Int(u64::from_be_bytes(self.be()?) as i128),
-            0xd0 => Head::Int(self.be::<1>()?[0] as i8 as i128),
-            0xd1 => Head::Int(i16::from_be_bytes(self.be()?) as i128),
-            0xd2 => Head::Int(i32::from_be_bytes(self.be()?) as i128),
-            0xd3 => Head::Int(i64::from_be_bytes(self.be()?) as i128),
+            0xcc => Head::Int(self.be::<1>()?[0] as i64),
+            0xcd => Head::Int(u16::from_be_bytes(self.be()?) as i64),
+            0xce => Head::Int(u32::from_be_bytes(self.be()?) as i64),
+            0xcf => {
+                let value = u64::from_be_bytes(self.be()?);
+                i64::try_from(value).map_or(Head::Large(value), Head::Int)
+            }
+            0xd0 => Head::Int(self.be::<1>()?[0] as i8 as i64),
+            0xd1 => Head::Int(i16::from_be_bytes(self.be()?) as i64),
+            0xd2 => Head::Int(i32::from_be_bytes(self.be()?) as i64),
+            0xd3 => Head::Int(i64::from_be_bytes(self.be()?)),
             0xd4..=0xd8 => self.ext(1 << (code - 0xd4))?,
             0xd9..=0xdb => {
                 let len = self.length(1 << (code - 0xd9))?;
@@ -187,7 +192,11 @@ impl<'a> Reader<'a> {
     }
 
     /// A map's key: text or bytes, nothing else.
+    #[inline]
     pub fn key(&mut self, open: usize) -> Parse<Option<Span>> {
+        if let Some(Some(span)) = self.brief_text() {
+            return Ok(Some(span));
+        }
         match self.head(open)? {
             Head::Text(span) => Ok(Some(span)),
             Head::Bytes(_) => Ok(None),
@@ -211,6 +220,32 @@ impl<'a> Reader<'a> {
     pub fn skip(&mut self, open: usize) -> Parse<()> {
         let head = self.head(open)?;
         self.skip_rest(head, open)
+    }
+
+    #[inline(always)]
+    fn brief_text(&mut self) -> Option<Option<Span>> {
+        if self.data.get(self.at)? & 0xe0 != 0xa0 {
+            return None;
+        }
+        self.brief()
+    }
+
+    /// Null or a short text of ASCII, the usual values of optional fields, without the long way.
+    #[inline(always)]
+    pub fn brief(&mut self) -> Option<Option<Span>> {
+        let code = *self.data.get(self.at)?;
+        if code == 0xc0 {
+            self.at += 1;
+            return Some(None);
+        }
+        let len = (code & 0x1f) as usize;
+        let body = self.data.get(self.at + 1..self.at + 1 + len)?;
+        if code & 0xe0 != 0xa0 || len > self.caps.raw || !body.is_ascii() {
+            return None;
+        }
+        let span = Span { start: self.at as u32 + 1, len: len as u32 };
+        self.at += 1 + len;
+        Some(Some(span))
     }
 
     /// The next value if it is no container; a container is passed over and only named.

@@ -59,8 +59,11 @@ impl Core {
             write_text(out, media.name(publisher.slots[slot].medium));
             out.extend_from_slice(&publisher.slots[slot].group.to_le_bytes());
         }
-        let mut rows: Vec<(u64, u8, u16, u32)> =
-            publisher.table.iter().map(|entry| (entry.hash, place[entry.slot as usize], entry.copies, entry.node)).collect();
+        let mut rows: Vec<(u64, u8, u16, u32)> = publisher
+            .table
+            .iter()
+            .map(|entry| (entry.hash, place[entry.slot as usize], entry.copies, entry.node))
+            .collect();
         rows.sort_unstable();
         let hashes = rows.chunk_by(|one, two| one.0 == two.0).count();
         out.extend_from_slice(&(hashes as u64).to_le_bytes());
@@ -147,7 +150,8 @@ impl Core {
     fn read_publisher(&mut self, reader: &mut Source) -> Result<(), Fault> {
         let (name, model) = (reader.text()?, reader.text()?);
         require(self.number(&name).is_none(), "repeat of a publisher")?;
-        let number = self.add_publisher(&name, &model).map_err(|_| Fault::Snapshot("too many publishers".to_owned()))?;
+        let number =
+            self.add_publisher(&name, &model).map_err(|_| Fault::Snapshot("too many publishers".to_owned()))?;
         let limits = self.shared.limits;
         let publisher = self.publishers[number as usize].as_mut().expect("just added");
         for _ in 0..reader.u16()? {

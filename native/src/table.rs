@@ -1,13 +1,11 @@
 //! A publisher's residency: engine hash and slot -> node and copies, 16 bytes an entry.
 //!
-//! Open addressing with linear probing in the order of spread hashes. The position is hash * capacity / 2^64, so the
-//! capacity need not be a power of two: a table grows by a third, which keeps it between 56 % and 75 % full, and
-//! growing walks both tables in order. One hash may have several entries, one for each slot; they lie in one probe
-//! sequence.
+//! One hash may have several entries, one for each slot; they lie in one probe sequence.
 
 use crate::hash::spread;
+use crate::segments::{Cell, Place, Segments};
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct Entry {
     pub hash: u64,
     /// The node of the block's own key; ORPHAN while that is not known.
@@ -15,201 +13,110 @@ pub struct Entry {
     /// 0: the entry is empty.
     pub copies: u16,
     pub slot: u8,
-    _pad: u8,
 }
 
 pub const ORPHAN: u32 = u32::MAX;
 
-impl Entry {
-    pub fn new(hash: u64, slot: u8, node: u32, copies: u16) -> Self {
-        Entry { hash, node, copies, slot, _pad: 0 }
+impl Cell for Entry {
+    const EMPTY: Self = Entry { hash: 0, node: 0, copies: 0, slot: 0 };
+
+    #[inline(always)]
+    fn is_empty(&self) -> bool {
+        self.copies == 0
+    }
+
+    #[inline(always)]
+    fn hash(&self, seed: u64) -> u64 {
+        spread(self.hash, seed)
     }
 }
 
 pub struct Table {
-    entries: Vec<Entry>,
-    len: usize,
-    seed: u64,
+    entries: Segments<Entry>,
 }
 
 impl Table {
     pub fn new(seed: u64) -> Self {
-        Table { entries: Vec::new(), len: 0, seed }
+        Table { entries: Segments::new(seed) }
     }
 
     pub fn len(&self) -> usize {
-        self.len
+        self.entries.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
     }
 
     pub fn bytes(&self) -> usize {
-        self.entries.capacity() * std::mem::size_of::<Entry>()
+        self.entries.bytes()
     }
 
     #[inline(always)]
-    fn home(&self, hash: u64) -> usize {
-        ((spread(hash, self.seed) as u128 * self.entries.len() as u128) >> 64) as usize
+    fn spread(&self, hash: u64) -> u64 {
+        spread(hash, self.entries.seed)
     }
 
     /// Ask for the cache line this hash is in.
     #[inline(always)]
     pub fn prefetch(&self, hash: u64) {
-        if !self.entries.is_empty() {
-            prefetch(&self.entries[self.home(hash)]);
-        }
+        self.entries.prefetch(self.spread(hash));
     }
 
-    /// First entry of the hash in probe order.
+    /// An entry of the hash, in whatever slot.
     #[inline]
     pub fn find_any(&self, hash: u64) -> Option<&Entry> {
-        if self.len == 0 {
-            return None;
-        }
-        let mut at = self.home(hash);
-        loop {
-            let entry = &self.entries[at];
-            if entry.copies == 0 {
-                return None;
-            }
-            if entry.hash == hash {
-                return Some(entry);
-            }
-            at += 1;
-            if at == self.entries.len() {
-                at = 0;
-            }
-        }
+        self.entries.probe(self.spread(hash), |entry| entry.hash == hash).map(|place| self.entries.get(place))
     }
 
     /// The entry of this hash and slot, and the node of the hash if any slot has it.
-    #[inline]
-    pub fn find(&self, hash: u64, slot: u8) -> (Option<usize>, Option<u32>) {
+    #[inline(always)]
+    pub fn find(&self, hash: u64, slot: u8) -> (Option<Place>, Option<u32>) {
         let mut node = None;
-        if self.len == 0 {
-            return (None, None);
-        }
-        let mut at = self.home(hash);
-        loop {
-            let entry = &self.entries[at];
-            if entry.copies == 0 {
-                return (None, node);
+        let place = self.entries.probe(self.spread(hash), |entry| {
+            if entry.hash != hash {
+                return false;
             }
-            if entry.hash == hash {
-                node = Some(entry.node);
-                if entry.slot == slot {
-                    return (Some(at), node);
-                }
-            }
-            at += 1;
-            if at == self.entries.len() {
-                at = 0;
-            }
-        }
+            node = Some(entry.node);
+            entry.slot == slot
+        });
+        (place, node)
     }
 
     #[inline(always)]
-    pub fn at(&mut self, place: usize) -> &mut Entry {
-        &mut self.entries[place]
+    pub fn at(&mut self, place: Place) -> &mut Entry {
+        self.entries.get_mut(place)
     }
 
     /// Add an entry that is not there.
-    #[inline]
-    pub fn insert(&mut self, entry: Entry) {
-        if (self.len + 1) * 4 > self.entries.len() * 3 {
-            self.resize((self.entries.len() * 4 / 3).max(8));
-        }
-        self.place(entry);
-        self.len += 1;
-    }
-
     #[inline(always)]
-    fn place(&mut self, entry: Entry) {
-        let mut at = self.home(entry.hash);
-        while self.entries[at].copies != 0 {
-            at += 1;
-            if at == self.entries.len() {
-                at = 0;
-            }
-        }
-        self.entries[at] = entry;
+    pub fn insert(&mut self, entry: Entry) {
+        self.entries.insert(self.spread(entry.hash), entry);
     }
 
-    fn resize(&mut self, capacity: usize) {
-        let mut entries = Vec::new();
-        entries.reserve_exact(capacity);
-        entries.resize(capacity, Entry::default());
-        let old = std::mem::replace(&mut self.entries, entries);
-        for entry in old {
-            if entry.copies != 0 {
-                self.place(entry);
-            }
-        }
-    }
-
-    /// Take an entry out, closing the gap.
-    pub fn remove(&mut self, place: usize) {
-        let size = self.entries.len();
-        let mut gap = place;
-        let mut at = place;
-        loop {
-            at += 1;
-            if at == size {
-                at = 0;
-            }
-            let entry = self.entries[at];
-            if entry.copies == 0 {
-                break;
-            }
-            // It may move into the gap if its home is not between the gap and where it is.
-            let home = self.home(entry.hash);
-            let between = if gap <= at { gap < home && home <= at } else { gap < home || home <= at };
-            if !between {
-                self.entries[gap] = entry;
-                gap = at;
-            }
-        }
-        self.entries[gap] = Entry::default();
-        self.len -= 1;
-        if self.len * 3 < size && size > 64 {
-            self.resize(self.len * 3 / 2 + 8);
-        }
-    }
-
-    pub fn clear(&mut self) {
-        self.entries = Vec::new();
-        self.len = 0;
+    pub fn remove(&mut self, place: Place) {
+        self.entries.remove(place);
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Entry> {
-        self.entries.iter().filter(|entry| entry.copies != 0)
+        self.entries.iter()
     }
 
-    /// Places of all entries of a hash.
-    pub fn places(&self, hash: u64) -> Vec<usize> {
-        let mut found = Vec::new();
-        if self.len == 0 {
-            return found;
-        }
-        let mut at = self.home(hash);
-        while self.entries[at].copies != 0 {
-            if self.entries[at].hash == hash {
-                found.push(at);
+    /// Give every entry of a hash this node; returns their slots.
+    pub fn rename(&mut self, hash: u64, node: u32) -> Vec<u8> {
+        let mut slots = Vec::new();
+        self.entries.probe(self.spread(hash), |entry| {
+            if entry.hash == hash {
+                slots.push(entry.slot);
             }
-            at += 1;
-            if at == self.entries.len() {
-                at = 0;
+            false
+        });
+        for &slot in &slots {
+            if let (Some(place), _) = self.find(hash, slot) {
+                self.entries.get_mut(place).node = node;
             }
         }
-        found
-    }
-}
-
-#[inline(always)]
-pub fn prefetch<T>(_at: &T) {
-    #[cfg(target_arch = "x86_64")]
-    // Safety: a prefetch of a valid reference; it has no effect on memory.
-    unsafe {
-        use std::arch::x86_64::{_mm_prefetch, _MM_HINT_T0};
-        _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(_at).cast());
+        slots
     }
 }
 
@@ -224,9 +131,11 @@ mod tests {
         let mut table = Table::new(7);
         let mut model: HashMap<(u64, u8), u32> = HashMap::new();
         let mut state = 1u64;
-        for step in 0..200_000u32 {
+        for step in 0..400_000u32 {
             state = splitmix(state.wrapping_add(step as u64));
-            let (hash, slot) = (state % 3000, (state >> 40) as u8 % 2);
+            // a long rise, a long fall: segments split, grow and shrink
+            let range = if step < 250_000 { 60_000 } else { 300 };
+            let (hash, slot) = (state % range, (state >> 40) as u8 % 2);
             match table.find(hash, slot).0 {
                 Some(place) => {
                     assert_eq!(model.remove(&(hash, slot)), Some(table.at(place).node));
@@ -234,7 +143,7 @@ mod tests {
                 }
                 None => {
                     assert!(model.insert((hash, slot), step).is_none());
-                    table.insert(Entry::new(hash, slot, step, 1));
+                    table.insert(Entry { hash, slot, node: step, copies: 1 });
                 }
             }
             assert_eq!(table.len(), model.len());
@@ -243,7 +152,15 @@ mod tests {
         for (&(hash, slot), &node) in &model {
             let place = table.find(hash, slot).0.unwrap();
             assert_eq!(table.at(place).node, node);
-            assert!(table.places(hash).contains(&place));
         }
+        for &(hash, slot) in model.keys() {
+            assert!(table.rename(hash, 7).contains(&slot));
+            assert_eq!(table.find(hash, slot).1, Some(7));
+        }
+        for (hash, slot) in model.into_keys() {
+            let place = table.find(hash, slot).0.unwrap();
+            table.remove(place);
+        }
+        assert!(table.is_empty());
     }
 }

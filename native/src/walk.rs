@@ -183,7 +183,9 @@ impl Core {
 
     /// Block sizes that publishers of the model use, ascending.
     pub fn sizes(&self, model: &str) -> Vec<u32> {
-        let Some(model) = self.models.iter().position(|known| known == model) else { return Vec::new() };
+        let Some(model) = self.models.iter().position(|known| known == model) else {
+            return Vec::new();
+        };
         let mut sizes: Vec<u32> = Vec::new();
         for publisher in self.publishers.iter().flatten().filter(|one| one.model as usize == model) {
             for &(size, _) in publisher.plans() {
@@ -205,7 +207,9 @@ impl Core {
         restricted: bool,
         found: &mut Vec<Found>,
     ) {
-        let Some(model) = self.models.iter().position(|known| known == model) else { return };
+        let Some(model) = self.models.iter().position(|known| known == model) else {
+            return;
+        };
         // A lane belongs to this walk if it has its stamp; `allowed` has the query's, which is older or the same.
         let query = self.lanes.stamp;
         let mut lanes = std::mem::take(&mut self.lanes);

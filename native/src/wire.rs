@@ -69,6 +69,22 @@ impl<T: Copy> Field<T> {
     }
 }
 
+/// An integer of the wire, of which nothing but the digits matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LoraId {
+    Int(i64),
+    Large(u64),
+}
+
+impl std::fmt::Display for LoraId {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            LoraId::Int(id) => id.fmt(out),
+            LoraId::Large(id) => id.fmt(out),
+        }
+    }
+}
+
 /// `extra_keys`: where the array's elements start, how many there are, and whether any is not null.
 #[derive(Clone, Copy, Debug)]
 pub struct Extras {
@@ -93,7 +109,8 @@ pub struct Stored {
     pub tokens: std::ops::Range<usize>,
     pub parent: Option<WireHash>,
     pub block_size: u32,
-    pub lora_id: Option<i128>,
+    /// Its digits: an id may have 64 bits of either sign.
+    pub lora_id: Option<LoraId>,
     pub lora_name: Option<Span>,
     pub medium: Option<Span>,
     pub extras: Option<Extras>,
@@ -120,6 +137,8 @@ pub struct Batch {
     pub spelled: Vec<(usize, Span)>,
     pub tokens: Vec<u32>,
     pub unknown_events: usize,
+    /// Boxes of events gone by, to be filled again.
+    #[allow(clippy::vec_box)]
     spare: Vec<Box<Stored>>,
 }
 
@@ -128,14 +147,14 @@ struct Fields {
     hashes: Field<()>,
     parent: Field<WireHash>,
     tokens: Field<bool>,
-    block_size: Field<i128>,
-    lora_id: Field<i128>,
+    block_size: Field<i64>,
+    lora_id: Field<LoraId>,
     medium: Field<Span>,
     lora_name: Field<Span>,
     extra_keys: Field<Extras>,
-    group: Field<i128>,
+    group: Field<i64>,
     kind: Field<Span>,
-    window: Field<i128>,
+    window: Field<i64>,
     locality: Field<Span>,
     ownership: Field<Span>,
     session: Field<Span>,
@@ -188,7 +207,8 @@ impl Batch {
         if data.len() > limits.max_payload_bytes || data.len() > u32::MAX as usize {
             return Err("the payload is over the limit");
         }
-        let mut decoder = Decoder { reader: Reader::new(data, 0, limits.caps(data.len())), limits, batch: self };
+        let reader = Reader::new(data, 0, limits.caps(data.len()));
+        let mut decoder = Decoder { reader, limits, batch: self, last_large: 0 };
         let outcome = decoder.batch()?;
         if decoder.reader.at != data.len() {
             return Err("bytes after the batch");
@@ -211,6 +231,7 @@ struct Decoder<'a, 'b> {
     reader: Reader<'a>,
     limits: &'b WireLimits,
     batch: &'b mut Batch,
+    last_large: u64,
 }
 
 impl Decoder<'_, '_> {
@@ -349,7 +370,7 @@ impl Decoder<'_, '_> {
             1 => fields.parent = self.parent()?,
             2 => fields.tokens = self.tokens(marks.2)?,
             3 => fields.block_size = self.integer()?,
-            4 => fields.lora_id = self.integer()?,
+            4 => fields.lora_id = self.lora_id()?,
             5 => fields.medium = self.text()?.0,
             6 => (fields.lora_name, fields.lora_is_map) = self.text()?,
             7 => fields.extra_keys = self.extra_keys()?,
@@ -388,7 +409,8 @@ impl Decoder<'_, '_> {
         if fields.tokens.get()? == Some(false) {
             self.batch.tokens.truncate(marks.2); // readable, but no plain token ids
         }
-        let block_size = ranged(&fields.block_size, self.limits.max_block_size as i128)?.ok_or("block_size is missing")?;
+        let block_size =
+            ranged(&fields.block_size, self.limits.max_block_size as i64)?.ok_or("block_size is missing")?;
         let extras = fields.extra_keys.get()?;
         let salt = fields.cache_salt.get()?.filter(|salt| salt.len > 0);
         fields.session.get()?;
@@ -427,7 +449,8 @@ impl Decoder<'_, '_> {
             self.reader.skip_rest(head, 3)?;
             return Ok(if head == Head::Nil { Field::Null } else { Field::Bad("block_hashes must be an array") });
         };
-        let mut field = if len > self.limits.max_hashes { Field::Bad("too many block_hashes") } else { Field::Some(()) };
+        let mut field =
+            if len > self.limits.max_hashes { Field::Bad("too many block_hashes") } else { Field::Some(()) };
         self.batch.hashes.reserve(len.min(self.reader.data.len() - self.reader.at));
         for _ in 0..len {
             let at = self.reader.at;
@@ -455,6 +478,7 @@ impl Decoder<'_, '_> {
         Ok(match self.reader.scalar(open)? {
             Head::Nil => Ok(None),
             Head::Int(value) => Ok(Some(WireHash { key: value as u64, spelled: None })),
+            Head::Large(key) => Ok(Some(WireHash { key, spelled: None })),
             Head::Bytes(span) => {
                 let bytes = span.of(self.reader.data);
                 if bytes.is_empty() || bytes.len() > self.limits.max_hash_bytes {
@@ -470,6 +494,10 @@ impl Decoder<'_, '_> {
     }
 
     fn parent(&mut self) -> Parse<Field<WireHash>> {
+        if self.reader.peek()? == 0xc0 {
+            self.reader.at += 1;
+            return Ok(Field::Null);
+        }
         Ok(match self.hash(3)? {
             Ok(None) => Field::Null,
             Ok(Some(hash)) => Field::Some(hash),
@@ -496,13 +524,15 @@ impl Decoder<'_, '_> {
             }
             left -= 1;
             match self.reader.head(4)? {
-                Head::Int(value) if (0..=u32::MAX as i128).contains(&value) => self.batch.tokens.push((value as u32).to_le()),
-                Head::Int(_) | Head::Text(_) => plain = false,
+                Head::Int(value) if (0..=u32::MAX as i64).contains(&value) => {
+                    self.batch.tokens.push((value as u32).to_le())
+                }
+                Head::Int(_) | Head::Large(_) | Head::Text(_) => plain = false,
                 Head::Array(inner) => {
                     plain = false;
                     let mut pair = inner == 2;
                     for _ in 0..inner {
-                        pair &= matches!(self.reader.scalar(5)?, Head::Int(_));
+                        pair &= matches!(self.reader.scalar(5)?, Head::Int(_) | Head::Large(_));
                     }
                     if !pair {
                         bad = Some("token_ids must hold integers or pairs of integers");
@@ -542,16 +572,43 @@ impl Decoder<'_, '_> {
         count
     }
 
-    fn integer(&mut self) -> Parse<Field<i128>> {
+    fn lora_id(&mut self) -> Parse<Field<LoraId>> {
+        Ok(match self.integer()? {
+            Field::Some(i64::MAX) => Field::Some(LoraId::Large(self.last_large)),
+            Field::Some(id) => Field::Some(LoraId::Int(id)),
+            Field::Null => Field::Null,
+            Field::Bad(reason) => Field::Bad(reason),
+        })
+    }
+
+    /// An integer or null; what is over `i64::MAX` reads as that, out of every field's range.
+    #[inline]
+    fn integer(&mut self) -> Parse<Field<i64>> {
+        let code = self.reader.peek()?;
+        if code < 0x80 || code == 0xc0 {
+            self.reader.at += 1;
+            return Ok(if code == 0xc0 { Field::Null } else { Field::Some(code as i64) });
+        }
         Ok(match self.reader.scalar(3)? {
             Head::Nil => Field::Null,
-            Head::Int(value) => Field::Some(value),
+            Head::Int(value) => {
+                self.last_large = value as u64;
+                Field::Some(value)
+            }
+            Head::Large(value) => {
+                self.last_large = value;
+                Field::Some(i64::MAX)
+            }
             _ => Field::Bad("a field must be an integer or null"),
         })
     }
 
     /// Text or null, and whether it was a map instead.
+    #[inline]
     fn text(&mut self) -> Parse<(Field<Span>, bool)> {
+        if let Some(brief) = self.reader.brief() {
+            return Ok((brief.map_or(Field::Null, Field::Some), false));
+        }
         Ok(match self.reader.scalar(3)? {
             Head::Nil => (Field::Null, false),
             Head::Text(span) => (Field::Some(span), false),
@@ -612,14 +669,18 @@ impl Decoder<'_, '_> {
         let head = self.reader.head(3)?;
         let Head::Array(len) = head else {
             self.reader.skip_rest(head, 3)?;
-            return Ok(if head == Head::Nil { Field::Null } else { Field::Bad("lookahead_token_ids must be an array or null") });
+            return Ok(if head == Head::Nil {
+                Field::Null
+            } else {
+                Field::Bad("lookahead_token_ids must be an array or null")
+            });
         };
         let mut good = len <= self.limits.max_hashes;
         for _ in 0..len {
             match self.reader.head(4)? {
                 Head::Array(inner) => {
                     for _ in 0..inner {
-                        good &= matches!(self.reader.scalar(5)?, Head::Int(_));
+                        good &= matches!(self.reader.scalar(5)?, Head::Int(_) | Head::Large(_));
                     }
                 }
                 head => {
@@ -644,7 +705,7 @@ fn tag_of(head: Head, data: &[u8]) -> Option<Tag> {
 
 fn check_ts(ts: Head) -> Parse<()> {
     match ts {
-        Head::Int(_) => Ok(()),
+        Head::Int(_) | Head::Large(_) => Ok(()),
         Head::Double(value) if value.is_finite() => Ok(()),
         _ => Err("ts must be a finite number"),
     }
@@ -653,12 +714,12 @@ fn check_ts(ts: Head) -> Parse<()> {
 fn check_rank(rank: Head) -> Parse<()> {
     match rank {
         Head::Nil => Ok(()),
-        Head::Int(value) if value >= 0 => Ok(()),
+        Head::Int(0..) | Head::Large(_) => Ok(()),
         _ => Err("data_parallel_rank must be a non-negative integer or null"),
     }
 }
 
-fn ranged(field: &Field<i128>, highest: i128) -> Parse<Option<i128>> {
+fn ranged(field: &Field<i64>, highest: i64) -> Parse<Option<i64>> {
     match field.get()? {
         Some(value) if !(0..=highest).contains(&value) => Err("an integer is out of range"),
         value => Ok(value),
@@ -678,13 +739,17 @@ impl<'a> ExtraReader<'a> {
     /// The salt of the next entry; its canonical own keys go to `out`, empty if it has none.
     pub fn next(&mut self, lora: Option<&str>, first: bool, out: &mut Vec<u8>) -> Option<&'a str> {
         out.clear();
-        let Ok(Head::Array(parts)) = self.reader.head(4) else { return None };
+        let Ok(Head::Array(parts)) = self.reader.head(4) else {
+            return None;
+        };
         let start = self.reader.at;
         let data = self.reader.data;
         let mut drop_first = false;
         let mut last_text = None;
         for part in 0..parts {
-            let Ok(head) = self.reader.scalar(5) else { return None };
+            let Ok(head) = self.reader.scalar(5) else {
+                return None;
+            };
             if let Head::Text(span) = head {
                 if part == 0 && lora.is_some_and(|lora| lora.as_bytes() == span.of(data)) {
                     drop_first = true;
@@ -710,7 +775,8 @@ impl<'a> ExtraReader<'a> {
         match self.reader.head(5) {
             Ok(Head::Nil) => out.push(b'N'),
             Ok(Head::Bool(value)) => out.push(if value { b'T' } else { b'F' }),
-            Ok(Head::Int(value)) => push_int(out, value),
+            Ok(Head::Int(value)) => push_int(out, value as i128),
+            Ok(Head::Large(value)) => push_int(out, value as i128),
             Ok(Head::Double(value)) => push_double(out, value),
             Ok(Head::Text(span)) => push_sized(out, b'S', span.of(self.reader.data)),
             Ok(Head::Bytes(span)) => push_sized(out, b'B', span.of(self.reader.data)),

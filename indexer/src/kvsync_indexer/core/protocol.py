@@ -13,7 +13,7 @@ from kvsync_events import DEFAULT_LIMITS as WIRE_DEFAULTS
 from kvsync_events import EventBatch, Hash
 from kvsync_events import Limits as WireLimits
 
-Tokens: TypeAlias = "Sequence[int] | bytes | bytearray | memoryview"
+Tokens: TypeAlias = Sequence[int] | bytes | bytearray | memoryview
 """Token ids: a list, a buffer of 32-bit integers (`array('I')`, NumPy), or little-endian bytes, 4 a token."""
 
 MAX_COPIES = 65_535

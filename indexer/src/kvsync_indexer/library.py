@@ -1,0 +1,125 @@
+"""The index as a library, with the calls of AIBrix's sync prefix hash table.
+
+For code that has events and pods in its own hands and wants neither sockets nor a service. What the calls mean here,
+where AIBrix leaves it open or does otherwise:
+
+- a pod's removal touches that pod only;
+- a match is contiguous from the first block, and 100 means the whole of the prompt's full blocks;
+- the adapter is part of the question: `lora_id` (None or -1 is the base model) or its name;
+- tokens are 32-bit integers, or bytes with four big-endian bytes a token, AIBrix's form.
+"""
+
+from collections.abc import Collection, Iterable, Sequence
+from typing import Final, NamedTuple, TypeAlias
+
+from kvsync_events import AllBlocksCleared, BlockRemoved, BlockStored, EventBatch, Hash
+from kvsync_indexer.core import Applied, Context, CoreLimits, IndexCore, QueryError, make_core
+
+TokenInput: TypeAlias = Sequence[int] | bytes | bytearray | memoryview
+"""Token ids as integers of 32 bits, signed or not, or as big-endian bytes, four a token."""
+
+_NO_LORA: Final = -1
+_MASK: Final = 0xFFFFFFFF
+
+
+class PrefixMatch(NamedTuple):
+    """The answer of `match_prefix`."""
+
+    percent: dict[str, int]
+    """For every ready pod that holds at least the first block: share of the prompt's full blocks, 1 to 100."""
+    hashes: list[int]
+    """The prompt's prefix hashes, as `get_prefix_hashes` gives them for this model and adapter."""
+
+
+class PrefixIndex:
+    """Which pods hold which prefixes. Thread-safe; one block size for all."""
+
+    def __init__(self, block_size: int = 16, core: IndexCore | None = None, limits: CoreLimits | None = None) -> None:
+        """`core` may be one in use elsewhere; by default a new one is made, native if it is installed."""
+        if block_size <= 0:
+            raise ValueError(f"block_size must be positive, not {block_size}")
+        self.block_size = block_size
+        self.core = core if core is not None else make_core("auto", limits)
+
+    def process_block_stored(
+        self,
+        pod: str,
+        model: str,
+        block_hashes: Sequence[Hash],
+        tokens: TokenInput | Sequence[bytes],
+        parent_block_hash: Hash | None = None,
+        lora_id: int | str | None = None,
+    ) -> Applied:
+        """A pod has stored blocks, each the parent of the next; `tokens` of all of them, or a bytes object a block.
+
+        Raises QueryError (tokens are no token ids), LimitError, PublisherConflictError (the pod serves another model).
+        """
+        self.core.add_publisher(pod, model)
+        event = BlockStored(list(block_hashes), parent_block_hash, _tokens(tokens), self.block_size)
+        event.lora_name = _lora(lora_id)
+        return self.core.apply_batch(pod, EventBatch(0.0, [event]))
+
+    def process_block_removed(self, pod: str, block_hashes: Sequence[Hash]) -> Applied:
+        """A pod has dropped one copy of each block; other pods keep theirs. Raises UnknownPublisherError."""
+        return self.core.apply_batch(pod, EventBatch(0.0, [BlockRemoved(list(block_hashes))]))
+
+    def process_all_blocks_cleared(self, pod: str) -> Applied:
+        """A pod has dropped everything. Raises UnknownPublisherError."""
+        return self.core.apply_batch(pod, EventBatch(0.0, [AllBlocksCleared()]))
+
+    def remove_pod(self, pod: str) -> int:
+        """Forget a pod; returns the blocks dropped."""
+        return self.core.remove_publisher(pod)
+
+    def match_prefix(
+        self, model: str, lora_id: int | str | None, tokens: TokenInput, ready_pods: Collection[str]
+    ) -> PrefixMatch:
+        """How much of the prompt each ready pod holds, in percent, rounded down (but never to 0)."""
+        ids = _tokens(tokens)
+        context = Context(model, _lora(lora_id))
+        keys = self.core.query_keys(context, ids, self.block_size)
+        hashes = _numbers(keys)
+        if not hashes:
+            return PrefixMatch({}, [])
+        found = self.core.match_keys(model, self.block_size, keys, ready_pods)
+        return PrefixMatch({one.publisher: max(1, one.blocks * 100 // len(hashes)) for one in found}, hashes)
+
+    def get_prefix_hashes(self, tokens: TokenInput, model: str = "", lora_id: int | str | None = None) -> list[int]:
+        """One 64-bit hash a full block, each covering all tokens before it. They are the index's, not an engine's."""
+        return _numbers(self.core.query_keys(Context(model, _lora(lora_id)), _tokens(tokens), self.block_size))
+
+
+def _lora(lora_id: int | str | None) -> str | None:
+    if lora_id is None or lora_id == _NO_LORA:
+        return None
+    return str(lora_id)
+
+
+def _numbers(keys: bytes) -> list[int]:
+    return [int.from_bytes(keys[at : at + 8], "little") for at in range(0, len(keys), 8)]
+
+
+def _tokens(tokens: TokenInput | Sequence[bytes]) -> list[int]:
+    if isinstance(tokens, (bytes, bytearray)):
+        return _from_bytes(bytes(tokens))
+    if isinstance(tokens, memoryview):
+        return _from_bytes(tokens.tobytes()) if tokens.itemsize == 1 else _from_integers(tokens.tolist())
+    ids: list[int] = []
+    for item in tokens:
+        ids += _from_bytes(item) if isinstance(item, bytes) else _from_integers([item])
+    return ids
+
+
+def _from_bytes(data: bytes) -> list[int]:
+    if len(data) % 4:
+        raise QueryError(f"tokens as bytes must be four bytes each, not {len(data)} in all")
+    return [int.from_bytes(data[at : at + 4], "big") for at in range(0, len(data), 4)]
+
+
+def _from_integers(items: Iterable[int]) -> list[int]:
+    ids = []
+    for item in items:
+        if not isinstance(item, int) or not -(1 << 31) <= item <= _MASK:
+            raise QueryError(f"a token id must be a 32-bit integer, not {item!r:.40}")
+        ids.append(item & _MASK)
+    return ids
