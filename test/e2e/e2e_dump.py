@@ -29,7 +29,10 @@ def dump_namespace(kube: Kube, namespace: str, folder: Path) -> None:
         service = f"{index['metadata']['name']}-index"
         for page in ("v1/publishers", "metrics"):
             path = kube.service_path(namespace, service, "http", f"/{page}")
-            _write(folder / f"{service}.{page.replace('/', '-')}", lambda path=path: str(kube.call("GET", path)))
+            _write(
+                folder / f"{service}.{page.replace('/', '-')}",
+                lambda path=path: kube.send("GET", path).data.decode(errors="replace"),
+            )
 
 
 def _dump_logs(kube: Kube, pod: Object, folder: Path) -> None:

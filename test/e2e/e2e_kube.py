@@ -160,15 +160,18 @@ class Kube:
         query = {"container": container, "previous": str(previous).lower(), "tailLines": "2000"}
         return str(self.call("GET", _path("Pod", namespace, pod) + "/log", query=query))
 
-    def execute(self, pod: str, namespace: str, command: list[str]) -> str:
+    def execute(self, pod: str, namespace: str, command: list[str], *, timeout_s: float = 30.0) -> str:
         """Run a command in the pod's first container; returns what it printed."""
-        core = client.CoreV1Api(client.ApiClient(self._settings))
-        return str(
-            stream.stream(
-                core.connect_get_namespaced_pod_exec, pod, namespace, command=command,
-                stdin=False, stdout=True, stderr=True, tty=False,
-            )
-        )  # fmt: skip
+        with client.ApiClient(self._settings) as connection:
+            session = stream.stream(
+                client.CoreV1Api(connection).connect_get_namespaced_pod_exec, pod, namespace, command=command,
+                stdin=False, stdout=True, stderr=True, tty=False, _preload_content=False,
+            )  # fmt: skip
+            try:
+                session.run_forever(timeout=timeout_s)
+                return str(session.read_all())
+            finally:
+                session.close()
 
     def can_i(
         self, user: str, verb: str, resource: str, *, group: str = "", namespace: str = "", sub: str = ""

@@ -37,4 +37,5 @@ if [ -z "${KVSYNC_IMAGE_TAG:-}" ]; then
 fi
 
 mkdir -p out/e2e
+rm -rf out/e2e/test_* # dumps of earlier failures
 exec .venv/bin/pytest test/e2e --junitxml=out/e2e/junit.xml --durations=15 -p no:cacheprovider -o timeout=360 "$@"

@@ -99,7 +99,7 @@ def test_adapters_and_salts_are_kept_apart(deploy, namespace):
     assert counts[pod.name] == 18, "three contexts, three chains"
 
 
-@pytest.mark.parametrize("version", ["0.9.1", "0.23.0", "0.26.0"])
+@pytest.mark.parametrize("version", ["0.11.0", "0.23.0", "0.26.0"])
 def test_older_wire_forms_are_followed_too(deploy, namespace, version):
     engine = deploy.engine("older", namespace, events={"wireVersion": version})
     index = deploy.index("idx", namespace)

@@ -15,7 +15,8 @@ def left_over(kube, namespace, release):
     return sorted(
         [(kind, item["metadata"]["name"]) for kind in [*KINDS, "Pod"] for item in kube.objects(kind, namespace)
          if item["metadata"]["name"] not in ("default", "kube-root-ca.crt")]
-        + [(kind, item["metadata"]["name"]) for kind in CLUSTER_KINDS for item in kube.objects(kind, selector=mine)]
+        + [(kind, item["metadata"]["name"]) for kind in CLUSTER_KINDS for item in kube.objects(kind, selector=mine)
+           if item["metadata"]["name"].startswith(namespace)]
     )  # fmt: skip
 
 
@@ -50,8 +51,15 @@ def test_install_test_upgrade_and_uninstall_leave_nothing_behind(deploy, namespa
         installation.helm("test", release, "--namespace", namespace, "--timeout", "120s")
 
         installation.helm("uninstall", release, "--namespace", namespace, "--wait")
-        wait_until("nothing is left", lambda: not left_over(kube, namespace, release), deadline_s=90.0)
+
+        def nothing_is_left():
+            left = left_over(kube, namespace, release)
+            assert not left
+            return True
+
+        wait_until("nothing is left", nothing_is_left, deadline_s=90.0)
         for name in CRDS:
             assert kube.find("CustomResourceDefinition", name), "the definitions are kept by their chart's policy"
     finally:
+        installation.helm("uninstall", release, "--namespace", namespace, "--ignore-not-found")
         installation.set_replicas(1)

@@ -71,7 +71,7 @@ def test_kv_routing_beats_round_robin_on_the_same_trace(deploy, kube):
         tally = router.run("fleet", shared_prefix_trace(), workers=2)
         assert tally.failures() == []
         assert len(tally.outcomes) == GROUPS * ROUNDS
-        assert set(tally.policies()) == {policy}
+        assert set(tally.policies()) == {policy}, tally.outcomes[:3]
         assert len(tally.by_endpoint()) == 3, f"one endpoint got no traffic at all: {tally.by_endpoint()}"
         index.wait_agrees(pods)
         shares[policy] = tally.cached_share()
