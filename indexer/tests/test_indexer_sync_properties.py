@@ -1,8 +1,9 @@
 """Hypothesis drives machine, core and a faulty world; the dictionary model is the truth kept in `sync_world`."""
 
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
+from sync_helpers import Bench, batch
 from sync_world import World
 
 FAULTY = ["silent", "empty", "cut", "holes", "shuffled", "twice"]
@@ -61,3 +62,24 @@ class SyncMachine(RuleBasedStateMachine):
 
 SyncMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 TestSync = SyncMachine.TestCase
+
+
+@given(st.lists(st.tuples(st.integers(0, 12), st.integers(1, 5)), max_size=12))
+def test_runs_do_what_single_frames_do(runs):
+    """`frames` is a quicker `frame`: the same payloads in the same order, the same state."""
+    outcomes = []
+    for whole in (True, False):
+        bench = Bench().live(4)
+        applied = []
+        for first, count in runs:
+            payloads = [batch(seq) for seq in range(first, first + count)]
+            if whole:
+                bench.do(bench.machine.frames(bench.machine.link, first, payloads, bench.now))
+                applied += bench.applied()
+                continue
+            for seq, payload in enumerate(payloads, first):
+                bench.do(bench.machine.frame(bench.machine.link, seq, payload, bench.now))
+                applied += bench.applied()
+        status = bench.machine.status(bench.now)
+        outcomes.append((applied, status, bench.machine.position.tail()))
+    assert outcomes[0] == outcomes[1]

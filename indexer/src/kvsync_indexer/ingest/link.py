@@ -13,7 +13,6 @@ from kvsync_events import (
     DecodeError,
     FrameError,
     decode_batch,
-    parse_pub_frames,
     parse_replay_reply,
 )
 from kvsync_indexer.core.errors import CoreError
@@ -165,22 +164,36 @@ class PublisherLink:
 
     def _apply(self, action: Apply) -> tuple[int, str] | None:
         """Hand payloads to the core; (sequence, reason) of the first that it refuses."""
-        core, name, totals = self._shared.core, self.spec.name, self.totals
-        seq = action.first_seq
+        name, totals, payloads = self.spec.name, self.totals, action.payloads
         try:
-            for payload in action.payloads:
-                totals.add(core.apply(name, payload))
-                seq += 1
+            if len(payloads) == 1:
+                totals.add(self._shared.core.apply(name, payloads[0]))
+            else:
+                totals.add(self._shared.core.apply_many(name, payloads))
         except (DecodeError, CoreError) as error:
-            return seq, str(error)
+            return self._refused(action, str(error))
         except Exception as error:  # noqa: BLE001  one publisher's payload must never end the thread for all
-            _log.exception("apply_crashed", publisher=name, seq=seq)
-            return seq, f"{type(error).__name__}: {error}"
-        finally:
-            totals.batches += seq - action.first_seq
+            _log.exception("apply_crashed", publisher=name, seq=action.first_seq)
+            return self._refused(action, f"{type(error).__name__}: {error}")
+        totals.batches += len(payloads)
         if self.block_size is None and totals.stored:
-            self.block_size = _block_size(action.payloads)
+            self.block_size = _block_size(payloads)
         return None
+
+    def _refused(self, action: Apply, reason: str) -> tuple[int, str]:
+        """Which payload it was: the core applied those before the first one that cannot be decoded."""
+        if len(action.payloads) == 1:
+            return action.first_seq, reason
+        for seq, payload in enumerate(action.payloads, action.first_seq):
+            try:
+                decode_batch(payload)
+            except DecodeError:
+                self.totals.batches += seq - action.first_seq
+                return seq, reason
+        # Refused for another reason (a limit), somewhere in the run: nothing is known of what was applied.
+        self._shared.core.clear_publisher(self.spec.name)
+        self.machine.incomplete = True
+        return action.first_seq, reason
 
     def tick(self, now: float) -> None:
         """Timers: the machine's, and opening again what could not be opened."""
@@ -263,31 +276,53 @@ class PublisherLink:
         return False
 
     def _read_events(self) -> bool:
-        shared = self._shared
+        """Take up to BATCH messages; runs of a live publisher go to the core in one call."""
         self._read_monitor()  # first: a lost connection must be known before what comes over the next one
+        run: list[bytes] = []
+        first = 0
+        follows = self.machine.run_from
         for _ in range(BATCH):
             if self._events is None:
                 return False
             try:
-                frames = self._events.socket.recv_multipart(zmq.NOBLOCK)
-            except zmq.Again:
-                return False
-            now = shared.monotonic()
-            try:
-                message = parse_pub_frames(frames)
+                message = self._events.receive()
             except FrameError as error:
-                self.perform(self.machine.bad_frame(self._open_link, str(error), now))
+                self._take(first, run)
+                self.perform(self.machine.bad_frame(self._open_link, str(error), self._shared.monotonic()))
+                return True
+            if message is None:
+                self._take(first, run)
+                return False
+            seq, payload = message
+            if seq != follows:
+                self._take(first, run)
+                self._take(seq, [payload])
+                run, follows = [], self.machine.run_from
                 continue
-            payload = message.payload
-            shared.bytes_in += len(payload)
-            made = batch_time(payload)
-            if made is not None:
-                self.lag_s = shared.wall() - made
-                shared.arrival.observe(self.lag_s)
-            self.perform(self.machine.frame(self._open_link, message.seq, payload, now))
-            if made is not None and self._trusted:
-                shared.visible.observe(shared.wall() - made)
+            if not run:
+                first = seq
+            run.append(payload)
+            follows += 1
+        self._take(first, run)
         return True
+
+    def _take(self, first: int, payloads: list[bytes]) -> None:
+        """Hand live batches to the machine, and count how late they were."""
+        if not payloads:
+            return
+        shared = self._shared
+        arrived = shared.wall()
+        made = [batch_time(payload) for payload in payloads]
+        shared.bytes_in += sum(map(len, payloads))
+        self.perform(self.machine.frames(self._open_link, first, payloads, shared.monotonic()))
+        visible = shared.wall() if self._trusted else None
+        for ts in made:
+            if ts is None:
+                continue
+            self.lag_s = arrived - ts
+            shared.arrival.observe(self.lag_s)
+            if visible is not None:
+                shared.visible.observe(visible - ts)
 
     def _read_replay(self) -> bool:
         self._read_monitor()

@@ -79,6 +79,17 @@ class Position:
         self.next_seq = seq + 1
         self.known = True
 
+    def accept_run(self, first: int, payloads: list[bytes]) -> None:
+        """`accept` for consecutive batches that follow on."""
+        seqs, digests, ring, digest = self._seqs, self._digests, self._ring, self._digest
+        for seq, payload in enumerate(payloads, first):
+            slot = seq % ring
+            seqs[slot] = seq
+            digests[slot] = digest(payload)
+        if self.base_seq is None:
+            self.base_seq = first
+        self.next_seq = first + len(payloads)
+
     def rewind(self, seq: int) -> None:
         """`seq` and what followed were not applied after all."""
         for slot, held in enumerate(self._seqs):
