@@ -104,9 +104,9 @@ class PublisherMachine(Replaying):
     def frames(self, link: int, first: int, payloads: list[bytes], now: float) -> list[Action]:
         """Live batches with consecutive numbers; the same as `frame` for each, quicker where they follow on."""
         if link != self.link or first != self.run_from:
-            for seq, payload in enumerate(payloads, first):
-                self._out += self.frame(link, seq, payload, now)
-            return self._done()
+            return [
+                action for seq, payload in enumerate(payloads, first) for action in self.frame(link, seq, payload, now)
+            ]
         self.counters.frames += len(payloads)
         self.counters.applied += len(payloads)
         self._hear(now)
