@@ -8,8 +8,10 @@ from collections.abc import AsyncIterator, Callable
 import aiohttp
 import kubernetes
 import pytest
+from aiohttp import web
 from operator_fakeapi import FakeApi
 
+from kvsync_operator import names
 from kvsync_operator.client import KubeClient
 from kvsync_operator.running import Operator
 from kvsync_operator.settings import build_settings
@@ -291,13 +293,62 @@ async def test_an_index_watches_other_namespaces_and_leaves_nothing_there(api, t
         await until("swept", lambda: not api.all("roles") and not api.all("rolebindings"))
 
 
-async def test_an_index_says_whether_it_is_in_step(api, tmp_path, monkeypatch):
-    """Synced is what the index answers; without an index pod it is Unknown, not False and not True."""
+@contextlib.asynccontextmanager
+async def index_pod(api: FakeApi, address: str, states: list[str]) -> AsyncIterator[list[str]]:
+    """A ready index pod of `main` at a loopback address, whose publishers are in `states` (change the list at will)."""
+
+    async def publishers(_: web.Request) -> web.Response:
+        return web.json_response({"publishers": [{"name": str(n), "state": s} for n, s in enumerate(states)]})
+
+    app = web.Application()
+    app.add_routes([web.get("/v1/publishers", publishers)])
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, address, names.INDEX_PORT).start()
+    labels = {"app.kubernetes.io/name": "prefix-index", "kvsync.dev/index": "main"}
+    metadata = {"name": f"main-index-{address}", "namespace": "lab", "labels": labels}
+    api.put({"apiVersion": "v1", "kind": "Pod", "metadata": metadata})
+    status = {"podIP": address, "conditions": [{"type": "Ready", "status": "True"}]}
+    api.store.edit(("pods", "lab", metadata["name"]), {"status": status})
+    try:
+        yield states
+    finally:
+        await runner.cleanup()
+
+
+def synced(api):
+    found = condition(api.get("prefixindexes", "lab", "main"), "Synced")
+    return (found["status"], found["reason"]) if found else None
+
+
+async def test_an_index_says_itself_whether_it_is_in_step(api, tmp_path, monkeypatch):
     async with running(api, tmp_path, monkeypatch, sync_poll_s=1):
         api.put(index())
         await until("ready", lambda: is_ready(api, "prefixindexes", "main"))
-        found = condition(api.get("prefixindexes", "lab", "main"), "Synced")
-        assert found["status"] == "Unknown"
+        assert synced(api) == ("Unknown", "IndexNotAsked")  # no pod answers: neither True nor False
+        async with index_pod(api, "127.94.0.1", ["live", "replaying"]) as states:
+            await until("resyncing", lambda: synced(api) == ("False", "Resyncing"))
+            states[1] = "live"
+            await until("in step", lambda: synced(api) == ("True", "AllLive"))
+            status = api.get("prefixindexes", "lab", "main")["status"]
+            assert status["publishers"] == {"total": 2, "live": 2, "stale": 0, "resyncing": 0, "quarantined": 0}
+            states[0] = "stale"
+            await until("stale", lambda: synced(api) == ("False", "Stale"))
+        await until("away", lambda: synced(api) == ("Unknown", "IndexUnreachable"))
+        assert is_ready(api, "prefixindexes", "main")
+
+
+async def test_the_index_pod_that_is_behind_decides(api, tmp_path, monkeypatch):
+    async with running(api, tmp_path, monkeypatch, sync_poll_s=1):
+        api.put(index(replicas=2))
+        await until("ready", lambda: is_ready(api, "prefixindexes", "main"))
+        async with (
+            index_pod(api, "127.94.0.2", ["live", "live"]),
+            index_pod(api, "127.94.0.3", ["live", "gap"]) as behind,
+        ):
+            await until("behind", lambda: synced(api) == ("False", "Resyncing"))
+            behind[1] = "live"
+            await until("in step", lambda: synced(api) == ("True", "AllLive"))
 
 
 async def test_a_silent_watch_makes_liveness_fail(api, tmp_path, monkeypatch):
