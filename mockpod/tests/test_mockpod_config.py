@@ -1,10 +1,13 @@
 """What the pod refuses, each in one line that names the field, and what it takes from flags and files."""
 
+from pathlib import Path
+
 import pytest
 
-from kvsync_mockpod.config import build_config
+from kvsync_mockpod.config import PodConfig, build_config
 from kvsync_mockpod.config.flags import normalize_arguments
 from kvsync_mockpod.errors import ConfigError, MockPodError
+from kvsync_mockpod.faults.spec import EVENT_KINDS, HTTP_KINDS, REPLAY_KINDS
 from kvsync_mockpod.main import main
 from kvsync_mockpod.pod import Environment
 from kvsync_mockpod.publish import plan_endpoints
@@ -142,3 +145,19 @@ def test_environment_switches():
     assert Environment.read({"PYTHONHASHSEED": "random"}).hash_seed is None
     with pytest.raises(MockPodError, match="VLLM_SERVER_DEV_MODE: 'maybe'"):
         Environment.read({"VLLM_SERVER_DEV_MODE": "maybe"})
+
+
+def test_the_page_names_every_flag_with_its_default():
+    page = (Path(__file__).parents[2] / "docs" / "mockpod.md").read_text()
+    rows = {line.split("|")[1].strip("`"): line for line in page.splitlines() if line.startswith("|`--")}
+    assert set(rows) == {"--" + name.replace("_", "-") for name in PodConfig.model_fields}
+    for name, field in PodConfig.model_fields.items():
+        default = "" if field.default in (None, ()) else field.default
+        shown = str(default).lower() if isinstance(default, bool) else str(default)
+        assert rows["--" + name.replace("_", "-")] == f"|`--{name.replace('_', '-')}`|{shown}|{field.description}|"
+
+
+def test_the_page_names_every_fault():
+    page = (Path(__file__).parents[2] / "docs" / "mockpod.md").read_text()
+    for kind in EVENT_KINDS | REPLAY_KINDS | HTTP_KINDS:
+        assert f"|`{kind}`|" in page

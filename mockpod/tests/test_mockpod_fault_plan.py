@@ -29,7 +29,7 @@ def fired(of, numbers, rank=0):
     ("plan", "says"),
     [
         ([], "plan"),
-        ({"faults": [{"kind": "dorp"}]}, "faults.0.kind: 'dorp' refused; allowed: drop_unnumbered, drop,"),
+        ({"faults": [{"kind": "dropp"}]}, "faults.0.kind: 'dropp' refused; allowed: drop_unnumbered, drop,"),
         ({"faults": [{}]}, "faults.0.kind"),
         ({"faults": [{"kind": "drop", "rte": 0.5}]}, "faults.0.rte: unknown field; did you mean 'rate'?"),
         ({"faults": [{"kind": "drop", "rate": 2}]}, "faults.0.rate: '2' refused"),

@@ -30,7 +30,7 @@ async def test_models_and_version_and_health():
 
 async def test_a_text_and_its_tokens():
     async with start_pod() as pod:
-        text = "Grüße an alle 😀, 12345!"
+        text = "Grüße, Zoë 😀, 12345!"
         _, tokens = await pod.post("/tokenize", {"prompt": text, "return_token_strs": True})
         assert tokens["count"] == len(tokens["tokens"])
         assert "".join(tokens["token_strs"]) == text

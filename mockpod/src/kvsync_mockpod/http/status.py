@@ -32,7 +32,7 @@ async def version(pod: Pod, request: Request) -> Response:
 async def load(pod: Pod, request: Request) -> Response:
     """Requests being served now."""
     del request
-    return json_response({"server_load": pod.server_load})
+    return json_response({"server_load": pod.server_load if pod.config.enable_server_load_tracking else 0})
 
 
 def _card(pod: Pod, name: str, root: str, parent: str | None) -> dict[str, Any]:
