@@ -6,11 +6,10 @@ hundred batches. Truth is kept per sequence number, so a reader can be judged at
 its end.
 """
 
+import hashlib
 import random
 from collections import deque
 from dataclasses import dataclass, field
-
-from xxhash import xxh3_64_intdigest
 
 from kvsync_events import (
     AllBlocksCleared,
@@ -121,7 +120,8 @@ class ModelProcess:
         for at in range(length):
             branch = 0 if at == 0 else number // 2 if at < length // 2 + 1 and at < 3 else number
             tokens = [(at * 64 + branch) * BLOCK_SIZE + offset for offset in range(BLOCK_SIZE)]
-            block_hash = xxh3_64_intdigest(repr((parent, tokens)).encode())
+            digest = hashlib.blake2b(b"%d %d %d" % (parent, at, branch), digest_size=8).digest()
+            block_hash = int.from_bytes(digest, "big")
             blocks.append((block_hash, tokens))
             parent = block_hash
         return blocks

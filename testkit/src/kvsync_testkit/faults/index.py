@@ -177,6 +177,11 @@ class IndexSide:
                 self.history.states.append((self.time.now, str(fields["after"]), str(fields["reason"])))
         return None
 
+    def resumed(self, last_payload: bytes | None) -> None:
+        """The blocks are those of a snapshot, after this payload."""
+        self.forgot()
+        self.history.last_payload = last_payload
+
     def forgot(self) -> None:
         """The blocks are gone."""
         self.history.applied.append(Forgotten(self.time.now, self.name))

@@ -1,0 +1,192 @@
+"""What a schedule is judged by: at every step while the index trusts a publisher, and at the end with everything.
+
+The facts are the model engines' own (their tables after each batch); the checkers are those of `kvsync_testkit.checks`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from kvsync_indexer.core import Context, IndexCore
+from kvsync_testkit.checks import (
+    Answer,
+    Row,
+    Sample,
+    Violation,
+    check_agreement,
+    check_bounds,
+    check_cleared,
+    check_departure,
+    check_epoch,
+    check_isolation,
+    check_no_false_positive,
+    check_no_loss,
+    check_non_interference,
+    check_prefix_closure,
+    check_sequence,
+    check_staleness,
+)
+from kvsync_testkit.faults.clock import VirtualTime
+from kvsync_testkit.faults.engine import BLOCK_SIZE, ModelProcess, Published
+from kvsync_testkit.faults.index import MODEL, IndexSide
+from kvsync_testkit.faults.network import Path
+from kvsync_testkit.faults.plan import Schedule
+
+FAULTED, HEALTHY = "faulted", "healthy"
+CONVERGE_S = 30.0
+"""Virtual seconds after the last fault in which everything must be as promised."""
+TICK_S = 0.1
+QUIET_S = 10.0
+"""The last seconds of a run, in which nothing happens any more."""
+MAX_REPLAYS_PER_S = 1.5
+
+_CALM = frozenset({"replaying", "live"})
+
+
+@dataclass(slots=True)
+class Engine:
+    """A publisher: the process that lives now, those before it, the path to it, the index's side."""
+
+    name: str
+    process: ModelProcess
+    path: Path
+    side: IndexSide
+    lives: list[ModelProcess] = field(default_factory=list)
+    lags: list[float] = field(default_factory=list)
+    quiet: bool = False
+
+
+class Judge:
+    """Collects what is broken. The simulation fills `engines`, and `payloads` and `sent` as batches are published."""
+
+    def __init__(self, schedule: Schedule, time: VirtualTime, heal_s: float, stale_after_s: float) -> None:
+        self.violations: list[Violation] = []
+        self.engines: dict[str, Engine] = {}
+        self.payloads: dict[bytes, tuple[ModelProcess, Published]] = {}
+        self.sent: dict[bytes, float] = {}
+        self._schedule = schedule
+        self._time = time
+        self._heal_s = heal_s
+        self._stale_after_s = stale_after_s
+        self._judged: dict[str, int] = {}
+        self._healthy_rows: dict[str, dict[Row, int]] | None = None
+        self._healthy_inputs = -1
+
+    def judge(self, side: IndexSide) -> None:
+        """After every input: what is trusted is what that engine held at that point of its stream."""
+        history = side.history
+        if side.name == FAULTED and len(history.applied) % 16 == 1:
+            self._judge_others()
+        if not side.machine.trusted or self._judged.get(side.name) == len(history.applied) or self._deceived(side):
+            return
+        self._judged[side.name] = len(history.applied)
+        truth: dict[Row, int] = {}
+        digests: tuple[tuple[str, int, str], ...] = ()
+        if history.last_payload is not None:
+            _, published = self.payloads[history.last_payload]
+            truth, digests = published.truth, published.digests
+            if side.name == HEALTHY:
+                self.engines[HEALTHY].lags.append(self._time.now - self.sent[history.last_payload])
+        # Equal digests spare the comparison of tables, except now and then for the copies, which are not in a digest.
+        if len(history.applied) % 8 and side.digests() == digests:
+            return
+        rows = side.rows()
+        if side.machine.incomplete:
+            found = check_no_false_positive(side.name, truth, rows)
+        else:
+            found = check_agreement(side.name, truth, rows)
+        self._report(found, f"while trusted at {self._time.now:.3f} s: ")
+
+    def _deceived(self, side: IndexSide) -> bool:
+        """Two processes on one stream, and nothing yet that tells them apart: judged a moment later, or at the end.
+
+        That is a replay answered by another process than the stream's, and the first moments after a restart behind an
+        unbroken connection, in which a frame of the old process may continue the replay of the new one.
+        """
+        now = self._time.now
+        return side.name == FAULTED and any(
+            fault.kind == "replay_other" or (fault.how == "silent" and 0.0 <= now - fault.at_s < fault.for_s + 1.0)
+            for fault in self._schedule.faults
+        )
+
+    def _judge_order(self, engine: Engine) -> None:
+        """I5, but for mixtures of processes where they cannot be told apart at once."""
+        found = check_sequence(engine.side.history.applied)
+        if any(fault.kind == "replay_other" or fault.how == "silent" for fault in self._schedule.faults):
+            found = [one for one in found if "on top of" not in one.detail]
+        self._report(found)
+
+    def _judge_others(self) -> None:
+        """I4: since the healthy publisher's own last input its blocks are as they were."""
+        side = self.engines[HEALTHY].side
+        before, self._healthy_rows = self._healthy_rows, {HEALTHY: side.rows()}
+        if before is not None and self._healthy_inputs == len(side.history.applied):
+            self._report(check_isolation(before, self._healthy_rows, (FAULTED,)))
+        self._healthy_inputs = len(side.history.applied)
+
+    def _report(self, found: Sequence[Violation], when: str = "") -> None:
+        self.violations += [Violation(one.invariant, one.publisher, when + one.detail) for one in found]
+
+    def judge_end(self, core: IndexCore) -> None:
+        """After time enough to converge: what is left must be right."""
+        for engine in self.engines.values():
+            side = engine.side
+            if side.removed:
+                self._report(check_departure(engine.name, self._heal_s, side.history.after_removal, 0.0))
+                continue
+            if not side.machine.trusted:
+                detail = f"still {side.machine.state} {CONVERGE_S:g} s after the last fault: {side.machine.reason}"
+                self.violations.append(Violation("I1", engine.name, detail))
+                continue
+            self._judge_blocks(engine)
+            self._report(check_prefix_closure(self._answers(core, engine), {engine.name: side.rows()}))
+        for engine in self.engines.values():
+            history = engine.side.history
+            self._judge_order(engine)
+            self._report(check_staleness(history.trust, self._stale_after_s, TICK_S * 3)[:3])
+            self._report(check_bounds(self._sizes(engine), self._limits(engine)))
+        self._judge_healthy()
+
+    def _judge_blocks(self, engine: Engine) -> None:
+        process, rows, machine = engine.process, engine.side.rows(), engine.side.machine
+        whole = engine.side.settings.replay and process.whole_history
+        if whole or not machine.incomplete:
+            self._report(check_agreement(engine.name, process.truth, rows), "at the end: ")
+            self._report(check_no_loss(engine.name, process.truth, rows), "at the end: ")
+        self._report(check_no_false_positive(engine.name, process.truth, rows), "at the end: ")
+        self._report(check_epoch(engine.name, rows, process.ever_stored), "at the end: ")
+        self._report(check_cleared(engine.name, rows, process.log), "at the end: ")
+
+    def _answers(self, core: IndexCore, engine: Engine) -> list[Answer]:
+        answers = []
+        for number in range(engine.process.workload.chains):
+            chain = engine.process.chain(number, engine.process.workload.longest)
+            for length in range(1, len(chain) + 1):
+                tokens = [token for _, part in chain[:length] for token in part]
+                found = [one for one in core.match(Context(MODEL), tokens) if one.publisher == engine.name]
+                blocks = found[0].tokens // BLOCK_SIZE if found else 0
+                answers.append(Answer(engine.name, tuple(item[0] for item in chain[:length]), blocks))
+        return answers
+
+    def _sizes(self, engine: Engine) -> list[Sample]:
+        history, end = engine.side.history, self._heal_s + CONVERGE_S
+        late = [at for at in history.replays if at > end - QUIET_S]
+        return [
+            Sample(end, "frames buffered", history.most_buffered),
+            Sample(end, "replays a second at rest", len(late) / QUIET_S),
+        ]
+
+    def _limits(self, engine: Engine) -> dict[str, float]:
+        frames = engine.side.settings.buffer_frames
+        return {"frames buffered": float(frames), "replays a second at rest": MAX_REPLAYS_PER_S}
+
+    def _judge_healthy(self) -> None:
+        """I12: the other publisher never noticed."""
+        if any(fault.kind == "index_restart" for fault in self._schedule.faults):
+            return
+        engine = self.engines[HEALTHY]
+        lost = [f"{at:.3f} s {state}" for at, state, _ in engine.side.history.states if state not in _CALM]
+        for what in lost[:3]:
+            self.violations.append(Violation("I12", HEALTHY, f"left the trusted state: {what}"))
+        during = {HEALTHY: engine.lags[len(engine.lags) // 4 :]}
+        wrong = [one for one in self.violations if one.publisher == HEALTHY]
+        self._report(check_non_interference({HEALTHY: [0.002]}, during, factor=2.0, floor_s=0.02, disagreements=wrong))
