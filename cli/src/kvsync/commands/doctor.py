@@ -16,10 +16,21 @@ MARKS = {"ok": "[green]ok     [/]", "note": "[yellow]note   [/]", "problem": "[r
 
 
 @click.command("doctor")
+@click.option("--cluster", is_flag=True, help="Look at the installation on the cluster of KUBECONFIG instead.")
 @click.option("--json", "as_json", is_flag=True, help="Findings as JSON lines.")
-def command(as_json: bool) -> None:
+def command(cluster: bool, as_json: bool) -> None:
     """Say what works on this machine, and the next step for what does not; exit 1 if there is a problem."""
-    sys.exit(report(check_machine(), as_json=as_json))
+    sys.exit(report(_on_cluster() if cluster else check_machine(), as_json=as_json))
+
+
+def _on_cluster() -> Iterable[Finding]:
+    from kvsync.checks.cluster import check_cluster
+    from kvsync.checks.kube import KubeApi, KubeError
+
+    try:
+        return check_cluster(KubeApi())
+    except KubeError as error:
+        return [Finding("problem", "cluster", str(error), "set KUBECONFIG, or make cluster-up")]
 
 
 def report(findings: Iterable[Finding], *, as_json: bool) -> int:
