@@ -4,7 +4,7 @@
 Tests and type stubs of dependencies go; byte code is compiled now, because the root file system is
 read-only later, in the form that checks no time stamps; every time stamp becomes the same.
 
-    finish.py APP LICENSES
+    finish.py OUT        OUT/app is what was installed; OUT is copied onto the root of the final image
 """
 
 import compileall
@@ -46,14 +46,14 @@ def stamp(root: Path) -> None:
 
 
 def main() -> None:
-    """`finish.py APP LICENSES`."""
-    app, licenses = Path(sys.argv[1]), Path(sys.argv[2])
+    """`finish.py OUT`."""
+    out = Path(sys.argv[1])
+    app = out / "app"
     prune(app)
     mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
-    if not compileall.compile_dir(app, quiet=1, invalidation_mode=mode, stripdir="/", workers=1):
+    if not compileall.compile_dir(app, quiet=1, invalidation_mode=mode, stripdir=str(out), prependdir="/", workers=1):
         sys.exit("some file does not compile")
-    stamp(app)
-    stamp(licenses)
+    stamp(out)
 
 
 if __name__ == "__main__":
