@@ -115,8 +115,8 @@ def report(vllm, rows, first, version, out, name):
         except (VllmError, ScenarioError):
             return False
 
-    print(f"{name} DIFFERS: {first}")
-    small = shrink(rows, diverges)
+    print(f"{name} DIFFERS: {first}", flush=True)
+    small = shrink(rows, diverges, first.step)
     write_rows(out / f"{name}.jsonl", small)
     write_rows(out / f"{name}.vllm.jsonl", vllm.log(small))
     write_rows(out / f"{name}.mock.jsonl", mock_log(small, version))

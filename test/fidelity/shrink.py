@@ -1,8 +1,11 @@
 """Makes a diverging schedule as short as it gets: fewer requests, then simpler ones, as long as it still diverges."""
 
 
-def shrink(rows, diverges, budget=400):
-    """The smallest schedule found that still diverges, asking `diverges(rows)` at most `budget` times."""
+def shrink(rows, diverges, step, budget=200):
+    """The smallest schedule found that still diverges, asking `diverges(rows)` at most `budget` times.
+
+    What arrives after `step`, the first that differs, is tried without at once.
+    """
     left = [budget]
 
     def still(candidate):
@@ -11,6 +14,9 @@ def shrink(rows, diverges, budget=400):
         left[0] -= 1
         return diverges(candidate)
 
+    early = [row for row in rows if row.get("arrival_step", row.get("step", 0)) <= step]
+    if len(early) < len(rows) and still(early):
+        rows = early
     rows = _fewer(rows, still)
     before = None
     while before != rows and left[0] > 0:

@@ -43,6 +43,7 @@ class Engine:
         disk_link: Link | None = None,
         identity: BlockIdentity | None = None,
         publish: bool = True,
+        merge_removed: bool = False,
         random_bytes: Callable[[int], bytes] | None = None,
     ) -> None:
         self.config = config
@@ -50,6 +51,7 @@ class Engine:
         self.latency = latency
         self.log = TransitionLog(config.log_entries)
         self.recorder = Recorder(config.block_size, self.log, publish=publish, keep_tokens=config.keep_tokens)
+        self.recorder.merge_removed = merge_removed
         self.pool = BlockPool(
             config.usable_blocks,
             self.recorder,

@@ -34,6 +34,8 @@ class Recorder:
         """While set, blocks that lose their last device copy are collected here, to be offered to the host tier."""
         self.hash_only = False
         """Stored events of lower tiers carry nothing but hashes, as vLLM's offload connector sends them."""
+        self.merge_removed = False
+        """Announce what is evicted together as one event (vLLM sends one a block); indexes read both alike."""
         self.tier_events = 0
         """Events of lower tiers not taken yet."""
 
@@ -83,7 +85,9 @@ class Recorder:
                 if self.evicted is not None:
                     self.evicted.append(SourceBlock(h, parent, tuple(tokens)))
         self.log.append(self.step, "removed", hashes)
-        if self._publish:
+        if self._publish and self.merge_removed:
+            self._events.append(BlockRemoved(block_hashes=list(hashes), medium="GPU", group_idx=0))
+        elif self._publish:
             self._events += [BlockRemoved(block_hashes=[h], medium="GPU", group_idx=0) for h in hashes]
 
     def cleared(self) -> None:

@@ -186,6 +186,7 @@ def _make_workers(config: ReplayConfig, *, publish: bool) -> list[Worker]:
                     disk_link=disk,
                     identity=identity,
                     publish=publish,
+                    merge_removed=True,
                 )
             )
         )
