@@ -3,12 +3,12 @@
 Everything comes from the engine's own block table and its transition log, never from what was published.
 """
 
+import asyncio
 from collections import deque
-from collections.abc import Iterator
 from typing import Any
 
 from kvsync_events import SetDigest, WireForm
-from kvsync_mockpod.engine import LogEntry
+from kvsync_mockpod.engine import LogEntry, ResidentBlock
 from kvsync_mockpod.faults.plane import FaultEntry
 from kvsync_mockpod.http.asgi import Request, Response, json_response
 from kvsync_mockpod.http.errors import bad_request
@@ -49,26 +49,29 @@ def _ranks(pod: Pod, request: Request) -> list[Rank]:
     return found
 
 
-def _block_lines(form: WireForm, rank: Rank) -> Iterator[bytes]:
-    for block in rank.engine.blocks():
-        yield encode(
-            {
-                "hash": shown_hash(form, block.hash),
-                "parent": shown_hash(form, block.parent),
-                "medium": block.medium,
-                "group_idx": shown_group(form, block.group_idx),
-                "copies": block.copies,
-                "token_ids": block.token_ids,
-                "rank": rank.rank,
-            }
-        )
+def _block_line(form: WireForm, rank: int, block: ResidentBlock) -> bytes:
+    return encode(
+        {
+            "hash": shown_hash(form, block.hash),
+            "parent": shown_hash(form, block.parent),
+            "medium": block.medium,
+            "group_idx": block.group_idx,
+            "copies": block.copies,
+            "token_ids": block.token_ids,
+            "rank": rank,
+        }
+    )
 
 
 async def kv_blocks(pod: Pod, request: Request) -> Response:
-    """Resident blocks, one JSON object a line, all of one moment."""
-    lines = [line for rank in _ranks(pod, request) for line in _block_lines(pod.form, rank)]
-    body = b"\n".join(lines)
-    return Response(body + b"\n" if body else b"", 200, _NDJSON)
+    """Resident blocks, one JSON object a line, all of one moment (written out in slices: a cache may be large)."""
+    blocks = [(rank.rank, block) for rank in _ranks(pod, request) for block in rank.engine.blocks()]
+    parts = []
+    for position in range(0, len(blocks), _SLICE):
+        lines = [_block_line(pod.form, rank, block) for rank, block in blocks[position : position + _SLICE]]
+        parts.append(b"\n".join(lines) + b"\n")
+        await asyncio.sleep(0)
+    return Response(b"".join(parts), 200, _NDJSON)
 
 
 async def kv_log(pod: Pod, request: Request) -> Response:
