@@ -53,6 +53,7 @@ def _policies(_ctx: click.Context, _param: click.Parameter, value: str) -> tuple
     help="Policies to run, in order.",
 )
 @click.option("--blocks", type=click.IntRange(min=2), help="Blocks an engine [default: 3/4 of the working set in all].")
+@click.option("--host-blocks", type=click.IntRange(min=0), default=0, show_default=True, help="Host tier of an engine.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("out/demo"), show_default=True)
 @click.option("--no-restart", is_flag=True, help="Do not kill and restart an engine.")
 @click.option("--keep", is_flag=True, help="Leave the last run's processes running; `kvsync stop` ends them.")
@@ -65,6 +66,7 @@ def command(
     speed: float | None,
     policies: tuple[str, ...],
     blocks: int | None,
+    host_blocks: int,
     out: Path,
     no_restart: bool,
     keep: bool,
@@ -81,6 +83,7 @@ def command(
         speed=speed,
         policies=policies,
         blocks=blocks,
+        host_blocks=host_blocks,
         out=out,
         restart=not no_restart,
         keep=keep,

@@ -55,6 +55,11 @@ def _facts(report: dict[str, Any], policies: dict[str, dict[str, Any]]) -> list[
     if restart["performed"] and restart["detected_s"] is not None:
         note = f"{restart['publisher']} killed; rebuilt {restart['blocks_after']:,} blocks"
         facts.append(Fact("Restart noticed after", f"{restart['detected_s']:.2f} s", note, restart["rebuilt"]))
+    if report["host_blocks_per_engine"]:
+        brought = sum(policy["tier_hit_tokens"] for policy in policies.values())
+        facts.append(
+            Fact("Tokens from the host tier", f"{brought:,}", f"{report['host_blocks_per_engine']:,} blocks each")
+        )
     failed = sum(policy["failed"] for policy in policies.values())
     reissued = sum(policy["reissued"] for policy in policies.values())
     facts.append(Fact("Requests that failed", str(failed), f"{reissued} issued again after a kill", failed == 0))

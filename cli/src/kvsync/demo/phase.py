@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import aiohttp
 
 from kvsync.demo.settings import DemoSettings, Workload
-from kvsync.demo.settling import AuditTotals, audit_all, wait_quiet
+from kvsync.demo.settling import AuditTotals, audit_all, sum_counter, wait_quiet
 from kvsync.demo.watching import Restart, Sample, Watcher
 from kvsync.index_client import IndexClient, histogram_quantile
 from kvsync.load.client import Outcome, Pause, Replayer
@@ -26,6 +26,7 @@ DETECT_DEADLINE_S = 20.0
 LIVE_DEADLINE_S = 60.0
 DOWN_S = 0.5
 """A killed engine stays away at least this long, and until the index has noticed."""
+TIER_HITS_METRIC = "vllm:external_prefix_cache_hits_total"
 LAG_METRIC = "kvsync_indexer_event_visible_seconds"
 LAG_SHARES = (("p50", 0.50), ("p99", 0.99))
 
@@ -55,6 +56,8 @@ class PhaseResult:
     event_lag_ms: dict[str, float | None]
     moments: tuple[tuple[float, str], ...]
     core: str
+    tier_hit_tokens: int
+    """Of the hit tokens, those brought back from lower tiers."""
 
 
 class Phase:
@@ -104,6 +107,7 @@ class Phase:
         audit = await audit_all(self._index, self._stack.engines)
         metrics = await self._index.metrics()
         core = await self._index.core()
+        tier_hits = await sum_counter(self._session, self._stack.engines, TIER_HITS_METRIC)
         self._progress.stage = "done"
         return PhaseResult(
             policy=self._policy,
@@ -115,6 +119,7 @@ class Phase:
             event_lag_ms={name: _ms(histogram_quantile(metrics, LAG_METRIC, share)) for name, share in LAG_SHARES},
             moments=tuple(self._progress.moments),
             core=core,
+            tier_hit_tokens=tier_hits,
         )
 
     async def _replay(self) -> list[Outcome]:

@@ -22,5 +22,7 @@ def build_resources(settings: DemoSettings, workload: Workload) -> list[Resource
     spec["cache"]["numGpuBlocks"] = workload.blocks
     spec["scheduler"]["maxModelLen"] = workload.max_model_len
     spec["latency"] = {"custom": workload.latency, "timeScale": f"{workload.time_scale:.6f}"}
+    if settings.host_blocks:
+        spec["cache"]["hostOffload"] = {"blocks": settings.host_blocks}
     index["spec"]["core"] = settings.core
     return [parse(engine, SAMPLE), parse(index, SAMPLE)]

@@ -41,6 +41,7 @@ class DemoSettings:
     speed: float | None = None
     policies: tuple[str, ...] = ("round_robin", "kv")
     blocks: int | None = None
+    host_blocks: int = 0
     out: Path = Path("out/demo")
     restart: bool = True
     keep: bool = False

@@ -1,6 +1,7 @@
 """After the last request: wait until nothing moves any more, then compare both sides."""
 
 import asyncio
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -83,3 +84,13 @@ async def audit_all(index: IndexClient, pods: Sequence[LocalPod]) -> AuditTotals
         if row.verdict not in ("equal", "different")
     ]
     return AuditTotals(audit.audited, audit.blocks, audit.differences, tuple(failed))
+
+
+async def sum_counter(session: aiohttp.ClientSession, pods: Sequence[LocalPod], name: str) -> int:
+    """A counter of the engines' /metrics, added up; an engine that was restarted began again at 0."""
+    total = 0.0
+    for pod in pods:
+        async with session.get(f"{pod.http_url}/metrics") as response:
+            text = await response.text()
+        total += sum(float(value) for value in re.findall(rf"^{re.escape(name)}{{[^}}]*}} (\S+)$", text, re.MULTILINE))
+    return int(total)

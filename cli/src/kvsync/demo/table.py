@@ -38,6 +38,9 @@ def print_results(console: Console, report: dict[str, Any], verdict: Verdict, ou
             f"({restart['detected_as']}), {rebuilt}",
             highlight=False,
         )
+    if report["host_blocks_per_engine"]:
+        found = ", ".join(f"{name} {policy['tier_hit_tokens']:,}" for name, policy in report["policies"].items())
+        console.print(f"tokens brought back from the host tier: {found}", highlight=False)
     lag = report["event_lag_ms"]
     if lag["p50"] is not None:
         console.print(f"event lag: p50 {lag['p50']:.2f} ms, p99 {lag['p99']:.2f} ms", highlight=False)
