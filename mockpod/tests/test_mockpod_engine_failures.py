@@ -3,7 +3,7 @@
 import pytest
 from mockpod_engine_kit import Run, TableExecutor, config, request
 
-from kvsync_mockpod.engine import Engine
+from kvsync_mockpod.engine import Engine, RequestFailedError
 from kvsync_mockpod.engine.latency import make_latency
 
 
@@ -82,3 +82,25 @@ def test_15_a_failing_prefill_fails_that_request_alone(asynchronous):
     assert announced
     assert not any(tokens[:16] == prompt[:16] for tokens in announced), "refused before anything was announced"
     assert driver.engine.statistics().free_blocks == driver.engine.statistics().total_blocks
+
+
+class BreakingExecutor(TableExecutor):
+    """One request breaks at its third token."""
+
+    def sample(self, request, index):
+        if request.request_id == "r1" and index == 2:
+            raise RequestFailedError("r1 broke")
+        return super().sample(request, index)
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_15_a_request_that_breaks_while_decoding_ends_alone(asynchronous):
+    plain = play(TableExecutor(), async_scheduling=asynchronous)
+    broken = play(BreakingExecutor(), async_scheduling=asynchronous)
+    assert broken.outcomes["r1"].reason == "error"
+    assert broken.outcomes["r1"].error == "r1 broke"
+    assert broken.outcomes["r1"].tokens == plain.outcomes["r1"].tokens[:2]
+    for rid in ("r0", "r2", "r3", "r4", "r5"):
+        assert broken.outcomes[rid].tokens == plain.outcomes[rid].tokens
+    assert broken.engine.statistics().free_blocks == broken.engine.statistics().total_blocks
+    assert broken.engine.statistics().generation_tokens == 5 * 4 + 2

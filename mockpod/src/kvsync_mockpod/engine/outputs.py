@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from .api import FinishReason, RequestOutput, StepLoad, StepResult
-from .errors import StepFailedError
+from .errors import RequestFailedError, StepFailedError
 from .scheduler import Batch
 from .sequence import Sequence, Status
 
@@ -45,14 +45,18 @@ class OutputStage:
             index = batch.samples.get(seq)
             if index is None:
                 continue
-            token = sample(seq.request, index)
+            try:
+                token = sample(seq.request, index)
+            except RequestFailedError as failure:
+                self._drop(seq, str(failure), result)
+                continue
             reason = self._append(seq, token, stale=stale)
             result.outputs.append(make_output(seq, [token], reason))
             self.sampled.append(seq)
             if reason is not None:
                 result.finished.append((seq.id, reason))
                 stopped.add(seq)
-        self._e.counts.generation_tokens += len(result.outputs)
+        self._e.counts.generation_tokens += len(self.sampled)
         self._retire(stopped)
 
     def _append(self, seq: Sequence, token: int, *, stale: bool) -> FinishReason | None:
@@ -107,12 +111,16 @@ class OutputStage:
                 continue
             if seq.status is Status.RUNNING:
                 self._e.manager.retract(seq, seq.computed - seq.in_flight)
-            self._e.scheduler.remove(seq)
-            self._e.end(seq, "error")
-            result.finished.append((seq.id, "error"))
-            result.outputs.append(make_output(seq, [], "error", error=error))
+            self._drop(seq, error, result)
         result.finished.reverse()
         result.outputs.reverse()
+
+    def _drop(self, seq: Sequence, error: str, result: StepResult) -> None:
+        """End a sequence with an error; its blocks are free at once."""
+        self._e.scheduler.remove(seq)
+        self._e.end(seq, "error")
+        result.finished.append((seq.id, "error"))
+        result.outputs.append(make_output(seq, [], "error", error=error))
 
     def _batch_s(self, batch: Batch) -> float:
         if self._e.latency is None:
