@@ -1,21 +1,27 @@
-"""Seeded fault schedules: KVSYNC_FAULT_SCHEDULES says how many, KVSYNC_FAULT_FIRST_SEED where to begin."""
+"""Seeded fault schedules.
+
+KVSYNC_FAULT_SCHEDULES says how many, KVSYNC_FAULT_FIRST_SEED where to begin, KVSYNC_FAULT_CORE (python, native) on
+which core.
+"""
 
 import os
 
 import pytest
 
-from kvsync_testkit.faults import expand_schedule, find_failures, run_schedule, shrink
+from kvsync_testkit.faults import build_native_core, expand_schedule, find_failures, run_schedule, shrink
 from kvsync_testkit.faults.mutants import MUTANTS
+from kvsync_testkit.faults.simulation import build_core
 
 COUNT = int(os.environ.get("KVSYNC_FAULT_SCHEDULES", "40"))
 FIRST = int(os.environ.get("KVSYNC_FAULT_FIRST_SEED", "0"))
+CORE = build_native_core if os.environ.get("KVSYNC_FAULT_CORE") == "native" else build_core
 PARTS = 8
 
 
 @pytest.mark.timeout(3000)
 @pytest.mark.parametrize("part", range(PARTS))
 def test_schedules_keep_every_promise(part):
-    failures = find_failures(range(FIRST + part, FIRST + COUNT, PARTS))
+    failures = find_failures(range(FIRST + part, FIRST + COUNT, PARTS), core=CORE)
     assert not failures, "\n\n".join(map(str, failures))
 
 

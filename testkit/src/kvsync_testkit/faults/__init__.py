@@ -9,7 +9,7 @@ A seed is expanded into a schedule (`expand_schedule`), played (`run_schedule`) 
 from kvsync_testkit.faults.engine import ModelProcess, Published, Workload
 from kvsync_testkit.faults.plan import Fault, Schedule, expand_schedule
 from kvsync_testkit.faults.search import find_failures, shrink
-from kvsync_testkit.faults.simulation import Outcome, Simulation, run_schedule
+from kvsync_testkit.faults.simulation import Outcome, Simulation, build_native_core, run_schedule
 
 __all__ = [
     "Fault",
@@ -19,6 +19,7 @@ __all__ = [
     "Schedule",
     "Simulation",
     "Workload",
+    "build_native_core",
     "expand_schedule",
     "find_failures",
     "run_schedule",

@@ -46,6 +46,11 @@ def build_core() -> IndexCore:
     return make_core("python")
 
 
+def build_native_core() -> IndexCore:
+    """The native one. Raises CoreUnavailableError where it is not installed."""
+    return make_core("native")
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What a run found; `trace` are the index's state changes, for reading a failure."""
