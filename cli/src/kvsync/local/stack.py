@@ -16,6 +16,9 @@ from kvsync.local.process import Process, Spec, executable
 from kvsync.local.supervisor import POLL_S, START_DEADLINE_S, Supervisor, wait_http
 from kvsync_operator.models.document import Resource
 
+MATCH_TIMEOUT_S = 2.0
+"""Longer than the router's default: a laptop with two busy cores is no reason to route without the index."""
+
 
 def wanted_ports(network: Network, engines: int) -> Iterator[tuple[str, int]]:
     """Every address and port of a stack with so many engines."""
@@ -68,6 +71,7 @@ class Stack:
             executable("kvsync-router"),
             *("--host", self._router_host, "--port", str(ROUTER_PORT)),
             *("--index-url", self.index_url, "--policy", policy, "--seed", str(seed)),
+            *("--match-timeout", str(MATCH_TIMEOUT_S)),
         )
         return self.supervisor.start(Spec("router", argv, self._router_log))
 
