@@ -10,11 +10,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from kvsync_mockpod.faults.spec import EVENT_KINDS, HTTP_KINDS, REPLAY_KINDS, Fault, FaultPlan
+from kvsync_mockpod.faults.spec import EVENT_KINDS, HTTP_KINDS, REPLAY_KINDS, Fault, FaultPlan, HttpFailure
 
 __all__ = ["FaultEntry", "FaultPlane"]
 
 _LOG_ENTRIES = 100_000
+_HTTP = -1
+"""In the place of a rank: HTTP faults come before one is chosen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,10 @@ class _State:
         return True
 
 
+def _concerns(rule: Fault, path: str, *, generates: bool) -> bool:
+    return path.startswith(rule.path) if isinstance(rule, HttpFailure) else generates
+
+
 class FaultPlane:
     """The plan in force. One for a pod; every question names the rank."""
 
@@ -67,14 +73,12 @@ class FaultPlane:
         self.counts: Counter[str] = Counter()
         self._states: dict[int, list[_State]] = {}
         self._log: dict[int, deque[FaultEntry]] = {}
-        self._http_number = 0
         self.events_active = self.replay_active = self.http_active = False
 
     def set(self, plan: FaultPlan) -> None:
         """Put a plan in force (an empty one heals); numbers of `at` and draws start anew."""
         self.plan = plan
         self._states = {}
-        self._http_number = 0
         kinds = {rule.kind for rule in plan.faults}
         self.events_active = bool(kinds & EVENT_KINDS)
         self.replay_active = bool(kinds & REPLAY_KINDS)
@@ -86,7 +90,7 @@ class FaultPlane:
             states = self._states[rank] = [
                 _State(rule, self.plan.seed, index, rank)
                 for index, rule in enumerate(self.plan.faults)
-                if rule.rank is None or rule.rank == rank
+                if rule.rank is None or rank in (rule.rank, _HTTP)
             ]
         return states
 
@@ -105,16 +109,14 @@ class FaultPlane:
         """Faults of the `number`-th replay request."""
         return self._ask(rank, number, REPLAY_KINDS)
 
-    def on_request(self, path: str) -> list[tuple[Fault, random.Random]]:
-        """Faults of the next HTTP request."""
-        number = self._http_number
-        matching = [state for state in self._of(-1) if state.rule.kind in HTTP_KINDS]
-        self._http_number += 1
-        return [
-            (state.rule, state.chance)
-            for state in matching
-            if (state.rule.kind != "http_error" or path.startswith(state.rule.path)) and state.fires(number)
+    def on_request(self, path: str, *, generates: bool) -> list[tuple[Fault, random.Random]]:
+        """Faults of the next HTTP request; a rule counts only the requests it could apply to."""
+        concerned = [
+            state
+            for state in self._of(_HTTP)
+            if state.rule.kind in HTTP_KINDS and _concerns(state.rule, path, generates=generates)
         ]
+        return [(state.rule, state.chance) for state in concerned if state.fires(state.seen)]
 
     def _ask(self, rank: int, number: int, kinds: frozenset[str]) -> list[tuple[Fault, random.Random]]:
         return [

@@ -2,9 +2,10 @@
 
     {"seed": 7, "faults": [{"kind": "drop", "at": [3, 8]}, {"kind": "corrupt", "rate": 0.1, "limit": 5}]}
 
-A rule fires at chosen numbers (`at`: the batch's sequence number, or the replay request's or HTTP request's
-ordinal from 0; each number once), or at a `rate` drawn from the seed, within `[since, until)`, at most `limit`
-times. `stall`, `rebind` and `restart` without `at` and `rate` happen once, as soon as the plan is set.
+A rule fires at chosen numbers (`at`: the batch's sequence number, the replay request's ordinal, or the HTTP
+request's ordinal among those the rule concerns, from 0; each number once) or at a `rate` drawn from the seed,
+within `[since, until)`, at most `limit` times. `stall`, `rebind` and `restart` without `at` and `rate` happen
+once, as soon as the plan is set.
 """
 
 from typing import Annotated, Literal

@@ -69,7 +69,7 @@ class Application:
             route = self._find(request)
             self._authorize(request)
             if self.pod.faults.http_active and not route.path.startswith("/debug"):
-                request.slow_s = apply_http_faults(self.pod, route.path)
+                request.slow_s = apply_http_faults(self.pod, route.path, generates=route.counted)
             if not route.counted:
                 return await route.handler(self.pod, request)
             self.pod.server_load += 1

@@ -37,10 +37,10 @@ async def clear_faults(pod: Pod, request: Request) -> Response:
     return json_response(pod.faults.shown())
 
 
-def apply_http_faults(pod: Pod, path: str) -> float:
+def apply_http_faults(pod: Pod, path: str, *, generates: bool) -> float:
     """Seconds to wait before each token of this request. Raises `HttpError` when the plan wants an error."""
     slow_s = 0.0
-    for fault, _ in pod.faults.on_request(path):
+    for fault, _ in pod.faults.on_request(path, generates=generates):
         position = pod.ranks[0].log_position()
         if isinstance(fault, HttpFailure):
             pod.faults.record(pod.ranks[0].rank, fault.kind, position, None, status=fault.status, path=path)
