@@ -2,6 +2,7 @@
 
 import json
 import threading
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
@@ -180,3 +181,27 @@ async def test_text_is_tokenized_by_the_engine(setup):
             await matcher.answer(MatchRequest(model=MODEL, prompt="x"))
     finally:
         await tokenizer.close()
+
+
+async def test_without_ground_truth_predictions_are_what_is_known(setup, auditor):
+    _, engine, _, link = setup
+    link.spec = replace(link.spec, debug_url=None)
+    _, audit = await one(auditor)
+    assert (audit.verdict, audit.prediction_error, audit.engine_hit_ratio) == ("no_ground_truth", None, None)
+    auditor.predictions.record("pod", 64, 64)
+    auditor.predictions.record("pod", 64, 32)
+    auditor.predictions.record("pod", 0, 16)
+    auditor.predictions.record("gone", 1, 1)
+    engine.garbage = (
+        b"# TYPE vllm:prefix_cache_hits_total counter\n"
+        b'vllm:prefix_cache_hits_total{engine="0",model_name="m"} 30.0\n'
+        b'vllm:prefix_cache_hits_total{engine="1",model_name="m"} 10.0\n'
+        b'vllm:prefix_cache_queries_total{engine="0",model_name="m"} 160.0\n'
+    )
+    _, audit = await one(auditor)
+    assert audit.predicted_requests == 3
+    assert audit.prediction_error == pytest.approx((32 + 16) / 128)
+    assert audit.engine_hit_ratio == 0.25
+    totals = auditor.predictions.totals["pod"]
+    assert (totals.exact, totals.over, totals.under) == (1, 32, 16)
+    assert "gone" not in auditor.predictions.totals

@@ -206,6 +206,11 @@ def test_other_errors(shared):
     assert client.ask("GET", "/v1/publishers/nobody/blocks")[0] == 404
     assert client.ask("GET", "/v1/publishers/nobody/digest")[0] == 404
     assert client.ask("POST", "/v1/audit", {"publishers": ["nobody"]})[0] == 404
+    report = {"publisher": "pod-0", "predicted_tokens": 32, "cached_tokens": 16}
+    assert client.ok("POST", "/v1/predictions", report)["error"] == 0.5
+    assert client.ask("POST", "/v1/predictions", {**report, "publisher": "nobody"})[0] == 404
+    assert client.ask("POST", "/v1/predictions", {**report, "cached_tokens": -1})[0] == 422
+    assert 'prediction_over_tokens_total{publisher="pod-0"} 16.0' in client.ok("GET", "/metrics").decode()
     assert client.ask("POST", "/v1/audit", {"wait": 1})[0] == 422
     assert client.ask("POST", "/v1/audit", {"wait_quiet_s": -1})[0] == 422
 

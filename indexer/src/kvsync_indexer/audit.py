@@ -18,6 +18,7 @@ from kvsync_events import digest_key
 from kvsync_indexer.core import IndexCore, UnknownPublisherError
 from kvsync_indexer.errors import AuditError
 from kvsync_indexer.ingest import Ingest, PublisherLink
+from kvsync_indexer.prediction import Predictions, cache_counters
 
 HTTP_TIMEOUT_S = 30.0
 POLL_S = 0.05
@@ -87,6 +88,12 @@ class PublisherAudit(msgspec.Struct, kw_only=True):
     differences: int = 0
     """missing + extra, when the verdict is `different`; else 0."""
     slots: list[SlotDifference] = []
+    predicted_requests: int = 0
+    """Requests of which a router told what was predicted and what the engine reported."""
+    prediction_error: float | None = None
+    """Share of tokens predicted or cached that were wrong; null: nothing was reported."""
+    engine_hit_ratio: float | None = None
+    """The engine's own prefix-cache hits over queries; null: it does not say."""
 
 
 class AuditReport(msgspec.Struct):
@@ -106,8 +113,15 @@ class AuditReport(msgspec.Struct):
 class Auditor:
     """Compares. Use inside one event loop."""
 
-    def __init__(self, ingest: Ingest, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        ingest: Ingest,
+        *,
+        predictions: Predictions | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._ingest = ingest
+        self.predictions = predictions or Predictions()
         self._monotonic = monotonic
         self._session: aiohttp.ClientSession | None = None
         self._gate = asyncio.Semaphore(CONCURRENCY)
@@ -126,6 +140,9 @@ class Auditor:
             self.last[audit.publisher] = audit
             if audit.verdict == "equal":
                 await self._mark_complete(audit.publisher)
+        current = {link.spec.name for link in self._ingest.links()}
+        self.predictions.keep(current)
+        self.last = {name: audit for name, audit in self.last.items() if name in current}
         sure = [audit for audit in audits if audit.verdict in ("equal", "different")]
         return AuditReport(
             publishers=list(audits),
@@ -149,7 +166,8 @@ class Auditor:
 
     async def _one(self, link: PublisherLink, deadline: float) -> PublisherAudit:
         if link.spec.debug_url is None:
-            return self._verdict(link, "no_ground_truth", "the publisher has no debug_url")
+            async with self._gate:
+                return await self._predicted(link)
         async with self._gate:
             try:
                 return await self._compare(link, link.spec.debug_url, deadline)
@@ -157,6 +175,23 @@ class Auditor:
                 return self._verdict(link, "unreachable", str(error))
             except UnknownPublisherError:
                 return self._verdict(link, "inconclusive", "the publisher was removed meanwhile")
+
+    async def _predicted(self, link: PublisherLink) -> PublisherAudit:
+        """Without a table to compare: how well predictions did, and what the engine says of its own cache."""
+        audit = self._verdict(link, "no_ground_truth", "the publisher has no debug_url")
+        totals = self.predictions.totals.get(link.spec.name)
+        if totals is not None and totals.requests:
+            audit.predicted_requests = totals.requests
+            audit.prediction_error = round(totals.error, 6)
+        if link.spec.http_url is not None:
+            try:
+                counters = cache_counters((await self._get(f"{link.spec.http_url}/metrics")).decode(errors="replace"))
+            except AuditError as error:
+                audit.detail += f"; {error}"
+                return audit
+            if counters is not None and counters[1]:
+                audit.engine_hit_ratio = round(counters[0] / counters[1], 6)
+        return audit
 
     def _verdict(self, link: PublisherLink, verdict: Verdict, detail: str) -> PublisherAudit:
         machine = link.machine

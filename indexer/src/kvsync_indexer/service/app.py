@@ -38,6 +38,16 @@ class AuditRequest(msgspec.Struct, forbid_unknown_fields=True):
     """How long to wait for engines to be quiet and for the index to catch up."""
 
 
+class PredictionReport(msgspec.Struct, forbid_unknown_fields=True):
+    """Body of POST /v1/predictions: one routed request that was answered."""
+
+    publisher: str
+    predicted_tokens: int
+    """Matched tokens the router was told."""
+    cached_tokens: int
+    """`usage.prompt_tokens_details.cached_tokens` of the answer."""
+
+
 class IndexApp:
     """The ASGI application: `/v1/match` straight to its endpoint, the rest through Starlette."""
 
@@ -58,6 +68,7 @@ class IndexApp:
                 Route("/v1/publishers/{name:path}/digest", self._digest),
                 Route("/v1/publishers/{name:path}", self._publisher),
                 Route("/v1/audit", self._audit, methods=["POST"]),
+                Route("/v1/predictions", self._predictions, methods=["POST"]),
                 Route("/v1/snapshot", self._snapshot),
                 Route("/healthz", self._healthz),
                 Route("/readyz", self._readyz),
@@ -126,6 +137,21 @@ class IndexApp:
                 raise _unknown(name)
         report = await self._service.auditor.audit(wanted.publishers, wait_quiet_s=wanted.wait_quiet_s)
         return _json(report)
+
+    async def _predictions(self, request: Request) -> Response:
+        try:
+            report = msgspec.json.decode(await request.body(), type=PredictionReport)
+        except msgspec.MsgspecError as error:
+            raise RequestError(422, decode_problem(error, PredictionReport)) from None
+        for field in ("predicted_tokens", "cached_tokens"):
+            if getattr(report, field) < 0:
+                raise RequestError(422, f"{field} = {getattr(report, field)}: must not be negative", field=field)
+        if self._service.ingest.link(report.publisher) is None:
+            raise _unknown(report.publisher)
+        totals = self._service.auditor.predictions.record(
+            report.publisher, report.predicted_tokens, report.cached_tokens
+        )
+        return _json({"publisher": report.publisher, "requests": totals.requests, "error": totals.error})
 
     async def _snapshot(self, _request: Request) -> Response:
         data = await self._service.snapshots.take()

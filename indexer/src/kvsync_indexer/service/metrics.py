@@ -84,6 +84,7 @@ class IndexerCollector(Collector):
         yield from self._core_families()
         yield from self._latency_families()
         yield from self._audit_families()
+        yield from self._prediction_families()
         if self._discovery is not None:
             yield from self._discovery_families(self._discovery, now)
 
@@ -145,6 +146,22 @@ class IndexerCollector(Collector):
             family = GaugeMetricFamily(f"kvsync_indexer_audit_{field}_blocks", text, labels=["publisher"])
             for name, audit in sorted(self._auditor.last.items()):
                 family.add_metric([name], getattr(audit, field))
+            yield family
+
+    def _prediction_families(self) -> Iterator[Metric]:
+        totals = sorted(self._auditor.predictions.totals.items())
+        for field, text in (
+            ("requests", "Requests whose prediction was reported."),
+            ("exact", "Of those, predicted to the token."),
+            ("predicted", "Tokens predicted to be cached."),
+            ("cached", "Tokens that engines found cached."),
+            ("over", "Tokens predicted and not cached (false hits)."),
+            ("under", "Tokens cached and not predicted (missed hits)."),
+        ):
+            unit = "" if field in ("requests", "exact") else "_tokens"
+            family = CounterMetricFamily(f"kvsync_indexer_prediction_{field}{unit}", text, labels=["publisher"])
+            for name, each in totals:
+                family.add_metric([name], getattr(each, field))
             yield family
 
     def _discovery_families(self, discovery: "KubernetesDiscovery", now: float) -> Iterator[Metric]:
