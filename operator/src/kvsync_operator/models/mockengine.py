@@ -24,6 +24,7 @@ from kvsync_operator.models.common import (
 __all__ = [
     "Cache",
     "CustomLatency",
+    "Disk",
     "Events",
     "HostOffload",
     "Latency",
@@ -34,6 +35,7 @@ __all__ = [
     "Scheduler",
 ]
 
+_Bandwidth = Annotated[int, Field(ge=1, le=10_000_000)]
 _Microseconds = Annotated[int, Field(ge=0, le=60_000_000)]
 _Coefficient = Annotated[int, Field(ge=0, le=1_000_000_000)]
 _ModelName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/:@-]*$", max_length=128)]
@@ -67,11 +69,34 @@ class ModelSpec(Model):
         return self
 
 
+class Disk(Model):
+    """The disk tier (G3) behind the host tier."""
+
+    blocks: Annotated[int, Field(ge=1, le=67_108_864)]
+    """Capacity in blocks, of each rank."""
+    bandwidth_megabytes_per_second: _Bandwidth = 7_000
+    """Bandwidth of the disk, shared by all ranks of a pod."""
+
+
 class HostOffload(Model):
     """The host memory tier (G2): blocks evicted from the device are kept there and brought back."""
 
     blocks: Annotated[int, Field(ge=1, le=67_108_864)]
-    """Capacity in blocks."""
+    """Capacity in blocks, of each rank."""
+    block_kibibytes: Annotated[int, Field(ge=1, le=1_073_741_824)] | None = None
+    """Size of one block; with the bandwidth it decides how long a transfer takes. Default: 128 KiB a token."""
+    bandwidth_megabytes_per_second: _Bandwidth = 14_000
+    """Bandwidth from device to host, and as much back."""
+    batch_blocks: Annotated[int, Field(ge=1, le=65_536)] = 32
+    """Blocks copied as one transfer."""
+    max_concurrent_batches: Annotated[int, Field(ge=1, le=1024)] = 4
+    """Transfers at a time; more wait."""
+    transfers: Literal["Timed", "Instant"] = "Timed"
+    """Whether transfers take time."""
+    event_form: Literal["Full", "HashOnly"] = "Full"
+    """Stored events of the lower tiers: with their tokens, or hashes only, as vLLM's offload connector sends them."""
+    disk: Disk | None = None
+    """A disk tier behind the host tier."""
 
 
 class Cache(Model):

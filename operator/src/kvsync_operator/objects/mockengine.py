@@ -105,11 +105,24 @@ def _latency(latency: Latency) -> str:
         "decode_seq_us": custom.decode_per_sequence_ns / 1e3,
         "kv_token_us": custom.decode_per_kv_token_ps / 1e6,
     }
-    return json.dumps(coefficients_us)
+    return json.dumps({name: value for name, value in coefficients_us.items() if value})
 
 
 def _tiers(offload: HostOffload) -> dict[str, Any]:
-    return {"mock-host-blocks": offload.blocks}
+    tiers: dict[str, Any] = {
+        "mock-host-blocks": offload.blocks,
+        "mock-host-bandwidth": offload.bandwidth_megabytes_per_second * 1e6,
+        "mock-offload-batch-blocks": offload.batch_blocks,
+        "mock-offload-concurrency": offload.max_concurrent_batches,
+        "mock-tier-transfers": offload.transfers.lower(),
+        "mock-tier-events": {"Full": "full", "HashOnly": "hash_only"}[offload.event_form],
+    }
+    if offload.block_kibibytes is not None:
+        tiers["mock-block-bytes"] = offload.block_kibibytes * 1024
+    if offload.disk is not None:
+        tiers["mock-disk-blocks"] = offload.disk.blocks
+        tiers["mock-disk-bandwidth"] = offload.disk.bandwidth_megabytes_per_second * 1e6
+    return tiers
 
 
 def _build_deployment(engine: Engine, images: Images, config_hash: str) -> KubeObject:
