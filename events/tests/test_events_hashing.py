@@ -117,7 +117,7 @@ def test_extra_keys_by_version():
         "0.30.0": ("a", ("img", -2), "s", b"e"),
         "0.19.0": ("a", ("img", -2), "s", b"e"),
         "0.18.0": ("a", "img", "s", b"e"),
-        "0.12.0": ("a", "img", "s"),
+        "0.12.0": ("a", "img", "s", b"e"),
         "0.11.0": (4, "img", "s"),
     }
     for version, keys in expected.items():

@@ -35,7 +35,7 @@ def hash_extra_keys(
     tagged = version >= (0, 31, 0)
     if cache_salt:
         keys.append(("cache_salt", cache_salt) if tagged else cache_salt)
-    if prompt_embeds is not None and version >= (0, 13, 0):
+    if prompt_embeds is not None and version >= (0, 12, 0):
         keys.append(("prompt_embeds", prompt_embeds) if tagged else prompt_embeds)
     return tuple(keys) or None
 
