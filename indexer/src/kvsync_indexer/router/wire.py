@@ -63,12 +63,13 @@ def parse_request(body: bytes) -> InferenceRequest:
     prompt: object = fields.prompt
     if isinstance(prompt, list) and prompt and isinstance(prompt[0], str | list):
         prompt = prompt[0]
+    messages = bytes(fields.messages)  # a Raw equals no bytes
     limit = fields.max_tokens if fields.max_tokens is not None else fields.max_completion_tokens
     return InferenceRequest(
         model=fields.model,
         token_ids=prompt if isinstance(prompt, list) and all(isinstance(token, int) for token in prompt) else None,
         prompt=prompt if isinstance(prompt, str) else None,
-        messages=bytes(fields.messages) if fields.messages not in _ABSENT else None,
+        messages=None if messages in _ABSENT else messages,
         output_tokens=max(limit, 0) if limit is not None else DEFAULT_OUTPUT_TOKENS,
         cache_salt=fields.cache_salt,
     )

@@ -109,7 +109,7 @@ def _router_app(config: IndexerConfig, service: IndexService) -> Callable[..., A
             model=query.model,
             token_ids=None if query.token_ids is None else list(query.token_ids),
             prompt=query.prompt,
-            messages=None if query.messages is None else msgspec.json.decode(query.messages),
+            messages=msgspec.json.decode(query.messages) if query.messages else None,
             lora=query.lora,
             cache_salt=query.cache_salt,
         )
