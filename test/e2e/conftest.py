@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import subprocess
 import time
 import uuid
 from collections.abc import Iterator
@@ -167,16 +168,20 @@ def local_volume(kube: Kube, cluster_kind: str) -> Iterator[None]:
     hostname = node["metadata"]["labels"]["kubernetes.io/hostname"]
     terms = [{"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "In", "values": [hostname]}]}]
     name = f"e2e-{uuid.uuid4().hex[:8]}"
+    folder = f"/var/local/{name}"  # a local volume's folder must be there, and kubelet changes no owner of it
+    on_node = ["docker", "exec", node["metadata"]["name"]]
+    subprocess.run([*on_node, "install", "-d", "-m", "0777", folder], check=True, timeout=30)
     spec = {
         "capacity": {"storage": "1Gi"},
         "accessModes": ["ReadWriteOnce"],
         "persistentVolumeReclaimPolicy": "Retain",
-        "local": {"path": "/var/local"},
+        "local": {"path": folder},
         "nodeAffinity": {"required": {"nodeSelectorTerms": terms}},
     }
     kube.apply({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name}, "spec": spec})
     yield
     kube.delete("PersistentVolume", name)
+    subprocess.run([*on_node, "rm", "-rf", folder], check=True, timeout=30)
 
 
 @pytest.fixture

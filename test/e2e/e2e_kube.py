@@ -171,7 +171,7 @@ class Kube:
                 session.run_forever(timeout=timeout_s)
                 return str(session.read_all())
             finally:
-                session.close()
+                session.sock.shutdown()  # close() leaves the socket open where the other end closed first
 
     def can_i(
         self, user: str, verb: str, resource: str, *, group: str = "", namespace: str = "", sub: str = ""
