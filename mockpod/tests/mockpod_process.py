@@ -10,7 +10,7 @@ import sys
 import threading
 from collections.abc import Iterator
 
-READY_S = 20.0
+READY_S = 60.0
 
 
 def free_port() -> int:
