@@ -136,7 +136,7 @@ def spelled_out(gaps):
     return sorted(Counter(gaps).elements())
 
 
-@settings(deadline=None, max_examples=120)
+@settings(deadline=None, max_examples=50)
 @given(seed=st.integers(0, 2**32), kind=st.sampled_from([ForeseeingExecutor, DistinctExecutor, TableExecutor]))
 def test_advance_equals_step_by_step(seed, kind):
     rng = random.Random(seed)

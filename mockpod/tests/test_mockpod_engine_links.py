@@ -100,7 +100,7 @@ def by_definition(jobs, bandwidth):
 JOBS = st.lists(st.tuples(st.integers(0, 50), st.integers(1, 1000)), min_size=1, max_size=30)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=80)
 @given(jobs=JOBS, polls=st.lists(st.floats(0, 200, allow_nan=False), max_size=20))
 def test_random_lives_equal_the_definition_and_conserve_bytes(jobs, polls):
     jobs = sorted((float(at), size) for at, size in jobs)
