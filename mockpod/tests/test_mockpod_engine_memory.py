@@ -81,7 +81,7 @@ def test_17_nothing_survives_a_drain():
 
 
 def test_17_memory_does_not_grow_with_the_number_of_requests():
-    engine = Engine(config(num_gpu_blocks=65, log_entries=1000), TableExecutor())
+    engine = Engine(config(num_gpu_blocks=65, log_entries=200), TableExecutor())
 
     def live(first):
         for i in range(first, first + 60):
