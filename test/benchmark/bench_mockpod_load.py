@@ -155,7 +155,7 @@ def _serve_reference(port: int, chunks: int) -> None:
 
     chunk = b'data: {"id":"cmpl-0","object":"text_completion","choices":[{"index":0,"text":" word"}]}\n\n'
 
-    async def app(scope, receive, send):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    async def app(scope, receive, send):  # type: ignore[no-untyped-def]
         if scope["method"] == "POST":
             await receive()
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]})
