@@ -2,8 +2,8 @@
 
     python bench_mockpod_churn.py [--rounds 5] [--requests 600] [--blocks 1024 65536] [--json FILE]
 
-Every prompt stores 32 blocks and pushes 32 out; a subscriber reads all events. The target is 28,000 + 28,000 a second at
-any cache size. The reference is the bare server stack answering the same requests with one chunk.
+Every prompt stores 32 blocks and pushes 32 out; a subscriber reads all events. The target is 28,000 + 28,000 a
+second at any cache size. The reference is the bare server stack answering the same requests with one chunk.
 """
 
 import argparse

@@ -81,12 +81,8 @@ def start_pod(*flags: str) -> Served:
         "endpoint": f"tcp://*:{events}",
         "replay_endpoint": f"tcp://*:{replay}",
     }
-    return start(
-        ["-m", "kvsync_mockpod", "--host", "127.0.0.1", "--port", str(port), "--kv-events-config", json.dumps(config)]
-        + list(flags),
-        port,
-        events,
-    )
+    base = ["-m", "kvsync_mockpod", "--host", "127.0.0.1", "--port", str(port)]
+    return start([*base, "--kv-events-config", json.dumps(config), *flags], port, events)
 
 
 def start_reference(chunks: int) -> Served:
