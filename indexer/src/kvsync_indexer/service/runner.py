@@ -7,6 +7,7 @@ import socket
 from collections.abc import Awaitable, Callable, Iterator
 
 import msgspec
+import structlog
 import uvicorn
 import uvloop
 
@@ -15,6 +16,8 @@ from kvsync_indexer.errors import ConfigError
 from kvsync_indexer.service.app import IndexApp
 from kvsync_indexer.service.match import MatchRequest
 from kvsync_indexer.service.service import IndexService
+
+_log = structlog.get_logger("kvsync_indexer.service")
 
 BACKLOG = 2048
 DRAIN_S = 5
@@ -113,7 +116,11 @@ def _router_app(config: IndexerConfig, service: IndexService) -> Callable[..., A
             lora=query.lora,
             cache_salt=query.cache_salt,
         )
-        return dict(await service.matcher.matched_tokens(request))
+        try:
+            return dict(await service.matcher.matched_tokens(request))
+        except Exception as error:
+            _log.warning("router_without_match", problem=f"{type(error).__name__}: {error}")
+            raise  # the router then places the request by load
 
     router_config = RouterConfig(policy=config.router_policy, seed=config.router_seed)
     return build_router(router_config, CallableDirectory(service.rows), CallableScorer(score)).app
