@@ -92,6 +92,20 @@ def test_match_finds_what_the_trace_left(demo, index_url):
     assert best["matched_tokens"] == len(last.token_ids)
 
 
+def test_kept_demo_is_replayed_against(demo, report, tmp_path):
+    router = json.loads((demo[0] / "run" / "kept.json").read_text())["router_url"]
+    trace = write_trace(tmp_path / "t.jsonl", requests=8)
+    code, out, err = invoke(
+        "replay", trace, "--target", router, "--scale", 32, "--rate", 50, "--json", "r.json", cwd=tmp_path
+    )
+    assert (code, err) == (0, ""), out
+    live = json.loads((tmp_path / "r.json").read_text())
+    assert (live["requests"], live["failed"]) == (8, 0)
+    assert live["hit_ratio"] > 0.5
+    assert sum(row["requests"] for row in live["workers"].values()) == 8
+    assert live["itl_ms"]["p50"] is not None
+
+
 def test_kept_demo_is_tailed_from_its_first_batch(report, index_url):
     survivor = next(number for number in range(3) if not report["restart"]["publisher"].endswith(f"-{number}"))
     host = index_url.removeprefix("http://").rpartition(".")[0] + f".{survivor + 1}"

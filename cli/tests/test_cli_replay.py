@@ -7,10 +7,12 @@ from cli_helpers import invoke, one_line, write_trace
 
 from kvsync.errors import TraceError
 from kvsync.load.arrivals import Arrivals, arrival_times
+from kvsync.load.ideal import compute_ideal
+from kvsync.load.prompts import make_prompts
 from kvsync.load.request_log import convert_log
 from kvsync.load.synthetic import Synthetic, make_trace, read_synthetic
 from kvsync.load.trace import TraceRequest, read_trace
-from kvsync.replay.offline import OfflineSettings, replay_offline
+from kvsync.replay.offline import OfflineSettings, ideal_hit_ratio, replay_offline
 from kvsync.replay.records import Record, ReplayResult, by_worker, distribution_ms, imbalance
 from kvsync.replay.report import Described, build_report
 
@@ -92,6 +94,10 @@ def test_bad_input_is_one_line(tmp_path, args, code, says):
     found, out, err = invoke("replay", *args, cwd=tmp_path)
     assert (found, out) == (code, "")
     assert says in one_line(err)
+
+
+def test_ideal_from_ids_equals_ideal_from_tokens(shared):
+    assert ideal_hit_ratio(shared, 16) == pytest.approx(compute_ideal(make_prompts(shared, 1), 16).hit_ratio)
 
 
 def test_arrivals():

@@ -1,5 +1,6 @@
 """`kvsync replay`."""
 
+import contextlib
 import json
 import sys
 import time
@@ -10,13 +11,14 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from kvsync.errors import UsageProblemError
 from kvsync.load.arrivals import Arrivals, arrival_times
 from kvsync.load.ideal import compute_ideal
-from kvsync.load.prompts import make_prompts
+from kvsync.load.prompts import PromptStream
 from kvsync.load.synthetic import make_trace, read_synthetic
-from kvsync.load.trace import TraceRequest, read_trace
+from kvsync.load.trace import TRACE_BLOCK_TOKENS, TraceRequest, read_trace
 from kvsync.replay.live import find_model, replay_live
-from kvsync.replay.offline import OfflineSettings, replay_offline
+from kvsync.replay.offline import OfflineSettings, ideal_hit_ratio, replay_offline
 from kvsync.replay.records import SHARES, ReplayResult
 from kvsync.replay.report import Described, build_report
 from kvsync.report.files import write_whole
@@ -127,7 +129,7 @@ def _run_offline(flags: dict[str, Any], requests: list[TraceRequest], times: lis
 def _run_live(flags: dict[str, Any], requests: list[TraceRequest], times: list[float]) -> Runs:
     url = flags["target"].rstrip("/")
     url = url if "://" in url else f"http://{url}"
-    prompts = make_prompts(requests, flags["scale"], times)
+    prompts = PromptStream(requests, flags["scale"], times)
 
     async def run() -> tuple[str, ReplayResult]:
         async with client_session() as session:
@@ -135,7 +137,15 @@ def _run_live(flags: dict[str, Any], requests: list[TraceRequest], times: list[f
             return model, await replay_live(session, url, model, prompts, flags["concurrency"])
 
     model, result = run_interruptible(run())
-    return None, {"target": url, "model": model}, result, compute_ideal(prompts, flags["block_size"]).hit_ratio
+    return None, {"target": url, "model": model}, result, _live_ideal(flags, requests, prompts)
+
+
+def _live_ideal(flags: dict[str, Any], requests: list[TraceRequest], prompts: PromptStream) -> float:
+    """From block ids where they say it all; otherwise from the tokens, which takes memory for a long trace."""
+    if flags["scale"] == 1 and TRACE_BLOCK_TOKENS % flags["block_size"] == 0:
+        with contextlib.suppress(UsageProblemError):
+            return ideal_hit_ratio(requests, flags["block_size"])
+    return compute_ideal(prompts, flags["block_size"]).hit_ratio
 
 
 def _write(report: dict[str, Any], json_file: Path | None, html_file: Path | None) -> None:

@@ -8,7 +8,7 @@ had cached.
 import asyncio
 import time
 from array import array
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -100,7 +100,7 @@ class Replayer:
         self.gaps_s: Floats = array("d")
         """Time between successive chunks of one answer, over all answers."""
 
-    async def run(self, prompts: Sequence[Prompt], pause: Pause | None = None) -> list[Outcome]:
+    async def run(self, prompts: Iterable[Prompt], pause: Pause | None = None) -> list[Outcome]:
         """Send every prompt at its time (arrival / speed), or when a slot is free; outcomes in order of prompts."""
         self._start = self._clock()
         paused_s = 0.0

@@ -1,6 +1,6 @@
 """What one engine with an unlimited cache would have served from it: the bound for every policy."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from kvsync.load.prompts import Prompt
@@ -50,7 +50,7 @@ class UnlimitedCache:
         return min(found, (len(tokens) - 1) // size) * size
 
 
-def compute_ideal(prompts: Iterable[Prompt] | Sequence[Prompt], block_size: int) -> Ideal:
+def compute_ideal(prompts: Iterable[Prompt], block_size: int) -> Ideal:
     """Serve `prompts` in order from an unlimited cache."""
     cache = UnlimitedCache(block_size)
     hits: list[int] = []

@@ -6,7 +6,7 @@ Tokens of a block depend on its id alone; what an input has beyond its listed bl
 """
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -21,6 +21,7 @@ else:
 FIRST_TOKEN = 70_000
 TOKEN_COUNT = 430_000
 """Ids 70,000 to 499,999: above 65,535, so that nothing downstream may keep a token in 16 bits."""
+KEPT_BLOCKS = 32_768
 _MASK = (1 << 64) - 1
 _OWN_TOKENS = 1 << 62
 
@@ -50,7 +51,7 @@ def block_tokens(block_id: int, count: int) -> Tokens:
 
 
 class PromptMaker:
-    """Makes prompts at one scale, each block's tokens computed once."""
+    """Makes prompts at one scale; the tokens of recent blocks are kept."""
 
     def __init__(self, scale: int = 1) -> None:
         if scale < 1 or TRACE_BLOCK_TOKENS % scale:
@@ -76,17 +77,26 @@ class PromptMaker:
     def _block(self, block_id: int) -> Tokens:
         tokens = self._blocks.get(block_id)
         if tokens is None:
+            if len(self._blocks) >= KEPT_BLOCKS:
+                self._blocks.clear()
             tokens = self._blocks[block_id] = block_tokens(block_id, self.block_tokens)
         return tokens
 
 
-def make_prompts(
-    requests: Sequence[TraceRequest], scale: int, arrivals_s: Sequence[float] | None = None
-) -> list[Prompt]:
-    """Prompts of a whole trace, arriving as in the trace unless other times are given."""
-    maker = PromptMaker(scale)
-    times = arrivals_s if arrivals_s is not None else [request.timestamp_ms / 1000 for request in requests]
-    return [
-        maker.make(number, request, arrival_s)
-        for number, (request, arrival_s) in enumerate(zip(requests, times, strict=True))
-    ]
+class PromptStream:
+    """Prompts of a whole trace, made as they are asked for, and again the same: a long trace need not fit in memory."""
+
+    def __init__(self, requests: Sequence[TraceRequest], scale: int, arrivals_s: Sequence[float] | None = None) -> None:
+        """Requests arrive as in the trace unless other times are given."""
+        self._requests = requests
+        self._times = arrivals_s if arrivals_s is not None else [request.timestamp_ms / 1000 for request in requests]
+        self._maker = PromptMaker(scale)
+
+    def __iter__(self) -> Iterator[Prompt]:
+        for number, (request, arrival_s) in enumerate(zip(self._requests, self._times, strict=True)):
+            yield self._maker.make(number, request, arrival_s)
+
+
+def make_prompts(requests: Sequence[TraceRequest], scale: int) -> list[Prompt]:
+    """Prompts of a whole trace, all at once."""
+    return list(PromptStream(requests, scale))

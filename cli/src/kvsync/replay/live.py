@@ -1,7 +1,7 @@
 """A trace against a running OpenAI server: a router, one engine, or a real vLLM."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import aiohttp
 import msgspec
@@ -41,7 +41,7 @@ async def find_model(session: aiohttp.ClientSession, url: str) -> str:
 
 
 async def replay_live(
-    session: aiohttp.ClientSession, url: str, model: str, prompts: Sequence[Prompt], max_in_flight: int | None
+    session: aiohttp.ClientSession, url: str, model: str, prompts: Iterable[Prompt], max_in_flight: int | None
 ) -> ReplayResult:
     """Send every prompt at its arrival time and wait for all."""
     replayer = Replayer(session, url, model, speed=1.0, max_in_flight=max_in_flight or MAX_IN_FLIGHT)

@@ -11,7 +11,7 @@ from kvsync.replay.routers import KvRouter, PolicyRouter, worker_name
 from kvsync_indexer.core.factory import CoreKind
 from kvsync_mockpod.engine import EngineConfig, EngineError, TierConfig
 from kvsync_mockpod.offline import Arrivals as EngineArrivals
-from kvsync_mockpod.offline import ReplayConfig, RequestRecord, replay
+from kvsync_mockpod.offline import ReplayConfig, RequestRecord, ideal_hit_tokens, replay
 from kvsync_mockpod.offline import ReplayResult as EngineResult
 from kvsync_mockpod.offline import TraceRequest as EngineRequest
 
@@ -82,6 +82,12 @@ def replay_offline(
         raise UsageProblemError(f"replay --offline: {error}") from None
     prompt = sum(record.prompt_tokens for record in result.records)
     return _result(result), result.ideal_hit_tokens / max(prompt, 1)
+
+
+def ideal_hit_ratio(requests: Sequence[TraceRequest], block_size: int) -> float:
+    """What an unlimited cache would serve of them, from block ids alone; UsageProblemError if those do not fit."""
+    converted = [_convert(number, request, 0.0) for number, request in enumerate(requests)]
+    return ideal_hit_tokens(converted, block_size) / sum(request.input_tokens for request in requests)
 
 
 def _tiers(settings: OfflineSettings) -> TierConfig | None:

@@ -1,5 +1,6 @@
 """Which versions made a report."""
 
+import importlib.util
 import platform
 from importlib.metadata import PackageNotFoundError, version
 
@@ -10,12 +11,12 @@ MEMBERS = ("kvsync", "kvsync-events", "kvsync-mockpod", "kvsync-indexer")
 
 def native_version() -> str | None:
     """Version of the native index core, or None where it is not installed."""
-    try:
-        import kvsync_native
-    except ImportError:
+    if importlib.util.find_spec("kvsync_native") is None:
         return None
-    found: str = getattr(kvsync_native, "__version__", "unknown")
-    return found
+    try:
+        return version("kvsync-native")
+    except PackageNotFoundError:
+        return "unknown"
 
 
 def collect_versions(core: str) -> dict[str, str | None]:
