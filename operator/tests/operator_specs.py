@@ -18,7 +18,8 @@ def specs(schema: dict[str, Any]) -> st.SearchStrategy[Any]:
             text = st.from_regex(schema["pattern"], fullmatch=True) if "pattern" in schema else st.text(max_size=20)
             return text.filter(lambda value: len(value) <= schema["maxLength"] and "\n" not in value)
         case "array":
-            return st.lists(specs(schema["items"]), max_size=min(3, schema["maxItems"]))
+            least = schema.get("minItems", 0)
+            return st.lists(specs(schema["items"]), min_size=least, max_size=min(least + 3, schema["maxItems"]))
         case "object" if "additionalProperties" in schema:
             keys = st.from_regex(r"[a-z]{1,8}(/[a-z]{1,8})?", fullmatch=True)
             return st.dictionaries(keys, specs(schema["additionalProperties"]), max_size=3)

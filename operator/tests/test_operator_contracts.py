@@ -11,10 +11,12 @@ import yaml
 from kvsync_indexer.config import IndexerConfig, parse_duration
 from kvsync_mockpod.config import build_config
 from kvsync_mockpod.engine.latency import PROFILES
+from kvsync_mockpod.faults.spec import EVENT_KINDS, HTTP_KINDS, REPLAY_KINDS, parse_plan
 from kvsync_mockpod.latency import build_latency
 from kvsync_operator import names
 from kvsync_operator.handlers import CHILD_KINDS
 from kvsync_operator.models import duration_seconds, parse_resource
+from kvsync_operator.models.faults import FaultRule
 from kvsync_operator.models.mockengine import Latency
 from kvsync_operator.objects import Images, build_objects
 from kvsync_operator.objects.prefixindex import index_args
@@ -46,6 +48,19 @@ def test_the_mock_pod_reads_its_config_map(engine, tmp_path):
     assert config.mock_debug == (engine.spec.debug == "Enabled")
     assert config.mock_drain_timeout < duration_seconds(engine.spec.termination_grace)
     build_latency(config)
+
+
+@pytest.mark.parametrize("engine", resources("MockEngine"))
+def test_the_mock_pod_reads_its_fault_plan(engine):
+    (config_map,) = [obj for obj in build_objects(engine, Images()) if obj["kind"] == "ConfigMap"]
+    assert ("faults.yaml" in config_map["data"]) == bool(engine.spec.faults)
+    plan = parse_plan(yaml.safe_load(config_map["data"].get("faults.yaml", "{}")))
+    assert [rule.kind for rule in plan.faults] == [rule.kind for rule in engine.spec.faults]
+
+
+def test_fault_kinds_are_the_mock_engines():
+    kinds = FaultRule.model_json_schema()["properties"]["kind"]["enum"]
+    assert set(kinds) == EVENT_KINDS | REPLAY_KINDS | HTTP_KINDS
 
 
 def test_latency_profiles_are_the_mock_engines():

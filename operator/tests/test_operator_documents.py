@@ -51,6 +51,13 @@ ENGINE = {"model": {"name": "m"}}
         ),
         ("MockEngine", {**ENGINE, "latency": {"timeScale": "0.0"}}, "spec.latency.timeScale", "more than 0"),
         ("MockEngine", {**ENGINE, "latency": {"profile": "none", "custom": {}}}, "spec.latency", "exclude each other"),
+        ("MockEngine", {**ENGINE, "faults": [{"kind": "drops"}]}, "spec.faults[0].kind", "'drops' is not allowed"),
+        (
+            "MockEngine",
+            {**ENGINE, "faults": [{"kind": "drop", "milliseconds": 5}]},
+            "spec.faults[0].milliseconds",
+            "is only for delay",
+        ),
         ("MockEngine", {**ENGINE, "terminationGrace": "30"}, "spec.terminationGrace", "'30' is not allowed"),
         ("PrefixIndex", {"router": {"port": 8090}}, "spec.router.port", "8090 is the index's own port"),
         ("PrefixIndex", {"sync": {"staleAfter": "0"}}, "spec.sync.staleAfter", "more than 0"),

@@ -20,6 +20,7 @@ from kvsync_operator.models.common import (
     rules,
     with_defaults,
 )
+from kvsync_operator.models.faults import FaultRule
 
 __all__ = [
     "Cache",
@@ -273,6 +274,8 @@ class MockEngineSpec(Model):
     """The KV event stream."""
     debug: Literal["Enabled", "Disabled"] = "Disabled"
     """Whether the pods serve their block table and fault plane under `/debug`; audits and fault tests need it."""
+    faults: Annotated[list[FaultRule], Field(max_length=64)] = Field(default_factory=list)
+    """Faults the pods start with."""
     seed: Annotated[int, Field(ge=0, le=2_147_483_647)] = 0
     """Seed of everything random in the pods, such as generated text."""
     termination_grace: Duration = "30s"

@@ -28,6 +28,7 @@ from kvsync_operator.objects.shared import (
 __all__ = ["build_mock_engine", "mock_config"]
 
 CONFIG_FILE = "config.yaml"
+FAULTS_FILE = "faults.yaml"
 _DEFAULT_RESOURCES = {"requests": {"cpu": "10m", "memory": "64Mi"}, "limits": {"memory": "1Gi"}}
 
 Engine = Resource[MockEngineSpec]
@@ -36,7 +37,7 @@ Engine = Resource[MockEngineSpec]
 def build_mock_engine(engine: Engine, images: Images) -> list[KubeObject]:
     """Every object of `engine`, in the order in which they are best applied."""
     name = names.engine_name(engine.name)
-    config = build_config_map(engine, name, {CONFIG_FILE: config_text(engine.spec)})
+    config = build_config_map(engine, name, _files(engine.spec))
     return [
         build_service_account(engine, name),
         config,
@@ -45,6 +46,14 @@ def build_mock_engine(engine: Engine, images: Images) -> list[KubeObject]:
         build_disruption_budget(engine, name),
         _build_deployment(engine, images, hash_of(config["data"])),
     ]
+
+
+def _files(spec: MockEngineSpec) -> dict[str, str]:
+    files = {CONFIG_FILE: config_text(spec)}
+    if spec.faults:
+        plan = {"seed": spec.seed, "faults": [rule.to_rule() for rule in spec.faults]}
+        files[FAULTS_FILE] = json.dumps(plan, indent=2) + "\n"
+    return files
 
 
 def config_text(spec: MockEngineSpec) -> str:
@@ -144,7 +153,10 @@ def _pod_parts(engine: Engine, images: Images, config_hash: str) -> PodParts:
     return PodParts(
         container="engine",
         image=spec.template.image or images.mockpod,
-        args=["--config", f"{CONFIG_DIR}/{CONFIG_FILE}"],
+        args=[
+            *("--config", f"{CONFIG_DIR}/{CONFIG_FILE}"),
+            *(("--mock-faults", f"{CONFIG_DIR}/{FAULTS_FILE}") if spec.faults else ()),
+        ],
         ports=[
             {"name": port["name"], "containerPort": port["port"], "protocol": "TCP"} for port in _service_ports(spec)
         ],
