@@ -1,13 +1,14 @@
 """Random histories: every core against the plain model, after every step; and the cores against each other."""
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from index_core_helpers import KINDS, Model, new_core, payload, removed, stored
 
 from kvsync_events import AllBlocksCleared, EventBatch, SetDigest, digest_key
-from kvsync_indexer.core import Context
+from kvsync_indexer.core import Context, keys
+from kvsync_indexer.core.publisher import Publisher
 
 PUBLISHERS = {"a": "m", "b": "m", "c": "other"}
 names = st.sampled_from(sorted(PUBLISHERS))
@@ -18,7 +19,7 @@ blocks = st.lists(st.integers(0, 1), min_size=8, max_size=8)
 groups = st.sampled_from([None, None, None, 0, 1])
 mediums = st.sampled_from([None, None, "GPU", "cpu", "STORAGE"])
 loras = st.sampled_from([{}, {}, {}, {"lora_name": "x"}, {"lora_id": 7}])
-salts = st.sampled_from([None, None, None, "s"])
+salts = st.sampled_from([None, None, "s"])
 kinds = st.sampled_from(
     [
         {},
@@ -61,11 +62,14 @@ class CoreMachine(RuleBasedStateMachine):
     """Each core has a twin of the other kind where both are installed: their snapshots must be equal bytes."""
 
     kind = "python"
+    kinds = KINDS
+    paths: dict = {}  # noqa: RUF012
 
     @initialize()
     def begin(self):
-        self.cores = [new_core(kind, *(f"{name}={model}" for name, model in PUBLISHERS.items())) for kind in KINDS]
-        self.core = self.cores[KINDS.index(self.kind)]
+        self.cores = [new_core(kind, *(f"{name}={model}" for name, model in PUBLISHERS.items())) for kind in self.kinds]
+        self.core = self.cores[self.kinds.index(self.kind)]
+        self.paths = {}
         self.models = {name: Model(model) for name, model in PUBLISHERS.items()}
 
     @rule(name=names, events=batches)
@@ -74,6 +78,7 @@ class CoreMachine(RuleBasedStateMachine):
         results = [core.apply(name, data) for core in self.cores]
         assert len(set(results)) == 1
         self.models[name].apply(events)
+        self.paths.update({block.path: None for block in self.models[name].blocks.values() if block.path is not None})
 
     @rule(name=names, event=cleared_events | scoped_clears)
     def clear(self, name, event):
@@ -104,20 +109,49 @@ class CoreMachine(RuleBasedStateMachine):
 
     @rule(tokens=blocks, model=st.sampled_from(["m", "other"]), lora=st.sampled_from([None, "x", "7"]), salt=salts)
     def query(self, tokens, model, lora, salt):
+        self._query((model, lora, salt), tokens)
+
+    @precondition(lambda self: self.paths)
+    @rule(pick=st.integers(0, 99), twist=st.sampled_from(["", "", "salt", "lora", "model", "longer", "shorter"]))
+    def query_what_was_stored(self, pick, twist):
+        """The prompt of a block that is or was resident, in its context or in a neighbouring one."""
+        (model, lora, salt), _, *stored_blocks = list(self.paths)[pick % len(self.paths)]
+        tokens = [token for block in stored_blocks for token in block]
+        context = {
+            "salt": (model, lora, None if salt else "s"),
+            "lora": (model, None if lora else "x", salt),
+            "model": ("other" if model == "m" else "m", lora, salt),
+        }.get(twist, (model, lora, salt))
+        self._query(context, {"longer": [*tokens, 0, 1, 0, 1], "shorter": tokens[:-1]}.get(twist, tokens))
+
+    @rule(name=names, first=small_hashes, second=small_hashes, tokens=blocks)
+    def report_of_one_block(self, name, first, second, tokens):
+        """A one-block chain is stored, then reported again by a request that goes on from it."""
+        self.batch(name, [stored([first], tokens[:2], None, 2)])
+        self.batch(name, [stored([first], tokens[:2], None, 2), stored([second], tokens[2:4], first, 2)])
+
+    def _query(self, context, tokens):
+        model = context[0]
         expected = {
             name: length
             for name, one in self.models.items()
-            if one.model == model and (length := one.match((model, lora, salt), tokens))
+            if one.model == model and (length := one.match(context, tokens))
         }
-        answers = [list(core.match(Context(model, lora, salt), tokens)) for core in self.cores]
-        found = answers[KINDS.index(self.kind)]
+        answers = [list(core.match(Context(*context), tokens)) for core in self.cores]
+        found = answers[self.kinds.index(self.kind)]
         assert {one.publisher: one.tokens for one in found} == expected
         assert [(-one.tokens, one.publisher) for one in found] == sorted((-one.tokens, one.publisher) for one in found)
         assert all(one.blocks * one.block_size == one.tokens for one in found)
         assert all(sum(one.tiers.values()) <= one.blocks for one in found)
         assert all(answer == found for answer in answers)
 
-    @precondition(lambda self: len(KINDS) > 1)
+    @invariant()
+    def recent_prompts(self):
+        """What the last chains' prompts match, in their own contexts."""
+        for context, _, *stored_blocks in list(self.paths)[-8:]:
+            self._query(context, [token for block in stored_blocks for token in block])
+
+    @precondition(lambda self: len(self.kinds) > 1)
     @invariant()
     def twins_agree(self):
         if hasattr(self, "cores"):
@@ -149,11 +183,74 @@ def _batch(event):
     return EventBatch(0.0, [event])
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_core_equals_the_plain_model(kind):
-    machine = type(f"{kind.title()}Machine", (CoreMachine,), {"kind": kind})
+def run(examples, **attributes):
+    machine = type("Machine", (CoreMachine,), attributes)
     case = machine.TestCase
     case.settings = settings(
-        max_examples=40, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
+        max_examples=examples,
+        stateful_step_count=20,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+        database=None,
+        phases=[Phase.explicit, Phase.generate],
+        report_multiple_bugs=False,
     )
     case().runTest()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_core_equals_the_plain_model(kind):
+    run(40, kind=kind)
+
+
+def _ignore_clear(self, event):
+    return 0
+
+
+def _drop_all_copies(self, hashed, block, slot, copies):
+    self._drop(hashed, block, slot)
+
+
+def _attach_nothing(self, hashed, own, tally):
+    return None
+
+
+def _forget_the_digest(self, hashed, block, slot, real=Publisher._drop):
+    self.digests[slot].add(hashed)
+    real(self, hashed, block, slot)
+    self.digests[slot].count -= 1
+
+
+def _hide_nothing(self, key, slot):
+    return None
+
+
+def _keep_reports(self, hashed, slot):
+    return None
+
+
+MUTANTS = {
+    "a clear is ignored": ("_clear", _ignore_clear),
+    "a removal takes every copy": ("_release", _drop_all_copies),
+    "orphans are never attached": ("_adopt", _attach_nothing),
+    "the digest drifts": ("_drop", _forget_the_digest),
+    "a removed block still matches": ("_hide", _hide_nothing),
+    "a report of one block adds a copy": ("_take_back", _keep_reports),
+}
+
+
+@pytest.mark.parametrize("mutant", MUTANTS)
+def test_the_machine_catches_a_planted_bug(mutant, monkeypatch):
+    name, planted = MUTANTS[mutant]
+    monkeypatch.setattr(Publisher, name, planted)
+    with pytest.raises((AssertionError, KeyError)):
+        run(300, kinds=["python"])
+
+
+def test_the_machine_catches_a_context_that_is_ignored(monkeypatch):
+    real = keys.root_key
+    blind = lambda model, lora, salt, size, seed: real(model, lora, None, size, seed)  # noqa: E731
+    monkeypatch.setattr(keys, "root_key", blind)
+    monkeypatch.setattr("kvsync_indexer.core.publisher.root_key", blind)
+    with pytest.raises(AssertionError):
+        run(600, kinds=["python"])

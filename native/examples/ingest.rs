@@ -1,12 +1,10 @@
 //! How fast payloads are applied, phase by phase, beside a bare loop over two hash maps: what the core costs on top of
 //! reading the bytes and remembering the blocks. `cargo run --release --no-default-features --example ingest`
-use std::collections::HashMap;
-
 use kvsync_native::core::Core;
-use kvsync_native::hash::{mix, splitmix, text_of, token_bytes};
-use kvsync_native::holders::Ready;
+use kvsync_native::hash::{splitmix, text_of, token_bytes};
 use kvsync_native::publisher::Limits;
-use kvsync_native::wire::{Batch, Event, WireLimits};
+use kvsync_native::reference::two_maps;
+use kvsync_native::wire::{Batch, WireLimits};
 
 const BLOCKS: usize = 204_800;
 
@@ -93,24 +91,7 @@ fn main() {
         let limits = WireLimits::default();
         let mut batch = Batch::default();
         let decode = best(|| timed(|| all.iter().for_each(|data| batch.decode(data, &limits).unwrap())));
-        let mut reference = || {
-            let mut by_hash: HashMap<u64, u64, Ready> = HashMap::default();
-            let mut by_key: HashMap<u64, u32, Ready> = HashMap::default();
-            timed(|| {
-                for data in &all {
-                    batch.decode(data, &limits).unwrap();
-                    let Event::Stored(event) = &batch.events[0] else { unreachable!() };
-                    let mut key = 1;
-                    let tokens = &batch.tokens[event.tokens.clone()];
-                    for (hash, block) in batch.hashes.iter().zip(tokens.chunks_exact(16)) {
-                        key = mix(key, text_of(token_bytes(block), 1));
-                        by_hash.insert(*hash, key);
-                        by_key.insert(key, 1);
-                    }
-                }
-            })
-        };
-        let reference = best(&mut reference);
+        let reference = best(|| timed(|| assert!(two_maps(all.iter().map(Vec::as_slice)).is_ok())));
         let apply = best(|| {
             let mut core = Core::new(Limits::default(), 0);
             core.add_publisher("p", "m").unwrap();

@@ -99,6 +99,11 @@ pub fn push_list(out: &mut Vec<u8>, length: usize) {
     out.extend_from_slice(&(length as u32).to_le_bytes());
 }
 
+/// Of a snapshot.
+pub fn checksum(data: &[u8]) -> u64 {
+    xxhash_rust::xxh3::xxh3_64(data)
+}
+
 /// Token ids as the bytes that are hashed.
 #[inline(always)]
 pub fn token_bytes(tokens: &[u32]) -> &[u8] {

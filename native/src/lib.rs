@@ -14,6 +14,7 @@ pub mod publisher;
 #[cfg(feature = "python")]
 mod python;
 pub mod reader;
+pub mod reference;
 pub mod segments;
 pub mod snapshot;
 pub mod table;

@@ -624,8 +624,18 @@ impl Rows {
     }
 }
 
+/// The bare loop of `reference.rs` over payloads; returns distinct blocks. For benchmarks.
+#[pyfunction]
+fn reference_loop(py: Python<'_>, payloads: Vec<Bound<'_, PyBytes>>) -> PyResult<usize> {
+    let slices: Vec<&[u8]> = payloads.iter().map(|bytes| bytes.as_bytes()).collect();
+    let counted = py.detach(|| crate::reference::two_maps(slices.into_iter()));
+    counted.map_err(pyo3::exceptions::PyValueError::new_err)
+}
+
 #[pymodule]
 mod _core {
+    #[pymodule_export]
+    use super::reference_loop;
     #[pymodule_export]
     use super::{Matches, NativeCore, Rows};
 }

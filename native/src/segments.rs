@@ -60,9 +60,9 @@ impl<T: Cell> Segment<T> {
         Segment { cells, homes, len: 0 }
     }
 
-    /// Room for so many entries without growing soon.
+    /// Homes for so many entries, 57 % full: room for two fifths more before the segment grows.
     fn for_len(len: usize) -> usize {
-        len * 10 / 7 + 2
+        len * 7 / 4 + 2
     }
 
     #[inline(always)]
@@ -184,7 +184,9 @@ impl<T: Cell> Segments<T> {
                 if end + 1 >= segment.cells.len() {
                     return false;
                 }
-                segment.cells.copy_within(at..end, at + 1);
+                for to in (at + 1..=end).rev() {
+                    segment.cells[to] = segment.cells[to - 1];
+                }
                 break;
             }
             at += 1;

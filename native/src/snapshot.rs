@@ -1,9 +1,8 @@
 //! The snapshot, byte for byte that of `kvsync_indexer/core/snapshot.py`, where the layout is described.
 
-use xxhash_rust::xxh3::xxh3_64;
-
 use crate::core::{Core, Fault};
 use crate::groups::{Attention, Group};
+use crate::hash::checksum;
 use crate::publisher::{Limits, Orphan, Spelled, MAX_BLOCK_SIZES, MAX_MEDIUM_CHARS, MAX_SLOTS};
 use crate::table::ORPHAN;
 
@@ -27,7 +26,7 @@ impl Core {
         }
         let length = (out.len() - HEAD) as u64;
         out[24..32].copy_from_slice(&length.to_le_bytes());
-        let check = xxh3_64(&out);
+        let check = checksum(&out);
         out.extend_from_slice(&check.to_le_bytes());
         out
     }
@@ -128,7 +127,7 @@ impl Core {
         if length != (end - HEAD) as u64 {
             return Err(Fault::Snapshot(format!("snapshot of {} bytes should have another length", data.len())));
         }
-        if xxh3_64(&data[..end]).to_le_bytes() != data[end..] {
+        if checksum(&data[..end]).to_le_bytes() != data[end..] {
             return Err(bad("snapshot is damaged: its checksum does not fit"));
         }
         reader.data = &data[..end];

@@ -555,6 +555,22 @@ impl Decoder<'_, '_> {
         let mut count = 0;
         let tokens = &mut self.batch.tokens;
         let most = most.min(tokens.capacity() - tokens.len());
+        // Sixteen ids of five bytes at a time, as long as all are of that kind: the ids of large vocabularies are.
+        while count + 16 <= most {
+            let Some(group) = data.get(at..at + 80) else { break };
+            let mut ids = [0u32; 16];
+            let mut same = true;
+            for (id, bytes) in ids.iter_mut().zip(group.chunks_exact(5)) {
+                same &= bytes[0] == 0xce;
+                *id = u32::from_be_bytes([bytes[1], bytes[2], bytes[3], bytes[4]]).to_le();
+            }
+            if !same {
+                break;
+            }
+            tokens.extend_from_slice(&ids);
+            at += 80;
+            count += 16;
+        }
         while count < most && at + 5 <= data.len() {
             let code = data[at];
             let (value, width) = match code {

@@ -1,0 +1,20 @@
+//! Any body behind a right header and checksum as a snapshot: refused, or restored to a core
+//! that can be read. `cargo +nightly fuzz run restore` in `native/`.
+#![no_main]
+
+use kvsync_native::core::Core;
+use kvsync_native::publisher::Limits;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|body: &[u8]| {
+    let mut data = b"KVSYNCIX\x01\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0".to_vec();
+    data.extend_from_slice(&(body.len() as u64).to_le_bytes());
+    data.extend_from_slice(body);
+    let check = kvsync_native::hash::checksum(&data);
+    data.extend_from_slice(&check.to_le_bytes());
+    if let Ok(core) = Core::restored(&data, Limits::default()) {
+        for name in core.names() {
+            assert!(core.dump(&name).is_ok());
+        }
+    }
+});
