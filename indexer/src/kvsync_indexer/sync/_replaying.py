@@ -236,6 +236,7 @@ class Replaying(MachineBase):
     def _without_replay(self, reason: str, now: float) -> None:
         """No history to be had: start over from what comes in live, and say so."""
         self._clear(f"no replay: {reason}")
+        self.position.base_seq = None  # so that a later repair sees how much further back it reaches
         self._must_prove = False
         self.counters.resyncs += 1
         self.incomplete = True
