@@ -15,7 +15,7 @@ from e2e_dump import dump_namespace
 from e2e_engines import Engine, build_engine
 from e2e_index import Index, build_index
 from e2e_install import Installation
-from e2e_kube import Kube, cluster_setting, find_kubeconfig
+from e2e_kube import Kube, Object, cluster_setting, find_kubeconfig, has_writable_volumes
 from e2e_wait import KubeError, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -157,31 +157,40 @@ def policy_gap(installation: Installation, cluster_kind: str) -> str:
 
 
 @pytest.fixture
-def local_volume(kube: Kube, cluster_kind: str) -> Iterator[None]:
-    """A volume that a claim can get: the cluster's own storage class, or a folder of the air-gapped cluster's node."""
-    if kube.objects("StorageClass"):
-        yield
+def volume_class(kube: Kube, cluster_kind: str) -> Iterator[str]:
+    """A storage class whose volumes pods without root may write: the default one ('') or a folder of our own node."""
+    if has_writable_volumes(kube):
+        yield ""
         return
     if cluster_kind != "airgap":
-        pytest.skip("skipped(capability): the cluster has no storage class")
+        pytest.skip("skipped(capability): the cluster's storage class gives volumes that only root may write")
     (node, *_) = kube.objects("Node")
-    hostname = node["metadata"]["labels"]["kubernetes.io/hostname"]
-    terms = [{"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "In", "values": [hostname]}]}]
     name = f"e2e-{uuid.uuid4().hex[:8]}"
-    folder = f"/var/local/{name}"  # a local volume's folder must be there, and kubelet changes no owner of it
+    folder = f"/var/local/{name}"
     on_node = ["docker", "exec", node["metadata"]["name"]]
     subprocess.run([*on_node, "install", "-d", "-m", "0777", folder], check=True, timeout=30)
+    for obj in _local_volume(name, folder, node["metadata"]["labels"]["kubernetes.io/hostname"]):
+        kube.apply(obj)
+    yield name
+    kube.delete("PersistentVolume", name)
+    kube.delete("StorageClass", name)
+    subprocess.run([*on_node, "rm", "-rf", folder], check=True, timeout=30)
+
+
+def _local_volume(name: str, folder: str, hostname: str) -> list[Object]:
+    """One volume in a folder of the node, and a class of its own for it."""
+    terms = [{"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "In", "values": [hostname]}]}]
     spec = {
+        "storageClassName": name,
         "capacity": {"storage": "1Gi"},
         "accessModes": ["ReadWriteOnce"],
         "persistentVolumeReclaimPolicy": "Retain",
         "local": {"path": folder},
         "nodeAffinity": {"required": {"nodeSelectorTerms": terms}},
     }
-    kube.apply({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name}, "spec": spec})
-    yield
-    kube.delete("PersistentVolume", name)
-    subprocess.run([*on_node, "rm", "-rf", folder], check=True, timeout=30)
+    storage = {"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": {"name": name}}
+    volume = {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name}, "spec": spec}
+    return [{**storage, "provisioner": "kubernetes.io/no-provisioner"}, volume]
 
 
 @pytest.fixture

@@ -220,6 +220,17 @@ def is_ready(pod: Object) -> bool:
     return condition(pod, "Ready")["status"] == "True" and "deletionTimestamp" not in pod["metadata"]
 
 
+def has_writable_volumes(kube: Kube) -> bool:
+    """Whether the default storage class gives volumes that pods without root may write.
+
+    The in-tree host-path provisioner, which kind falls back to, makes folders that belong to root.
+    """
+    default = "storageclass.kubernetes.io/is-default-class"
+    classes = kube.objects("StorageClass")
+    chosen = [item for item in classes if item["metadata"].get("annotations", {}).get(default) == "true"]
+    return any(item["provisioner"] != "kubernetes.io/host-path" for item in chosen)
+
+
 def find_kubeconfig(root: Path) -> Path:
     """KUBECONFIG, else the cluster `make cluster-up` wrote down."""
     named = os.environ.get("KUBECONFIG")

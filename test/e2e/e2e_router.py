@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from e2e_kube import Answer, Kube
+from e2e_wait import wait_until
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,16 @@ class Router:
         except OSError:
             return Outcome(0, "", "", 0, len(tokens), 0, time.monotonic())
         return _outcome(answer, len(tokens))
+
+    def wait_knows(self, count: int, *, deadline_s: float = 30.0) -> None:
+        """The router has that many endpoints to choose from."""
+
+        def probe() -> bool:
+            found = self.kube.call("GET", self.path("/v1/endpoints"))["endpoints"]
+            assert len(found) == count, f"the router knows {found}"
+            return True
+
+        wait_until(f"the router {self.service} knows {count} endpoints", probe, deadline_s=deadline_s)
 
     def run(self, model: str, prompts: Iterable[list[int]], *, workers: int = 4, **fields: Any) -> Tally:
         """All prompts, a few at a time, in order of their start."""

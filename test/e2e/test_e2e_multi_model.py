@@ -44,6 +44,7 @@ def test_requests_are_routed_to_pods_of_their_own_model(deploy, kube):
     index.wait_ready()
     index.wait_live([pod.name for group in pods.values() for pod in group])
     router = Router(kube, left, "idx-router")
+    router.wait_knows(4)
     addresses = {
         model: {kube.get("Pod", pod.name, pod.namespace)["status"]["podIP"]: pod for pod in group}
         for model, group in pods.items()

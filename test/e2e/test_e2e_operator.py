@@ -54,6 +54,7 @@ def test_helm_upgrade_with_traffic_running(deploy, namespace, kube, installation
     index.wait_ready()
     index.wait_live([pod.name for pod in pods])
     router = Router(kube, namespace, "idx-router")
+    router.wait_knows(2)
     prompts = [tokens_of(("upgrade", number), 6 * BLOCK) for number in range(20)]
     before = installation.operator_pod()
     with Background(router, "fleet", prompts) as traffic:
@@ -80,6 +81,7 @@ def test_rolling_update_of_the_engines_with_traffic_running(deploy, namespace, k
     index.wait_ready()
     index.wait_live([pod.name for pod in old])
     router = Router(kube, namespace, "idx-router")
+    router.wait_knows(2)
     prompts = [tokens_of(("rolling", number), 6 * BLOCK) for number in range(20)]
     with Background(router, "fleet", prompts) as traffic:
         wait_until("traffic flows", lambda: len(traffic.tally.outcomes) >= 10, deadline_s=30.0)

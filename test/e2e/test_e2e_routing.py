@@ -7,6 +7,8 @@ from e2e_router import Background, Router
 from e2e_wait import wait_until
 
 GROUPS, ROUNDS = 12, 6
+ROUTE_GONE_WITHIN_S = 15.0
+"""T_del of invariant I10 for routes."""
 
 
 def shared_prefix_trace(seed=7):
@@ -68,6 +70,7 @@ def test_kv_routing_beats_round_robin_on_the_same_trace(deploy, kube):
         index.wait_ready()
         index.wait_live([pod.name for pod in pods])
         router = Router(kube, namespace, "idx-router")
+        router.wait_knows(3)
         tally = router.run("fleet", shared_prefix_trace(), workers=2)
         assert tally.failures() == []
         assert len(tally.outcomes) == GROUPS * ROUNDS
@@ -128,11 +131,20 @@ def test_a_deleted_engine_pod_gets_no_more_traffic(deploy, namespace, kube):
     assert first.status == 200
     assert victim.name in first.endpoint or address in first.endpoint
 
-    kube.delete("Pod", victim.name, namespace)
-    wait_until("the index forgot it", lambda: not index.publishers_of(victim.name), deadline_s=20.0)
-    for _ in range(10):
-        outcome = router.complete("fleet", tokens)
-        assert outcome.status == 200
-        assert victim.name not in outcome.endpoint
-        assert address not in outcome.endpoint
+    with Background(router, "fleet", [tokens]) as traffic:
+        kube.delete("Pod", victim.name, namespace)
+        wait_until("the index forgot it", lambda: not index.publishers_of(victim.name), deadline_s=ROUTE_GONE_WITHIN_S)
+
+        def last_ten_go_elsewhere():
+            last = traffic.tally.outcomes[-10:]
+            routes = {outcome.endpoint.rsplit("/", 1)[-1] for outcome in last}
+            assert len(last) == 10
+            assert victim.name not in routes, routes
+            return True
+
+        wait_until("no route to it is left", last_ten_go_elsewhere, deadline_s=ROUTE_GONE_WITHIN_S)
+        mark = len(traffic.tally.outcomes)
+        wait_until("traffic flows on", lambda: len(traffic.tally.outcomes) >= mark + 20, deadline_s=30.0)
+    assert traffic.tally.failures() == [], "the departure of a pod fails no request"
+    assert victim.name not in {outcome.endpoint.rsplit("/", 1)[-1] for outcome in traffic.tally.outcomes[mark:]}
     assert survivor in engine.wait_ready(2)

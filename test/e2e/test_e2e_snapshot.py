@@ -30,9 +30,12 @@ def test_a_restarted_index_container_resumes_from_its_snapshot(deploy, namespace
     assert index.matched("shortmemory", prompts[0]) == {pod.name: 6}
 
 
-def test_a_claim_outlives_the_index_pod(deploy, namespace, kube, local_volume):
+def test_a_claim_outlives_the_index_pod(deploy, namespace, kube, volume_class):
     engine = deploy.engine("shortmemory", namespace, events={"bufferSteps": 4})
-    index = deploy.index("idx", namespace, snapshot={"volume": "PersistentVolumeClaim", "size": "64Mi"})
+    snapshot = {"volume": "PersistentVolumeClaim", "size": "64Mi"}
+    if volume_class:
+        snapshot["storageClassName"] = volume_class
+    index = deploy.index("idx", namespace, snapshot=snapshot)
     (pod,) = engine.wait_ready(1)
     (before,) = index.wait_ready()
     index.wait_live([pod.name])
