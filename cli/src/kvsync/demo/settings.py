@@ -26,7 +26,7 @@ SLOWEST_SCALE, FASTEST_SCALE = 9999.0, 1e-6
 BLOCK_SIZE = 16
 CACHE_SHARE = 0.75
 """All engines together hold this share of the distinct blocks: enough for reuse, little enough to evict."""
-ENGINE_BUSY_S = 8.0
+ENGINE_BUSY_S = 4.0
 """No engine should need longer than this for all prompts at once, whatever their timing."""
 
 
