@@ -26,7 +26,7 @@ log = structlog.get_logger(__name__)
 RETRIED_STATUSES = frozenset({429, 502, 503, 504})
 """Answers that another endpoint may do better: queue full, draining, a proxy's own failures."""
 HOP_BY_HOP = frozenset(
-    b"connection keep-alive proxy-authenticate proxy-authorization proxy-connection te trailer transfer-encoding"  # codespell:ignore te
+    b"connection keep-alive proxy-authenticate proxy-authorization proxy-connection te trailer transfer-encoding"
     b" upgrade host content-length expect".split()
 )
 HEADER_ENDPOINT = b"x-kvsync-endpoint"
