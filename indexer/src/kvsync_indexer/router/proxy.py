@@ -26,8 +26,8 @@ log = structlog.get_logger(__name__)
 RETRIED_STATUSES = frozenset({429, 502, 503, 504})
 """Answers that another endpoint may do better: queue full, draining, a proxy's own failures."""
 HOP_BY_HOP = frozenset(
-    b"connection keep-alive proxy-authenticate proxy-authorization proxy-connection te trailer transfer-encoding"
-    b" upgrade host content-length expect".split()
+    b"connection keep-alive proxy-authenticate proxy-authorization proxy-connection trailer transfer-encoding"
+    b" te upgrade host content-length expect".split()  # codespell:ignore te
 )
 HEADER_ENDPOINT = b"x-kvsync-endpoint"
 HEADER_MATCHED = b"x-kvsync-matched-tokens"
