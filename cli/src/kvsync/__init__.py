@@ -1,1 +1,1 @@
-"""Placeholder until the package lands."""
+"""The `kvsync` command: demo, replay, match, tail, audit, doctor, steps, up. `kvsync --help` lists them."""
