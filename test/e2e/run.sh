@@ -11,8 +11,11 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 say() { printf 'e2e: %s\n' "$*" >&2; }
 
 images_key() { # of everything the images are built from
-  git ls-files -z --cached --others --exclude-standard -- LICENSE images requirements events mockpod indexer operator native ':!*/tests/*' |
-    sort -z | xargs -0 sha256sum 2>/dev/null | sha256sum | cut -c1-12
+  {
+    echo "${KVSYNC_NO_NATIVE:-native}"
+    git ls-files -z --cached --others --exclude-standard -- LICENSE images requirements events mockpod indexer operator native ':!*/tests/*' |
+      sort -z | xargs -0 sha256sum 2>/dev/null
+  } | sha256sum | cut -c1-12
 }
 
 hack/cluster-up.sh
