@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+import structlog
 import yaml
 from service_helpers import BLOCK, MODEL, ScriptedPublisher, wait_for
 
@@ -18,6 +19,13 @@ def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+@pytest.fixture(autouse=True)
+def logging_as_before():
+    """`main` configures structlog for the process; the captured stream it is given does not outlive the test."""
+    yield
+    structlog.reset_defaults()
 
 
 class Client:

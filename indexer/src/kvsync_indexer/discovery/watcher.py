@@ -147,6 +147,8 @@ class PodWatcher:
             _request_timeout=(READ_TIMEOUT_S, WATCH_S + READ_TIMEOUT_S),
         )
         try:
+            if self._stop.is_set():  # asked to stop while the connection was being made
+                return
             for line in _lines(self._response):
                 self.last_contact = self._monotonic()
                 self._event(json.loads(line))

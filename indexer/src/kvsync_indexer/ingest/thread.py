@@ -186,7 +186,7 @@ class Ingest:
         for key, _ in self._selector.select(0 if ready else timeout_s):
             ready[key.fd] = key.data
         while self._commands:
-            self._commands.popleft()()
+            self._guarded(self._commands.popleft())
         for fd, read in ready.items():
             self._hot.pop(fd, None)
             if self._guarded(read) and self._is_watched(fd, read):
@@ -202,7 +202,8 @@ class Ingest:
             return bool(function())
         except Exception:  # noqa: BLE001
             self.defects += 1
-            _log.exception("ingest_defect")
+            with contextlib.suppress(Exception):  # a log that cannot be written is no reason to stop either
+                _log.exception("ingest_defect")
             return False
 
     def _drain_wake(self) -> bool:
