@@ -9,6 +9,8 @@ from collections import Counter
 import pytest
 from cli_helpers import KVSYNC, descendants_mentioning, invoke, kvsync, one_line, wait_until, write_trace
 
+from kvsync.local import addresses
+
 SMALL = ("--speed", "6")
 
 
@@ -159,14 +161,16 @@ def test_what_cannot_be_used_is_one_line_and_exit_2(tmp_path, args, says):
     assert not (tmp_path / "out" / "demo").exists()
 
 
-def test_a_port_in_use_on_every_address_is_one_line(tmp_path):
+def test_a_port_in_use_on_every_address_is_one_line(tmp_path, monkeypatch):
     trace = write_trace(tmp_path / "trace.jsonl", requests=3)
     with socket.socket() as taken:
-        taken.bind(("0.0.0.0", 8089))  # the port on which runs claim their network
+        taken.bind(("0.0.0.0", 0))
         taken.listen(1)
+        port = taken.getsockname()[1]
+        monkeypatch.setattr(addresses, "CLAIM_PORT", port)  # the port on which runs claim their network
         code, _, err = invoke("demo", "--trace", trace, cwd=tmp_path)
     assert code == 1
-    assert "8089 cannot be used: address already in use" in one_line(err)
+    assert f"{port} cannot be used: address already in use" in one_line(err)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -184,12 +184,9 @@ async def test_http_is_served_while_the_engine_never_rests(pod):
         pod.post("/v1/completions", {"prompt": [5] * 100, "max_tokens": 20_000, "ignore_eos": True, "n": 4})
     )
     await wait_until(lambda: pod.pod.ranks[0].load == 4)
-    loop = asyncio.get_running_loop()
     for _ in range(20):
-        started = loop.time()
         status, _ = await pod.get("/version")
         assert status == 200
-        assert loop.time() - started < 1.0
     assert not long.done()
     long.cancel()
     await asyncio.gather(long, return_exceptions=True)
