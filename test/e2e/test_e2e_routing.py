@@ -122,6 +122,7 @@ def test_a_deleted_engine_pod_gets_no_more_traffic(deploy, namespace, kube):
     index.wait_ready()
     index.wait_live([pod.name for pod in pods])
     router = Router(kube, namespace, "idx-router")
+    router.wait_knows(2)
     victim, survivor = pods
     tokens = tokens_of("warm on the victim", 12 * BLOCK)
     victim.complete(tokens, model="fleet")
