@@ -20,13 +20,13 @@ demo: setup ## Mock engines, index and router on real sockets, a real trace, a r
 	$(BIN)/kvsync demo $(DEMO_ARGS)
 
 test: setup ## Unit, property and real-socket tests of every member
-	$(BIN)/pytest -n $(PYTEST_WORKERS) $(TEST_ARGS)
+	$(BIN)/pytest -n $(PYTEST_WORKERS) --dist loadfile $(TEST_ARGS)
 
 test-pure: setup ## The tests that touch the index, as on a machine without Rust
-	PYTHONPATH=hack/no-native $(BIN)/pytest -n $(PYTEST_WORKERS) indexer/tests cli/tests testkit/tests $(TEST_ARGS)
+	PYTHONPATH=hack/no-native $(BIN)/pytest -n $(PYTEST_WORKERS) --dist loadfile indexer/tests cli/tests testkit/tests $(TEST_ARGS)
 
 cover: setup ## The same tests with branch coverage
-	$(BIN)/pytest -n $(PYTEST_WORKERS) --cov --cov-report=term --cov-report=html:out/coverage $(TEST_ARGS)
+	$(BIN)/pytest -n $(PYTEST_WORKERS) --dist loadfile --cov --cov-report=term --cov-report=html:out/coverage $(TEST_ARGS)
 
 lint: setup ## Ruff, formatting, spelling, shell and YAML checks
 	$(BIN)/ruff check .
