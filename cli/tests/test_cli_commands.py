@@ -1,6 +1,7 @@
 """The command itself: names, help, steps, doctor; and `up` on real processes."""
 
 import json
+import os
 import subprocess
 
 import pytest
@@ -177,7 +178,7 @@ def test_up_runs_resources_restarts_what_dies_and_ends_with_ctrl_c(tmp_path):
         assert (code, [row["publisher"] for row in json.loads(out)["publishers"]]) == (0, ["eng-engine-0"])
         mark = str(tmp_path / "out" / "eng-engine-0")
         (victim,) = descendants_mentioning(mark)
-        subprocess.run(["kill", "-9", str(victim)], check=True)
+        os.kill(victim, signal.SIGKILL)
         wait_until(lambda: descendants_mentioning(mark) not in ([], [victim]), "restarted", 60)
     finally:
         started.send_signal(signal.SIGINT)
