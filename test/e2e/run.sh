@@ -21,7 +21,7 @@ images_key() { # of everything the images are built from
 hack/cluster-up.sh
 set -a
 # shellcheck source=/dev/null
-. "out/cluster${KVSYNC_CLUSTER_NAME:+-$KVSYNC_CLUSTER_NAME}.env"
+if [ "${KVSYNC_CLUSTER_NAME:-kvsync}" = kvsync ]; then . out/cluster.env; else . "out/cluster-$KVSYNC_CLUSTER_NAME.env"; fi
 set +a
 
 if [ -z "${KVSYNC_IMAGE_TAG:-}" ]; then

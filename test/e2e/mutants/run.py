@@ -24,8 +24,8 @@ PACKAGES = "/app"
 
 def settings() -> dict[str, str]:
     """The environment of the runs: what `make cluster-up` wrote, under what is set already."""
-    name = os.environ.get("KVSYNC_CLUSTER_NAME", "")
-    file = ROOT / "out" / (f"cluster-{name}.env" if name else "cluster.env")
+    name = os.environ.get("KVSYNC_CLUSTER_NAME", "kvsync")
+    file = ROOT / "out" / ("cluster.env" if name == "kvsync" else f"cluster-{name}.env")
     lines = [line for line in file.read_text().splitlines() if "=" in line and not line.startswith("#")]
     return dict(line.split("=", 1) for line in lines) | dict(os.environ)
 
