@@ -16,7 +16,7 @@ from kvsync_operator.objects.meta import (
     instance_labels,
     selector_labels,
 )
-from kvsync_operator.objects.pod import CONFIG_DIR, PodParts, build_pod_template, http_probe
+from kvsync_operator.objects.pod import CONFIG_DIR, PodParts, build_pod_template, http_probe, startup_probe
 from kvsync_operator.objects.shared import (
     build_config_map,
     build_disruption_budget,
@@ -161,7 +161,7 @@ def _pod_parts(engine: Engine, images: Images, config_hash: str) -> PodParts:
             {"name": port["name"], "containerPort": port["port"], "protocol": "TCP"} for port in _service_ports(spec)
         ],
         probes={
-            "startupProbe": http_probe("/health", "http", period_s=1, failures=60),
+            "startupProbe": startup_probe("/health", "http"),
             "readinessProbe": http_probe("/health", "http", period_s=5, failures=2),
             "livenessProbe": http_probe("/health", "http", period_s=10, failures=3, timeout_s=5),
         },

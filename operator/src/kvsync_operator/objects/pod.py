@@ -11,11 +11,14 @@ from typing import Any
 from kvsync_operator import names
 from kvsync_operator.models.common import PodTemplate
 
-__all__ = ["PodParts", "build_pod_template", "http_probe"]
+__all__ = ["PodParts", "build_pod_template", "http_probe", "startup_probe"]
 
 CONFIG_DIR = "/etc/kvsync"
 PRE_STOP_S = 3
 """Endpoints forget a terminating pod within this time, so that it gets no request it must refuse."""
+
+STARTUP_S = 180
+"""A hundred pods that start at once on two cores took up to 65 s each; a restart would only add to the load."""
 
 _OWN_ENV: dict[str, str] = {
     "POD_NAME": "metadata.name",
@@ -52,6 +55,11 @@ def http_probe(path: str, port: str, *, period_s: int, failures: int, timeout_s:
         "timeoutSeconds": timeout_s,
         "failureThreshold": failures,
     }
+
+
+def startup_probe(path: str, port: str) -> dict[str, Any]:
+    """Asked every second until it answers; the other probes wait for it."""
+    return http_probe(path, port, period_s=1, failures=STARTUP_S)
 
 
 def build_pod_template(parts: PodParts, template: PodTemplate) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from kvsync_operator.models.document import Resource
 from kvsync_operator.models.prefixindex import PrefixIndexSpec, Selector, Snapshot
 from kvsync_operator.objects.images import Images
 from kvsync_operator.objects.meta import KubeObject, build_object, instance_labels, selector_labels
-from kvsync_operator.objects.pod import CONFIG_DIR, PodParts, build_pod_template, http_probe
+from kvsync_operator.objects.pod import CONFIG_DIR, PodParts, build_pod_template, http_probe, startup_probe
 from kvsync_operator.objects.shared import (
     build_config_map,
     build_disruption_budget,
@@ -174,7 +174,7 @@ def _pod_parts(index: Index, images: Images) -> PodParts:
         args=index_args(index),
         ports=ports,
         probes={
-            "startupProbe": http_probe("/healthz", "http", period_s=1, failures=60),
+            "startupProbe": startup_probe("/healthz", "http"),
             "readinessProbe": http_probe("/readyz", "http", period_s=3, failures=2),
             "livenessProbe": http_probe("/healthz", "http", period_s=10, failures=3, timeout_s=5),
         },
