@@ -9,6 +9,7 @@ from index_core_helpers import KINDS, Model, new_core, payload, removed, stored
 from kvsync_events import AllBlocksCleared, EventBatch, SetDigest, digest_key
 from kvsync_indexer.core import Context, keys
 from kvsync_indexer.core.publisher import Publisher
+from kvsync_indexer.core.residency import Residency
 
 PUBLISHERS = {"a": "m", "b": "m", "c": "other"}
 names = st.sampled_from(sorted(PUBLISHERS))
@@ -216,9 +217,9 @@ def _attach_nothing(self, hashed, own, tally):
 
 
 def _forget_the_digest(self, hashed, block, slot, real=Publisher._drop):
-    self.digests[slot].add(hashed)
+    self.slots.digests[slot].add(hashed)
     real(self, hashed, block, slot)
-    self.digests[slot].count -= 1
+    self.slots.digests[slot].count -= 1
 
 
 def _hide_nothing(self, key, slot):
@@ -230,19 +231,19 @@ def _keep_reports(self, hashed, slot):
 
 
 MUTANTS = {
-    "a clear is ignored": ("_clear", _ignore_clear),
-    "a removal takes every copy": ("_release", _drop_all_copies),
-    "orphans are never attached": ("_adopt", _attach_nothing),
-    "the digest drifts": ("_drop", _forget_the_digest),
-    "a removed block still matches": ("_hide", _hide_nothing),
-    "a report of one block adds a copy": ("_take_back", _keep_reports),
+    "a clear is ignored": (Publisher, "_clear", _ignore_clear),
+    "a removal takes every copy": (Publisher, "_release", _drop_all_copies),
+    "orphans are never attached": (Publisher, "_adopt", _attach_nothing),
+    "the digest drifts": (Publisher, "_drop", _forget_the_digest),
+    "a removed block still matches": (Residency, "hide", _hide_nothing),
+    "a report of one block adds a copy": (Publisher, "_take_back", _keep_reports),
 }
 
 
 @pytest.mark.parametrize("mutant", MUTANTS)
 def test_the_machine_catches_a_planted_bug(mutant, monkeypatch):
-    name, planted = MUTANTS[mutant]
-    monkeypatch.setattr(Publisher, name, planted)
+    owner, name, planted = MUTANTS[mutant]
+    monkeypatch.setattr(owner, name, planted)
     with pytest.raises((AssertionError, KeyError)):
         run(300, kinds=["python"])
 

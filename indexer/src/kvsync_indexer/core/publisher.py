@@ -2,7 +2,7 @@
 
 Identity is the engine's hash, of which the low 64 bits count (as in `SetDigest`). Two things are kept apart:
 
-- *residency*: copies by slot, a slot being a (medium, group) pair; counted from events whether or not the content is
+- *residency*: copies by slot (`slots`); counted from events whether or not the content is
   known;
 - *content*: the block's own key (`keys`), known as soon as its chain back to a root is. Until then the block is an
   orphan: it has its text and the parent's hash, or neither (announced without tokens), and is never matched.
@@ -19,15 +19,17 @@ prompt, with these exceptions, all on the side of claiming less:
 - an event without tokens (offload tiers hold a hash once) gains nothing.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from kvsync_events import AllBlocksCleared, BlockRemoved, BlockStored, EventBatch, Hash, SetDigest
+from kvsync_events import AllBlocksCleared, BlockRemoved, BlockStored, EventBatch, Hash
 from kvsync_indexer.core.errors import LimitError
-from kvsync_indexer.core.groups import Group, Plan, attention_of, make_plan, medium_of
+from kvsync_indexer.core.groups import medium_of
 from kvsync_indexer.core.keys import MASK_64, mix, root_key, split_extra, text_of, words
-from kvsync_indexer.core.protocol import MAX_BLOCK_SIZES, MAX_COPIES, MAX_MEDIUM_CHARS, MAX_SLOTS, Applied, CoreLimits
+from kvsync_indexer.core.protocol import MAX_COPIES, MAX_MEDIUM_CHARS, MAX_SLOTS, Applied, CoreLimits
+from kvsync_indexer.core.residency import Residency
+from kvsync_indexer.core.slots import Pair, Slots
 
 TAG: Final = 0xFFFFFFFF
 
@@ -104,20 +106,13 @@ class Publisher:
     def forget(self) -> int:
         """Drop everything, slots and groups too; returns the blocks dropped."""
         dropped = getattr(self, "rows", 0)
-        self.slots: list[tuple[str, int | None]] = []
-        self.groups: dict[int | None, Group] = {}
-        self.digests: list[SetDigest] = []
-        self._slot_of: dict[tuple[str, int | None], int] = {}
-        self._plans: dict[int, Plan | None] = {}
+        self.slots = Slots()
         self._empty()
         return dropped
 
     def _empty(self) -> None:
         self.blocks: dict[int, Block] = {}
-        self.resident: dict[int, int] = {}
-        """Own key -> mask of slots; what a match reads."""
-        self._repeats: dict[tuple[int, int], int] = {}
-        """(own key, slot) -> engine hashes beyond the first that stand for it."""
+        self.resident = Residency()
         self.waiting: dict[int, dict[int, None]] = {}
         """Parent's hash -> orphans with a text."""
         self.spelled: dict[int, bytes] = {}
@@ -125,7 +120,7 @@ class Publisher:
         self.orphans = 0
         self.rows = 0
         self._tentative: dict[tuple[int, int], None] = {}
-        for digest in self.digests:
+        for digest in self.slots.digests:
             digest.clear()
 
     # -- limits ------------------------------------------------------------------------------------------------------
@@ -133,16 +128,16 @@ class Publisher:
     def check(self, batch: EventBatch) -> None:
         """Raise LimitError if applying the batch could pass a hard limit."""
         stored = 0
-        new_slots: set[tuple[str, int | None]] = set()
+        new_slots: set[Pair] = set()
         for event in batch.events:
             if not isinstance(event, BlockStored):
                 continue
             stored += len(event.block_hashes)
-            slot = (medium_of(event.medium), event.group_idx)
-            if slot not in self._slot_of:
-                if len(slot[0]) > MAX_MEDIUM_CHARS:
-                    raise LimitError(f"medium of {len(slot[0])} characters, over the limit of {MAX_MEDIUM_CHARS}")
-                new_slots.add(slot)
+            if self.slots.find(event.medium, event.group_idx) is None:
+                medium = medium_of(event.medium)
+                if len(medium) > MAX_MEDIUM_CHARS:
+                    raise LimitError(f"medium of {len(medium)} characters, over the limit of {MAX_MEDIUM_CHARS}")
+                new_slots.add((medium, event.group_idx))
         if self.rows + stored > self._limits.max_blocks:
             raise LimitError(
                 f"{self.name} holds {self.rows} blocks and stores {stored} more, over the limit of "
@@ -171,12 +166,12 @@ class Publisher:
         return tally.done()
 
     def _store(self, event: BlockStored, tally: Tally) -> None:
-        slot = self._slot(event)
+        slot = self.slots.of(event)
         parent = event.parent_block_hash
         if parent is not None and self._tentative:
             self._take_back(hash_key(parent), slot)
         hashes, size, tokens = event.block_hashes, event.block_size, event.token_ids
-        readable = size > 0 and bool(tokens) and self._learn_size(event.group_idx, size)
+        readable = size > 0 and bool(tokens) and self.slots.learn_size(event.group_idx, size)
         if (
             readable
             and hashes
@@ -276,7 +271,7 @@ class Publisher:
         self.orphans -= 1
         tally.attached += 1
         for slot in block.copies:
-            self._show(own, slot)
+            self.resident.show(own, slot)
 
     def _adopt(self, hashed: int, own: int, tally: Tally) -> None:
         """Attach everything that waited for this hash, and what waited for that."""
@@ -303,13 +298,13 @@ class Publisher:
             self.spelled[hashed] = spelled
         block.copies[slot] = 1
         self.rows += 1
-        self.digests[slot].add(hashed)
+        self.slots.digests[slot].add(hashed)
         if block.key is not None:
-            self._show(block.key, slot)
+            self.resident.show(block.key, slot)
         return False
 
     def _remove(self, event: BlockRemoved, tally: Tally) -> None:
-        slot = self._slot_of.get((medium_of(event.medium), event.group_idx))
+        slot = self.slots.find(event.medium, event.group_idx)
         for block_hash in event.block_hashes:
             hashed = hash_key(block_hash)
             block = self.blocks.get(hashed)
@@ -337,9 +332,9 @@ class Publisher:
     def _drop(self, hashed: int, block: Block, slot: int) -> None:
         del block.copies[slot]
         self.rows -= 1
-        self.digests[slot].discard(hashed)
+        self.slots.digests[slot].discard(hashed)
         if block.key is not None:
-            self._hide(block.key, slot)
+            self.resident.hide(block.key, slot)
         if block.copies:
             return
         del self.blocks[hashed]
@@ -355,7 +350,7 @@ class Publisher:
             self._empty()
             return before
         medium = medium_of(event.medium)
-        for slot in [at for at, pair in enumerate(self.slots) if pair[0] == medium]:
+        for slot in [at for at, pair in enumerate(self.slots.pairs) if pair[0] == medium]:
             for hashed, block in [item for item in self.blocks.items() if slot in item[1].copies]:
                 self._drop(hashed, block, slot)
         return before - self.rows
@@ -372,73 +367,6 @@ class Publisher:
         for slot, copies in held:
             block.copies[slot] = copies
             self.rows += 1
-            self.digests[slot].add(hashed)
+            self.slots.digests[slot].add(hashed)
             if block.key is not None:
-                self._show(block.key, slot)
-
-    # -- residency by own key ----------------------------------------------------------------------------------------
-
-    def _show(self, key: int, slot: int) -> None:
-        mask = self.resident.get(key, 0)
-        if mask >> slot & 1:
-            self._repeats[key, slot] = self._repeats.get((key, slot), 0) + 1
-        else:
-            self.resident[key] = mask | 1 << slot
-
-    def _hide(self, key: int, slot: int) -> None:
-        more = self._repeats.pop((key, slot), 0)
-        if more:
-            if more > 1:
-                self._repeats[key, slot] = more - 1
-            return
-        mask = self.resident[key] & ~(1 << slot)
-        if mask:
-            self.resident[key] = mask
-        else:
-            del self.resident[key]
-
-    # -- slots and groups --------------------------------------------------------------------------------------------
-
-    def _slot(self, event: BlockStored) -> int:
-        pair = (medium_of(event.medium), event.group_idx)
-        slot = self._slot_of.get(pair)
-        if slot is None:
-            slot = self.add_slot(*pair)
-        if event.kv_cache_spec_kind is not None or event.kv_cache_spec_sliding_window is not None:
-            group = self.groups[event.group_idx]
-            kind, window = event.kv_cache_spec_kind, event.kv_cache_spec_sliding_window
-            attention = group.attention if kind is None else attention_of(kind)
-            window = group.window if window is None else window
-            if (attention, window) != (group.attention, group.window):
-                group.attention, group.window = attention, window
-                self._plans.clear()
-        return slot
-
-    def add_slot(self, medium: str, group: int | None) -> int:
-        """A (medium, group) pair seen for the first time."""
-        slot = self._slot_of[medium, group] = len(self.slots)
-        self.slots.append((medium, group))
-        self.digests.append(SetDigest())
-        self.groups.setdefault(group, Group())
-        self._plans.clear()
-        return slot
-
-    def _learn_size(self, group_idx: int | None, size: int) -> bool:
-        """Whether chains of this block size are kept for the group."""
-        sizes = self.groups[group_idx].sizes
-        if size not in sizes:
-            if len(sizes) >= MAX_BLOCK_SIZES:
-                return False
-            sizes.add(size)
-            self._plans.clear()
-        return True
-
-    def sizes(self) -> Iterator[int]:
-        """Block sizes a match has to try, ascending."""
-        return iter(sorted({size for group in self.groups.values() for size in group.sizes}))
-
-    def plan(self, block_size: int) -> Plan | None:
-        """How residency is read for chains of this block size."""
-        if block_size not in self._plans:
-            self._plans[block_size] = make_plan(self.slots, self.groups, block_size)
-        return self._plans[block_size]
+                self.resident.show(block.key, slot)

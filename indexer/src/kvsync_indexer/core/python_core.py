@@ -78,7 +78,7 @@ class PythonCore:
                 if publisher is None or publisher.model != context.model:
                     continue
                 best: Match | None = None
-                for size in publisher.sizes():
+                for size in publisher.slots.sizes():
                     if size not in keys:
                         keys[size] = query_keys(context, raw, size, self._seed)
                     match = _match_one(publisher, size, keys[size])
@@ -138,7 +138,7 @@ class PythonCore:
             known = self._get(publisher)
             rows = [
                 DigestRow(medium, group, digest.count, digest.hex())
-                for (medium, group), digest in zip(known.slots, known.digests, strict=True)
+                for (medium, group), digest in zip(known.slots.pairs, known.slots.digests, strict=True)
                 if digest.count
             ]
         return sorted(rows, key=lambda row: (row.medium.encode(), group_order(row.group_idx)))
@@ -167,7 +167,7 @@ class PythonCore:
             blocks = sum(one.rows for one in chosen)
             keys: set[int] = set()
             for one in chosen:
-                keys.update(one.resident)
+                keys.update(one.resident.masks)
             return CoreStats(
                 publishers=len(chosen),
                 blocks=blocks,
@@ -191,10 +191,10 @@ class PythonCore:
 
 
 def _match_one(publisher: Publisher, size: int, keys: Sequence[int]) -> Match | None:
-    plan = publisher.plan(size)
+    plan = publisher.slots.plan(size)
     if plan is None:
         return None
-    tiers = matched_tiers(plan, publisher.resident, keys)
+    tiers = matched_tiers(plan, publisher.resident.masks, keys)
     if not tiers:
         return None
     return Match(publisher.name, len(tiers), len(tiers) * size, size, tier_counts(tiers))
@@ -214,7 +214,7 @@ def _rows(publisher: Publisher) -> list[BlockRow]:
             above = by_tag.get(block.parent_tag)
             parent = None if above is None else publisher.spelled.get(above, above)
         spelled = publisher.spelled.get(hashed, hashed)
-        held = [(*publisher.slots[slot], copies) for slot, copies in block.copies.items()]
+        held = [(*publisher.slots.pairs[slot], copies) for slot, copies in block.copies.items()]
         for medium, group, copies in sorted(held, key=lambda item: (item[0].encode(), group_order(item[1]))):
             rows.append(BlockRow(spelled, parent, medium, group, copies, block.key is not None))
     return rows

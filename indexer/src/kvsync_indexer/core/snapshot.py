@@ -51,17 +51,17 @@ def write_snapshot(publishers: dict[str, Publisher], seed: int) -> bytes:
 def _write_publisher(out: bytearray, publisher: Publisher) -> None:
     _write_text(out, publisher.name)
     _write_text(out, publisher.model)
-    out += struct.pack("<H", len(publisher.groups))
-    for name, group in sorted(publisher.groups.items(), key=lambda item: group_order(item[0])):
+    out += struct.pack("<H", len(publisher.slots.groups))
+    for name, group in sorted(publisher.slots.groups.items(), key=lambda item: group_order(item[0])):
         window = _NO_WINDOW if group.window is None else group.window
         out += _GROUP.pack(group_order(name), group.attention, window, len(group.sizes))
         for size in sorted(group.sizes):
             out += _U32.pack(size)
-    order = sorted(range(len(publisher.slots)), key=lambda at: _slot_order(publisher.slots[at]))
+    order = sorted(range(len(publisher.slots)), key=lambda at: _slot_order(publisher.slots.pairs[at]))
     place = {slot: at for at, slot in enumerate(order)}
     out.append(len(order))
     for slot in order:
-        medium, group_name = publisher.slots[slot]
+        medium, group_name = publisher.slots.pairs[slot]
         _write_text(out, medium)
         out += struct.pack("<i", group_order(group_name))
     out += _U64.pack(len(publisher.blocks))
@@ -176,16 +176,16 @@ def _read_publisher(reader: _Reader, seed: int, limits: CoreLimits) -> Publisher
     for _ in range(int.from_bytes(reader.raw(2), "little")):
         name = reader.group()
         attention, window, sizes = struct.unpack("<BQB", reader.raw(10))
-        _require(attention <= 2 and sizes <= MAX_BLOCK_SIZES and name not in publisher.groups, "group")
+        _require(attention <= 2 and sizes <= MAX_BLOCK_SIZES and name not in publisher.slots.groups, "group")
         group = Group(Attention(attention), None if window == _NO_WINDOW else window)
         group.sizes.update(reader.u32() for _ in range(sizes))
         _require(len(group.sizes) == sizes and 0 not in group.sizes, "block size")
-        publisher.groups[name] = group
+        publisher.slots.groups[name] = group
     for at in range(reader.byte()):
         medium, name = reader.text(), reader.group()
-        _require(len(medium) <= MAX_MEDIUM_CHARS and name in publisher.groups and at < MAX_SLOTS, "slot")
-        _require(publisher.add_slot(medium, name) == len(publisher.slots) - 1 == at, "slot")
-    _require(len(set(publisher.slots)) == len(publisher.slots), "slot")
+        _require(len(medium) <= MAX_MEDIUM_CHARS and name in publisher.slots.groups and at < MAX_SLOTS, "slot")
+        _require(publisher.slots.add(medium, name) == len(publisher.slots) - 1 == at, "slot")
+    _require(len(set(publisher.slots.pairs)) == len(publisher.slots), "slot")
     hashes = reader.u64()
     if hashes > limits.max_blocks:
         raise SnapshotError(
