@@ -80,8 +80,8 @@ test-fidelity: setup ## The mock engine against vLLM's own engine core on fresh 
 test-interop: setup ## vLLM's own publisher and subscriber classes, several versions, against ours (downloads vLLM)
 	$(BIN)/python test/interop/run.py $(INTEROP_ARGS)
 
-test-faults: setup ## 10,000 seeded fault schedules in virtual time
-	KVSYNC_FAULT_SCHEDULES=10000 $(BIN)/pytest testkit/tests -k schedules -q --timeout 3000
+test-faults: setup ## 10,000 seeded fault schedules in virtual time, on both index cores
+	$(BIN)/python -m kvsync_testkit.faults --core both --seeds 0-9999 $(FAULTS_ARGS)
 
 lock: setup ## Compile the lock files again (LOCK_ARGS=--upgrade for newer versions)
 	$(BIN)/python hack/lock.py $(UV) $(LOCK_ARGS)

@@ -3,7 +3,7 @@
 A seed is expanded into a schedule (`expand_schedule`), played (`run_schedule`) and judged with `kvsync_testkit.checks`;
 `find_failures` plays many and makes each failure as small as it can. `mutants` are the bugs that the judging must find.
 
-    python -m kvsync_testkit.faults --seeds 0-9999
+    python -m kvsync_testkit.faults --seeds 0-9999 --core both
 """
 
 from kvsync_testkit.faults.engine import ModelProcess, Published, Workload
