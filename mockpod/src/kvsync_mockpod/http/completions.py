@@ -1,31 +1,20 @@
 """`POST /v1/completions`: text or token ids in, text out, whole or streamed."""
 
-import time
 from typing import Any, cast
 
 import msgspec
 
 from kvsync_mockpod.errors import TextError
-from kvsync_mockpod.http.asgi import Request, Response, json_response
+from kvsync_mockpod.http.answers import Answer, read_sampling, refuse_no_tokens, serve
+from kvsync_mockpod.http.asgi import Request, Response
 from kvsync_mockpod.http.choices import Choice
 from kvsync_mockpod.http.errors import bad_request
 from kvsync_mockpod.http.schemas import CompletionRequest
-from kvsync_mockpod.http.session import (
-    Sampling,
-    Session,
-    check_ready,
-    pick_model,
-    pick_rank,
-    report_full,
-    request_id,
-    sampling_stops,
-)
-from kvsync_mockpod.http.streaming import Framing, Usage, encode, make_choices, run_to_end, stream
+from kvsync_mockpod.http.session import check_ready, pick_model
 from kvsync_mockpod.pod import Pod
 
 __all__ = ["completions"]
 
-_TAIL = b',"logprobs":null,"finish_reason":null,"stop_reason":null}]}\n\n'
 _decoder = msgspec.json.Decoder(CompletionRequest, strict=False)
 
 
@@ -38,47 +27,10 @@ async def completions(pod: Pod, request: Request) -> Response | None:
         message = "suffix is not supported"
         raise bad_request(message, "suffix")
     prompts = _prompts(pod, body.prompt)
-    max_tokens = pod.config.max_model_len if body.max_tokens is None else body.max_tokens
-    if max_tokens == 0 and not body.echo:
-        message = "max_tokens must be at least 1, got 0"
-        raise bad_request(message, "max_tokens")
-    sampling = Sampling(
-        max_tokens=max_tokens,
-        n=body.n or 1,
-        seed=body.seed,
-        stops=sampling_stops(body.stop),
-        stop_token_ids=tuple(body.stop_token_ids or ()),
-        include_stop=body.include_stop_str_in_output,
-        ignore_eos=body.ignore_eos,
-        min_tokens=body.min_tokens,
-        priority=body.priority,
-        cache_salt=body.cache_salt,
-        session_id=body.session_id or request.header(b"x-session-id"),
-        lora=adapter,
-        report_full=report_full(body.vllm_xargs),
-    )
-    answer_id = request_id(request, "cmpl", body.request_id)
-    plain = not body.stream and not sampling.stops
-    async with Session(pod, request, pick_rank(pod, request), final_only=plain) as session:
-        session.submit(answer_id, prompts, sampling)
-        choices = make_choices(session, sampling.stops, include_stop=sampling.include_stop)
-        if body.stream:
-            framing = _CompletionFraming(pod, body, answer_id, model, choices, sampling.n)
-            await stream(request, session, choices, framing)
-            return None
-        await run_to_end(session, choices)
-        usage = Usage(list(choices.values()), sampling.n, details=pod.config.enable_prompt_tokens_details)
-        return json_response(
-            {
-                "id": answer_id,
-                "object": "text_completion",
-                "created": int(time.time()),
-                "model": model,
-                "choices": [_whole(pod, body, choice) for choice in choices.values()],
-                "usage": usage.as_openai(),
-                "kv_transfer_params": None,
-            }
-        )
+    if not body.echo:
+        refuse_no_tokens(body.max_tokens)
+    sampling = read_sampling(pod, request, body, body.max_tokens, adapter)
+    return await serve(request, body, prompts, sampling, _CompletionAnswer(pod, request, body, model))
 
 
 def _prompts(pod: Pod, prompt: object) -> list[list[int]]:
@@ -111,88 +63,51 @@ def _tokenized(pod: Pod, prompt: object) -> list[list[int]]:
     raise bad_request(message, "prompt")
 
 
-def _echoed(pod: Pod, body: CompletionRequest, choice: Choice) -> str:
-    return pod.tokenizer.decode(choice.generation.request.prompt_token_ids) if body.echo else ""
+class _CompletionAnswer(Answer):
+    """OpenAI's completion and chunks. An echoed prompt comes before the text, and may be all there is."""
 
+    prefix = "cmpl"
+    whole_object = chunk_object = "text_completion"
+    chunk_head = b',"text":'
+    chunk_tail = b',"logprobs":null,"finish_reason":null,"stop_reason":null}]}\n\n'
 
-def _whole(pod: Pod, body: CompletionRequest, choice: Choice) -> dict[str, Any]:
-    text = "" if body.max_tokens == 0 else choice.text
-    shown: dict[str, Any] = {
-        "index": choice.index,
-        "text": _echoed(pod, body, choice) + text,
-        "logprobs": None,
-        "finish_reason": choice.finish_reason,
-        "stop_reason": choice.stop_reason,
-        "token_ids": None,
-        "prompt_token_ids": None,
-    }
-    if body.return_token_ids:
-        shown["token_ids"] = choice.token_ids
-        shown["prompt_token_ids"] = choice.generation.request.prompt_token_ids
-    return shown
+    def __init__(self, pod: Pod, request: Request, body: CompletionRequest, model: str) -> None:
+        self._token_ids = bool(body.return_token_ids)
+        self._echo = bool(body.echo)
+        self._no_text = body.max_tokens == 0
+        self._begun: set[int] = set()
+        super().__init__(pod, request, body, model)
 
+    def shows_more(self) -> bool:
+        return self._token_ids or self._echo
 
-class _CompletionFraming(Framing):
-    """OpenAI's completion chunks; the usual one is bytes around the text, without building an object."""
+    def _text(self, choice: Choice, text: str, *, first: bool) -> str:
+        echoed = self.pod.tokenizer.decode(choice.generation.request.prompt_token_ids) if first and self._echo else ""
+        return echoed if self._no_text else echoed + text
 
-    def __init__(
-        self, pod: Pod, body: CompletionRequest, answer_id: str, model: str, choices: dict[int, Choice], n: int
-    ) -> None:
-        options = body.stream_options
-        self._pod = pod
-        self._body = body
-        self._choices = choices
-        self._n = n
-        self._usage = options is not None and options.include_usage
-        self._continuous = options is not None and options.continuous_usage_stats
-        self._base = {"id": answer_id, "object": "text_completion", "created": int(time.time()), "model": model}
-        self._plain = not (self._continuous or body.return_token_ids or body.echo)
-        head = encode(self._base)[:-1] + b',"choices":[{"index":%d,"text":'
-        self._heads = {index: b"data: " + head.replace(b"%d", b"%d" % index) for index in choices}
-        self._first = set(choices)
+    def whole_choice(self, choice: Choice) -> dict[str, Any]:
+        return {
+            "index": choice.index,
+            "text": self._text(choice, choice.text, first=True),
+            "logprobs": None,
+            "finish_reason": choice.finish_reason,
+            "stop_reason": choice.stop_reason,
+            "token_ids": choice.token_ids if self._token_ids else None,
+            "prompt_token_ids": choice.generation.request.prompt_token_ids if self._token_ids else None,
+        }
 
-    def begin(self) -> bytes:
-        return b""
-
-    def delta(self, choice: Choice, text: str, tokens: list[int]) -> bytes:
-        if self._plain:
-            return (
-                self._heads[choice.index]
-                + encode(text)
-                + b',"logprobs":null,"finish_reason":null,"stop_reason":null}]}\n\n'
-            )
-        return self._chunk(choice, text, tokens)
-
-    def end(self, choice: Choice, text: str, tokens: list[int]) -> bytes:
-        return self._chunk(choice, text, tokens)
-
-    def _chunk(self, choice: Choice, text: str, tokens: list[int]) -> bytes:
-        first = choice.index in self._first
-        self._first.discard(choice.index)
-        if self._body.max_tokens == 0:
-            text = ""
+    def chunk_choice(self, choice: Choice, text: str, tokens: list[int]) -> dict[str, Any]:
+        first = choice.index not in self._begun
+        self._begun.add(choice.index)
         shown: dict[str, Any] = {
             "index": choice.index,
-            "text": _echoed(self._pod, self._body, choice) + text if first else text,
+            "text": self._text(choice, text, first=first),
             "logprobs": None,
             "finish_reason": choice.finish_reason,
             "stop_reason": choice.stop_reason,
         }
-        if self._body.return_token_ids:
+        if self._token_ids:
             shown["token_ids"] = tokens
             if first:
                 shown["prompt_token_ids"] = choice.generation.request.prompt_token_ids
-        chunk: dict[str, Any] = {**self._base, "choices": [shown]}
-        if self._continuous:
-            chunk["usage"] = self._usage_now().as_openai()
-        return b"data: " + encode(chunk) + b"\n\n"
-
-    def _usage_now(self) -> Usage:
-        details = self._pod.config.enable_prompt_tokens_details
-        return Usage(list(self._choices.values()), self._n, details=details)
-
-    def finish(self) -> bytes:
-        if not self._usage:
-            return b"data: [DONE]\n\n"
-        chunk = {**self._base, "choices": [], "usage": self._usage_now().as_openai()}
-        return b"data: " + encode(chunk) + b"\n\ndata: [DONE]\n\n"
+        return shown

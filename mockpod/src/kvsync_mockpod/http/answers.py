@@ -1,0 +1,165 @@
+"""What completions and chat completions share: sampling from a body's fields, and OpenAI's answer, whole or in chunks.
+
+An API adds what its choices look like. The usual chunk of a stream is bytes around the text, made once a stream; an
+object is built only where the request asks for more than text.
+"""
+
+import time
+from abc import abstractmethod
+from typing import Any, ClassVar
+
+from kvsync_mockpod.engine import LoraRef
+from kvsync_mockpod.http.asgi import Request, Response, json_response
+from kvsync_mockpod.http.choices import Choice
+from kvsync_mockpod.http.errors import bad_request
+from kvsync_mockpod.http.schemas import SamplingFields
+from kvsync_mockpod.http.session import Sampling, Session, pick_rank, report_full, request_id, sampling_stops
+from kvsync_mockpod.http.streaming import Framing, Usage, encode, make_choices, run_to_end, stream
+from kvsync_mockpod.pod import Pod
+
+__all__ = ["Answer", "read_sampling", "refuse_no_tokens", "serve"]
+
+_END = b"data: [DONE]\n\n"
+
+
+def read_sampling(
+    pod: Pod, request: Request, body: SamplingFields, max_tokens: int | None, lora: LoraRef | None
+) -> Sampling:
+    """The sampling a body asks for; no `max_tokens` means as many as the model has room for."""
+    return Sampling(
+        max_tokens=pod.config.max_model_len if max_tokens is None else max_tokens,
+        n=body.n or 1,
+        seed=body.seed,
+        stops=sampling_stops(body.stop),
+        stop_token_ids=tuple(body.stop_token_ids or ()),
+        include_stop=body.include_stop_str_in_output,
+        ignore_eos=body.ignore_eos,
+        min_tokens=body.min_tokens,
+        priority=body.priority,
+        cache_salt=body.cache_salt,
+        session_id=body.session_id or request.header(b"x-session-id"),
+        lora=lora,
+        report_full=report_full(body.vllm_xargs),
+    )
+
+
+def refuse_no_tokens(max_tokens: int | None) -> None:
+    """Raises `HttpError` 400 for an answer of no tokens."""
+    if max_tokens == 0:
+        message = "max_tokens must be at least 1, got 0"
+        raise bad_request(message, "max_tokens")
+
+
+class Answer(Framing):
+    """One request's answer."""
+
+    prefix: ClassVar[str]
+    """Of the answer's id."""
+    whole_object: ClassVar[str]
+    chunk_object: ClassVar[str]
+    chunk_head: ClassVar[bytes]
+    """What a choice of the usual chunk has between its index and its text."""
+    chunk_tail: ClassVar[bytes]
+
+    def __init__(self, pod: Pod, request: Request, body: SamplingFields, model: str) -> None:
+        options = body.stream_options
+        self.pod = pod
+        self.id = request_id(request, self.prefix, body.request_id)
+        self.choices: dict[int, Choice] = {}
+        self._n = body.n or 1
+        self._model = model
+        self._created = int(time.time())
+        self._usage = options is not None and options.include_usage
+        self._continuous = options is not None and options.continuous_usage_stats
+        self._plain = not (self._continuous or self.shows_more())
+        self._heads: dict[int, bytes] = {}
+
+    # -- what an API adds ----------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def shows_more(self) -> bool:
+        """Whether chunks carry more than text."""
+
+    @abstractmethod
+    def whole_choice(self, choice: Choice) -> dict[str, Any]:
+        """A choice of the whole answer."""
+
+    @abstractmethod
+    def chunk_choice(self, choice: Choice, text: str, tokens: list[int]) -> dict[str, Any]:
+        """A choice of a chunk."""
+
+    def whole_fields(self) -> dict[str, Any]:
+        """What the whole answer has after its usage."""
+        return {"kv_transfer_params": None}
+
+    # -- whole, or in chunks -------------------------------------------------------------------------------------------
+
+    def open(self, choices: dict[int, Choice]) -> None:
+        """The generations have started."""
+        self.choices = choices
+        head = b"data: " + encode(self.base(self.chunk_object))[:-1] + b',"choices":[{"index":'
+        self._heads = {index: head + b"%d" % index + self.chunk_head for index in choices}
+
+    def base(self, kind: str) -> dict[str, Any]:
+        """The fields every document starts with."""
+        return {"id": self.id, "object": kind, "created": self._created, "model": self._model}
+
+    def whole(self) -> dict[str, Any]:
+        """The answer of a request that does not stream."""
+        return {
+            **self.base(self.whole_object),
+            "choices": [self.whole_choice(choice) for choice in self.choices.values()],
+            "usage": self._usage_now(),
+            **self.whole_fields(),
+        }
+
+    def begin(self) -> bytes:
+        """Nothing, unless the API has an opening."""
+        return b""
+
+    def delta(self, choice: Choice, text: str, tokens: list[int]) -> bytes:
+        """More of a choice."""
+        if self._plain:
+            return self._heads[choice.index] + encode(text) + self.chunk_tail
+        return self._chunk(choice, text, tokens)
+
+    def end(self, choice: Choice, text: str, tokens: list[int]) -> bytes:
+        """The last of a choice."""
+        return self._chunk(choice, text, tokens)
+
+    def finish(self) -> bytes:
+        """The usage, if it was asked for, and the mark that ends a stream."""
+        if not self._usage:
+            return _END
+        return self.event(choices=[], usage=self._usage_now()) + _END
+
+    def event(self, **fields: object) -> bytes:
+        """One chunk with these fields."""
+        return b"data: " + encode({**self.base(self.chunk_object), **fields}) + b"\n\n"
+
+    def _chunk(self, choice: Choice, text: str, tokens: list[int]) -> bytes:
+        fields: dict[str, Any] = {"choices": [self.chunk_choice(choice, text, tokens)]}
+        if self._continuous:
+            fields["usage"] = self._usage_now()
+        return self.event(**fields)
+
+    def _usage_now(self) -> dict[str, Any]:
+        details = self.pod.config.enable_prompt_tokens_details
+        return Usage(list(self.choices.values()), self._n, details=details).as_openai()
+
+
+async def serve(
+    request: Request, body: SamplingFields, prompts: list[list[int]], sampling: Sampling, answer: Answer
+) -> Response | None:
+    """Generate and answer; None once a stream was sent. Raises `HttpError`, `ClientDisconnected`."""
+    pod = answer.pod
+    final_only = not body.stream and not sampling.stops
+    async with Session(pod, request, pick_rank(pod, request), final_only=final_only) as session:
+        session.submit(answer.id, prompts, sampling)
+        choices = make_choices(session, sampling.stops, include_stop=sampling.include_stop)
+        answer.open(choices)
+        if body.stream:
+            await stream(request, session, choices, answer)
+            return None
+        await run_to_end(session, choices)
+        return json_response(answer.whole())
