@@ -45,7 +45,7 @@ class BlockPool:
     """A fixed number of blocks, a table of resident hashes and one reuse order. Every operation is O(blocks touched).
 
     Reuse order: blanks first (last freed first), then hashed blocks in the order they were freed, the end of a
-    sequence before its beginning (vLLM 0.28 on). With `blanks_first` off blanks queue up like the others.
+    sequence before its beginning (vLLM 0.24 on). With `blanks_first` off blanks queue up like the others.
     """
 
     def __init__(self, usable_blocks: int, sink: BlockSink, *, caching: bool = True, blanks_first: bool = True) -> None:

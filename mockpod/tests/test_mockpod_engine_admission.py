@@ -82,6 +82,45 @@ def test_pause_new_lets_the_running_finish_and_admits_nobody():
     assert driver.outcomes["b"].reason == "length"
 
 
+@pytest.mark.parametrize("asynchronous", [False, True])
+@pytest.mark.parametrize("steps", [1, 2, 5])
+def test_pause_all_comes_to_rest_and_loses_no_token(asynchronous, steps):
+    """What is in flight is still delivered; then there is nothing to do until somebody resumes."""
+    engine = Engine(config(async_scheduling=asynchronous), TableExecutor())
+    driver = Run(engine)
+    driver.add(request("a", max_tokens=6), request("b", n=60, max_tokens=8))
+    for _ in range(steps):
+        driver.step()
+    engine.pause("all")
+    still = 0
+    while engine.has_work():
+        assert driver.step().scheduled == []
+        still += 1
+    assert still == (1 if asynchronous else 0)
+    assert not engine.abort("nobody")
+    assert not engine.has_work()
+    engine.pause(None)
+    driver.until_idle()
+    assert [len(driver.outcomes[rid].tokens) for rid in "ab"] == [6, 8]
+
+
+def test_an_abort_under_pause_all_takes_a_step_to_report_and_no_more():
+    engine = Engine(config(async_scheduling=True), TableExecutor())
+    driver = Run(engine)
+    driver.add(request("a", max_tokens=6), request("b", max_tokens=6))
+    driver.step()
+    engine.pause("all")
+    driver.until_idle()
+    engine.abort("a")
+    assert engine.has_work()
+    driver.until_idle()
+    assert driver.outcomes["a"].reason == "abort"
+    assert not engine.has_work()
+    engine.pause(None)
+    driver.until_idle()
+    assert driver.outcomes["b"].reason == "length"
+
+
 def test_pause_all_stops_everything_in_place():
     engine = Engine(config(), TableExecutor())
     driver = Run(engine)
@@ -142,10 +181,11 @@ def test_an_impossible_configuration_is_one_clear_error(values, says):
 
 def test_rules_follow_the_vllm_version():
     assert EngineConfig(vllm_version="0.13.0").is_async is False
+    assert EngineConfig(vllm_version="0.14.0").is_async is True
     assert EngineConfig(vllm_version="0.33.0").is_async is True
     assert EngineConfig(vllm_version="0.33.0", async_scheduling=False).is_async is False
-    assert EngineConfig(vllm_version="0.27.0").blanks_first is False
-    assert EngineConfig(vllm_version="0.28.0").blanks_first is True
+    assert EngineConfig(vllm_version="0.23.0").blanks_first is False
+    assert EngineConfig(vllm_version="0.24.0").blanks_first is True
     assert EngineConfig(vllm_version="0.30.0").lone_request_unthrottled is False
     assert EngineConfig(vllm_version="0.31.0").lone_request_unthrottled is True
 

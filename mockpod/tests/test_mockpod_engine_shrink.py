@@ -43,10 +43,11 @@ def test_the_random_schedules_meet_every_rule():
         for record in play(parse_scenario(enumerate(rows, 1))):
             seen |= {name for name in ("preempted", "resumed", "refused", "finished") if record.get(name)}
             seen |= {event["type"] for event in record.get("events", [])}
+            seen.add(record.get("control"))
     assert seen >= {
         *("preempted", "resumed", "refused", "finished", "control", "lora", "cache_salt", "priority", "eos_at"),
         *("ignore_eos", "stop_token_ids", "report_mode", "abort_at_step", "abort_during_step"),
-        *("BlockStored", "BlockRemoved", "AllBlocksCleared"),
+        *("BlockStored", "BlockRemoved", "AllBlocksCleared", "reset_prefix_cache", "pause", "resume"),
         *("policy fcfs", "policy priority", "async True", "async False"),
     }
 

@@ -349,6 +349,25 @@ def test_the_request_waits_parked_while_others_go_on():
     assert driver.outcomes["back"].cached_tokens == 112
 
 
+def test_pause_new_lets_a_parked_request_go_on():
+    """It holds blocks: as in vLLM it may run to its end, while those who hold none stay queued."""
+    driver = tier_run(TierConfig.build(**SLOW | {"host_to_device_bandwidth": 10 * MB}, host_blocks=64))
+    for i, stream in enumerate((1, 2, 3)):
+        driver.add(request(f"r{i}", n=120, max_tokens=2, stream=stream))
+        driver.until_idle()
+    driver.add(request("back", n=120, max_tokens=2, stream=1))
+    while not driver.engine.scheduler.parked.live:
+        driver.step()
+    driver.engine.pause("new")
+    driver.add(request("new", n=5, max_tokens=2, stream=9))
+    driver.until_idle()
+    assert driver.outcomes["back"].reason == "length"
+    assert driver.outcomes["new"].reason is None
+    driver.engine.pause(None)
+    driver.until_idle()
+    assert driver.outcomes["new"].reason == "length"
+
+
 def test_a_parked_request_can_be_aborted():
     driver = tier_run(TierConfig.build(**SLOW | {"host_to_device_bandwidth": 10 * MB}, host_blocks=64))
     for i, stream in enumerate((1, 2, 3)):

@@ -1,7 +1,8 @@
 """Random schedules by seed: small enough to run hundreds, mixed so that every rule meets every other.
 
 A schedule is the rows of a scenario file (see docs/design/scheduler.md). Knobs are drawn first, then requests that
-share prefixes, end on block edges, stop early, are aborted in every state, compete for LoRA slots and overcommit.
+share prefixes, end on block edges, stop early, are aborted in every state, compete for LoRA slots and overcommit; then
+cache resets and pauses.
 """
 
 import random
@@ -121,4 +122,8 @@ def _controls(rng, last):
     while rng.random() < 0.25:
         args = {"reset_running_requests": True} if rng.random() < 0.5 else {}
         rows.append({"control": "reset_prefix_cache", "step": rng.randint(0, last + 30), "args": args})
+    while rng.random() < 0.2:
+        step = rng.randint(0, last + 20)
+        rows.append({"control": "pause", "step": step, "args": {"level": rng.choice(["new", "all"])}})
+        rows.append({"control": "resume", "step": step + rng.randint(1, 30)})
     return rows

@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 from environment import EnvironmentFailedError, ensure_environment
@@ -87,7 +88,7 @@ def spell_out(rows):
                 "abort_during_step": scripted.abort_during_step,
             }
         )
-    controls = [{"step": c.step, "reset_running_requests": c.reset_running_requests} for c in scenario.controls]
+    controls = [asdict(control) for control in scenario.controls]
     engine = {name: getattr(config, name) for name in ENGINE_FIELDS}
     return {"engine": engine, "requests": requests, "controls": controls}
 

@@ -44,6 +44,7 @@ from vllm.config import (
 )
 from vllm.lora.request import LoRARequest
 from vllm.sampling_params import SamplingParams
+from vllm.v1.core.sched.interface import PauseState
 from vllm.v1.engine.core import EngineCore
 from vllm.v1.executor import Executor
 from vllm.v1.kv_cache_interface import FullAttentionSpec
@@ -51,6 +52,7 @@ from vllm.v1.outputs import EMPTY_MODEL_RUNNER_OUTPUT, ModelRunnerOutput
 from vllm.v1.request import Request
 
 HEAD_SIZE = 16
+PAUSE = {None: PauseState.UNPAUSED, "new": PauseState.PAUSED_NEW, "all": PauseState.PAUSED_ALL}
 
 
 def done(value):
@@ -350,14 +352,14 @@ def play(core, engine, requests, controls, max_steps):
     publisher = scheduler.kv_event_publisher = Publisher()
     observer = Observer(scheduler)
     arrivals = collections.deque(enumerate(requests))
-    aborts, during, resets = (collections.defaultdict(list) for _ in range(3))
+    aborts, during, controlled = (collections.defaultdict(list) for _ in range(3))
     for row in requests:
         if row.get("abort_at_step") is not None:
             aborts[row["abort_at_step"]].append(row["id"])
         if row.get("abort_during_step") is not None:
             during[row["abort_during_step"]].append(row["id"])
     for control in controls:
-        resets[control["step"]].append(control["reset_running_requests"])
+        controlled[control["step"]].append(control)
     step = 0
     while step < max_steps:
         refused = []
@@ -370,8 +372,11 @@ def play(core, engine, requests, controls, max_steps):
                 core.add_request(make_request(core, row, engine, index))
         for rid in aborts.pop(step, ()):
             core.abort_requests([rid])
-        for running in resets.pop(step, ()):
-            scheduler.reset_prefix_cache(reset_running_requests=running)
+        for control in controlled.pop(step, ()):
+            if control["kind"] == "reset_prefix_cache":
+                scheduler.reset_prefix_cache(reset_running_requests=control["reset_running_requests"])
+            else:
+                scheduler.set_pause_state(PAUSE[control["level"]])
         for rid in during.pop(step, ()):
             core.aborts_queue.put([rid])
         if scheduler.has_requests() or getattr(core, "batch_queue", None):
@@ -387,7 +392,7 @@ def play(core, engine, requests, controls, max_steps):
         if refused:
             yield {"step": step, "refused": refused}
         ahead = [arrivals[0][1]["arrival_step"]] if arrivals else []
-        ahead += [*aborts, *during, *resets]
+        ahead += [*aborts, *during, *controlled]
         if not ahead:
             return
         step = max(step + 1, min(ahead))

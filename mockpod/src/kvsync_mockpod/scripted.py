@@ -64,10 +64,13 @@ class ScenarioError(EngineError):
 
 @dataclass(slots=True)
 class Control:
-    """`reset_prefix_cache` before step `step`."""
+    """`reset_prefix_cache`, `pause` or `resume` before step `step`."""
 
     step: int
+    kind: str = "reset_prefix_cache"
     reset_running_requests: bool = False
+    level: str | None = None
+    """Of a pause: `new` or `all`."""
 
 
 @dataclass(slots=True)
@@ -233,13 +236,19 @@ def _tokens(value: object, name: str) -> list[int]:
     return value
 
 
+_CONTROLS = {"reset_prefix_cache": {"reset_running_requests"}, "pause": {"level"}, "resume": set[str]()}
+
+
 def _control(row: dict[str, Any]) -> Control:
-    if row["control"] != "reset_prefix_cache":
-        raise ScenarioError(f"unknown control {row['control']!r}; known: reset_prefix_cache")
-    args = row.get("args") or {}
-    if not isinstance(args, dict) or set(args) - {"reset_running_requests"}:
-        raise ScenarioError(f"reset_prefix_cache takes reset_running_requests, got {args!r:.80}")
-    return Control(_whole(row, "step"), bool(args.get("reset_running_requests")))
+    kind, args = row["control"], row.get("args") or {}
+    if kind not in _CONTROLS:
+        raise ScenarioError(f"unknown control {kind!r}; known: {', '.join(_CONTROLS)}")
+    if not isinstance(args, dict) or set(args) - _CONTROLS[kind]:
+        raise ScenarioError(f"{kind} takes {', '.join(_CONTROLS[kind]) or 'no arguments'}, got {args!r:.80}")
+    level = args.get("level")
+    if kind == "pause" and level not in ("new", "all"):
+        raise ScenarioError(f"level must be new or all, got {level!r:.60}")
+    return Control(_whole(row, "step"), kind, bool(args.get("reset_running_requests")), level)
 
 
 def _request(row: dict[str, Any], config: EngineConfig, step_s: float, seen: set[str]) -> ScriptedRequest:

@@ -14,7 +14,7 @@ from typing import IO, Any
 
 from kvsync_events import BlockRemoved, BlockStored, event_hash
 from kvsync_mockpod.engine import Engine, Event, PromptEmptyError, PromptTooLongError, StepResult
-from kvsync_mockpod.scripted import Scenario, ScenarioError, ScriptedExecutor, ScriptedRequest, load_scenario
+from kvsync_mockpod.scripted import Control, Scenario, ScenarioError, ScriptedExecutor, ScriptedRequest, load_scenario
 
 __all__ = ["ScenarioError", "play", "run_steps"]
 
@@ -59,7 +59,7 @@ class _Plan:
         self._arrivals: deque[ScriptedRequest] = deque(scenario.requests)
         self._aborts: dict[int, list[str]] = defaultdict(list)
         self._aborts_during: dict[int, list[str]] = defaultdict(list)
-        self._resets: dict[int, list[bool]] = defaultdict(list)
+        self._controls: dict[int, list[Control]] = defaultdict(list)
         self._index = 0
         for r in scenario.requests:
             if r.abort_at_step is not None:
@@ -67,7 +67,7 @@ class _Plan:
             if r.abort_during_step is not None:
                 self._aborts_during[r.abort_during_step].append(r.request.request_id)
         for control in scenario.controls:
-            self._resets[control.step].append(control.reset_running_requests)
+            self._controls[control.step].append(control)
 
     def feed(self, engine: Engine, step: int, record: dict[str, Any]) -> list[str]:
         """Arrivals, aborts, controls of this step; the requests refused."""
@@ -83,9 +83,13 @@ class _Plan:
                 refused.append(request.request_id)
         for rid in self._aborts.pop(step, ()):
             engine.abort(rid)
-        for running in self._resets.pop(step, ()):
-            record["control"] = "reset_prefix_cache"
-            record["control_result"] = engine.reset_prefix_cache(reset_running_requests=running)
+        for control in self._controls.pop(step, ()):
+            record["control"] = control.kind
+            if control.kind == "reset_prefix_cache":
+                running = control.reset_running_requests
+                record["control_result"] = engine.reset_prefix_cache(reset_running_requests=running)
+            else:
+                engine.pause(control.level)
         for rid in self._aborts_during.pop(step, ()):
             engine.abort(rid, during_step=True)
         return refused
@@ -93,7 +97,7 @@ class _Plan:
     def next_step(self) -> int | None:
         """The earliest step with an input still to come."""
         ahead = [self._arrivals[0].arrival_step] if self._arrivals else []
-        for table in (self._aborts, self._aborts_during, self._resets):
+        for table in (self._aborts, self._aborts_during, self._controls):
             ahead += table
         return min(ahead, default=None)
 

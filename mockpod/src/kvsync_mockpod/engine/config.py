@@ -38,7 +38,7 @@ class EngineConfig(BaseModel):
     hash_seed: str | None = None
     """What PYTHONHASHSEED is to vLLM; None is unset."""
     async_scheduling: bool | None = None
-    """A step's output is taken after the next was scheduled. None: as the vLLM version's server (0.14 on: yes)."""
+    """A step's output is taken after the next was scheduled. None: as the vLLM version's server (see `is_async`)."""
     scheduler_reserve_full_isl: bool = True
     """Admission needs room for the whole known sequence."""
     watermark: float = Field(default=0.0, ge=0.0, lt=1.0)
@@ -112,19 +112,32 @@ class EngineConfig(BaseModel):
 
     @property
     def is_async(self) -> bool:
-        """Whether scheduling runs one step ahead; vLLM's server does by default since 0.14."""
+        """Whether scheduling runs one step ahead.
+
+        Unset it is off up to vLLM 0.13 (`SchedulerConfig.async_scheduling = False`, which is also the server's
+        default) and on from 0.14 (`Field(default=None)` in vllm/config/scheduler.py, which vllm/config/vllm.py turns
+        into True unless an option forbids it: pipeline parallelism, some speculative decoding, some executors).
+        """
         if self.async_scheduling is None:
             return parse_version(self.vllm_version) >= (0, 14, 0)
         return self.async_scheduling
 
     @property
     def blanks_first(self) -> bool:
-        """Whether freed blocks without a hash are reused first (0.28 on) instead of in plain LRU order."""
-        return parse_version(self.vllm_version) >= (0, 28, 0)
+        """Whether freed blocks without a hash are reused first, or all in plain LRU order.
+
+        `BlockPool.free_blocks` (vllm/v1/core/block_pool.py) appends them all up to 0.23 and prepends those without a
+        hash from 0.24.
+        """
+        return parse_version(self.vllm_version) >= (0, 24, 0)
 
     @property
     def lone_request_unthrottled(self) -> bool:
-        """Whether `long_prefill_token_threshold` spares a request that is alone (0.31 on)."""
+        """Whether `long_prefill_token_threshold` spares a request that is alone.
+
+        It does from 0.31 (`Scheduler.schedule` in vllm/v1/core/sched/scheduler.py counts who is eligible); 0.30 caps
+        every request.
+        """
         return parse_version(self.vllm_version) >= (0, 31, 0)
 
     @classmethod

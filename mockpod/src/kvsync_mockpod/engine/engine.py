@@ -128,7 +128,7 @@ class Engine:
         self._draining = True
 
     def pause(self, level: str | None) -> None:
-        """`new`: admit nobody; `all`: schedule nothing; None: go on."""
+        """`new`: admit nobody who holds no blocks yet; `all`: schedule nothing; None: go on."""
         self._lockstep.leave()
         self.scheduler.paused = level
 
@@ -143,12 +143,7 @@ class Engine:
 
     def has_work(self) -> bool:
         """Whether `step` has anything to do; an end not yet reported counts (vLLM runs a step for it)."""
-        scheduler = self.scheduler
-        if self.ended or self._pipeline or self._notices:
-            return True
-        if scheduler.paused == "all":
-            return False
-        return bool(scheduler.running) or (scheduler.paused is None and scheduler.queued > 0)
+        return bool(self.ended or self._pipeline or self._notices or self.scheduler.unfinished)
 
     def next_deadline(self) -> float | None:
         """When a transfer of a lower tier completes next; None if none is under way."""
@@ -232,7 +227,7 @@ class Engine:
         """Choose a batch if there is anything to choose from; the batch whose output is due now, if any."""
         scheduler = self.scheduler
         pipelined = self.config.is_async
-        if self.ended or scheduler.running or scheduler.queued:
+        if self.ended or scheduler.unfinished:
             self.ended = False
             batch = scheduler.schedule()
             for seq, reason in batch.failed:
@@ -245,8 +240,7 @@ class Engine:
             if not pipelined:
                 return batch
             self._pipeline.append(batch)
-            busy = self.ended or scheduler.running or scheduler.queued
-            if len(self._pipeline) < 2 and (batch.chunks or busy):
+            if len(self._pipeline) < 2 and (batch.chunks or self.ended or scheduler.unfinished):
                 return None
         return self._pipeline.popleft() if self._pipeline else None
 

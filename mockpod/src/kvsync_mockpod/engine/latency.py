@@ -2,7 +2,8 @@
 
 A step's time is that of its prefill tokens plus that of its decoding sequences (`quadratic`, custom), or a roofline
 over both (hardware shapes): the larger of computing and reading memory. The roofline's numbers are the makers' data
-sheets and the models' published configurations, with stated efficiencies; docs/design/scheduler.md lists the sources.
+sheets and the models' published configurations; the efficiencies and the overhead are assumptions.
+docs/design/scheduler.md lists the sources.
 """
 
 import difflib
@@ -39,7 +40,8 @@ class QuadraticLatency:
     """Prefill quadratic in the new tokens, decoding quadratic in the share of the cache in use.
 
     prefill ms = 4.21e-7 n^2 + 0.01518 n + 16.50; decode ms = max(1, -25.74 p^2 + 54.01 p + 5.74), p = active share of
-    the cache, at most 1. Source: the fit in NVIDIA Dynamo's mock engine (measured there on one GPU).
+    the cache, at most 1. Source: `PerfModel::Polynomial` of NVIDIA Dynamo's mock engine (ai-dynamo/dynamo), its
+    coefficients rounded.
     """
 
     def step_s(self, load: StepLoad) -> float:
@@ -125,6 +127,7 @@ class JitteredLatency:
         return self._model.step_s(load) * (1.0 + self._jitter * (2.0 * self._random.random() - 1.0))
 
 
+# Data sheets. L4 and Hopper give 16-bit tensor throughput with sparsity (242, 1,979 TFLOPS): half of that is dense.
 _L4 = {"flops": 121e12, "bandwidth": 300e9}
 _A100 = {"flops": 312e12, "bandwidth": 2.039e12}
 _H100 = {"flops": 989e12, "bandwidth": 3.35e12}

@@ -51,7 +51,7 @@ class BlockPool:
     """A fixed number of blocks, an index of resident hashes and one reuse order.
 
     Reuse order: blanks first, then hashed blocks in the order they were let go, the end of a sequence before its
-    beginning (vLLM 0.28 on). With `blanks_first` off blanks queue up like the others.
+    beginning (vLLM 0.24 on). With `blanks_first` off blanks queue up like the others.
     """
 
     def __init__(self, usable_blocks: int, sink: BlockSink, *, caching: bool = True, blanks_first: bool = True) -> None:

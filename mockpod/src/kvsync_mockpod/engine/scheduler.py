@@ -48,7 +48,7 @@ class Scheduler:
         self.deferred = 0
         """Sequences the last step skipped over."""
         self.paused: str | None = None
-        """None, `new` (nothing is admitted) or `all` (nothing is scheduled)."""
+        """None, `new` (only what holds blocks is admitted) or `all` (nothing is scheduled)."""
         self.preemptions = 0
         self._admitted = 0
         self._priority = config.policy == "priority"
@@ -59,7 +59,7 @@ class Scheduler:
         budget = 0 if self.paused == "all" else self.config.max_num_batched_tokens
         threshold = self.prefill_threshold()
         budget = self._schedule_running(batch, budget, threshold)
-        if not batch.preempted and self.paused is None:
+        if not batch.preempted and self.paused != "all":
             self.schedule_waiting(batch, budget, threshold)
         self._advance(batch)
         return batch
@@ -87,6 +87,14 @@ class Scheduler:
     def unqueue(self, seq: Sequence) -> None:
         """Take a waiting sequence out of its queue."""
         self._queue_of(seq).remove(seq)
+
+    @property
+    def unfinished(self) -> int:
+        """Sequences that may get on, as vLLM counts them: under pause `all` none, under `new` those with blocks."""
+        if self.paused == "all":
+            return 0
+        waiting = self.queued if self.paused is None else len(self.parked.live)
+        return len(self.running) + waiting
 
     @property
     def queued(self) -> int:
@@ -153,7 +161,7 @@ class Scheduler:
         loras = {s.request.lora.id for s in self.running if s.request.lora} if config.max_loras else set()
         skipped: list[Sequence] = []
         while budget > 0 and len(self.running) < config.max_num_seqs:
-            queue = self.parked if self.parked.live else self.waiting
+            queue = self.parked if self.parked.live or self.paused else self.waiting
             if not queue.live:
                 break
             seq = queue.peek()

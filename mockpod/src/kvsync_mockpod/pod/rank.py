@@ -54,7 +54,6 @@ class Rank:
         self._task: asyncio.Task[None] | None = None
         self._stepping = False
         self._unsaid = False
-        self._empty_step = False
         self.dead: str | None = None
         """Why the engine stopped for good, if it did."""
 
@@ -68,11 +67,7 @@ class Rank:
     @property
     def quiet(self) -> bool:
         """Whether nothing is being done and nothing is left to publish."""
-        return not self._stepping and not self._unsaid and not self.publisher.line.pending and not self._has_work()
-
-    def _has_work(self) -> bool:
-        """Whether another step would do anything (a paused engine with requests running has only empty steps)."""
-        return self.engine.has_work() and not (self._empty_step and self.engine.paused == "all")
+        return not (self._stepping or self._unsaid or self.publisher.line.pending or self.engine.has_work())
 
     def engine_now(self) -> float:
         """The engine's time: real seconds since start, divided by the time scale."""
@@ -148,13 +143,12 @@ class Rank:
         return done
 
     def _nudge(self) -> None:
-        self._empty_step = False
         self._idle.clear()
         self._wake.set()
 
     async def wait_idle(self) -> None:
         """Return when the engine can do nothing more (a clear that waits for the next request may be left)."""
-        while self.dead is None and (self._stepping or self._has_work()):
+        while self.dead is None and (self._stepping or self.engine.has_work()):
             self._idle.clear()
             await self._idle.wait()
 
@@ -189,11 +183,11 @@ class Rank:
         yielded = target = clock_s()
         wait_until: float | None = None
         while True:
-            if wait_until is not None or not self._has_work():
+            if wait_until is not None or not self.engine.has_work():
                 due = await self._wait_for_work(wait_until)
                 wait_until = None
                 yielded = target = clock_s()
-                if not due and not self._has_work():
+                if not due and not self.engine.has_work():
                     continue
             now = clock_s()
             self._stepping = True
@@ -205,7 +199,6 @@ class Rank:
                     delay = target - clock_s()
                     await asyncio.sleep(max(delay, 0.0))
                 self._complete(result)
-                self._empty_step = not (result.scheduled or result.outputs or result.events)
                 wait_until = result.wait_until
             finally:
                 self._stepping = False
@@ -215,7 +208,7 @@ class Rank:
 
     async def _wait_for_work(self, until: float | None) -> bool:
         """Wait for a request, or until a transfer of a lower tier ends (engine time); whether one did."""
-        if not self._has_work():
+        if not self.engine.has_work():
             self._idle.set()
         self._wake.clear()
         deadline = self.engine.next_deadline() if until is None else until
