@@ -93,7 +93,7 @@ class FakeEngine:
 
 
 @contextlib.asynccontextmanager
-async def running_router(engines, matches=None, directory=None, scorer=None, client=None, **settings):
+async def running_router(engines, matches=None, directory=None, scorer=None, client=None, predictions=None, **settings):
     """(router, base URL) of a router before `engines`; `matches` answers queries in process."""
 
     async def match(query):
@@ -103,7 +103,9 @@ async def running_router(engines, matches=None, directory=None, scorer=None, cli
         return [{"name": engine.name, "model": MODEL, "http_url": engine.url} for engine in engines]
 
     config = RouterConfig.parse({"refresh_s": 0.05, "probe_s": 0.02, **settings})
-    router = build_router(config, directory or CallableDirectory(rows), scorer or CallableScorer(match), client)
+    router = build_router(
+        config, directory or CallableDirectory(rows), scorer or CallableScorer(match), client, predictions=predictions
+    )
     bound = free_socket()
     server = uvicorn.Server(
         uvicorn.Config(router.app, log_level="critical", lifespan="on", timeout_graceful_shutdown=1)

@@ -38,8 +38,21 @@ class Predictions:
     def __init__(self) -> None:
         self.totals: dict[str, PredictionTotals] = {}
 
-    def record(self, publisher: str, predicted_tokens: int, cached_tokens: int) -> PredictionTotals:
-        """One routed request that was answered."""
+    def record(
+        self,
+        publisher: str,
+        predicted_tokens: int,
+        cached_tokens: int,
+        prompt_tokens: int | None = None,
+        block_size: int | None = None,
+    ) -> PredictionTotals:
+        """One routed request that was answered.
+
+        Given the prompt's length and the block size, a prediction of the whole prompt counts as what vLLM uses of it:
+        the full blocks before its last token, which is always computed.
+        """
+        if prompt_tokens and block_size:
+            predicted_tokens = min(predicted_tokens, (prompt_tokens - 1) // block_size * block_size)
         totals = self.totals.setdefault(publisher, PredictionTotals())
         totals.requests += 1
         totals.exact += predicted_tokens == cached_tokens

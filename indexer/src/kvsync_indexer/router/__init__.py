@@ -1,7 +1,8 @@
 """The router: an OpenAI proxy that sends a request where most of its prompt is already computed.
 
 Decisions (`policies`, `endpoints`) are pure and seeded; `proxy` moves bytes; `health` keeps the rotation true;
-`scoring` and `directory` are the two questions put to an index, in process or over HTTP.
+`scoring` and `directory` are the two questions put to an index, `predicting` tells it how its answers did; all in
+process or over HTTP.
 """
 
 from kvsync_indexer.router.app import Router, build_router
@@ -16,11 +17,13 @@ from kvsync_indexer.router.errors import (
     ScorerUnavailableError,
 )
 from kvsync_indexer.router.policies import POLICY_NAMES, Candidate, Policy, make_policy
+from kvsync_indexer.router.predicting import CallablePredictions, HttpPredictions, Prediction, PredictionSink
 from kvsync_indexer.router.scoring import CallableScorer, HttpScorer, Query, Score, Scorer
 
 __all__ = [
     "POLICY_NAMES",
     "CallableDirectory",
+    "CallablePredictions",
     "CallableScorer",
     "Candidate",
     "Directory",
@@ -29,8 +32,11 @@ __all__ = [
     "FileDirectory",
     "HttpClient",
     "HttpDirectory",
+    "HttpPredictions",
     "HttpScorer",
     "Policy",
+    "Prediction",
+    "PredictionSink",
     "Query",
     "RequestRefusedError",
     "Router",

@@ -26,6 +26,7 @@ from kvsync_indexer.router.errors import RequestRefusedError
 from kvsync_indexer.router.health import Keeper
 from kvsync_indexer.router.metrics import RouterMetrics
 from kvsync_indexer.router.picking import Picker
+from kvsync_indexer.router.predicting import NoPredictions, PredictionSink
 from kvsync_indexer.router.proxy import Proxy
 from kvsync_indexer.router.scoring import NoScorer, Scorer
 
@@ -42,6 +43,7 @@ class Router:
         scorer: Scorer,
         client: HttpClient,
         *,
+        predictions: PredictionSink | None = None,
         clock: Callable[[], float] = time.monotonic,
         registry: CollectorRegistry | None = None,
     ) -> None:
@@ -50,17 +52,21 @@ class Router:
         self.metrics = RouterMetrics(self.table.statistics, registry)
         self._client = client
         self._keeper = Keeper(config, self.table, directory, client)
-        self._proxy = Proxy(config, self.table, Picker(config, self.table, scorer), self.metrics, client, clock)
+        self._predictions = predictions or NoPredictions()
+        picker = Picker(config, self.table, scorer)
+        self._proxy = Proxy(config, self.table, picker, self.metrics, self._predictions, client, clock)
         self.app = self._build_app()
 
     async def start(self) -> None:
         """Open the client, read the endpoints, keep them true."""
         await self._client.start()
+        await self._predictions.start(self.metrics.count_prediction)
         await self._keeper.start()
 
     async def stop(self) -> None:
         """Stop upkeep and close the client."""
         await self._keeper.stop()
+        await self._predictions.stop()
         await self._client.stop()
 
     @contextlib.asynccontextmanager
@@ -123,15 +129,19 @@ def build_router(
     scorer: Scorer | None = None,
     client: HttpClient | None = None,
     *,
+    predictions: PredictionSink | None = None,
     clock: Callable[[], float] = time.monotonic,
     registry: CollectorRegistry | None = None,
 ) -> Router:
     """A router over the endpoints of `directory`, scored by `scorer` (None: policies that need no index).
 
-    Sources that ask over HTTP share the router's pool: make the `client` first, give it to them and to this.
+    `predictions` is told how the index's predictions did (None: nobody is). Sources that ask over HTTP share the
+    router's pool: make the `client` first, give it to them and to this.
     """
     pool = client or HttpClient(config.connect_timeout_s)
-    return Router(config, directory, scorer or NoScorer(), pool, clock=clock, registry=registry)
+    return Router(
+        config, directory, scorer or NoScorer(), pool, predictions=predictions, clock=clock, registry=registry
+    )
 
 
 def _json(content: object, status: int = 200) -> Response:

@@ -32,7 +32,9 @@ class RouterConfig(BaseModel):
     match_timeout_s: float = Field(default=0.25, gt=0)
     """How long a decision waits for the index."""
     index_backoff_s: float = Field(default=1.0, ge=0)
-    """After a failed match the index is left alone for this long."""
+    """After a failed match, or a report that failed, the index is left alone for this long."""
+    report_timeout_s: float = Field(default=2.0, gt=0)
+    """How long the index may take to be told how a prediction did; no client waits for it."""
     refresh_s: float = Field(default=1.0, gt=0)
     """How often endpoints are read again."""
     probe_s: float = Field(default=0.25, gt=0)

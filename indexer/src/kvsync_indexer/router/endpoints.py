@@ -50,6 +50,8 @@ class Endpoint:
     assigned_tokens: int = 0
     served: int = 0
     failures: int = 0
+    tells_cached: bool = False
+    """It has said `cached_tokens` once: an answer without them means that none were."""
 
     def serves(self, model: str | None) -> bool:
         """Whether `model` can be asked of it; no model named means any."""

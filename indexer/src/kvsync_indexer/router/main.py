@@ -12,6 +12,7 @@ from kvsync_indexer.router.config import RouterConfig
 from kvsync_indexer.router.directory import Directory, FileDirectory, HttpDirectory
 from kvsync_indexer.router.errors import RouterConfigError
 from kvsync_indexer.router.policies import DEFAULT_DECODE_WEIGHT, DEFAULT_PREFILL_WEIGHT, POLICY_NAMES
+from kvsync_indexer.router.predicting import HttpPredictions, PredictionSink
 from kvsync_indexer.router.scoring import HttpScorer, Scorer
 from kvsync_indexer.router.serving import configure_logs, listen, serve
 
@@ -31,9 +32,11 @@ def router_from_flags(config: RouterConfig, index_url: str | None, publishers: P
         msg = "give --index-url, --publishers, or both: the router has no endpoints without"
         raise RouterConfigError(msg)
     scorer: Scorer | None = None
+    predictions: PredictionSink | None = None
     if index_url is not None:
         scorer = HttpScorer(index_url, client, time.monotonic, config.match_timeout_s, config.index_backoff_s)
-    return build_router(config, directory, scorer, client)
+        predictions = HttpPredictions(index_url, client, config.report_timeout_s, config.index_backoff_s)
+    return build_router(config, directory, scorer, client, predictions=predictions)
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

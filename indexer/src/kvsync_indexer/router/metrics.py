@@ -56,6 +56,12 @@ class RouterMetrics:
         self.matched_tokens = Counter(
             "kvsync_router_matched_tokens", "Prompt tokens matched on the chosen endpoint", registry=self.registry
         )
+        self.predictions = Counter(
+            "kvsync_router_predictions",
+            "Answers whose cached tokens were compared with the index's prediction, by what came of it",
+            ["outcome"],
+            registry=self.registry,
+        )
         self.decision_seconds = Histogram(
             "kvsync_router_decision_seconds", "Time to decide", buckets=_SECONDS, registry=self.registry
         )
@@ -65,3 +71,7 @@ class RouterMetrics:
             buckets=_SECONDS,
             registry=self.registry,
         )
+
+    def count_prediction(self, outcome: str) -> None:
+        """One answer was compared, or could not be."""
+        self.predictions.labels(outcome).inc()

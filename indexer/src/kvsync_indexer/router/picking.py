@@ -18,6 +18,7 @@ class Plan:
     policy: Policy
     prompt_tokens: int
     matched_tokens: Mapping[str, int] = field(default_factory=dict)
+    """By endpoint, of all that the index trusts; an endpoint it says nothing of is absent."""
     fallback: str | None = None
     """Why another policy than the configured one decides."""
 

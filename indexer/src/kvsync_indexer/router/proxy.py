@@ -19,6 +19,7 @@ from kvsync_indexer.router.endpoints import Endpoint, EndpointTable, Ticket
 from kvsync_indexer.router.errors import RequestRefusedError
 from kvsync_indexer.router.metrics import RouterMetrics
 from kvsync_indexer.router.picking import Picker, Plan
+from kvsync_indexer.router.predicting import PredictionSink, Watch
 from kvsync_indexer.router.wire import InferenceRequest, parse_request
 
 log = structlog.get_logger(__name__)
@@ -62,6 +63,7 @@ class Proxy:
         table: EndpointTable,
         picker: Picker,
         metrics: RouterMetrics,
+        predictions: PredictionSink,
         session: Callable[[], aiohttp.ClientSession],
         clock: Callable[[], float],
     ) -> None:
@@ -69,6 +71,7 @@ class Proxy:
         self._table = table
         self._picker = picker
         self._metrics = metrics
+        self._predictions = predictions
         self._session = session
         self._clock = clock
         self._in_flight = 0
@@ -127,11 +130,22 @@ class Proxy:
         if plan.fallback is not None:
             ours.append((HEADER_FALLBACK, b"index-away"))
         try:
-            whole = await _relay(upstream, ticket, ours, send)
+            watch = self._watch(request, plan, endpoint, upstream)
+            whole = await _relay(upstream, ticket, ours, send, watch)
         finally:
             ticket.finish()
             upstream.response.close()
         self._metrics.requests.labels(plan.policy.name, "ok" if whole else "cut").inc()
+        if whole and watch is not None:
+            watch.done()
+
+    def _watch(self, request: InferenceRequest, plan: Plan, endpoint: Endpoint, upstream: Upstream) -> Watch | None:
+        """Of an answer that can be held against a prediction: the index said what this endpoint holds."""
+        predicted = plan.matched_tokens.get(endpoint.info.name) if request.single else None
+        if predicted is None or upstream.response.status != 200 or not self._predictions.wanted:
+            return None
+        kind = upstream.response.headers.get("content-type", "")
+        return Watch(self._predictions, self._metrics.count_prediction, endpoint, predicted, kind)
 
     async def _place(
         self, scope: Scope, body: bytes, request: InferenceRequest, plan: Plan
@@ -203,7 +217,9 @@ class Proxy:
         return Upstream(response, chunks, first)
 
 
-async def _relay(upstream: Upstream, ticket: Ticket, ours: list[tuple[bytes, bytes]], send: Send) -> bool:
+async def _relay(
+    upstream: Upstream, ticket: Ticket, ours: list[tuple[bytes, bytes]], send: Send, watch: Watch | None
+) -> bool:
     """Pass the answer on as it arrives; False when the engine broke off (the connection is then left unfinished)."""
     ticket.prefilled()
     headers = [(name.lower(), value) for name, value in upstream.response.raw_headers]
@@ -213,6 +229,8 @@ async def _relay(upstream: Upstream, ticket: Ticket, ours: list[tuple[bytes, byt
     try:
         while chunk:
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            if watch is not None:
+                watch.add(chunk)
             chunk = await anext(upstream.chunks, b"")
     except (aiohttp.ClientError, OSError) as error:
         log.warning("answer cut short", endpoint=ticket.endpoint.info.name, reason=type(error).__name__)

@@ -46,7 +46,7 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """Matched prefix tokens by publisher name; publishers that are not trusted, or hold nothing, are absent."""
+    """Matched prefix tokens by publisher name, 0 included; publishers that are not trusted are absent."""
 
     matched_tokens: Mapping[str, int] = field(default_factory=dict)
 

@@ -23,6 +23,8 @@ class _Body(msgspec.Struct):
     max_tokens: int | None = None
     max_completion_tokens: int | None = None
     cache_salt: str | None = None
+    n: msgspec.Raw = msgspec.Raw()
+    best_of: msgspec.Raw = msgspec.Raw()
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,8 @@ class InferenceRequest:
     output_tokens: int
     """Predicted output: the limit that the request sets."""
     cache_salt: str | None
+    single: bool = True
+    """One prompt and one choice: the answer's usage is about the prompt that was scored."""
 
     @property
     def estimated_tokens(self) -> int:
@@ -48,6 +52,7 @@ class InferenceRequest:
 
 
 _ABSENT = (b"", b"null")
+_ONE = (*_ABSENT, b"1")
 _DECODER = msgspec.json.Decoder(_Body)
 
 
@@ -61,7 +66,9 @@ def parse_request(body: bytes) -> InferenceRequest:
     except (msgspec.ValidationError, msgspec.DecodeError, UnicodeDecodeError) as error:
         raise RequestRefusedError(400, f"invalid request body: {error}", "invalid_request_error") from None
     prompt: object = fields.prompt
+    single = bytes(fields.n) in _ONE and bytes(fields.best_of) in _ONE
     if isinstance(prompt, list) and prompt and isinstance(prompt[0], str | list):
+        single = single and len(prompt) == 1
         prompt = prompt[0]
     messages = bytes(fields.messages)  # a Raw equals no bytes
     limit = fields.max_tokens if fields.max_tokens is not None else fields.max_completion_tokens
@@ -72,4 +79,5 @@ def parse_request(body: bytes) -> InferenceRequest:
         messages=None if messages in _ABSENT else messages,
         output_tokens=max(limit, 0) if limit is not None else DEFAULT_OUTPUT_TOKENS,
         cache_salt=fields.cache_salt,
+        single=single,
     )

@@ -46,6 +46,8 @@ class PredictionReport(msgspec.Struct, forbid_unknown_fields=True):
     """Matched tokens the router was told."""
     cached_tokens: int
     """`usage.prompt_tokens_details.cached_tokens` of the answer."""
+    prompt_tokens: int | None = None
+    """`usage.prompt_tokens`: without it a whole prompt in the cache counts as one block predicted too many."""
 
 
 class IndexApp:
@@ -143,14 +145,15 @@ class IndexApp:
             report = msgspec.json.decode(await request.body(), type=PredictionReport)
         except msgspec.MsgspecError as error:
             raise RequestError(422, decode_problem(error, PredictionReport)) from None
-        for field in ("predicted_tokens", "cached_tokens"):
-            if getattr(report, field) < 0:
+        for field in ("predicted_tokens", "cached_tokens", "prompt_tokens"):
+            if (getattr(report, field) or 0) < 0:
                 raise RequestError(422, f"{field} = {getattr(report, field)}: must not be negative", field=field)
-        if self._service.ingest.link(report.publisher) is None:
-            raise _unknown(report.publisher)
-        totals = self._service.auditor.predictions.record(
-            report.publisher, report.predicted_tokens, report.cached_tokens
-        )
+        try:
+            totals = self._service.record_prediction(
+                report.publisher, report.predicted_tokens, report.cached_tokens, report.prompt_tokens
+            )
+        except UnknownPublisherError:
+            raise _unknown(report.publisher) from None
         return _json({"publisher": report.publisher, "requests": totals.requests, "error": totals.error})
 
     async def _snapshot(self, _request: Request) -> Response:

@@ -15,6 +15,7 @@ from kvsync_indexer.core import Context, Match, QueryError
 from kvsync_indexer.errors import RequestError, TokenizeError
 from kvsync_indexer.ingest import Ingest, LatencyHistogram, PublisherLink
 from kvsync_indexer.service.tokenizing import Tokenizer
+from kvsync_indexer.sync import State
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -81,9 +82,10 @@ class Matcher:
             raise RequestError(422, str(error), field="token_ids") from None
 
     async def matched_tokens(self, request: MatchRequest) -> Mapping[str, int]:
-        """Matched tokens by publisher, for a router in the same process."""
+        """Matched tokens by trusted publisher, 0 included, for a router in the same process."""
         answer = await self.answer(request)
-        return {row.publisher: row.matched_tokens for row in answer.matches if row.matched_tokens}
+        rows = (row for row in answer.matches if row.matched_tokens or row.state == State.LIVE)
+        return {row.publisher: row.matched_tokens for row in rows}
 
     async def _tokens(self, request: MatchRequest) -> list[int]:
         given = [name for name in ("token_ids", "prompt", "messages") if getattr(request, name) is not None]

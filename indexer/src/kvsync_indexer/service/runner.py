@@ -105,7 +105,15 @@ async def _serve(
 
 def _router_app(config: IndexerConfig, service: IndexService) -> Callable[..., Awaitable[None]]:
     """The router on this index, without a round trip."""
-    from kvsync_indexer.router import CallableDirectory, CallableScorer, Query, RouterConfig, build_router
+    from kvsync_indexer.router import (
+        CallableDirectory,
+        CallablePredictions,
+        CallableScorer,
+        Prediction,
+        Query,
+        RouterConfig,
+        build_router,
+    )
 
     async def score(query: Query) -> dict[str, int]:
         request = MatchRequest(
@@ -122,5 +130,9 @@ def _router_app(config: IndexerConfig, service: IndexService) -> Callable[..., A
             _log.warning("router_without_match", problem=f"{type(error).__name__}: {error}")
             raise  # the router then places the request by load
 
+    def record(report: Prediction) -> None:
+        service.record_prediction(report.publisher, report.predicted_tokens, report.cached_tokens, report.prompt_tokens)
+
     router_config = RouterConfig(policy=config.router_policy, seed=config.router_seed)
-    return build_router(router_config, CallableDirectory(service.rows), CallableScorer(score)).app
+    directory, predictions = CallableDirectory(service.rows), CallablePredictions(record)
+    return build_router(router_config, directory, CallableScorer(score), predictions=predictions).app

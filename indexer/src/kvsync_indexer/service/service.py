@@ -10,9 +10,10 @@ import structlog
 
 from kvsync_indexer.audit import Auditor
 from kvsync_indexer.config import IndexerConfig
-from kvsync_indexer.core import CoreError, CoreLimits, IndexCore, make_core
+from kvsync_indexer.core import CoreError, CoreLimits, IndexCore, UnknownPublisherError, make_core
 from kvsync_indexer.errors import ConfigError
 from kvsync_indexer.ingest import Ingest
+from kvsync_indexer.prediction import PredictionTotals
 from kvsync_indexer.publishers import SpecSet
 from kvsync_indexer.service.match import Matcher
 from kvsync_indexer.service.snapshots import Snapshots, check_directory
@@ -124,6 +125,18 @@ class IndexService:
         """Publishers as `/v1/publishers` gives them, for a router in this process."""
         now = self.monotonic()
         return [msgspec.to_builtins(publisher_row(link, self.core, now)) for link in self.ingest.links()]
+
+    def record_prediction(
+        self, publisher: str, predicted_tokens: int, cached_tokens: int, prompt_tokens: int | None = None
+    ) -> PredictionTotals:
+        """What a router learnt of one prediction. Raises UnknownPublisherError."""
+        link = self.ingest.link(publisher)
+        if link is None:
+            raise UnknownPublisherError(publisher)
+        predictions = self.auditor.predictions
+        if publisher not in predictions.totals:  # bounded: who has left makes room for who comes
+            predictions.keep({each.spec.name for each in self.ingest.links()})
+        return predictions.record(publisher, predicted_tokens, cached_tokens, prompt_tokens, link.block_size)
 
     def health_problem(self) -> str | None:
         """Why this process should be restarted, if it should."""
