@@ -104,6 +104,20 @@ def test_pause_all_comes_to_rest_and_loses_no_token(asynchronous, steps):
     assert [len(driver.outcomes[rid].tokens) for rid in "ab"] == [6, 8]
 
 
+def test_a_reset_under_pause_all_reports_whom_it_preempted_with_the_output_in_flight():
+    engine = Engine(config(async_scheduling=True), TableExecutor())
+    driver = Run(engine)
+    driver.add(request("a", max_tokens=6), request("b", max_tokens=6))
+    driver.step()
+    engine.pause("all")
+    assert engine.reset_prefix_cache(reset_running_requests=True)
+    assert driver.step().preempted == ["b", "a"]
+    assert not engine.has_work()
+    engine.pause(None)
+    driver.until_idle()
+    assert [driver.outcomes[rid].reason for rid in "ab"] == ["length", "length"]
+
+
 def test_an_abort_under_pause_all_takes_a_step_to_report_and_no_more():
     engine = Engine(config(async_scheduling=True), TableExecutor())
     driver = Run(engine)

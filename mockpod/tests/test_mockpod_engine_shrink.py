@@ -1,11 +1,18 @@
-"""The fidelity runner's own parts: schedules are reproducible and playable, a divergence is shrunk to its cause."""
+"""The fidelity runner's own parts: schedules are reproducible and playable, a divergence is shrunk to its cause,
+a planted bug is found."""
 
+import contextlib
+import dataclasses
 import importlib.util
+import sys
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
-from kvsync_mockpod.scripted import parse_scenario
+from kvsync_mockpod.engine.scheduler import Scheduler
+from kvsync_mockpod.scripted import ScenarioError, parse_scenario
+from kvsync_mockpod.stepdiff import compare_logs
 from kvsync_mockpod.steps import play
 
 FOLDER = Path(__file__).parents[2] / "test" / "fidelity"
@@ -14,12 +21,17 @@ FOLDER = Path(__file__).parents[2] / "test" / "fidelity"
 def load(name):
     spec = importlib.util.spec_from_file_location(f"fidelity_{name}", FOLDER / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    sys.modules[spec.name] = module  # dataclasses look for it there
+    with patch.object(sys, "path", [str(FOLDER), *sys.path]):
+        spec.loader.exec_module(module)
     return module
 
 
 generate = load("generate").generate
 shrink = load("shrink").shrink
+canary = load("canary")
+compare = load("compare")
+ORIGINALS = [(bug.owner, bug.attribute, bug.owner.__dict__[bug.attribute]) for bug in canary.CANARIES]
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -56,27 +68,115 @@ def test_shrinking_keeps_only_what_the_divergence_needs():
     rows = generate(3)
     asked = []
 
-    def diverges(candidate):
+    def differs_at(candidate):
         asked.append(candidate)
         requests = {row["id"]: row for row in candidate if "id" in row}
-        return "r2" in requests and "r5" in requests and requests["r5"]["max_tokens"] >= 2
+        return 10_000 if "r2" in requests and "r5" in requests and requests["r5"]["max_tokens"] >= 2 else None
 
-    assert diverges(rows), "the seed has these requests"
-    small = shrink(rows, diverges, step=10_000, budget=1500)
+    assert differs_at(rows), "the seed has these requests"
+    small = shrink(rows, differs_at, budget=1500)
     kept = [row for row in small if "id" in row]
     assert [row["id"] for row in kept] == ["r2", "r5"]
     assert kept[1]["max_tokens"] == 2
     assert all(set(row) == {"id", "arrival_step", "prompt", "max_tokens"} for row in kept)
     assert all(row["prompt"] == [] and row["arrival_step"] == 0 for row in kept)
-    assert len(asked) <= 1502
+    assert small[0]["engine"]["num_gpu_blocks"] == 4
+    assert len(asked) <= 1501
+    assert len({repr(candidate) for candidate in asked[1:]}) == len(asked[1:]), "nothing is asked twice"
 
 
-def test_shrinking_asks_no_more_often_than_allowed():
+def test_what_comes_after_the_first_difference_goes_at_once():
+    rows = generate(3)
+    assert max(row.get("arrival_step", 0) for row in rows) > 3
     asked = []
 
-    def diverges(candidate):
+    def differs_at(candidate):
         asked.append(candidate)
-        return True
+        return 3
 
-    shrink(generate(5), diverges, step=10_000, budget=30)
-    assert len(asked) == 30
+    shrink(rows, differs_at, budget=2)
+    assert asked[0] == rows
+    assert asked[1] == [row for row in rows if row.get("arrival_step", row.get("step", 0)) <= 3]
+
+
+def test_shrinking_asks_no_more_often_and_no_longer_than_allowed():
+    asked = []
+
+    def differs_at(candidate):
+        asked.append(candidate)
+        return 10_000
+
+    shrink(generate(5), differs_at, budget=10)
+    assert len(asked) == 10
+    now = [0.0]
+
+    def slowly(candidate):
+        now[0] += 20.0
+        return differs_at(candidate)
+
+    shrink(generate(5), slowly, seconds=100.0, clock=lambda: now[0])
+    assert len(asked) == 15
+
+
+# --- planted bugs, with the engine itself in vLLM's place
+
+
+class WithoutTheBug:
+    """Compares the engine as it is now with the engine as it was imported."""
+
+    def __init__(self):
+        self.asked = 0
+
+    def first_difference(self, rows):
+        self.asked += 1
+        with contextlib.ExitStack() as stack:
+            for owner, attribute, original in ORIGINALS:
+                stack.enter_context(patch.object(owner, attribute, original))
+            expected = compare.mock_log(rows, "0.33.0")
+        return compare_logs(expected, compare.mock_log(rows, "0.33.0"))
+
+    def differs_at(self, rows):
+        try:
+            difference = self.first_difference(rows)
+        except ScenarioError:
+            return None
+        return None if difference is None else difference.step
+
+
+def schedules(count=60):
+    return ((f"seed-{seed}", generate(seed)) for seed in range(count))
+
+
+@pytest.mark.parametrize("bug", canary.CANARIES, ids=lambda bug: bug.name)
+def test_random_schedules_meet_every_planted_bug(bug):
+    comparison = WithoutTheBug()
+    with bug.plant():
+        assert any(comparison.first_difference(rows) for _, rows in schedules())
+    assert comparison.first_difference(generate(0)) is None
+
+
+@pytest.mark.parametrize("bug", canary.CANARIES, ids=lambda bug: bug.name)
+def test_a_planted_bug_is_shrunk_to_its_cause(bug):
+    comparison = WithoutTheBug()
+    found = canary.hunt(bug, comparison, schedules(), shrink)
+    requests = [row for row in found.small if "id" in row]
+    assert 1 <= len(requests) <= bug.most_requests
+    assert len(found.small) == 1 + len(requests)
+    assert comparison.asked < 650
+    assert found.difference.startswith("step ")
+
+
+def test_a_missed_bug_is_an_error():
+    harmless = dataclasses.replace(canary.CANARIES[0], instead=Scheduler._victim)
+    with pytest.raises(canary.MissedError, match="victim: not found"):
+        canary.hunt(harmless, WithoutTheBug(), schedules(3), shrink)
+    with pytest.raises(canary.MissedError, match=r"finish: seed-\d+ was shrunk to \d+ requests, not 1"):
+        canary.hunt(canary.CANARIES[3], WithoutTheBug(), schedules(), lambda rows, _differs_at: rows)
+
+
+def test_a_mock_that_breaks_is_a_difference_and_one_that_refuses_is_no_schedule():
+    rows = [{"engine": {}}, {"id": "a", "arrival_step": 0, "prompt": [{"prefix_id": 1, "n": 9}], "max_tokens": 2}]
+    with patch.object(Scheduler, "schedule", side_effect=ZeroDivisionError("planted")):
+        assert compare.mock_log(rows, "0.33.0")[-1]["scheduled"] == ["ZeroDivisionError: planted"]
+    with pytest.raises(ScenarioError, match="no LoRA slots"):
+        compare.mock_log([rows[0], rows[1] | {"lora": "adapter"}], "0.33.0")

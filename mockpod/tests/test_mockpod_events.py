@@ -77,6 +77,18 @@ async def test_replay_takes_the_form_of_the_version(version, frames):
         assert received[-1][1:] == ([b"", b"\xff" * 8, b""] if frames == 4 else [b"\xff" * 8, b""])
 
 
+@pytest.mark.parametrize(("version", "group"), [("0.10.2", None), ("0.17.0", None), ("0.20.0", 0), ("newest", 0)])
+async def test_the_truth_names_the_cache_group_only_where_the_events_can(version, group):
+    """All three views alike: a checker of an older version's index holds blocks of no group."""
+    async with start_pod(mock_wire_version=version, **SMALL) as pod:
+        await churn(pod, 8)
+        digest = await pod.quiet()
+        assert {row["group_idx"] for row in await pod.lines("/debug/kv/blocks")} == {group}
+        assert {row["group_idx"] for row in digest["digests"]} == {group}
+        log = await pod.lines("/debug/kv/log")
+        assert {row["group_idx"] for row in log if row["kind"] in ("stored", "removed")} == {group}
+
+
 async def test_the_buffer_keeps_the_last_batches_only():
     async with start_pod(kv_events_config={**EVENTS, "buffer_steps": 3}) as pod:
         for number in range(8):

@@ -1,141 +1,82 @@
 """`make test-fidelity`: fresh random schedules through vLLM's own engine core and through the mock, step for step.
 
     run.py [--count 200] [--seed N] [--vllm 0.33.0] [--environment DIR] [--out out/fidelity]
+    run.py --replay FILE     one schedule file instead
+    run.py --canary [NAME]   bugs planted in the mock engine instead: each must be found and shrunk
 
-Exit 0: all equal. 1: something differs; the first divergence is shrunk and written with both logs. 2: vLLM could not be
-fetched or run. `--replay FILE` compares one schedule file instead.
+Exit 0: all equal (or every planted bug found). 1: something differs; the first divergence is shrunk and written with
+both logs (or a planted bug was missed). 2: vLLM could not be fetched or run.
 """
 
 import argparse
 import json
-import os
-import subprocess
 import sys
 import time
-from dataclasses import asdict
 from pathlib import Path
 
+from canary import CANARIES, MissedError, hunt
+from compare import Comparison, mock_log
 from environment import EnvironmentFailedError, ensure_environment
 from generate import generate
 from shrink import shrink
+from vllm_process import Vllm, VllmError
 
-from kvsync_mockpod.engine import EngineConfig
-from kvsync_mockpod.scripted import ScenarioError, ScriptedExecutor, parse_scenario
-from kvsync_mockpod.stepdiff import compare_logs
-from kvsync_mockpod.steps import play
-
-HERE = Path(__file__).parent
-ENGINE_FIELDS = [name for name in EngineConfig.model_fields if name not in ("max_waiting", "step_retries")]
-
-
-class VllmError(Exception):
-    """vLLM did not answer, or refused the schedule."""
-
-
-class Vllm:
-    """The driver process: one schedule in, one log out."""
-
-    def __init__(self, python, log_path):
-        self._errors = Path(log_path).open("w")  # noqa: SIM115 - as long as the process
-        self._process = subprocess.Popen(
-            [str(python), "-W", "ignore", str(HERE / "vllm_driver.py")],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            text=True,
-            env=os.environ | {"PYTHONHASHSEED": "0"},
-        )
-
-    def log(self, rows):
-        """vLLM's step log of a schedule."""
-        self._process.stdin.write(json.dumps(spell_out(rows)) + "\n")
-        self._process.stdin.flush()
-        line = self._process.stdout.readline()
-        if not line:
-            raise VllmError(f"vLLM ended (exit code {self._process.poll()}); see {self._errors.name}")
-        answer = json.loads(line)
-        if "error" in answer:
-            raise VllmError(answer["error"].strip().splitlines()[-1])
-        return answer["log"]
-
-    def close(self):
-        self._process.stdin.close()
-        self._process.wait(timeout=60)
-        self._errors.close()
-
-
-def spell_out(rows):
-    """A schedule as the driver takes it: every prompt and output token by its id."""
-    scenario = parse_scenario(enumerate(rows, 1))
-    executor, config = ScriptedExecutor(scenario), scenario.config
-    requests = []
-    for scripted in scenario.requests:
-        r = scripted.request
-        requests.append(
-            {
-                "id": r.request_id,
-                "arrival_step": scripted.arrival_step,
-                "prompt_token_ids": list(r.prompt_token_ids),
-                "outputs": [executor.sample(r, i) for i in range(min(r.max_tokens, config.max_model_len))],
-                "max_tokens": r.max_tokens,
-                "priority": r.priority,
-                "cache_salt": r.cache_salt,
-                "lora": [r.lora.name, r.lora.id, r.lora.path] if r.lora else None,
-                "ignore_eos": r.ignore_eos,
-                "stop_token_ids": list(r.stop_token_ids),
-                "report_full": r.report_full,
-                "abort_at_step": scripted.abort_at_step,
-                "abort_during_step": scripted.abort_during_step,
-            }
-        )
-    controls = [asdict(control) for control in scenario.controls]
-    engine = {name: getattr(config, name) for name in ENGINE_FIELDS}
-    return {"engine": engine, "requests": requests, "controls": controls}
-
-
-def mock_log(rows, version):
-    """The mock's step log of the same schedule."""
-    rows = [r if "engine" not in r else {"engine": {"vllm_version": version, **r["engine"]}} for r in rows]
-    return json.loads(json.dumps(list(play(parse_scenario(enumerate(rows, 1))))))
-
-
-def divergence(vllm, rows, version):
-    return compare_logs(vllm.log(rows), mock_log(rows, version))
+from kvsync_mockpod.scripted import ScenarioError
 
 
 def write_rows(path, rows):
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
-def report(vllm, rows, first, version, out, name):
+def compare_all(comparison, args, out):
+    """Every schedule; the first that differs is shrunk and ends it."""
+    began = time.monotonic()
+    for count, (name, rows) in enumerate(schedules(args), 1):
+        first = comparison.first_difference(rows)
+        if first is not None:
+            print(f"{name} DIFFERS: {first}", flush=True)
+            report(comparison, rows, out, name)
+            return 1
+        if count % 20 == 0:
+            print(f"{count} schedules, {comparison.steps} steps equal", flush=True)
+    took = time.monotonic() - began
+    counted = f"{comparison.schedules} schedules, {comparison.steps} steps"
+    print(f"equal to vLLM {comparison.version}: {counted} ({took:.0f} s)")
+    return 0
+
+
+def report(comparison, rows, out, name):
     """Shrink a diverging schedule, write it and both logs, and say what differs."""
-
-    def diverges(candidate):
-        try:
-            return divergence(vllm, candidate, version) is not None
-        except (VllmError, ScenarioError):
-            return False
-
-    print(f"{name} DIFFERS: {first}", flush=True)
-    small = shrink(rows, diverges, first.step)
+    small = shrink(rows, comparison.differs_at)
     write_rows(out / f"{name}.jsonl", small)
-    write_rows(out / f"{name}.vllm.jsonl", vllm.log(small))
-    write_rows(out / f"{name}.mock.jsonl", mock_log(small, version))
+    write_rows(out / f"{name}.vllm.jsonl", comparison.vllm.log(small))
+    write_rows(out / f"{name}.mock.jsonl", mock_log(small, comparison.version))
     print(f"shrunk to {sum('id' in row for row in small)} requests: {out / name}.jsonl")
-    print(f"  {divergence(vllm, small, version)}")
+    print(f"  {comparison.first_difference(small)}")
     for row in small:
         print(f"  {json.dumps(row)}")
 
 
-def arguments():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--count", type=int, default=200, help="schedules to compare")
-    parser.add_argument("--seed", type=int, default=None, help="first seed (default: from the date)")
-    parser.add_argument("--vllm", default="0.33.0", help="version to compare with")
-    parser.add_argument("--environment", help="a virtual environment, or its Python, that has this version already")
-    parser.add_argument("--out", default="out/fidelity", help="where a divergence is written")
-    parser.add_argument("--replay", help="compare this schedule file only")
-    return parser.parse_args()
+def canaries(comparison, args, out):
+    """Every planted bug, or the one named: found, shrunk, and gone without the bug."""
+    missed = 0
+    for canary in [c for c in CANARIES if args.canary in ("all", c.name)]:
+        began, asked = time.monotonic(), comparison.vllm.asked
+        try:
+            found = hunt(canary, comparison, schedules(args), shrink)
+        except MissedError as error:
+            print(f"MISSED {error}", flush=True)
+            missed += 1
+            continue
+        write_rows(out / f"canary-{canary.name}.jsonl", found.small)
+        took, asked = time.monotonic() - began, comparison.vllm.asked - asked
+        print(f"{canary.name}: {canary.says}")
+        print(f"  found on schedule {found.tried} ({found.name}), shrunk from {len(found.rows)} to {len(found.small)}")
+        print(f"  rows, {asked} questions to vLLM, {took:.0f} s; {found.difference}")
+        for row in found.small:
+            print(f"    {json.dumps(row)}")
+        sys.stdout.flush()
+    return 1 if missed else 0
 
 
 def schedules(args):
@@ -148,32 +89,32 @@ def schedules(args):
         yield f"seed-{seed}", generate(seed)
 
 
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--count", type=int, default=200, help="schedules to compare")
+    parser.add_argument("--seed", type=int, default=None, help="first seed (default: from the date)")
+    parser.add_argument("--vllm", default="0.33.0", help="version to compare with")
+    parser.add_argument("--environment", help="a virtual environment, or its Python, that has this version already")
+    parser.add_argument("--out", default="out/fidelity", help="where a divergence is written")
+    parser.add_argument("--replay", help="compare this schedule file only")
+    names = ["all", *(canary.name for canary in CANARIES)]
+    parser.add_argument("--canary", nargs="?", const="all", choices=names, help="plant bugs; each must be found")
+    return parser.parse_args()
+
+
 def main():
     args = arguments()
     out = Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
-    began, steps, count = time.monotonic(), 0, 0
     try:
         vllm = Vllm(ensure_environment(args.vllm, args.environment), out / "vllm.log")
         try:
-            for name, rows in schedules(args):
-                expected = vllm.log(rows)
-                first = compare_logs(expected, mock_log(rows, args.vllm))
-                if first is not None:
-                    report(vllm, rows, first, args.vllm, out, name)
-                    return 1
-                steps += len(expected)
-                count += 1
-                if count % 20 == 0:
-                    print(f"{count} schedules, {steps} steps equal", flush=True)
+            return (canaries if args.canary else compare_all)(Comparison(vllm, args.vllm), args, out)
         finally:
             vllm.close()
     except (EnvironmentFailedError, VllmError, ScenarioError, OSError) as error:
         print(f"test-fidelity: {error}", file=sys.stderr)
         return 2
-    took = time.monotonic() - began
-    print(f"equal to vLLM {args.vllm}: {count} schedules, {steps} steps ({took:.0f} s)")
-    return 0
 
 
 if __name__ == "__main__":

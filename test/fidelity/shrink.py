@@ -1,75 +1,115 @@
-"""Makes a diverging schedule as short as it gets: fewer requests, then simpler ones, as long as it still diverges."""
+"""Makes a diverging schedule as short as it gets: fewer rows, then simpler ones, as long as it still diverges.
 
+What comes after the first step that differs cannot matter, so every success cuts that off; then rows go in halves,
+quarters, … down to single ones, then fields and numbers, the size of the cache among them.
+"""
 
-def shrink(rows, diverges, step, budget=200):
-    """The smallest schedule found that still diverges, asking `diverges(rows)` at most `budget` times.
-
-    What arrives after `step`, the first that differs, is tried without at once.
-    """
-    left = [budget]
-
-    def still(candidate):
-        if left[0] <= 0:
-            return False
-        left[0] -= 1
-        return diverges(candidate)
-
-    early = [row for row in rows if row.get("arrival_step", row.get("step", 0)) <= step]
-    if len(early) < len(rows) and still(early):
-        rows = early
-    rows = _fewer(rows, still)
-    before = None
-    while before != rows and left[0] > 0:
-        before = rows
-        rows = _simpler(rows, still)
-        rows = _fewer(rows, still)
-    return rows
-
-
-def _fewer(rows, still):
-    """Remove rows in halves, quarters, … down to single ones."""
-    engine, rest = rows[0], rows[1:]
-    size = max(len(rest) // 2, 1)
-    while size:
-        at = 0
-        while at < len(rest):
-            candidate = rest[:at] + rest[at + size :]
-            if any("id" in row for row in candidate) and still([engine, *candidate]):
-                rest = candidate
-            else:
-                at += size
-        size //= 2
-    return [engine, *rest]
-
-
-def _simpler(rows, still):
-    """Drop optional fields, shorten prompts and outputs, move arrivals earlier, one change at a time."""
-    for at in range(len(rows)):
-        for change in _changes(rows[at]):
-            candidate = [*rows[:at], change, *rows[at + 1 :]]
-            if still(candidate):
-                rows = candidate
-    return rows
-
+import json
+import time
 
 OPTIONAL = ("priority", "cache_salt", "lora", "eos_at", "ignore_eos", "stop_token_ids", "output_token_ids")
 OPTIONAL += ("report_mode", "abort_at_step", "abort_during_step")
-KNOBS = ("watermark", "long_prefill_token_threshold", "policy", "max_loras")
+KNOBS = ("watermark", "long_prefill_token_threshold", "policy", "max_loras", "enable_chunked_prefill")
+KNOBS += ("scheduler_reserve_full_isl", "enable_prefix_caching", "async_scheduling", "hash_algo")
+
+
+def shrink(rows, differs_at, budget=600, seconds=240.0, clock=time.monotonic):
+    """The smallest schedule found that still diverges.
+
+    `differs_at(rows)` gives the first step that differs, or None. It is asked at most `budget` times, never twice about
+    the same rows, and not after `seconds`.
+    """
+    search = _Search(rows, differs_at, budget, clock() + seconds, clock)
+    search.cut()
+    search.fewer()
+    before = None
+    while before != search.rows and search.may_ask():
+        before = search.rows
+        search.simpler()
+        search.fewer()
+    return search.rows
+
+
+class _Search:
+    """The smallest schedule so far, and how many questions are left."""
+
+    def __init__(self, rows, differs_at, budget, deadline, clock):
+        self.rows = rows
+        self._differs_at = differs_at
+        self._left = budget
+        self._deadline = deadline
+        self._clock = clock
+        self._asked = {json.dumps(rows)}
+
+    def may_ask(self):
+        return self._left > 0 and self._clock() < self._deadline
+
+    def take(self, candidate):
+        """Whether a candidate diverges; if so it is the smallest now, without what comes after its divergence."""
+        step = self._ask(candidate)
+        if step is None:
+            return False
+        self.rows = candidate
+        self._cut_after(step)
+        return True
+
+    def cut(self):
+        """Cut the first schedule: where it diverges is not known yet."""
+        self._asked.clear()
+        self.take(self.rows)
+
+    def fewer(self):
+        """Remove rows in halves, quarters, … down to single ones, the last rows first."""
+        size = max((len(self.rows) - 1) // 2, 1)
+        while size and self.may_ask():
+            end = len(self.rows)
+            while end > 1 and self.may_ask():
+                start = max(end - size, 1)
+                self.take(self.rows[:start] + self.rows[end:])
+                end = min(start, len(self.rows))
+            size //= 2
+
+    def simpler(self):
+        """Drop optional fields, shorten prompts and outputs, move steps earlier, one change at a time."""
+        at = 0
+        while at < len(self.rows) and self.may_ask():
+            before, after = self.rows[:at], self.rows[at + 1 :]
+            if not any(self.take([*before, change, *after]) for change in _changes(self.rows[at])):
+                at += 1
+
+    def _ask(self, candidate):
+        key = json.dumps(candidate)
+        if key in self._asked or not any("id" in row for row in candidate) or not self.may_ask():
+            return None
+        self._asked.add(key)
+        self._left -= 1
+        return self._differs_at(candidate)
+
+    def _cut_after(self, step):
+        early = [row for row in self.rows if row.get("arrival_step", row.get("step", 0)) <= step]
+        if len(early) < len(self.rows) and self._ask(early) is not None:
+            self.rows = early
 
 
 def _changes(row):
-    """Simpler forms of one row."""
+    """Simpler forms of one row, the boldest first."""
     if "engine" in row:
-        for name in KNOBS:
-            if name in row["engine"]:
-                yield {"engine": _without(row["engine"], name)}
+        engine = row["engine"]
+        yield from ({"engine": _without(engine, name)} for name in KNOBS if name in engine)
+        yield from ({"engine": _with_blocks(engine, n)} for n in _smaller(engine["num_gpu_blocks"], 4))
     elif "id" in row:
-        for name in OPTIONAL:
-            if name in row:
-                yield _without(row, name)
+        yield from (_without(row, name) for name in OPTIONAL if name in row)
         yield from (row | {"max_tokens": n} for n in _smaller(row["max_tokens"], 1))
         yield from (row | {"arrival_step": n} for n in _smaller(row["arrival_step"], 0))
         yield from _shorter_prompts(row)
+    else:
+        yield from (row | {"step": n} for n in _smaller(row["step"], 0))
+
+
+def _with_blocks(engine, blocks):
+    """A smaller cache: fewer requests fill it."""
+    longest = min(engine["max_model_len"], (blocks - 1) * engine["block_size"])
+    return engine | {"num_gpu_blocks": blocks, "max_model_len": longest}
 
 
 def _without(values, name):
@@ -77,7 +117,13 @@ def _without(values, name):
 
 
 def _smaller(number, least):
-    return [n for n in (least, number // 2, number - 1) if least <= n < number]
+    """The least, then steps back towards the number: a bisection if each is tried in turn."""
+    gap = (number - least) // 2
+    tried = [least] if least < number else []
+    while gap > 0:
+        tried.append(number - gap)
+        gap //= 2
+    return [n for i, n in enumerate(tried) if least <= n < number and n not in tried[:i]]
 
 
 def _shorter_prompts(row):

@@ -161,6 +161,7 @@ class Engine:
         if self.tiers is not None:
             self.manager.now = now
             self.tiers.tick(now)
+        result.preempted, self._preempted = self._preempted, []
         ready = self._schedule(result)
         if ready is not None:
             for request_id in self._aborts_during:
@@ -234,8 +235,7 @@ class Engine:
                 self.refuse(seq, reason)
             result.scheduled = [(seq.id, n) for seq, n in batch.chunks.items()]
             result.hits, result.resumed = batch.hits, batch.resumed
-            result.preempted = self._preempted + batch.preempted
-            self._preempted = []
+            result.preempted += batch.preempted
             self.counts.scheduled(batch)
             if not pipelined:
                 return batch

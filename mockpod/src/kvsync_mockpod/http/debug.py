@@ -55,7 +55,7 @@ def _block_line(form: WireForm, rank: int, block: ResidentBlock) -> bytes:
             "hash": shown_hash(form, block.hash),
             "parent": shown_hash(form, block.parent),
             "medium": block.medium,
-            "group_idx": block.group_idx,
+            "group_idx": shown_group(form, block.group_idx),
             "copies": block.copies,
             "token_ids": block.token_ids,
             "rank": rank,

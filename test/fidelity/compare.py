@@ -1,0 +1,59 @@
+"""One schedule through both engines: what either logged, and the first step at which they differ."""
+
+import json
+
+from vllm_process import VllmError
+
+from kvsync_mockpod.engine import RequestRefusedError
+from kvsync_mockpod.scripted import ScenarioError, parse_scenario
+from kvsync_mockpod.stepdiff import Divergence, compare_logs
+from kvsync_mockpod.steps import play
+
+MOST_STEPS = 20_000
+"""A mock that has not come to rest by then never will; no random schedule takes a tenth of that."""
+
+
+def mock_log(rows, version):
+    """The mock's step log of a schedule; one that breaks or hangs ends with a record that says so.
+
+    Raises ScenarioError for what the mock refuses to play.
+    """
+    rows = [r if "engine" not in r else {"engine": {"vllm_version": version, **r["engine"]}} for r in rows]
+    scenario = parse_scenario(enumerate(rows, 1))
+    log = []
+    try:
+        for record in play(scenario):
+            log.append(record)
+            if len(log) > MOST_STEPS:
+                raise RuntimeError(f"still busy after {MOST_STEPS} steps")
+    except RequestRefusedError as error:  # nothing that a schedule may hold
+        raise ScenarioError(str(error)) from None
+    except Exception as error:  # noqa: BLE001 - whatever breaks the engine is a divergence to be shrunk
+        step = log[-1]["step"] + 1 if log else 0
+        log.append({"step": step, "scheduled": [f"{type(error).__name__}: {error}"]})
+    return json.loads(json.dumps(log))
+
+
+class Comparison:
+    """A vLLM process and the mock engine, asked about the same schedules."""
+
+    def __init__(self, vllm, version):
+        self.vllm = vllm
+        self.version = version
+        self.schedules = 0
+        self.steps = 0
+
+    def first_difference(self, rows) -> Divergence | None:
+        """None if the two are equal, step for step. Raises VllmError, ScenarioError."""
+        expected = self.vllm.log(rows)
+        self.schedules += 1
+        self.steps += len(expected)
+        return compare_logs(expected, mock_log(rows, self.version))
+
+    def differs_at(self, rows) -> int | None:
+        """For the shrinker: the first step that differs; None too for what is no schedule."""
+        try:
+            difference = self.first_difference(rows)
+        except (VllmError, ScenarioError):
+            return None
+        return None if difference is None else difference.step
