@@ -51,6 +51,13 @@ def test_report_has_every_key_that_outside_checks_read(report):
     assert report["versions"]["index_core"] in ("python", "native")
 
 
+def test_what_the_index_predicted_is_compared_with_what_the_engines_found(report):
+    kv = report["policies"]["kv"]["predictions"]
+    assert 0 < kv["exact"] <= kv["requests"] <= 120
+    assert kv["predicted_tokens"] + kv["under_tokens"] - kv["over_tokens"] == kv["cached_tokens"] > 0
+    assert not any(report["policies"]["round_robin"]["predictions"].values())
+
+
 def test_kv_beats_round_robin_although_an_engine_was_killed(report):
     policies = report["policies"]
     assert policies["kv"]["hit_ratio"] > policies["round_robin"]["hit_ratio"]

@@ -139,6 +139,12 @@ def _message(body: bytes) -> str:
         return body[:200].decode("utf-8", "replace")
 
 
+def counter_total(text: str, name: str) -> int:
+    """A Prometheus counter or gauge summed over its labels; 0 if it is not there."""
+    values = re.findall(rf"^{re.escape(name)}(?:{{[^}}]*}})? (\S+)$", text, re.MULTILINE)
+    return int(sum(map(float, values)))
+
+
 def histogram_quantile(text: str, name: str, share: float) -> float | None:
     """A quantile of a Prometheus histogram summed over its labels, by linear interpolation; None without values."""
     buckets: dict[float, float] = {}

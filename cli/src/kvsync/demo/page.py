@@ -60,6 +60,11 @@ def _facts(report: dict[str, Any], policies: dict[str, dict[str, Any]]) -> list[
         facts.append(
             Fact("Tokens from the host tier", f"{brought:,}", f"{report['host_blocks_per_engine']:,} blocks each")
         )
+    for name, policy in policies.items():
+        told = policy["predictions"]
+        if told["requests"]:
+            note = f"{name}: of {told['requests']:,} predictions against the engines' own cached tokens"
+            facts.append(Fact("Right to the token", f"{told['exact'] / told['requests']:.1%}", note))
     failed = sum(policy["failed"] for policy in policies.values())
     reissued = sum(policy["reissued"] for policy in policies.values())
     facts.append(Fact("Requests that failed", str(failed), f"{reissued} issued again after a kill", failed == 0))

@@ -12,7 +12,7 @@ import aiohttp
 from kvsync.demo.settings import DemoSettings, Workload
 from kvsync.demo.settling import AuditTotals, audit_all, sum_counter, wait_quiet
 from kvsync.demo.watching import Restart, Sample, Watcher
-from kvsync.index_client import IndexClient, histogram_quantile
+from kvsync.index_client import IndexClient, counter_total, histogram_quantile
 from kvsync.load.client import Outcome, Pause, Replayer
 from kvsync.load.summary import Summary, summarize
 from kvsync.local.stack import Stack
@@ -29,6 +29,14 @@ DOWN_S = 0.5
 TIER_HITS_METRIC = "vllm:external_prefix_cache_hits_total"
 LAG_METRIC = "kvsync_indexer_event_visible_seconds"
 LAG_SHARES = (("p50", 0.50), ("p99", 0.99))
+PREDICTION_METRICS = {
+    "requests": "kvsync_indexer_prediction_requests_total",
+    "exact": "kvsync_indexer_prediction_exact_total",
+    "predicted_tokens": "kvsync_indexer_prediction_predicted_tokens_total",
+    "cached_tokens": "kvsync_indexer_prediction_cached_tokens_total",
+    "over_tokens": "kvsync_indexer_prediction_over_tokens_total",
+    "under_tokens": "kvsync_indexer_prediction_under_tokens_total",
+}
 
 
 @dataclass(slots=True)
@@ -58,6 +66,8 @@ class PhaseResult:
     core: str
     tier_hit_tokens: int
     """Of the hit tokens, those brought back from lower tiers."""
+    predictions: dict[str, int]
+    """What the index predicted of routed requests against what engines found cached; all 0 where nothing is asked."""
 
 
 class Phase:
@@ -120,6 +130,7 @@ class Phase:
             moments=tuple(self._progress.moments),
             core=core,
             tier_hit_tokens=tier_hits,
+            predictions={key: counter_total(metrics, name) for key, name in PREDICTION_METRICS.items()},
         )
 
     async def _replay(self) -> list[Outcome]:

@@ -81,6 +81,7 @@ def _policy(result: PhaseResult, workload: Workload) -> dict[str, Any]:
         "prompt_tokens": summary.prompt_tokens,
         "cached_tokens": summary.cached_tokens,
         "tier_hit_tokens": result.tier_hit_tokens,
+        "predictions": result.predictions,
         "duration_s": round(summary.duration_s, 3),
         "by_endpoint": summary.by_endpoint,
         "by_policy": summary.by_policy,

@@ -1,7 +1,6 @@
 """After the last request: wait until nothing moves any more, then compare both sides."""
 
 import asyncio
-import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ import aiohttp
 import msgspec
 
 from kvsync.errors import KvsyncError
-from kvsync.index_client import IndexClient
+from kvsync.index_client import IndexClient, counter_total
 from kvsync.local.pods import LocalPod
 
 QUIET_DEADLINE_S = 60.0
@@ -88,9 +87,8 @@ async def audit_all(index: IndexClient, pods: Sequence[LocalPod]) -> AuditTotals
 
 async def sum_counter(session: aiohttp.ClientSession, pods: Sequence[LocalPod], name: str) -> int:
     """A counter of the engines' /metrics, added up; an engine that was restarted began again at 0."""
-    total = 0.0
+    total = 0
     for pod in pods:
         async with session.get(f"{pod.http_url}/metrics") as response:
-            text = await response.text()
-        total += sum(float(value) for value in re.findall(rf"^{re.escape(name)}{{[^}}]*}} (\S+)$", text, re.MULTILINE))
-    return int(total)
+            total += counter_total(await response.text(), name)
+    return total

@@ -9,6 +9,16 @@ from rich.table import Table
 from kvsync.demo.report import Verdict
 
 
+def predicted(totals: dict[str, int]) -> str:
+    """How the index's predictions did, in a sentence."""
+    wrong = max(totals["predicted_tokens"], totals["cached_tokens"], 1)
+    return (
+        f"of {totals['requests']:,} predictions {totals['exact'] / totals['requests']:.1%} were right to the token; "
+        f"{totals['over_tokens'] / wrong:.2%} of tokens promised and not cached, "
+        f"{totals['under_tokens'] / wrong:.2%} cached and not promised"
+    )
+
+
 def print_results(console: Console, report: dict[str, Any], verdict: Verdict, out: Path) -> None:
     """A table by policy, the audit, the restart, where the report is."""
     table = Table(box=None, padding=(0, 2), pad_edge=False, header_style="bold")
@@ -41,6 +51,9 @@ def print_results(console: Console, report: dict[str, Any], verdict: Verdict, ou
     if report["host_blocks_per_engine"]:
         found = ", ".join(f"{name} {policy['tier_hit_tokens']:,}" for name, policy in report["policies"].items())
         console.print(f"tokens brought back from the host tier: {found}", highlight=False)
+    for name, policy in report["policies"].items():
+        if policy["predictions"]["requests"]:
+            console.print(f"{name}: {predicted(policy['predictions'])}", highlight=False)
     lag = report["event_lag_ms"]
     if lag["p50"] is not None:
         console.print(f"event lag: p50 {lag['p50']:.2f} ms, p99 {lag['p99']:.2f} ms", highlight=False)
