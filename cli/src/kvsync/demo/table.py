@@ -53,7 +53,7 @@ def print_results(console: Console, report: dict[str, Any], verdict: Verdict, ou
         console.print(f"tokens brought back from the host tier: {found}", highlight=False)
     for name, policy in report["policies"].items():
         if policy["predictions"]["requests"]:
-            console.print(f"{name}: {predicted(policy['predictions'])}", highlight=False)
+            console.print(f"{name}: {predicted(policy['predictions'])}", highlight=False, soft_wrap=True)
     lag = report["event_lag_ms"]
     if lag["p50"] is not None:
         console.print(f"event lag: p50 {lag['p50']:.2f} ms, p99 {lag['p99']:.2f} ms", highlight=False)
