@@ -1,6 +1,10 @@
-"""The HTTP surface fuzzed against its own OpenAPI description: no 5xx, documented answers only, no block leaks."""
+"""The HTTP surface fuzzed against its own OpenAPI description: no 5xx, documented answers only, no block leaks.
+
+KVSYNC_FUZZ_EXAMPLES and pytest's `--hypothesis-seed` make it longer and different.
+"""
 
 import json
+import os
 import time
 import urllib.request
 
@@ -31,7 +35,7 @@ CHECKS = [
 ]
 SMALL = ("--max-model-len", "256", "--num-gpu-blocks-override", "200", "--mock-output-tokens", "8")
 FUZZ = settings(
-    max_examples=5,
+    max_examples=int(os.environ.get("KVSYNC_FUZZ_EXAMPLES", "5")),
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
 )
