@@ -69,8 +69,8 @@ cluster-down: ## Delete the cluster that cluster-up made
 test-kv-sync-e2e: setup ## The end-to-end suite on the cluster (KVSYNC_SCALE=10, 50, 100 pods in LargeScale)
 	test/e2e/run.sh $(TEST_ARGS)
 
-test-kv-sync-benchmark: setup ## Benchmarks, compared A B B A with BASE (a git revision)
-	$(BIN)/python test/benchmark/bench_run.py $(BENCH_ARGS)
+test-kv-sync-benchmark: setup ## Benchmark figures, and jobs compared A B B A with BASE (a git revision)
+	$(BIN)/python test/benchmark/bench_run.py $(if $(BASE),--base $(BASE)) $(BENCH_ARGS)
 
 test-kv-sync-all: test test-kv-sync-e2e test-kv-sync-benchmark ## Everything above
 

@@ -1,19 +1,23 @@
-"""Our index core beside NVIDIA Dynamo's radix tree (`ai-dynamo-runtime`, Apache-2.0), in one run, when it is installed.
+"""Ours beside NVIDIA Dynamo's released wheel (`ai-dynamo-runtime`, Apache-2.0) in one run, where it is installed.
 
-    python bench_dynamo.py [--peer-python PYTHON] [--rounds 7]
+    python bench_dynamo.py [--peer-python PYTHON] [--core auto] [--rounds 5] [--json FILE]
 
-`--peer-python` names an interpreter that has the wheel (an environment of its own: `pip install ai-dynamo-runtime`); by
-default the one that runs this. Each side is a subprocess, the sides alternate, the figure is the median of wall times
-(both sides work in threads of their own). What is compared, Python-visible on both sides:
+`--peer-python` (or KVSYNC_DYNAMO_PYTHON) names an interpreter that has the wheel (an environment of its own:
+`pip install ai-dynamo-runtime`); by default the one that runs this. Sides alternate; the figure is the median.
 
-- lookup: a 512-block prompt (8,192 tokens above 65,535) held by 64 publishers, from its tokens. Dynamo's two calls,
-  hash and find, are timed together; from keys alone is shown too (ours hashes inside the call and has no such entry).
-- ingest: events into the index, from bytes on both sides: Dynamo's own JSON event, the publisher's msgpack for ours.
+- Index, each in a process of its own, CPU time of all its threads: a 512-block prompt (8,192 tokens) held by 64
+  publishers, looked up from its tokens and from its keys, through the Python interface of either.
+- Events as bytes into the index: Dynamo's Python interface takes JSON with ready-made hashes and no tokens, ours the
+  publisher's msgpack with all token ids, which it hashes. The work is not the same: ours does more.
+- Service: the stand-alone indexer of either, fed by the same sockets, asked over HTTP (`bench_dynamo_service`). This
+  is the same work.
 
 Without the wheel it says so and exits 0: nothing was compared.
 """
 
+import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -21,17 +25,33 @@ import time
 from array import array
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 BLOCK_SIZE, BLOCKS, PUBLISHERS, LOOKUPS, INGEST_BLOCKS = 16, 512, 64, 300, 65_536
 TOKENS = list(range(65_536, 65_536 + BLOCKS * BLOCK_SIZE))
+SERVICE_BLOCKS = 1 << 19
+ROWS = {
+    "lookup_keys": ("index: 512 blocks held by 64, from keys", "µs", "cpu", False),
+    "lookup_tokens": ("index: 512 blocks held by 64, from tokens", "µs", "cpu", False),
+    "apply_1": ("index: event bytes, 1 block an event (Dynamo's without tokens)", "µs a block", "cpu", False),
+    "apply_32": ("index: event bytes, 32 blocks an event (Dynamo's without tokens)", "µs a block", "cpu", False),
+    "apply_512": ("index: event bytes, 512 blocks an event (Dynamo's without tokens)", "µs a block", "cpu", False),
+    "ingest_32_cpu": ("service: ZMQ to visible, 32 a message", "M blocks/CPU s", "cpu", True),
+    "ingest_512_cpu": ("service: ZMQ to visible, 512 a message", "M blocks/CPU s", "cpu", True),
+    "ingest_32_wall": ("service: ZMQ to visible, 32 a message, wall", "M blocks/s", "wall", True),
+    "ingest_512_wall": ("service: ZMQ to visible, 512 a message, wall", "M blocks/s", "wall", True),
+    "query_cpu": ("service: HTTP query of 8,192 tokens, 64 publishers", "µs CPU", "cpu", False),
+    "query_median": ("service: HTTP query of 8,192 tokens, 64 publishers, median", "µs", "wall", False),
+}
 
 
-def seconds(work: Callable[[], object], times: int) -> float:
-    """Mean wall time of one call."""
-    started = time.perf_counter()
+def cpu_us(work: Callable[[], object], times: int) -> float:
+    """Mean CPU time of one call over all threads, in microseconds."""
+    work()
+    started = time.process_time()
     for _ in range(times):
         work()
-    return (time.perf_counter() - started) / times
+    return 1e6 * (time.process_time() - started) / times
 
 
 def measure_peer() -> dict[str, float]:
@@ -49,105 +69,127 @@ def measure_peer() -> dict[str, float]:
     assert len(found) == PUBLISHERS, "the peer does not find what was stored"
     assert set(found.values()) == {BLOCKS}
     result = {
-        "lookup from keys": seconds(lambda: tree.find_matches(keys), LOOKUPS),
-        "lookup from tokens": seconds(
-            lambda: tree.find_matches(compute_block_hash_for_seq(TOKENS, BLOCK_SIZE)), LOOKUPS
-        ),
+        "lookup_keys": cpu_us(lambda: tree.find_matches(keys), LOOKUPS),
+        "lookup_tokens": cpu_us(lambda: tree.find_matches(compute_block_hash_for_seq(TOKENS, BLOCK_SIZE)), LOOKUPS),
     }
     for size in (1, 32, 512):
         events = [event(list(range(first + 1, first + size + 1))) for first in range(0, INGEST_BLOCKS, size)]
         fresh = RadixTree()
-        started = time.perf_counter()
+        started = time.process_time()
         for payload in events:
             fresh.apply_event(0, payload)
         fresh.find_matches([1])  # events go to a thread: the answer comes after them
-        result[f"ingest a block, {size} an event"] = (time.perf_counter() - started) / INGEST_BLOCKS
+        result[f"apply_{size}"] = 1e6 * (time.process_time() - started) / INGEST_BLOCKS
     return result
 
 
-def measure_ours() -> dict[str, float]:
-    """The index core that `make_core` chooses here."""
-    from bench_jobs import stored_payloads
+def measure_ours(core_kind: str) -> dict[str, float]:
+    """Our index core."""
+    from bench_payloads import encode_stored, stored_payloads
 
-    from kvsync_events import BlockStored, EventBatch, WireForm, encode_batch
     from kvsync_indexer.core import Context, make_core
 
-    form, context, tokens = WireForm.for_version("0.33.0"), Context("model"), array("I", TOKENS)
-    core = make_core()
-    stored = BlockStored(list(range(1, BLOCKS + 1)), None, TOKENS, BLOCK_SIZE, medium="GPU")
+    context, tokens = Context("model"), array("I", TOKENS)
+    core = make_core(core_kind)  # type: ignore[arg-type]
     for index in range(PUBLISHERS):
         core.add_publisher(f"pod-{index}", "model")
-        core.apply(f"pod-{index}", encode_batch(EventBatch(0.0, [stored], 0), form))
+        core.apply(f"pod-{index}", encode_stored(list(range(1, BLOCKS + 1)), TOKENS))
     found = core.match(context, tokens)
     assert len(found) == PUBLISHERS
     assert {match.blocks for match in found} == {BLOCKS}
-    result = {"lookup from tokens": seconds(lambda: core.match(context, tokens), LOOKUPS)}
+    keys = core.query_keys(context, tokens, BLOCK_SIZE)
+    result = {
+        "lookup_keys": cpu_us(lambda: core.match_keys("model", BLOCK_SIZE, keys), LOOKUPS),
+        "lookup_tokens": cpu_us(lambda: core.match(context, tokens), LOOKUPS),
+    }
     for size in (1, 32, 512):
         payloads = stored_payloads(INGEST_BLOCKS, size)
-        fresh = make_core()
+        fresh = make_core(core_kind)  # type: ignore[arg-type]
         fresh.add_publisher("pod", "model")
-        started = time.perf_counter()
+        started = time.process_time()
         for payload in payloads:
             fresh.apply("pod", payload)
-        result[f"ingest a block, {size} an event"] = (time.perf_counter() - started) / INGEST_BLOCKS
+        result[f"apply_{size}"] = 1e6 * (time.process_time() - started) / INGEST_BLOCKS
     return result
 
 
-def run(python: str, side: str) -> dict[str, float] | None:
-    """One side's figures in seconds, or None where its packages are missing."""
-    done = subprocess.run([python, __file__, side], capture_output=True, text=True, timeout=300, check=False)
+def run_index(python: str, side: str, core: str) -> dict[str, float]:
+    """One side's index figures, from a process of its own."""
+    done = subprocess.run(
+        [python, __file__, "--side", side, "--core", core], capture_output=True, text=True, timeout=300, check=False
+    )
     if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no output"])[-1]
-        if "No module named 'dynamo" in last:
-            return None
-        sys.exit(f"{side} with {python}: {last}")
+        sys.exit(f"{side} with {python}: {(done.stderr.strip().splitlines() or ['no output'])[-1]}")
     figures: dict[str, float] = json.loads(done.stdout)
     return figures
 
 
-def main(peer_python: str, rounds: int) -> None:
-    """Alternate the sides, print medians and ratios, write `out/benchmark/dynamo.json`."""
+def read_version(python: str) -> str:
+    """The wheel's version where it can be imported, else empty."""
+    program = "import dynamo._core, importlib.metadata as m; print(m.version('ai-dynamo-runtime'))"
+    try:
+        done = subprocess.run([python, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    except OSError as error:
+        sys.exit(f"--peer-python {python}: {error.strerror}")
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def compare(python: str, core: str, rounds: int) -> dict[str, Any]:
+    """The comparison, or why there is none."""
+    version = read_version(python)
+    if not version:
+        return {"left_out": "ai-dynamo-runtime is not installed (--peer-python, KVSYNC_DYNAMO_PYTHON)"}
+    from bench_dynamo_service import measure_service
+
+    samples: dict[str, list[dict[str, float]]] = {"dynamo": [], "kvsync": []}
+    for number in range(rounds):
+        for side in ("dynamo", "kvsync") if number % 2 else ("kvsync", "dynamo"):
+            index = run_index(python if side == "dynamo" else sys.executable, side, core)
+            samples[side].append(index | measure_service(side, python, core, SERVICE_BLOCKS))
+    rows = []
+    for key, (name, unit, clock, more) in ROWS.items():
+        row = {side: statistics.median(one[key] for one in found) for side, found in samples.items()}
+        rows.append({"name": name, "unit": unit, "clock": clock, "more_is_better": more, **row})
+    return {"version": version, "rounds": rounds, "rows": rows, "samples": samples}
+
+
+def show(document: dict[str, Any]) -> None:
+    """The result on a terminal."""
     from rich.console import Console
     from rich.table import Table
 
-    from kvsync_indexer.core import make_core
-
-    samples: dict[str, list[dict[str, float]]] = {"peer": [], "ours": []}
-    for _ in range(rounds):
-        peer = run(peer_python, "peer")
-        if peer is None:
-            print("ai-dynamo-runtime is not installed: nothing was compared (see --peer-python)")
-            return
-        samples["peer"].append(peer)
-        ours = run(sys.executable, "ours")
-        assert ours is not None
-        samples["ours"].append(ours)
-    names = list(samples["peer"][0])
-    medians = {
-        side: {name: statistics.median(r[name] for r in rounds_ if name in r) for name in names if name in rounds_[0]}
-        for side, rounds_ in samples.items()
-    }
-    table = Table(title=f"median of {rounds}, microseconds; our core: {make_core().name}")
-    for column in ("figure", "Dynamo", "kvsync", "Dynamo / kvsync"):
-        table.add_column(column, justify="left" if column == "figure" else "right")
-    for name in names:
-        peer_s, ours_s = medians["peer"][name], medians["ours"].get(name)
-        cells = [f"{ours_s * 1e6:.3g}", f"{peer_s / ours_s:.2f}"] if ours_s else ["–", "–"]
-        table.add_row(name, f"{peer_s * 1e6:.3g}", *cells)
+    if "left_out" in document:
+        print(f"{document['left_out']}: nothing was compared")
+        return
+    table = Table(title=f"median of {document['rounds']}")
+    for column in ("figure", f"Dynamo {document['version']}", "kvsync", "unit", "kvsync / Dynamo"):
+        table.add_column(column, justify="left" if column in ("figure", "unit") else "right")
+    for row in document["rows"]:
+        ratio = row["kvsync"] / row["dynamo"]
+        table.add_row(row["name"], f"{row['dynamo']:.3g}", f"{row['kvsync']:.3g}", row["unit"], f"{ratio:.2f}")
     Console().print(table)
-    out = Path(__file__).resolve().parents[2] / "out/benchmark"
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "dynamo.json").write_text(json.dumps({"medians_s": medians, "samples_s": samples}, indent=2))
+
+
+def main() -> None:
+    """Compare and show, or write JSON."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--peer-python", default=os.environ.get("KVSYNC_DYNAMO_PYTHON", sys.executable))
+    parser.add_argument("--core", default="auto")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--json", help="a file, - for standard output (then nothing is shown)")
+    parser.add_argument("--side", choices=["dynamo", "kvsync"], help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.side:
+        print(json.dumps(measure_peer() if options.side == "dynamo" else measure_ours(options.core)))
+        return
+    document = compare(options.peer_python, options.core, options.rounds)
+    if options.json == "-":
+        print(json.dumps(document))
+        return
+    show(document)
+    if options.json:
+        Path(options.json).write_text(json.dumps(document, indent=1) + "\n")
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] in (["peer"], ["ours"]):
-        print(json.dumps(measure_peer() if sys.argv[1] == "peer" else measure_ours()))
-    else:
-        import argparse
-
-        parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-        parser.add_argument("--peer-python", default=sys.executable)
-        parser.add_argument("--rounds", type=int, default=7)
-        options = parser.parse_args()
-        main(options.peer_python, options.rounds)
+    main()

@@ -1,70 +1,51 @@
-"""What a benchmark run leaves behind: JSON for machines, a table and one self-contained HTML page for people."""
+"""What a benchmark run says: rows for people, tables on a terminal, and the JSON. The page is `bench_page`.
+
+A document (JSON) holds everything that was measured; rows and tables are only ways to read it.
+"""
 
 import json
-import platform
-import statistics
 from pathlib import Path
+from statistics import median
 from typing import Any
 
-import plotly.graph_objects as go
-from jinja2 import Environment
-from markupsafe import Markup
+from bench_figures import Figure
+from bench_peers import NOTE, PEERS
+from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-median = statistics.median
-
-PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>kvsync benchmarks: {{ document.title }}</title>
-<style>
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #1c2733 }
-table { border-collapse: collapse; width: 100% } th, td { padding: .35rem .6rem; border-bottom: 1px solid #d9e0e7 }
-td + td, th + th { text-align: right } .failed { color: #b3261e; font-weight: 600 } footer { color: #5b6b7a }
-</style></head><body>
-<h1>Benchmarks: {{ document.title }}</h1>
-<p>{{ document.rounds }} interleaved runs of each side (A B B A), CPU time, ratio of medians with a 95 % bootstrap
-interval. A benchmark fails when the interval's lower bound is above its limit.</p>
-{{ chart }}
-<table><tr><th>job</th><th>base</th><th>head</th><th>ratio</th><th>interval</th><th>limit</th></tr>
-{% for row in rows %}<tr{% if row.failed %} class="failed"{% endif %}><td>{{ row.name }}</td><td>{{ row.base }}</td>
-<td>{{ row.head }}</td><td>{{ row.ratio }}</td><td>{{ row.interval }}</td><td>{{ row.limit }}</td></tr>
-{% endfor %}</table>
-<footer><p>{{ document.head[:12] }} against {{ document.base[:12] }} on {{ document.fingerprint.cpu }},
-{{ document.fingerprint.cores }} cores, Python {{ document.fingerprint.python }}.</p></footer>
-</body></html>"""
-
-
-def fingerprint() -> dict[str, object]:
-    """What must be equal for figures of two runs to be comparable at all."""
-    cpu = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        names = [
-            line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")
-        ]
-        cpu = names[0] if names else cpu
-        cores = len(names)
-    else:
-        cores = 0
-    return {"cpu": cpu, "cores": cores, "python": platform.python_version(), "system": platform.system()}
+DASH = "–"
+MEANING = {"cpu": "CPU time", "wall": "wall clock", "memory": "memory", "count": "count"}
 
 
 def format_cost(cost: float, unit: str) -> str:
-    """A cost in seconds a unit of work as text, e.g. `5.2 µs/block`."""
-    of = unit.removeprefix("s/")
+    """A cost a unit of work as text, e.g. `5.2 µs/block` or `57 B/block`."""
+    kind, of = unit.split("/", 1)
+    if kind == "B":
+        return f"{cost:.3g} B/{of}"
     for factor, symbol in ((1e9, "ns"), (1e6, "µs"), (1e3, "ms")):
         if cost * factor < 1000:
             return f"{cost * factor:.3g} {symbol}/{of}"
     return f"{cost:.3g} s/{of}"
 
 
-def rows(document: dict[str, Any]) -> list[dict[str, Any]]:
-    """A row a job; a job that the base does not have shows the head's figure alone."""
-    compared = {comparison["name"]: comparison for comparison in document["comparisons"]}
-    result = []
-    for job, costs in document["samples"].items():
-        unit = document["units"][job]
-        row: dict[str, Any] = {"name": job, "head": format_cost(median(costs["head"]), unit), "failed": False}
-        row |= {"base": "–", "ratio": "–", "interval": "–", "limit": "–"}
+def format_number(value: float) -> str:
+    """Three digits, and thousands apart."""
+    return f"{value:,.0f}" if abs(value) >= 100 or value == int(value) else f"{value:.3g}"
+
+
+def job_rows(document: dict[str, Any]) -> list[dict[str, Any]]:
+    """A row a job; what the base does not have shows the head alone and why."""
+    gate = document["gate"]
+    compared = {one["name"]: one for one in gate["comparisons"]}
+    trend = document["baseline"]["median_cost"]
+    rows = []
+    for job, costs in gate["samples"].items():
+        unit, head = gate["units"][job], median(costs["head"])
+        row: dict[str, Any] = {"name": job, "head": format_cost(head, unit), "failed": False, "note": ""}
+        row |= {"base": DASH, "ratio": DASH, "interval": DASH, "limit": DASH, "trend": DASH}
+        if job in trend:
+            row["trend"] = f"{head / trend[job]:.2f}"
         if job in compared:
             found = compared[job]
             row |= {
@@ -74,47 +55,98 @@ def rows(document: dict[str, Any]) -> list[dict[str, Any]]:
                 "limit": f"{found['limit']:.2f}",
                 "failed": found["failed"],
             }
-        result.append(row)
-    return result
+        elif job in gate["missing"]:
+            row["note"] = f"not in the base: {gate['missing'][job]}"
+        rows.append(row)
+    for job, reason in gate["broken"].items():
+        row = dict.fromkeys(("base", "head", "ratio", "interval", "limit", "trend"), DASH)
+        rows.append(row | {"name": job, "failed": True, "note": f"could not be run: {reason}"})
+    return rows
 
 
-def table(document: dict[str, Any]) -> Table:
-    """The result on a terminal."""
-    result = Table(title=f"benchmarks: {document['title']}")
-    for column in ("job", "base", "head", "ratio", "interval", "limit"):
-        result.add_column(column, justify="left" if column == "job" else "right")
-    for row in rows(document):
-        cells = [row[key] for key in ("name", "base", "head", "ratio", "interval", "limit")]
-        result.add_row(*cells, style="red" if row["failed"] else None)
-    return result
+def figure_rows(group: dict[str, Any], trend: dict[str, float]) -> list[dict[str, Any]]:
+    """A row a figure of one group."""
+    rows = []
+    for given in group["figures"]:
+        figure = Figure(**given)
+        row: dict[str, Any] = {"name": figure.name, "clock": figure.clock, "meaning": MEANING[figure.clock]}
+        row["value"] = f"{format_number(figure.value)} {figure.unit}".strip()
+        row["wanted"] = DASH
+        if figure.wanted is not None:
+            row["wanted"] = f"{'≥' if figure.more_is_better else '≤'} {format_number(figure.wanted)}"
+        row["met"] = {True: "yes", False: "no", None: DASH}[figure.met]
+        row["reference"] = DASH
+        if figure.reference and figure.share is not None:
+            row["reference"] = f"{figure.share:.2f} × {figure.reference_name} ({format_number(figure.reference)})"
+        row["peers"] = PEERS.get(figure.name, "")
+        recorded = trend.get(figure_key(group["name"], figure.name))
+        row["trend"] = f"{figure.value / recorded:.2f}" if recorded else DASH
+        rows.append(row)
+    return rows
 
 
-def chart(document: dict[str, Any]) -> str:
-    """Ratios with their intervals, as an HTML fragment with its script inside."""
-    found = document["comparisons"]
-    figure = go.Figure(
-        go.Scatter(
-            x=[comparison["ratio"] for comparison in found],
-            y=[comparison["name"] for comparison in found],
-            mode="markers",
-            error_x={
-                "type": "data",
-                "array": [comparison["high"] - comparison["ratio"] for comparison in found],
-                "arrayminus": [comparison["ratio"] - comparison["low"] for comparison in found],
-            },
-        )
-    )
-    figure.add_vline(x=1.0, line_dash="dot")
-    figure.update_layout(xaxis_title="head / base (above 1: slower)", margin={"t": 10}, template="plotly_white")
-    fragment: str = figure.to_html(full_html=False, include_plotlyjs=True)
-    return fragment
+def figure_key(group: str, name: str) -> str:
+    """A figure's name in the baseline."""
+    return f"{group}: {name}"
 
 
-def write(document: dict[str, Any], out: Path) -> None:
-    """`report.json` and `report.html` in `out`, each written whole or not at all."""
-    page = Environment(autoescape=True).from_string(PAGE)
-    html = page.render(document=document, rows=rows(document), chart=Markup(chart(document)))
-    for name, text in (("report.json", json.dumps(document, indent=2)), ("report.html", html)):
-        partial = out / f".{name}.partial"
-        partial.write_text(text)
-        partial.replace(out / name)
+def job_table(document: dict[str, Any]) -> Table:
+    """The gate's result on a terminal."""
+    table = Table(title=f"gate: {document['title']}")
+    columns = ("base", "head", "ratio", "interval", "limit")
+    table.add_column("job")
+    for column in columns:
+        table.add_column(column, justify="right", no_wrap=True)
+    for row in job_rows(document):
+        note = f"\n{escape(row['note'])}" if row["note"] else ""
+        table.add_row(row["name"] + note, *[row[key] for key in columns], style="red" if row["failed"] else None)
+    return table
+
+
+def figure_table(group: dict[str, Any], trend: dict[str, float]) -> Table:
+    """One group's figures on a terminal."""
+    table = Table(title=group["title"])
+    table.add_column("figure")
+    for column in ("value", "wanted", "met"):
+        table.add_column(column, justify="right")
+    table.add_column("against")
+    table.add_column("by", style="dim")
+    for row in figure_rows(group, trend):
+        against = [part for part in (row["reference"], row["peers"]) if part not in ("", DASH)]
+        cells = [row["name"], row["value"], row["wanted"], row["met"], "; ".join(against), row["clock"]]
+        table.add_row(*map(escape, cells), style="yellow" if row["met"] == "no" else None)
+    return table
+
+
+def show(document: dict[str, Any], console: Console) -> None:
+    """All tables and remarks, the verdict last."""
+    for group in document["groups"]:
+        if group["figures"]:
+            console.print(figure_table(group, document["baseline"]["figures"]))
+        if group["left_out"]:
+            console.print(f"LEFT OUT: {group['title']}: {group['left_out']}", style="yellow", markup=False)
+        if group["problem"]:
+            console.print(f"FAILED: {group['title']}: {group['problem']}", style="red", markup=False)
+    if any(group["figures"] for group in document["groups"]):
+        console.print(NOTE, style="dim")
+    if document["gate"]["samples"] or document["gate"]["broken"]:
+        console.print(job_table(document))
+    for remark in document["remarks"]:
+        console.print(f"note: {remark}", style="yellow", markup=False)
+    verdict = document["verdict"]
+    for reason in verdict["reasons"]:
+        console.print(reason, style="red", markup=False)
+    console.print(f"verdict: {verdict['text']}", style="bold" if verdict["passed"] else "bold red", markup=False)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """The file as a whole or not at all."""
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(text)
+    partial.replace(path)
+
+
+def write_json(document: dict[str, Any], out: Path) -> Path:
+    """`report.json` in `out`."""
+    write_whole(out / "report.json", json.dumps(document, indent=1) + "\n")
+    return out / "report.json"

@@ -1,167 +1,244 @@
-"""`make test-kv-sync-benchmark`: time the jobs, compare with a base revision, report for people and machines.
+"""`make test-kv-sync-benchmark`: figures of this checkout, and its jobs compared with a base revision, in one report.
 
-    bench_run.py [--base REV] [--rounds 10] [--only JOB ...] [--out out/benchmark]
-    bench_run.py --aa            the head against itself: the spread of each job, kept for the limits of later runs
+    bench_run.py [--base REV] [--quick] [--only JOB|GROUP ...] [--out out/benchmark]
+    bench_run.py --aa            the head against itself; records the baseline of this machine
     bench_run.py --canary        the head against itself with a fifth more work planted: must fail
+    bench_run.py --no-gate       figures alone        --no-figures   the gate alone
 
-Exit status: 0 nothing is slower, 1 something is (or the canary was missed), 2 the arguments or the set-up are wrong.
+Exit status: 0 nothing is slower, 1 something is, could not be measured, or the canary was missed, 2 bad arguments.
 """
 
-import json
 import os
-import subprocess
 import sys
-from dataclasses import asdict, dataclass
+import time
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
+import bench_baseline
+import bench_environment as place
 import bench_gate
 import bench_jobs
+import bench_page
 import bench_report
 import click
+from bench_figures import Measured, run_group
+from bench_groups import GROUPS
+from bench_sides import Samples, Side, choose_core, take_samples
+from bench_verdict import judge
 from rich.console import Console
-from rich.progress import Progress
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 BASELINE = Path(__file__).resolve().parent / "baseline_metrics.json"
-CANARY_PLANT = 0.2
-JOB_TIMEOUT_S = 300
+PLANT = 0.2
+CANARY_JOB = "index_miss"
+"""The job with which a comparing run shows that its gate sees a planted fifth: the quickest."""
 
 
-@dataclass(frozen=True)
-class Side:
-    """One side of the comparison: the interpreter that has its packages, and what is planted in it."""
+class Run:
+    """One run: what was asked, what is known of the place, and what is found on the way."""
 
-    python: Path
-    plant: float = 0.0
-
-    def run(self, job: str) -> float:
-        """The job's cost. Raises click.ClickException with the last line the job printed."""
-        environment = os.environ | {"KVSYNC_BENCH_PLANT": str(self.plant)}
-        command = [str(self.python), str(Path(bench_jobs.__file__)), job]
-        try:
-            done = subprocess.run(
-                command, capture_output=True, text=True, env=environment, timeout=JOB_TIMEOUT_S, check=True
+    def __init__(self, options: dict[str, Any], console: Console) -> None:
+        self.options = options
+        self.console = console
+        self.started = time.monotonic()
+        self.head_state = place.read_head()
+        self.remarks: list[str] = []
+        self.problems: list[str] = []
+        self.mode = "A/A" if options["aa"] else "canary" if options["canary"] else "compare"
+        names = options["only"] or (*GROUPS, *bench_jobs.JOBS)
+        self.jobs = [] if options["no_gate"] else [name for name in bench_jobs.JOBS if name in names]
+        without = options["no_figures"] or options["canary"]
+        self.groups = [] if without else [group for name, group in GROUPS.items() if name in names]
+        self.load = place.read_load()
+        if self.load > place.BUSY_LOAD:
+            self.remark(
+                f"the machine is busy ({self.load:.1f} runnable processes a processor): what is measured by wall "
+                "clock measures the neighbours too"
             )
-        except subprocess.CalledProcessError as error:
-            last = (error.stderr.strip().splitlines() or ["no output"])[-1]
-            raise click.ClickException(f"job {job} failed with {self.python}: {last}") from error
-        cost: float = json.loads(done.stdout)["cost"]
-        return cost
 
+    def remark(self, text: str) -> None:
+        """Tell at once, and in the report."""
+        self.remarks.append(text)
+        self.console.print(f"note: {text}", style="yellow", markup=False)
 
-def git(*arguments: str) -> str:
-    """The output of a git command in this checkout. Raises click.ClickException with git's last line."""
-    done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise click.ClickException(f"git {' '.join(arguments)}: {(done.stderr.strip().splitlines() or ['failed'])[-1]}")
-    return done.stdout.strip()
+    # -- the sides ------------------------------------------------------------------------------------------------
 
+    def prepare(self, out: Path) -> None:
+        """Choose base, core and baseline. Raises click.ClickException."""
+        self.base_commit, base = "", None
+        plant = self.options["plant"] if self.options["canary"] else 0.0
+        head = Side(Path(sys.executable))
+        if self.jobs and self.mode != "compare":
+            self.base_commit, base = self.head_state.commit, head
+        elif self.jobs:
+            self.base_commit, why = place.choose_base(self.options["base"], self.head_state)
+            if self.base_commit:
+                with self.console.status(f"preparing the base {self.base_commit[:12]} ({why})"):
+                    base = Side(place.prepare_base(self.base_commit, out))
+            else:
+                self.remark(f"no base to compare with: {why}")
+        self.core, remark = choose_core(head, base, self.options["core"])
+        if remark:
+            self.remark(remark)
+        self.head = Side(head.python, self.core, plant)
+        self.base = base and Side(base.python, self.core)
+        self.fingerprint = place.read_fingerprint(self.core)
+        try:
+            recorded = bench_baseline.read(self.options["baseline"])
+        except bench_baseline.BaselineError as error:
+            raise click.ClickException(str(error)) from None
+        self.baseline, said = bench_baseline.explain(recorded, self.fingerprint)
+        self.console.print(said, style="dim", markup=False)
+        if recorded and not self.baseline:
+            self.remarks.append(said)
 
-def check_out_base(revision: str, out: Path) -> Path:
-    """A worktree of `revision` with an environment of its own; returns its interpreter."""
-    commit = git("rev-parse", "--verify", f"{revision}^{{commit}}")
-    folder = out / f"base-{commit[:12]}"
-    if not folder.exists():
-        git("worktree", "add", "--detach", "--force", str(folder), commit)
-    done = subprocess.run([folder / "hack/setup.sh"], check=False)
-    if done.returncode:
-        raise click.ClickException(f"set-up of the base {revision} failed")
-    return folder / ".venv/bin/python"
+    # -- measuring ------------------------------------------------------------------------------------------------
 
+    def measure(self) -> tuple[list[Measured], Samples, dict[str, Any] | None]:
+        """Figures first, then the gate's self-check, then the gate; with a progress bar."""
+        rounds = self.options["rounds"]
+        checks = self.mode == "compare" and bool(self.jobs) and self.base is not None
+        turns = 2 * rounds
+        total = len(self.groups) * turns + len(self.jobs) * turns + (turns if checks else 0)
+        columns = (TextColumn("{task.description:<42}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"))
+        with Progress(*columns, TimeElapsedColumn(), console=self.console) as progress:
+            bar = progress.add_task("", total=total)
+            measured = []
+            for group in self.groups:
+                progress.update(bar, description=group.title)
+                load = place.read_load()
+                measured.append(run_group(group, self.core, quick=self.options["quick"], load=load))
+                progress.advance(bar, turns)
+                if not progress.console.is_terminal:
+                    self.console.print(f"{group.title}: {len(measured[-1].figures)} figures")
 
-def take_samples(
-    jobs: list[str], base: Side, head: Side, rounds: int, console: Console
-) -> dict[str, dict[str, list[float]]]:
-    """`{job: {"base": costs, "head": costs}}`, interleaved A B B A; a job the base cannot run has no base costs."""
-    samples: dict[str, dict[str, list[float]]] = {}
-    order = bench_gate.interleaving(rounds)
-    with Progress(console=console) as progress:
-        bar = progress.add_task("jobs", total=len(jobs) * len(order))
-        for job in jobs:
-            sides = {"base": base, "head": head}
-            try:
-                base.run(job)  # warm-up, and whether the base knows this job
-            except click.ClickException:
-                del sides["base"]
-            costs: dict[str, list[float]] = {side: [] for side in sides}
-            for side in order:
+            def told(job: str) -> None:
                 progress.update(bar, description=job, advance=1)
-                if side in sides:
-                    costs[side].append(sides[side].run(job))
-            samples[job] = costs
-    return samples
+
+            canary = self.check_gate(told) if checks else None
+            samples = Samples()
+            for job in self.jobs:
+                samples.add(take_samples([job], self.base, self.head, rounds, told))
+                if not progress.console.is_terminal:
+                    self.console.print(f"{job}: done")
+        return measured, samples, canary
+
+    def check_gate(self, told: Callable[[str], None]) -> dict[str, Any]:
+        """Whether this gate sees a planted fifth on this machine now: one that cannot must not say `passed`."""
+        plain, planted = (Side(Path(sys.executable), self.core, plant) for plant in (0.0, PLANT))
+        samples = take_samples([CANARY_JOB], plain, planted, self.options["rounds"], told)
+        if CANARY_JOB not in samples.costs:
+            self.problems.append(f"the canary could not be run: {samples.broken.get(CANARY_JOB)}")
+            return {"seen": False, "text": "The canary could not be run."}
+        costs = samples.costs[CANARY_JOB]
+        found = bench_gate.compare("canary", costs["base"], costs["head"], self.options["seed"])
+        said = f"{found.ratio:.2f} ({found.low:.2f} … {found.high:.2f}, limit {found.limit:.2f})"
+        text = f"A fifth planted in {CANARY_JOB} measured {said}: {'seen' if found.failed else 'missed'}."
+        if not found.failed:
+            self.problems.append(f"{text} This machine is too noisy for a verdict now.")
+        return asdict(found) | {"seen": found.failed, "text": text}
+
+    def document(self) -> dict[str, Any]:
+        """Measure, and everything the report holds."""
+        measured, samples, canary = self.measure()
+        spreads = self.baseline.aa_spread if self.baseline else {}
+        comparisons = [
+            bench_gate.compare(job, costs["base"], costs["head"], self.options["seed"], spreads.get(job))
+            for job, costs in samples.costs.items()
+            if "base" in costs
+        ]
+        against = {"A/A": "against itself (A/A)", "canary": "canary", "compare": f"against {self.base_commit[:12]}"}
+        title = f"{self.head_state} {against[self.mode]}" if self.base_commit or self.mode != "compare" else "figures"
+        if samples.missing:
+            self.remark(f"the base cannot run {', '.join(samples.missing)}: told without a comparison")
+        return {
+            "version": 1,
+            "title": title,
+            "mode": self.mode,
+            "quick": self.options["quick"],
+            "head": str(self.head_state),
+            "base": self.base_commit,
+            "rounds": self.options["rounds"],
+            "seed": self.options["seed"],
+            "fingerprint": self.fingerprint,
+            "load": {"start": self.load, "end": place.read_load()},
+            "duration_s": time.monotonic() - self.started,
+            "remarks": self.remarks,
+            "baseline": {
+                "revision": self.baseline.revision if self.baseline else "",
+                "median_cost": dict(self.baseline.median_cost) if self.baseline else {},
+                "figures": dict(self.baseline.figures) if self.baseline else {},
+            },
+            "gate": {
+                "comparisons": [asdict(one) | {"failed": one.failed} for one in comparisons],
+                "samples": samples.costs,
+                "units": {job: bench_jobs.JOBS[job][0] for job in self.jobs},
+                "missing": samples.missing,
+                "broken": samples.broken,
+                "canary": canary,
+            },
+            "groups": [asdict(one) for one in measured],
+            "verdict": judge(self.mode, comparisons, samples, measured, self.problems),
+        }
+
+    def record(self, document: dict[str, Any]) -> None:
+        """The baseline of this machine, of what this run measured."""
+        figures = {
+            bench_report.figure_key(group["name"], figure["name"]): figure["value"]
+            for group in document["groups"]
+            for figure in group["figures"]
+        }
+        bench_baseline.record(
+            self.options["baseline"],
+            document["gate"]["samples"],
+            figures,
+            fingerprint=self.fingerprint,
+            revision=str(self.head_state),
+            load=max(document["load"].values()),
+            rounds=self.options["rounds"],
+        )
+        self.console.print(f"baseline: {self.options['baseline']}", markup=False)
 
 
-def read_spreads(fingerprint: dict[str, object]) -> dict[str, float]:
-    """The A/A spreads recorded on this kind of machine; none from another."""
-    if not BASELINE.exists():
-        return {}
-    baseline = json.loads(BASELINE.read_text())
-    spreads: dict[str, float] = baseline["aa_spread"] if baseline["fingerprint"] == fingerprint else {}
-    return spreads
-
-
-def write_baseline(samples: dict[str, dict[str, list[float]]], fingerprint: dict[str, object]) -> None:
-    """Record the head's medians (for trends) and the A/A spreads (for limits)."""
-    document = {
-        "fingerprint": fingerprint,
-        "revision": git("rev-parse", "HEAD"),
-        "median_cost": {job: bench_report.median(costs["head"]) for job, costs in samples.items()},
-        "aa_spread": {
-            job: abs(bench_report.median(costs["head"]) / bench_report.median(costs["base"]) - 1)
-            for job, costs in samples.items()
-        },
-    }
-    BASELINE.write_text(json.dumps(document, indent=2) + "\n")
-
-
-@click.command(help="Time the jobs and compare with a base revision.")
-@click.option("--base", "base_revision", default="HEAD~1", show_default=True, help="The revision to compare with.")
+@click.command(help="Measure this checkout and compare it with a base revision.")
+@click.option("--base", help="The revision to compare with [HEAD if the tree has changes, else origin/main or HEAD~1].")
 @click.option("--rounds", default=bench_gate.MINIMUM_ROUNDS, show_default=True, help="Runs of each side; even.")
-@click.option("--only", multiple=True, type=click.Choice(list(bench_jobs.JOBS)), help="Only these jobs.")
-@click.option("--out", type=click.Path(path_type=Path), default=ROOT / "out/benchmark", help="Where reports go.")
-@click.option("--aa", is_flag=True, help="Compare the head with itself and record the spread.")
-@click.option("--canary", is_flag=True, help="Plant a fifth more work in the head; the gate must fail it.")
+@click.option("--only", multiple=True, type=click.Choice([*GROUPS, *bench_jobs.JOBS]), help="Only these.")
+@click.option("--quick", is_flag=True, help="Figures with less work and fewer sizes.")
+@click.option("--no-figures", is_flag=True, help="The gate alone.")
+@click.option("--no-gate", is_flag=True, help="Figures alone; no base is needed.")
+@click.option("--core", type=click.Choice(["auto", "native", "python"]), default="auto", show_default=True)
+@click.option("--out", type=click.Path(path_type=Path), default=place.ROOT / "out/benchmark", help="For the reports.")
+@click.option("--baseline", type=click.Path(path_type=Path), default=BASELINE, help="The recorded baseline.")
+@click.option("--aa", is_flag=True, help="Compare the head with itself and record the baseline.")
+@click.option("--canary", is_flag=True, help="Plant more work in the head; the gate must fail it.")
+@click.option("--plant", default=PLANT, show_default=True, help="The share planted by --canary.")
+@click.option("--peer-python", help="An interpreter with ai-dynamo-runtime, for the comparison with Dynamo.")
 @click.option("--seed", default=1, show_default=True, help="Of the bootstrap.")
-def main(base_revision: str, rounds: int, only: tuple[str, ...], out: Path, aa: bool, canary: bool, seed: int) -> None:
+def main(peer_python: str | None, **options: Any) -> None:
     """Run, report, and exit with the verdict."""
     console = Console()
-    jobs = list(only or bench_jobs.JOBS)
+    if options["aa"] and options["canary"]:
+        raise click.UsageError("--aa and --canary exclude each other")
     try:
-        bench_gate.interleaving(rounds)
+        bench_gate.interleaving(options["rounds"])
     except ValueError as error:
         raise click.UsageError(str(error)) from error
-    out = out.resolve()
-    out.mkdir(parents=True, exist_ok=True)
-    head = Side(Path(sys.executable), plant=CANARY_PLANT if canary else 0.0)
-    base = Side(Path(sys.executable) if aa or canary else check_out_base(base_revision, out))
-    fingerprint = bench_report.fingerprint()
-    spreads = read_spreads(fingerprint)
-    samples = take_samples(jobs, base, head, rounds, console)
-    comparisons = [
-        bench_gate.compare(job, costs["base"], costs["head"], seed, spreads.get(job))
-        for job, costs in samples.items()
-        if "base" in costs
-    ]
-    title = "canary" if canary else "A/A" if aa else f"{base_revision} → HEAD"
-    document = {
-        "title": title,
-        "fingerprint": fingerprint,
-        "base": git("rev-parse", "HEAD" if aa or canary else base_revision),
-        "head": git("rev-parse", "HEAD"),
-        "rounds": rounds,
-        "comparisons": [asdict(comparison) | {"failed": comparison.failed} for comparison in comparisons],
-        "samples": samples,
-        "units": {job: bench_jobs.JOBS[job][0] for job in jobs},
-    }
-    bench_report.write(document, out)
-    console.print(bench_report.table(document))
-    console.print(f"report: {out / 'report.html'}, {out / 'report.json'}")
-    if aa:
-        write_baseline(samples, fingerprint)
-    missed = [comparison.name for comparison in comparisons if comparison.failed != canary]
-    if missed:
-        console.print(f"{'canary missed in' if canary else 'slower than allowed'}: {', '.join(missed)}", style="red")
+    if peer_python:
+        os.environ["KVSYNC_DYNAMO_PYTHON"] = peer_python
+    out = options["out"].resolve()
+    with place.exclusive(out):
+        run = Run(options, console)
+        run.prepare(out)
+        document = run.document()
+        paths = [bench_page.write_page(document, out), bench_report.write_json(document, out)]
+        bench_report.show(document, console)
+        console.print(f"report: {', '.join(map(str, paths))}", markup=False)
+        if options["aa"] and document["verdict"]["passed"]:
+            run.record(document)
+    if not document["verdict"]["passed"]:
         sys.exit(1)
 
 

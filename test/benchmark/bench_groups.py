@@ -1,0 +1,235 @@
+"""The groups of figures: which script, with which arguments, and what its JSON means.
+
+Wanted values are those of the project's own targets, for two cores and the native index core; the pure-Python core has
+none and is told as it is.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import bench_groups_engine
+from bench_figures import Figure, Group
+
+NATIVE = "native"
+
+
+def wanted(value: float, core: str) -> float | None:
+    """A target that holds for the native core."""
+    return value if core == NATIVE else None
+
+
+def read_index(document: dict[str, Any], core: str) -> list[Figure]:
+    """`bench_index_core.py`."""
+    figures: list[Figure] = []
+    targets = {(1, 1): 3.0, (1, 64): 3.0, (32, 1): 6.0, (512, 1): 8.0}
+    for row in document["ingest"]:
+        per_event, per_payload = row["blocks_an_event"], row["events_a_payload"]
+        rates = row["m_blocks_s"]
+        name = f"ingest, {per_event} block{'s' if per_event > 1 else ''} an event"
+        line = "ingest by blocks an event" if per_payload == 1 else ""
+        figures.append(
+            Figure(
+                name if per_payload == 1 else f"{name}, {per_payload} events a payload",
+                rates["apply"],
+                "M blocks/s",
+                "cpu",
+                wanted(targets[per_event, per_payload], core),
+                more_is_better=True,
+                reference=rates.get("reference"),
+                reference_name="two hash maps, same decoder",
+                series=line,
+                at=per_event,
+            )
+        )
+    figures += [
+        Figure(f"removal, {row['blocks_an_event']} an event", row["m_blocks_s"], "M blocks/s", "cpu", None, True)
+        for row in document["removal"]
+    ]
+    for row in document["lookup"]:
+        shape = f"{row['blocks']:,} blocks, {row['publishers']} publisher{'s' if row['publishers'] > 1 else ''}"
+        main = (row["blocks"], row["publishers"]) == (512, 64)
+        for key, how, target in (("from_keys_us", "keys", 5.0), ("from_tokens_us", "tokens", 12.0)):
+            figures.append(
+                Figure(f"match from {how}, {shape}", row[key], "µs", "cpu", wanted(target, core) if main else None)
+            )
+        if main:
+            figures.append(Figure(f"miss, {shape}", row["miss_us"], "µs", "cpu", wanted(2.0, core)))
+            figures.append(
+                Figure(
+                    f"match from tokens with every row read, {shape}", row["from_tokens_every_row_read_us"], "µs", "cpu"
+                )
+            )
+    for row in document["memory"]:
+        holders = row["holders"]
+        figures.append(
+            Figure(
+                f"memory, {holders} holder{'s' if holders > 1 else ''}",
+                row["bytes_a_pair"],
+                "B a (publisher, block)",
+                "memory",
+                wanted({1: 64.0, 64: 32.0}[holders], core),
+            )
+        )
+    churn = document["churn"]
+    figures.append(Figure("store and evict in a full cache", churn["m_blocks_s"], "M blocks/s", "cpu", None, True))
+    figures.append(
+        Figure("growth over that churn", churn["resident_growth_bytes"] / 2**20, "MiB", "memory", wanted(1.0, core))
+    )
+    for row in document["publishers"]:
+        count = row["publishers"]
+        figures.append(
+            Figure(
+                f"match of 8,192 tokens among {count} publisher{'s' if count > 1 else ''}",
+                row["from_tokens_us"],
+                "µs",
+                "cpu",
+                series="match by publishers",
+                at=count,
+            )
+        )
+    return figures
+
+
+def read_zmq(document: dict[str, Any], core: str) -> list[Figure]:
+    """`bench_service_zmq.py`."""
+    figures: list[Figure] = []
+    for name, row in document["results"].items():
+        if name.startswith("flat_out_"):
+            per = int(name.removeprefix("flat_out_"))
+            target = wanted({32: 2.5, 512: 5.0}.get(per, 0.0), core) or None
+            what = f"socket to visible, {per} a message"
+            figures.append(Figure(what, row["blocks_per_s"] / 1e6, "M blocks/s", "wall", target, True))
+            figures.append(Figure(f"{what}, CPU", row["blocks_per_cpu_s"] / 1e6, "M blocks/CPU s", "cpu", None, True))
+        else:
+            rate = float(name.removeprefix("at_").removesuffix("_per_s"))
+            for share in ("p50", "p99"):
+                target = wanted(1.0, core) if share == "p99" else None
+                what = f"event to visible at {rate:,.0f} events/s, {share}"
+                figures.append(Figure(what, row[f"visible_{share}_ms"], "ms", "wall", target))
+    lost = sum(row["missing_batches"] + row["gaps"] for row in document["results"].values())
+    figures.append(Figure("batches lost, gaps", lost, "", "count", 0.0))
+    return figures
+
+
+def read_http(document: dict[str, Any], core: str) -> list[Figure]:
+    """`bench_service_http.py`."""
+    results = document["results"]
+    health = results["healthz"]["median_us"]
+    titles = {
+        "healthz": ("health call", None),
+        "match_8192_one_client": ("match of 8,192 tokens, one client", 250.0),
+        "match_8192_limit_4": ("match of 8,192 tokens, one client, four rows", None),
+        "match_512_four_clients": ("match of 512 tokens, four clients", 190.0),
+    }
+    figures: list[Figure] = []
+    for name, row in results.items():
+        title, target = titles.get(name, (name.replace("_", " "), None))
+        figures.append(
+            Figure(
+                f"{title}, median",
+                row["median_us"],
+                "µs",
+                "wall",
+                None if target is None else wanted(target, core),
+                reference=None if name == "healthz" else health,
+                reference_name="health call",
+            )
+        )
+        figures.append(Figure(f"{title}, p99", row["p99_us"], "µs", "wall"))
+        figures.append(Figure(f"{title}, server", row["server_cpu_us"], "µs CPU", "cpu"))
+    return figures
+
+
+def read_publishers(document: dict[str, Any], core: str) -> list[Figure]:
+    """`bench_service_publishers.py`."""
+    del core
+    figures: list[Figure] = []
+    for row in document["publishers"]:
+        count = f"{row['publishers']} publisher{'s' if row['publishers'] > 1 else ''}"
+        at = {"at": row["publishers"]}
+        figures += [
+            Figure(
+                f"a batch of 32 blocks, {count}",
+                row["cpu_us_a_batch"],
+                "µs CPU",
+                "cpu",
+                series="CPU a batch by publishers",
+                **at,
+            ),
+            Figure(f"event to visible, {count}, p50", row["visible_p50_ms"], "ms", "wall"),
+            Figure(f"event to visible, {count}, p99", row["visible_p99_ms"], "ms", "wall"),
+        ]
+    last = document["publishers"][-1]
+    figures.append(Figure(f"{last['publishers']} publishers live", last["live_s"], "s", "wall"))
+    figures.append(
+        Figure(f"memory a publisher, {last['publishers']} of them", last["resident_kib_each"], "KiB", "memory")
+    )
+    figures.append(Figure("gaps", sum(row["gaps"] for row in document["publishers"]), "", "count", 0.0))
+    churn = document["churn"]
+    times = f"{churn['cycles']} times {churn['publishers_each']} publishers come and go"
+    figures += [
+        Figure(f"{times}: memory growth", churn["resident_growth_kib"] / 1024, "MiB", "memory", 2.0),
+        Figure(f"{times}: descriptors left", churn["descriptors_growth"], "", "count", 0.0),
+        Figure(f"{times}: threads left", churn["threads_growth"], "", "count", 0.0),
+        Figure(f"{times}: blocks left", churn["blocks_left"], "", "count", 0.0),
+    ]
+    return figures
+
+
+def read_dynamo(document: dict[str, Any], core: str) -> list[Figure]:
+    """`bench_dynamo.py`: ours, with Dynamo's figure of the same rounds as the reference."""
+    del core
+    return [
+        Figure(
+            row["name"],
+            row["kvsync"],
+            row["unit"],
+            row["clock"],
+            reference=row["dynamo"],
+            reference_name=f"Dynamo {document['version']}",
+            more_is_better=row["more_is_better"],
+        )
+        for row in document["rows"]
+    ]
+
+
+def _index(core: str, quick: bool) -> Sequence[str]:
+    return ["--core", core, *(["--quick"] if quick else [])]
+
+
+def _zmq(core: str, quick: bool) -> Sequence[str]:
+    blocks = (1 << 20) // (4 if quick else 1) // (1 if core == NATIVE else 8)
+    seconds = "2" if quick else "5"
+    rate = "10000" if core == NATIVE else "2000"
+    return ["--core", core, "--blocks", str(blocks), "--seconds", seconds, "--rate", rate]
+
+
+def _http(core: str, quick: bool) -> Sequence[str]:
+    requests = (200 if quick else 600) // (1 if core == NATIVE else 4)
+    return ["--core", core, "--requests", str(requests)]
+
+
+def _publishers(core: str, quick: bool) -> Sequence[str]:
+    counts = ["1", "50"] if quick else ["1", "10", "64", "200", "500"]
+    cycles = "30" if quick else "90"
+    batches = "3000" if quick or core != NATIVE else "6000"
+    return ["--core", core, "--counts", *counts, "--cycles", cycles, "--batches", batches]
+
+
+def _dynamo(core: str, quick: bool) -> Sequence[str]:
+    return ["--core", core, "--rounds", "2" if quick else "5", "--json", "-"]
+
+
+GROUPS = {
+    group.name: group
+    for group in (
+        Group("index", "Index core", "bench_index_core.py", read_index, _index, 400),
+        Group("zmq", "ZMQ end to end", "bench_service_zmq.py", read_zmq, _zmq),
+        Group("http", "HTTP query", "bench_service_http.py", read_http, _http),
+        Group(
+            "publishers", "1 to 500 publishers, and churn", "bench_service_publishers.py", read_publishers, _publishers
+        ),
+        *bench_groups_engine.GROUPS,
+        Group("dynamo", "NVIDIA Dynamo in the same run", "bench_dynamo.py", read_dynamo, _dynamo),
+    )
+}

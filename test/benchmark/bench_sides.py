@@ -1,0 +1,122 @@
+"""Taking the gate's samples: base and head run the same jobs in turn, on the same kind of index core."""
+
+import json
+import os
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import bench_gate
+import click
+
+JOBS_SCRIPT = Path(__file__).resolve().parent / "bench_jobs.py"
+JOB_TIMEOUT_S = 300
+
+
+class JobError(Exception):
+    """A job that could not be run; the text is one line."""
+
+
+@dataclass(frozen=True)
+class Side:
+    """One side of the comparison: an interpreter that has its packages, and what is planted in its work."""
+
+    python: Path
+    core: str = "auto"
+    plant: float = 0.0
+
+    def run(self, job: str) -> float:
+        """The job's cost. Raises JobError."""
+        return float(self._call(job)["cost"])
+
+    def read_core(self) -> str:
+        """The kind of core this side has. Raises JobError."""
+        return str(self._call("--core")["core"])
+
+    def _call(self, argument: str) -> dict[str, str]:
+        environment = os.environ | {"KVSYNC_BENCH_PLANT": str(self.plant), "KVSYNC_BENCH_CORE": self.core}
+        if "PYTHONPATH" in environment:  # a relative one means the directory the run was started from
+            parts = environment["PYTHONPATH"].split(os.pathsep)
+            environment["PYTHONPATH"] = os.pathsep.join(str(Path(part).absolute()) for part in parts if part)
+        try:
+            done = subprocess.run(
+                [self.python, JOBS_SCRIPT, argument],
+                capture_output=True,
+                text=True,
+                env=environment,
+                timeout=JOB_TIMEOUT_S,
+                check=False,
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise JobError(f"{argument}: {error}") from None
+        if done.returncode:
+            raise JobError((done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1])
+        try:
+            answer: dict[str, str] = json.loads(done.stdout)
+        except ValueError:
+            raise JobError(f"no answer but {done.stdout[:100]!r}") from None
+        return answer
+
+
+def choose_core(head: Side, base: Side | None, asked: str) -> tuple[str, str]:
+    """`(core, remark)`: the kind both sides have, so that like is compared with like. Raises click.ClickException."""
+    try:
+        found = {"head": head.read_core()} | ({"base": base.read_core()} if base else {})
+    except JobError as error:
+        raise click.ClickException(f"no index core: {error}") from None
+    if asked == "native" and found["head"] != "native":
+        raise click.ClickException("--core native: the native core is not installed here")
+    core = "python" if asked == "python" or "python" in found.values() else "native"
+    remark = ""
+    if asked != "python" and found["head"] == "python":
+        remark = "the native core is not installed: the pure-Python core is measured, on a tenth of the work"
+    elif asked != "python" and core == "python":
+        remark = "the base has no native core: both sides are compared on the pure-Python core"
+    return core, remark
+
+
+@dataclass
+class Samples:
+    """Costs of each side by job, and why a side has none."""
+
+    costs: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    missing: dict[str, str] = field(default_factory=dict)
+    """Jobs the base cannot run, with the reason."""
+    broken: dict[str, str] = field(default_factory=dict)
+    """Jobs the head cannot run: a failure of the run."""
+
+    def add(self, other: "Samples") -> None:
+        """Take over another's jobs."""
+        self.costs |= other.costs
+        self.missing |= other.missing
+        self.broken |= other.broken
+
+
+def take_samples(
+    jobs: list[str], base: Side | None, head: Side, rounds: int, progress: Callable[[str], None] = lambda _: None
+) -> Samples:
+    """Every job in the order A B B A. `progress` is told the job's name before each of the `2 * rounds` turns."""
+    samples = Samples()
+    for job in jobs:
+        costs: dict[str, list[float]] = {}
+        sides = {}
+        for name, side in (("base", base), ("head", head)):
+            if side is None:
+                continue
+            try:
+                side.run(job)  # not counted: files are read, bytecode is written, and whether it runs at all
+                sides[name], costs[name] = side, []
+            except JobError as error:
+                (samples.missing if name == "base" else samples.broken)[job] = str(error)
+        for turn in bench_gate.interleaving(rounds):
+            progress(job)
+            if turn in sides and "head" in sides:
+                try:
+                    costs[turn].append(sides[turn].run(job))
+                except JobError as error:
+                    samples.broken[job] = f"{turn}: {error}"
+                    sides.clear()
+        if job not in samples.broken:
+            samples.costs[job] = costs
+    return samples
