@@ -1,5 +1,6 @@
 """A live mock pod of each version, read as a strict vLLM subscriber of that version would: stream, replay, contents."""
 
+import concurrent.futures
 import itertools
 import random
 
@@ -25,8 +26,9 @@ def drive(pod, seed=3):
         pod.complete(heads[turn % 3][: rng.choice((16, 32, 64))] + tail, rng.choice((1, 20)))
 
 
-def subscribe(context, endpoint):
+def subscribe(context, endpoint, rcvhwm=1000):
     socket = context.socket(zmq.SUB)
+    socket.setsockopt(zmq.RCVHWM, rcvhwm)
     socket.setsockopt_string(zmq.SUBSCRIBE, "kv-events")
     socket.connect(endpoint)
     return socket
@@ -94,6 +96,44 @@ def test_strict_subscriber_of_this_version(version, tmp_path):
     assert all(msgspec.msgpack.encode(batch) == replayed[seq] for seq, batch in enumerate(batches))
     assert not check_agreement("pod", truth, table(batches, theirs))
     assert any(isinstance(event, theirs.BlockRemoved) for batch in batches for event in batch.events)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_strict_subscriber_of_this_version_under_load(version, tmp_path):
+    """Eight clients at once: every live batch is read as it comes, and a replay is asked for while they go on."""
+    theirs = load_kv_events(version)
+    decoder = msgspec.msgpack.Decoder(theirs.KVEventBatch)
+    with (
+        Pod(tmp_path, version, "--num-gpu-blocks-override", "120", "--max-model-len", "512") as pod,
+        zmq.Context() as context,
+        subscribe(context, pod.endpoint, rcvhwm=0) as live,
+        concurrent.futures.ThreadPoolExecutor(8) as clients,
+    ):
+        fresh = itertools.count(2000)
+        wait_for(lambda: pod.complete([next(fresh)] * 33, 1) and live.poll(200), "the first live batch")
+        running = [clients.submit(drive, pod, seed) for seed in range(16)]
+        streamed, batches, asked = {}, {}, None
+        while live.poll(300) or not all(one.done() for one in running):
+            if not live.poll(0):
+                continue
+            _topic, number, payload = live.recv_multipart()
+            seq = int.from_bytes(number, "big")
+            streamed[seq], batches[seq] = payload, decoder.decode(payload)
+            if asked is None and len(streamed) == 100:
+                asked = replay(context, pod.replay, min(streamed))[:-1]
+        assert [one.result() for one in running] == [None] * 16
+        last = wait_for(lambda: _quiet(pod), "the pod is quiet")["seq"]["0"]
+        replies = {int.from_bytes(m[-2], "big"): m[-1] for m in replay(context, pod.replay, 0)[:-1]}
+        truth = parse_rows(get(f"{pod.url}/debug/kv/blocks?rank=0").splitlines())
+    assert sorted(streamed) == list(range(min(streamed), last + 1)), "no live batch is lost"
+    assert len(streamed) > 200
+    assert sorted(replies) == list(range(last + 1))
+    assert streamed == {seq: replies[seq] for seq in streamed}
+    assert len(asked) >= 100
+    assert all(m[-1] == replies[int.from_bytes(m[-2], "big")] for m in asked), "a replay in the middle: the same bytes"
+    early = [decoder.decode(replies[seq]) for seq in range(min(streamed))]
+    assert any(isinstance(event, theirs.BlockRemoved) for batch in batches.values() for event in batch.events)
+    assert not check_agreement("pod", truth, table([*early, *(batches[seq] for seq in sorted(batches))], theirs))
 
 
 def _quiet(pod):
