@@ -150,6 +150,10 @@ async def test_pause_modes(mode):
         assert (await pod.get("/is_paused"))[1] == {"is_paused": True}
         if mode == "keep":
             assert not running.done()
+            await pod.quiet()
+            steps = pod.pod.ranks[0].engine.statistics().steps
+            assert (await pod.get("/is_paused"))[1] == {"is_paused": True}
+            assert pod.pod.ranks[0].engine.statistics().steps == steps, "a paused engine is at rest"
             await pod.post("/resume", {})
         status, answer = await running
         assert status == 200
