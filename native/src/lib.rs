@@ -9,10 +9,13 @@ pub mod core;
 pub mod groups;
 pub mod hash;
 pub mod holders;
+pub mod json_tokens;
 pub mod nodes;
 pub mod publisher;
 #[cfg(feature = "python")]
 mod python;
+#[cfg(feature = "python")]
+mod python_service;
 pub mod reader;
 pub mod reference;
 pub mod segments;

@@ -529,9 +529,9 @@ fn read_limits(limits: &Bound<'_, PyAny>) -> PyResult<Limits> {
 
 /// The answer to a query: a sequence of `Match`, each made when it is looked at.
 #[pyclass(frozen, sequence, module = "kvsync_native")]
-struct Matches {
-    found: Vec<(Arc<str>, Found)>,
-    media: Arc<Vec<Arc<str>>>,
+pub(crate) struct Matches {
+    pub(crate) found: Vec<(Arc<str>, Found)>,
+    pub(crate) media: Arc<Vec<Arc<str>>>,
     class: Arc<Py<PyAny>>,
 }
 
@@ -638,4 +638,6 @@ mod _core {
     use super::reference_loop;
     #[pymodule_export]
     use super::{Matches, NativeCore, Rows};
+    #[pymodule_export]
+    use crate::python_service::{split_token_ids, AnswerTable};
 }

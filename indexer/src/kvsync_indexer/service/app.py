@@ -23,6 +23,7 @@ from kvsync_indexer.service.match import (
     error_body,
 )
 from kvsync_indexer.service.metrics import IndexerCollector
+from kvsync_indexer.service.quick import QuickMatch
 from kvsync_indexer.service.service import IndexService
 from kvsync_indexer.service.views import publisher_row
 
@@ -55,7 +56,8 @@ class IndexApp:
 
     def __init__(self, service: IndexService) -> None:
         self._service = service
-        self._match = MatchEndpoint(service.matcher)
+        self._match = MatchEndpoint(service.matcher, QuickMatch.of(service.ingest, service.monotonic))
+        self.quick_match = self._match.quick
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)  # CPU and memory of this process
         self._registry.register(

@@ -1,6 +1,7 @@
 """`POST /v1/match`: who holds how much of this prompt?
 
-A raw ASGI endpoint with typed JSON on both sides: this is asked once for every request that is routed. Only publishers
+A raw ASGI endpoint with typed JSON on both sides: this is asked once for every request that is routed. With the native
+core the usual query does not even come here (`quick`, `protocol`). Only publishers
 in a trusted state are matched; the others of the model are listed with their state and 0.
 """
 
@@ -11,9 +12,11 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from kvsync_indexer.core import Context, Match, QueryError
+from kvsync_indexer.core import Match, QueryError
 from kvsync_indexer.errors import RequestError, TokenizeError
 from kvsync_indexer.ingest import Ingest, LatencyHistogram, PublisherLink
+from kvsync_indexer.service.quick import QuickMatch
+from kvsync_indexer.service.request import MatchRequest, context_of
 from kvsync_indexer.service.tokenizing import Tokenizer
 from kvsync_indexer.sync import State
 
@@ -22,23 +25,6 @@ Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 MAX_BODY_BYTES = 64 << 20
-
-
-class MatchRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """Exactly one of `token_ids`, `prompt` and `messages`."""
-
-    model: str
-    token_ids: list[int] | None = None
-    prompt: str | None = None
-    messages: list[dict[str, Any]] | None = None
-    lora: str | int | None = None
-    cache_salt: str | None = None
-    extra_keys: list[list[Any] | None] | None = None
-    """A list a block: the keys the engine forms for it, e.g. `[["image-hash", 0]]`; null for none."""
-    publishers: list[str] | None = None
-    """Only these."""
-    limit: int | None = None
-    """At most so many rows, best first."""
 
 
 class MatchRow(msgspec.Struct):
@@ -100,14 +86,7 @@ class Matcher:
         trusted = ingest.trusted.get(request.model, frozenset())
         if request.publishers is not None:
             trusted = trusted.intersection(request.publishers)
-        extra = request.extra_keys
-        context = Context(
-            request.model,
-            None if request.lora is None else str(request.lora),
-            request.cache_salt,
-            None if extra is None else tuple(None if keys is None else _frozen(keys) for keys in extra),
-        )
-        matches = ingest.core.match(context, tokens, trusted) if trusted else ()
+        matches = ingest.core.match(context_of(request), tokens, trusted) if trusted else ()
         return self._rows(request, len(tokens), matches, trusted)
 
     def _rows(
@@ -138,19 +117,26 @@ def _row(link: PublisherLink, blocks: int, tokens: int, tiers: dict[str, int], n
     return MatchRow(spec.name, spec.pod, spec.rank, blocks, tokens, tiers, state, age, machine.incomplete)
 
 
-def _frozen(keys: list[Any]) -> tuple[Any, ...]:
-    return tuple(_frozen(key) if isinstance(key, list) else key for key in keys)
-
-
 class MatchEndpoint:
     """The ASGI side."""
 
-    def __init__(self, matcher: Matcher) -> None:
+    def __init__(self, matcher: Matcher, quick: QuickMatch | None = None) -> None:
         self._matcher = matcher
+        self._quick = quick
         self._decoder = msgspec.json.Decoder(MatchRequest)
         self._encoder = msgspec.json.Encoder()
         self.seconds = LatencyHistogram()
         self.refused = 0
+
+    def quick(self, body: bytes) -> bytes | None:
+        """The answer where it needs no waiting and nothing is wrong; None: call the endpoint."""
+        if self._quick is None:
+            return None
+        begun = time.perf_counter()
+        data = self._quick.answer(body)
+        if data is not None:
+            self.seconds.observe(time.perf_counter() - begun)
+        return data
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request; bad input is 4xx with one line that names the field."""

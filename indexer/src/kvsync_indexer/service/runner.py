@@ -5,6 +5,7 @@ import contextlib
 import signal
 import socket
 from collections.abc import Awaitable, Callable, Iterator
+from typing import Literal
 
 import msgspec
 import structlog
@@ -14,7 +15,8 @@ import uvloop
 from kvsync_indexer.config import IndexerConfig
 from kvsync_indexer.errors import ConfigError
 from kvsync_indexer.service.app import IndexApp
-from kvsync_indexer.service.match import MatchRequest
+from kvsync_indexer.service.protocol import match_protocol
+from kvsync_indexer.service.request import MatchRequest
 from kvsync_indexer.service.service import IndexService
 
 _log = structlog.get_logger("kvsync_indexer.service")
@@ -47,11 +49,15 @@ def listen(host: str, port: int, flag: str) -> socket.socket:
     return bound
 
 
-def _server(app: Callable[..., Awaitable[None]], lifespan: str) -> _Server:
+def _server(
+    app: Callable[..., Awaitable[None]],
+    lifespan: str,
+    http: type[asyncio.Protocol] | Literal["httptools"] = "httptools",
+) -> _Server:
     return _Server(
         uvicorn.Config(
             app,
-            http="httptools",
+            http=http,
             ws="none",
             lifespan=lifespan,  # type: ignore[arg-type]
             log_config=None,
@@ -79,7 +85,8 @@ def run(config: IndexerConfig) -> int:
 async def _serve(
     config: IndexerConfig, service: IndexService, bound: socket.socket, router_bound: socket.socket | None
 ) -> int:
-    servers = [(_server(IndexApp(service), "off"), bound)]
+    app = IndexApp(service)
+    servers = [(_server(app, "off", match_protocol(app.quick_match)), bound)]
     if router_bound is not None:
         servers.append((_server(_router_app(config, service), "on"), router_bound))
     received: list[int] = []

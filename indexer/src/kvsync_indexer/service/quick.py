@@ -1,0 +1,95 @@
+"""The usual match query, from the body's bytes to the answer's without a Python object a token or a row.
+
+A router asks with token ids and wants every publisher of the model. The native part takes the integers out of the JSON
+and writes the rows; the small rest of the body is decoded as always. Whatever is not this case (text, a list of
+publishers, anything wrong) gives None and is answered by `Matcher`, which says what an answer is; a test compares both.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from kvsync_indexer.core import QueryError
+from kvsync_indexer.ingest import Ingest, PublisherLink
+from kvsync_indexer.service.request import MatchRequest, context_of
+
+if TYPE_CHECKING:
+    from kvsync_native import AnswerTable
+
+_MOST_ROWS = 1 << 31
+
+
+class QuickMatch:
+    """Answers from the native core. `QuickMatch.of` gives None where the core is another."""
+
+    def __init__(self, ingest: Ingest, monotonic: Callable[[], float] = time.monotonic) -> None:
+        native = import_module("kvsync_native")
+        self._split = native.split_token_ids
+        self._new_table = native.AnswerTable
+        self._ingest = ingest
+        self._monotonic = monotonic
+        self._decoder = msgspec.json.Decoder(MatchRequest)
+        self._trusted: Mapping[str, frozenset[str]] = {}
+        self._tables: dict[str, tuple[tuple[PublisherLink, ...], tuple[AnswerTable, bool]]] = {}
+
+    @classmethod
+    def of(cls, ingest: Ingest, monotonic: Callable[[], float]) -> "QuickMatch | None":
+        """For the native core only."""
+        return cls(ingest, monotonic) if ingest.core.name == "native" else None
+
+    def answer(self, body: bytes) -> bytes | None:
+        """The answer as JSON; None: ask in the usual way."""
+        parts = self._split(body)
+        if parts is None:
+            return None
+        rest, tokens = parts
+        try:
+            request = self._decoder.decode(rest)
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            return None
+        trusted = self._ingest.trusted
+        names = trusted.get(request.model)
+        if (
+            names is None
+            or request.prompt is not None
+            or request.messages is not None
+            or request.publishers is not None
+        ):
+            return None
+        table, all_trusted = self._table(request.model, trusted, names)
+        try:
+            matches = self._ingest.core.match(context_of(request), tokens, None if all_trusted else names)
+        except QueryError:
+            return None
+        limit = None if request.limit is None else max(0, min(request.limit, _MOST_ROWS))
+        return table.answer(matches, len(tokens) // 4, self._monotonic(), limit)  # type: ignore[arg-type]
+
+    def _table(
+        self, model: str, trusted: Mapping[str, frozenset[str]], names: frozenset[str]
+    ) -> "tuple[AnswerTable, bool]":
+        """The model's table, and whether all in it are trusted (then the core need not be told which).
+
+        Made again when publishers come, go or change their trust: both collections are replaced, never changed. Whom a
+        table does not know is not in its answers, whatever the core still or already holds of them.
+        """
+        if trusted is not self._trusted:
+            self._tables.clear()
+            self._trusted = trusted
+        links = self._ingest.links_of(model)
+        known = self._tables.get(model)
+        if known is not None and known[0] is links:
+            return known[1]
+        ordered = sorted(links, key=lambda link: (link.spec.name not in names, link.spec.name))
+        table: AnswerTable = self._new_table([_line(link) for link in ordered])
+        made = table, all(link.spec.name in names for link in links)
+        self._tables[model] = links, made
+        return made
+
+
+def _line(link: PublisherLink) -> tuple[str, bytes, bool, object, object]:
+    spec = link.spec
+    fixed = {"publisher": spec.name, "pod": spec.pod, "rank": spec.rank, "matched_blocks": 0}
+    return spec.name, msgspec.json.encode(fixed)[:-2], spec.ready, link.machine, link
