@@ -58,7 +58,7 @@ class Group:
     """(the script's JSON, the core) -> figures"""
     arguments: Callable[[str, bool], Sequence[str]]
     """(core, quick) -> its command line"""
-    limit_s: float = 300.0
+    limit_s: float = 600.0
 
 
 @dataclass(frozen=True)

@@ -37,8 +37,8 @@ def read_pod_churn(document: dict[str, Any], core: str) -> list[Figure]:
     return figures
 
 
-def read_engine(document: dict[str, Any], core: str) -> list[Figure]:
-    """`bench_engine.py`."""
+def read_replay(document: dict[str, Any], core: str) -> list[Figure]:
+    """`bench_mockpod_replay.py`."""
     del core
     figures: list[Figure] = []
     for row in document["replay"]:
@@ -56,19 +56,25 @@ def read_engine(document: dict[str, Any], core: str) -> list[Figure]:
                 at=row["workers"],
             )
         )
-    for row in document["copies"]:
-        size = row["in_flight"]
-        figures.append(
-            Figure(
-                f"end of a copy, {size:,} in flight",
-                row["completion_us"],
-                "µs CPU",
-                "cpu",
-                series="end of a copy by copies in flight",
-                at=size,
-            )
-        )
     return figures
+
+
+def read_tier_link(document: dict[str, Any], core: str) -> list[Figure]:
+    """`bench_tier_link.py`."""
+    del core
+    return [
+        Figure(
+            f"end of a copy, {row['transfers']:,} on the link",
+            row["link_us"],
+            "µs CPU",
+            "cpu",
+            reference=row["heap_us"],
+            reference_name="bare heap",
+            series="end of a copy by copies on the link",
+            at=row["transfers"],
+        )
+        for row in document["rows"]
+    ]
 
 
 def _streaming(core: str, quick: bool) -> Sequence[str]:
@@ -81,14 +87,20 @@ def _pod_churn(core: str, quick: bool) -> Sequence[str]:
     return ["--rounds", "2", "--requests", "200", "--blocks", "1024"] if quick else ["--rounds", "3"]
 
 
-def _engine(core: str, quick: bool) -> Sequence[str]:
+def _replay(core: str, quick: bool) -> Sequence[str]:
     if quick:
         return ["--core", core, "--requests", "500", "--workers", "1", "4", "--rounds", "1"]
     return ["--core", core, "--rounds", "2"]
 
 
+def _tier_link(core: str, quick: bool) -> Sequence[str]:
+    del core
+    return ["--json", "-", "--rounds", "2" if quick else "5", *(["--sizes", "10", "1000"] if quick else [])]
+
+
 GROUPS = (
     Group("streaming", "Mock engine: streaming", "bench_mockpod_streaming.py", read_streaming, _streaming),
     Group("pod-churn", "Mock engine: cache churn", "bench_mockpod_churn.py", read_pod_churn, _pod_churn),
-    Group("engine", "Mock engine: offline replay and tiers", "bench_engine.py", read_engine, _engine),
+    Group("replay", "Mock engine: offline replay", "bench_mockpod_replay.py", read_replay, _replay),
+    Group("tier-link", "Mock engine: copies between tiers", "bench_tier_link.py", read_tier_link, _tier_link),
 )

@@ -57,9 +57,18 @@ def engine_steps() -> Callable[[], Work]:
 @job("engine_tiers_completion", "s/completion")
 def tiers() -> Callable[[], Work]:
     """Copies ending on one shared link, 1,000 at a time in flight: a completion costs O(log N)."""
-    from bench_engine import prepare_copies
+    import random
 
-    return lambda: prepare_copies(in_flight=1000, completions=10_000, seed=1)
+    from bench_tier_link import LARGEST, Busy
+
+    rng = random.Random(1)
+    busy = Busy(1000, lambda: rng.randrange(1, LARGEST))
+
+    def work() -> int:
+        busy.complete(10_000)
+        return 10_000
+
+    return lambda: work
 
 
 @job("offline_replay", "s/request")

@@ -125,15 +125,19 @@ def main() -> int:
     parser.add_argument("--sizes", type=int, nargs="+", default=[10, 100, 1_000, 10_000, 100_000])
     parser.add_argument("--completions", type=int, default=20_000)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", help="a file, - for standard output (then no table is shown)")
     args = parser.parse_args()
     rows = measure(args.sizes, args.completions, args.rounds)
+    document = json.dumps({"completions": args.completions, "rounds": args.rounds, "rows": rows})
+    if args.json == "-":
+        print(document)
+        return 0
     names = list(rows[0])
     print("  ".join(f"{name:>20}" for name in names))
     for row in rows:
         print("  ".join(f"{row[name]:>20,}" for name in names))
     if args.json is not None:
-        args.json.write_text(json.dumps({"completions": args.completions, "rounds": args.rounds, "rows": rows}) + "\n")
+        Path(args.json).write_text(document + "\n")
     return 0
 
 

@@ -4,7 +4,6 @@ import sys
 
 import bench_groups
 import pytest
-from bench_engine import prepare_copies
 from bench_figures import Figure, Group, run_group
 
 
@@ -59,7 +58,3 @@ def test_without_the_wheel_dynamo_is_left_out_which_is_no_failure(monkeypatch):
         pytest.skip("ai-dynamo-runtime is installed here")
     assert "ai-dynamo-runtime is not installed" in found.left_out
     assert not found.problem
-
-
-def test_copies_keep_their_number_and_end_as_often_as_asked():
-    assert prepare_copies(in_flight=10, completions=25, seed=1)() >= 25

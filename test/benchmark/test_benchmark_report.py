@@ -141,10 +141,7 @@ def test_what_peers_do_is_shown_beside_figures_that_exist():
         "http": {"results": {"healthz": service, "match_8192_one_client": service}},
         "streaming": {"pod": rates, "reference": rates, "rss_mib": {"idle": 1, "loaded": 1}},
         "pod-churn": {"reference": rates, "caches": {"1024": rates}},
-        "engine": {
-            "replay": [{"workers": n, "policy": policy, "requests_per_cpu_s": 1} for n, policy in replay],
-            "copies": [],
-        },
+        "replay": {"replay": [{"workers": n, "policy": policy, "requests_per_cpu_s": 1} for n, policy in replay]},
     }
     names = {figure.name for group, given in made.items() for figure in GROUPS[group].read(given, "native")}
     assert set(PEERS) <= names
