@@ -112,31 +112,33 @@ def read_zmq(document: dict[str, Any], core: str) -> list[Figure]:
 
 
 def read_http(document: dict[str, Any], core: str) -> list[Figure]:
-    """`bench_service_http.py`."""
-    results = document["results"]
-    health = results["healthz"]["median_us"]
+    """`bench_service_http.py`: the index and a bare server in turns."""
     titles = {
-        "healthz": ("health call", None),
         "match_8192_one_client": ("match of 8,192 tokens, one client", 250.0),
         "match_8192_limit_4": ("match of 8,192 tokens, one client, four rows", None),
         "match_512_four_clients": ("match of 512 tokens, four clients", 190.0),
     }
     figures: list[Figure] = []
-    for name, row in results.items():
+    for name, row in document["results"].items():
         title, target = titles.get(name, (name.replace("_", " "), None))
-        figures.append(
-            Figure(
-                f"{title}, median",
-                row["median_us"],
-                "µs",
-                "wall",
-                None if target is None else wanted(target, core),
-                reference=None if name == "healthz" else health,
-                reference_name="health call",
+        index, bare = row["index"], row["bare"]
+        median_target = None if target is None else wanted(target, core)
+        for key, what, unit, clock, least in (
+            ("median_us", "median", "µs", "wall", median_target),
+            ("p99_us", "p99", "µs", "wall", None),
+            ("server_cpu_us", "server", "µs CPU", "cpu", None),
+        ):
+            figures.append(
+                Figure(
+                    f"{title}, {what}",
+                    index[key],
+                    unit,
+                    clock,
+                    least,
+                    reference=bare[key],
+                    reference_name="bare server",
+                )
             )
-        )
-        figures.append(Figure(f"{title}, p99", row["p99_us"], "µs", "wall"))
-        figures.append(Figure(f"{title}, server", row["server_cpu_us"], "µs CPU", "cpu"))
     return figures
 
 
@@ -205,8 +207,8 @@ def _zmq(core: str, quick: bool) -> Sequence[str]:
 
 
 def _http(core: str, quick: bool) -> Sequence[str]:
-    requests = (200 if quick else 600) // (1 if core == NATIVE else 4)
-    return ["--core", core, "--requests", str(requests)]
+    requests = (200 if quick else 400) // (1 if core == NATIVE else 4)
+    return ["--core", core, "--requests", str(requests), "--rounds", "2" if quick else "5"]
 
 
 def _publishers(core: str, quick: bool) -> Sequence[str]:

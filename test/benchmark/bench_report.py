@@ -120,6 +120,7 @@ def figure_table(group: dict[str, Any], trend: dict[str, float]) -> Table:
 
 def show(document: dict[str, Any], console: Console) -> None:
     """All tables and remarks, the verdict last."""
+    console.rule(f"index core: {document['fingerprint']['index_core']}")
     for group in document["groups"]:
         if group["figures"]:
             console.print(figure_table(group, document["baseline"]["figures"]))

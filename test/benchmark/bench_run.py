@@ -219,7 +219,7 @@ class Run:
 @click.option("--seed", default=1, show_default=True, help="Of the bootstrap.")
 def main(peer_python: str | None, **options: Any) -> None:
     """Run, report, and exit with the verdict."""
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 140)
     if options["aa"] and options["canary"]:
         raise click.UsageError("--aa and --canary exclude each other")
     try:

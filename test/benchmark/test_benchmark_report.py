@@ -138,7 +138,7 @@ def test_what_peers_do_is_shown_beside_figures_that_exist():
     made = {
         "index": document,
         "zmq": {"results": {"flat_out_32": flat, "flat_out_512": flat}},
-        "http": {"results": {"healthz": service, "match_8192_one_client": service}},
+        "http": {"results": {"match_8192_one_client": {"index": service, "bare": service}}},
         "streaming": {"pod": rates, "reference": rates, "rss_mib": {"idle": 1, "loaded": 1}},
         "pod-churn": {"reference": rates, "caches": {"1024": rates}},
         "replay": {"replay": [{"workers": n, "policy": policy, "requests_per_cpu_s": 1} for n, policy in replay]},
