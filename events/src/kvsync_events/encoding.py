@@ -1,13 +1,15 @@
 """Events to payload: exactly the bytes that one vLLM version sends.
 
-vLLM encodes with msgspec, we with msgpack; both write every value in its shortest form, so equal structure is equal
-bytes, with one exception. msgspec chooses the header of a map whose defaults are left out by the number of fields the
+vLLM and we encode with msgspec, which writes every value in its shortest form, so equal structure is equal bytes, with
+one exception: for a class whose defaults are left out it chooses the header of the map by the number of fields the
 class *has*: with more than 15 (type included: BlockStored from 0.33) it is the long header, however few are written.
 """
 
+from functools import lru_cache
+from operator import attrgetter
 from typing import Any, Final
 
-import msgpack  # type: ignore[import-untyped]
+import msgspec
 
 from kvsync_events.errors import EncodeError
 from kvsync_events.types import AllBlocksCleared, BlockRemoved, BlockStored, Event, EventBatch
@@ -15,6 +17,8 @@ from kvsync_events.wireform import WireForm
 
 _SHORT_MAP: Final = 15
 """Most pairs a one-byte map header counts."""
+
+_encode = msgspec.msgpack.Encoder().encode
 
 
 def encode_batch(batch: EventBatch, form: WireForm) -> bytes:
@@ -24,26 +28,28 @@ def encode_batch(batch: EventBatch, form: WireForm) -> bytes:
     0.10.1: the publisher then loses the batch and has used up its sequence number.
     """
     shape = _map_event if form.map_events else _array_event
-    packer = msgpack.Packer()
     try:
-        parts = [packer.pack_array_header(3 if form.batch_rank else 2), packer.pack(float(batch.ts))]
-        parts.append(packer.pack_array_header(len(batch.events)))
-        parts.extend(shape(event, form, packer) for event in batch.events)
+        fields: list[Any] = [float(batch.ts), [shape(event, form) for event in batch.events]]
         if form.batch_rank:
-            parts.append(packer.pack(batch.data_parallel_rank))
-        return b"".join(parts)
+            fields.append(batch.data_parallel_rank)
+        return _encode(fields)
     except (OverflowError, TypeError, ValueError) as error:
         raise EncodeError(f"batch cannot be sent as vLLM {form.version}: {error}") from None
 
 
 def _values(event: BlockStored | BlockRemoved, names: tuple[str, ...], form: WireForm) -> list[Any]:
     """The fields in wire order, hashes converted."""
-    values = [getattr(event, name) for name in names]
+    values = list(_getter(names)(event)) if len(names) > 1 else [getattr(event, names[0])]
     wire_hash = form.wire_hash
-    values[0] = [wire_hash(item) for item in values[0]]
+    values[0] = [item if isinstance(item, int) else wire_hash(item) for item in values[0]]
     if isinstance(event, BlockStored) and values[1] is not None:
         values[1] = wire_hash(values[1])
     return values
+
+
+@lru_cache(maxsize=256)
+def _getter(names: tuple[str, ...]) -> "attrgetter[tuple[Any, ...]]":
+    return attrgetter(*names)
 
 
 def _shape(event: BlockStored | BlockRemoved, form: WireForm) -> tuple[str, tuple[str, ...], int]:
@@ -52,25 +58,23 @@ def _shape(event: BlockStored | BlockRemoved, form: WireForm) -> tuple[str, tupl
     return "BlockRemoved", form.removed_fields, form.removed_required
 
 
-def _array_event(event: Event, form: WireForm, packer: msgpack.Packer) -> bytes:
+def _array_event(event: Event, form: WireForm) -> list[Any]:
     """Tagged array of full length, nulls included (0.23 and older)."""
     if isinstance(event, AllBlocksCleared):
-        return bytes(packer.pack(["AllBlocksCleared"]))
+        return ["AllBlocksCleared"]
     tag, names, _ = _shape(event, form)
-    return bytes(packer.pack([tag, *_values(event, names, form)]))
+    return [tag, *_values(event, names, form)]
 
 
-def _map_event(event: Event, form: WireForm, packer: msgpack.Packer) -> bytes:
+def _map_event(event: Event, form: WireForm) -> dict[str, Any] | msgspec.Raw:
     """Tagged map, type first, then field order; fields that have a default are left out when None (0.24 and newer)."""
     if isinstance(event, AllBlocksCleared):
-        return bytes(packer.pack({"type": "AllBlocksCleared"}))
+        return {"type": "AllBlocksCleared"}
     tag, names, required = _shape(event, form)
-    values = _values(event, names, form)
     pairs: dict[str, Any] = {"type": tag}
-    for position, (name, value) in enumerate(zip(names, values, strict=True)):
+    for position, (name, value) in enumerate(zip(names, _values(event, names, form), strict=True)):
         if position < required or value is not None:
             pairs[name] = value
-    packed = bytes(packer.pack(pairs))
     if len(names) + 1 > _SHORT_MAP >= len(pairs):
-        return b"\xde\x00" + bytes((len(pairs),)) + packed[1:]
-    return packed
+        return msgspec.Raw(b"\xde\x00" + bytes((len(pairs),)) + _encode(pairs)[1:])
+    return pairs

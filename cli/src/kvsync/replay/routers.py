@@ -5,7 +5,6 @@ decoder, and the policy object is the one that `kvsync-router` runs. A prompt co
 its last full block is announced, as the live router counts it until the first byte.
 """
 
-from array import array
 from collections.abc import Sequence
 
 from kvsync_events import NEWEST_VERSION, BlockStored, EventBatch, WireForm, encode_batch
@@ -13,7 +12,7 @@ from kvsync_indexer.core import Context, make_core
 from kvsync_indexer.core.factory import CoreKind
 from kvsync_indexer.router.policies import Candidate, make_policy
 from kvsync_mockpod.engine import Event, Request
-from kvsync_mockpod.offline import WorkerLoad
+from kvsync_mockpod.offline import WorkerLoad, packed_tokens
 
 MODEL = "offline"
 
@@ -73,7 +72,7 @@ class KvRouter:
     def choose(self, request: Request, now: float, loads: Sequence[WorkerLoad]) -> int:
         """The worker with the lowest cost for this prompt."""
         del now
-        tokens = array("I", request.prompt_token_ids[:])
+        tokens = packed_tokens(request.prompt_token_ids)
         matches = {match.publisher: match.tokens for match in self._core.match(self._context, tokens)}
         candidates = [
             Candidate(

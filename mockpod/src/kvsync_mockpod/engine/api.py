@@ -135,9 +135,9 @@ class LogEntry:
     group_idx: int | None = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class StepLoad:
-    """What a latency model may look at: one step's batch."""
+    """What a latency model may look at: one step's batch. Not to be kept: the next step may reuse it."""
 
     prefill_tokens: int
     """New tokens computed for prompts (and recomputed sequences)."""

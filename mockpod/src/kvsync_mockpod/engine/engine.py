@@ -294,6 +294,7 @@ class Engine:
 
     def blocks(self) -> Iterator[ResidentBlock]:
         """The resident blocks; parents and token ids only if the configuration keeps tokens."""
+        self._lockstep.leave()
         content = self.recorder.content
         for h, copies in self.pool.contents():
             parent, tokens = content.get(h, (None, ()))
@@ -305,4 +306,5 @@ class Engine:
 
     def statistics(self) -> EngineStats:
         """Counters and gauges, frozen."""
+        self._lockstep.leave()
         return take_statistics(self)

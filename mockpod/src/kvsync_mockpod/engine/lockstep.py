@@ -1,10 +1,10 @@
 """Many steps in one go: sequences that only decode advance together, and only what changes is touched.
 
-While nothing but decoding happens to a sequence, its counters are a constant plus the number of steps; every
-`block_size` steps it needs a block and completes one. So it waits in two buckets by step number modulo the block size,
-and in one for the step at which it ends. A step costs the sequences in its buckets, the prompts in flight and the
-admissions, not the batch. Whatever these rules do not cover (no room, a budget that does not reach everybody) is left
-to the ordinary step, with all counters written back first. Results are those of step by step (a property test says so).
+While nothing but decoding happens to a sequence, its counters are a constant plus the number of steps. So it waits
+for the steps in which its blocks change (`growth.py`) and for the one at which it ends. A step costs what changes in
+it, the prompts in flight and the admissions, not the batch. Whatever these rules do not cover (no room, a budget that
+does not reach everybody) is left to the ordinary step, with all counters written back first. Results are those of step
+by step (a property test says so).
 """
 
 from collections import defaultdict
@@ -12,6 +12,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from .api import Executor, FinishReason, StepLoad
+from .growth import make_growth
 from .progress import Finish, Progress
 from .scheduler import Batch
 from .sequence import Sequence, Status
@@ -42,16 +43,13 @@ class Lockstep:
         self._members = 0
         self._kv = 0
         """Computed tokens of all members."""
-        self._allocate: dict[int, list[tuple[int, Sequence]]] = defaultdict(list)
-        self._store: dict[int, list[tuple[int, Sequence]]] = defaultdict(list)
+        self._growth = make_growth(engine)
         self._finish: dict[int, list[tuple[int, Sequence]]] = defaultdict(list)
         self._prefilling: list[Sequence] = []
         self._last_member = -1
         """Order of the member that runs last, or of one that did."""
         self._stuck = False
         """The head of the queue did not fit, and nothing that could help it has happened since."""
-        self._tokens_needed = engine.needs_tokens
-        self._caching = config.enable_prefix_caching
         self._distinct = executor.outputs_are_distinct
 
     # --- entering and leaving
@@ -60,8 +58,8 @@ class Lockstep:
         """Take over the running sequences."""
         self._tick = self._members = self._kv = 0
         self._last_member = -1
-        for table in (self._allocate, self._store, self._finish):
-            table.clear()
+        self._growth.clear()
+        self._finish.clear()
         self._prefilling = []
         self._stuck = False
         for seq in self._e.scheduler.running:
@@ -77,7 +75,7 @@ class Lockstep:
             return
         for entries in self._finish.values():
             for _order, seq in entries:
-                self._sync(seq)
+                self._growth.sync(seq, self._tick)
         self.active = False
 
     def arrived(self) -> None:
@@ -85,31 +83,17 @@ class Lockstep:
         self._stuck = False
 
     def _join(self, seq: Sequence) -> None:
-        size, tick = self._size, self._tick
+        tick = self._tick
         seq.joined = tick
-        entry = (seq.order, seq)
         last = min(self._e.executor.stop_index(seq.request), seq.limit - 1)
-        self._insert(self._finish[tick + last - len(seq.output)], entry)
-        self._insert(self._allocate[(tick - seq.computed) % size], entry)
-        self._insert(self._store[(tick - seq.computed - 1) % size], entry)
+        ends = self._finish[tick + last - len(seq.output)]
+        ends.append((seq.order, seq))
+        if len(ends) > 1 and ends[-2][0] > seq.order:
+            ends.sort(key=_by_order)
+        self._growth.join(seq, tick)
         self._members += 1
         self._kv += seq.computed
         self._last_member = max(self._last_member, seq.order)
-
-    @staticmethod
-    def _insert(entries: list[tuple[int, Sequence]], entry: tuple[int, Sequence]) -> None:
-        entries.append(entry)
-        if len(entries) > 1 and entries[-2][0] > entry[0]:
-            entries.sort(key=_by_order)
-
-    def _sync(self, seq: Sequence) -> None:
-        """Bring one member's counters and output up to the present."""
-        steps = self._tick - seq.joined
-        if steps:
-            seq.output += self._e.executor.samples(seq.request, len(seq.output), steps)
-            seq.computed += steps
-            seq.total += steps
-            seq.joined = self._tick
 
     # --- a step
 
@@ -127,112 +111,65 @@ class Lockstep:
         return self._step(now, progress)
 
     def _decode(self, now: float, until: float, limit: int, progress: Progress) -> float | None:
-        engine, members, size = self._e, self._members, self._size
+        engine, members, growth = self._e, self._members, self._growth
         if members > engine.config.max_num_batched_tokens:
             return None
-        recorder, latency, gaps, finish = engine.recorder, engine.latency, progress.gaps_us, self._finish
+        recorder, latency, gaps, due, size = engine.recorder, engine.latency, progress.gaps_us, growth.due, self._size
         tick = first = self._tick
-        kv, numbered, capacity = self._kv, engine.counts.steps - first, self._capacity
+        next_end = min(self._finish)
+        stop = min(next_end + 1, first + limit)
+        numbered = engine.counts.steps - first
         duration = 0.0
-        ending: list[tuple[int, Sequence]] | None = None
-        next_end = min(finish)
-        while now < until and tick - first < limit:
-            recorder.step = numbered + tick
-            touched = self._blocks(tick % size)
-            if touched is None:
-                break
-            kv += members
+        load = StepLoad(0, members, self._kv, self._capacity)
+        while now < until and tick < stop:
+            touched = tick % size in due
+            if touched:
+                if growth.fresh(tick) > engine.pool.free:
+                    break
+                recorder.step = numbered + tick
+                growth.grow(tick, ())
+            load.active_kv_tokens += members
             if latency is not None:
-                duration = latency.step_s(StepLoad(0, members, kv, capacity))
+                duration = latency.step_s(load)
                 now += duration
             gaps[int(duration * 1e6 + 0.5)] += members
             tick += 1
-            self._tick = tick
             # The first step also takes what a reset left behind.
             if (touched or tick - first == 1) and (events := recorder.take()):
                 progress.batches.append((now, events))
-            if tick > next_end:
-                ending = finish.pop(next_end)
-                break
         steps = tick - first
         if not steps:
             return None
-        self._kv = kv
+        self._tick, self._kv = tick, load.active_kv_tokens
         engine.ended = False
         engine.counts.decoded(steps, members)
         progress.steps += steps
         progress.now = now
-        if ending:
+        if tick > next_end:
+            ending = self._finish.pop(next_end)
             for _order, seq in ending:
                 self._part(seq)
             self._retire([seq for _order, seq in ending], now, progress)
         return now
 
-    def _blocks(self, residue: int) -> bool | None:
-        """The blocks that one step allocates and completes; whether there were any, None if there is no room."""
-        allocate, store = self._allocate.get(residue), self._store.get(residue)
-        if allocate:
-            pool = self._e.pool
-            if len(allocate) > pool.free:
-                return None
-            if store:
-                self._in_order(allocate, store)
-                return True
-            for _order, seq in allocate:
-                pool.allocate(seq.table, 1)
-            return True
-        if store:
-            for _order, seq in store:
-                self._complete_block(seq)
-            return True
-        return False
-
-    def _in_order(self, allocate: list[tuple[int, Sequence]], store: list[tuple[int, Sequence]]) -> None:
-        """Both kinds of work of one step, in the order of the batch."""
-        work = [(order, False, seq) for order, seq in allocate] + [(order, True, seq) for order, seq in store]
-        work.sort(key=_by_order)
-        for _order, full, seq in work:
-            if full:
-                self._complete_block(seq)
-            else:
-                self._e.pool.allocate(seq.table, 1)
-
     def _step(self, now: float, progress: Progress) -> float | None:
         """One step with prompts or admissions in it."""
         engine, scheduler = self._e, self._e.scheduler
-        pool, manager = engine.pool, engine.manager
+        pool = engine.pool
         threshold = scheduler.prefill_threshold()
         plan = self._plan(threshold)
         if plan is None:
             return None
         chunks, budget = plan
-        tick, size = self._tick, self._size
-        allocate = self._allocate.get(tick % size, ())
-        store = self._store.get(tick % size, ())
-        fresh = len(allocate)
+        size = self._size
+        fresh = self._growth.fresh(self._tick)
         for seq, tokens in chunks:
             fresh += max(-(-(seq.computed + tokens) // size) - len(seq.table), 0)
         if fresh > pool.free:
             return None
         engine.recorder.step = engine.counts.steps
         engine.ended = False
-        if chunks or (allocate and store):
-            work = [(order, 0, seq, 0) for order, seq in allocate]
-            work += [(order, 1, seq, 0) for order, seq in store]
-            work += [(seq.order, 2, seq, tokens) for seq, tokens in chunks]
-            work.sort(key=_by_order)
-            for _order, kind, seq, tokens in work:
-                if kind == 0:
-                    pool.allocate(seq.table, 1)
-                elif kind == 1:
-                    self._complete_block(seq)
-                else:
-                    manager.grow(seq, tokens)
-        else:
-            for _order, seq in allocate:
-                pool.allocate(seq.table, 1)
-            for _order, seq in store:
-                self._complete_block(seq)
+        self._growth.grow(self._tick, chunks)
         batch = Batch(chunks=dict(chunks))
         if scheduler.queued and not (self._stuck and not chunks):
             self._admit(batch, budget, threshold)
@@ -256,13 +193,6 @@ class Lockstep:
                 chunks.append((seq, tokens))
                 budget -= tokens
         return chunks, budget
-
-    def _complete_block(self, seq: Sequence) -> None:
-        """A member's last block is full with this step: it gets its hash and is announced."""
-        if self._caching:
-            if self._tokens_needed:
-                self._sync(seq)
-            self._e.manager.store_next(seq)
 
     def _admit(self, batch: Batch, budget: int, threshold: int) -> None:
         scheduler = self._e.scheduler
@@ -324,12 +254,10 @@ class Lockstep:
 
     def _part(self, seq: Sequence) -> None:
         """A member leaves: it has just received its last token."""
-        self._sync(seq)
+        self._growth.sync(seq, self._tick)
+        self._growth.part(seq, self._tick)
         self._members -= 1
         self._kv -= seq.computed
-        size, base = self._size, self._tick - seq.computed
-        for table, residue in ((self._allocate, base % size), (self._store, (base - 1) % size)):
-            table[residue].remove((seq.order, seq))
 
     def _first_tokens(self, done: list[Sequence], now: float, progress: Progress) -> list[tuple[int, Sequence]]:
         """Sequences whose prompt (or recomputed sequence) is complete get a token, and decode from now on."""

@@ -196,7 +196,10 @@ class BlockManager:
     def _report(self, seq: Sequence, first: int, stop: int, *, resident: bool) -> None:
         if self._recorder.quiet:
             self._recorder.stored_blocks += 0 if resident else stop - first
-            return
+        else:
+            self._announce(seq, first, stop, resident=resident)
+
+    def _announce(self, seq: Sequence, first: int, stop: int, *, resident: bool) -> None:
         request, size = seq.request, self._size
         self._recorder.stored(
             seq.hashes[first:stop],

@@ -102,6 +102,10 @@ class BlockPool:
     def allocate(self, table: BlockTable, count: int) -> None:
         """Give the owner `count` more blank blocks; hashed ones lose their hash. Needs `count <= free`."""
         table.blanks += count
+        self.take(count)
+
+    def take(self, count: int) -> None:
+        """`count` blank blocks are free no more: whoever asked adds them to a table. Needs `count <= free`."""
         blanks = self.blanks
         if count > blanks:
             self.evict(count - blanks)

@@ -93,7 +93,8 @@ class Sequence:
         """Token ids `[start, stop)` of prompt and output."""
         n = self.prompt_len
         if stop <= n:
-            return list(self.request.prompt_token_ids[start:stop])
+            part = self.request.prompt_token_ids[start:stop]
+            return part if isinstance(part, list) else list(part)
         if start >= n:
             return self.output[start - n : stop - n]
         return [*self.request.prompt_token_ids[start:n], *self.output[: stop - n]]

@@ -11,7 +11,7 @@ from .arrivals import Arrivals, arrival_times
 from .replay import ReplayConfig, replay
 from .result import ReplayResult, RequestRecord, WorkerRecord
 from .routing import LeastRequestRouter, RandomRouter, RoundRobinRouter, Router, WorkerLoad
-from .trace import TraceError, TraceRequest, ideal_hit_tokens, read_trace
+from .trace import TraceError, TraceRequest, ideal_hit_tokens, packed_tokens, read_trace
 
 __all__ = [
     "Arrivals",
@@ -28,6 +28,7 @@ __all__ = [
     "WorkerRecord",
     "arrival_times",
     "ideal_hit_tokens",
+    "packed_tokens",
     "read_trace",
     "replay",
 ]

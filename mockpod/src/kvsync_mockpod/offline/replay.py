@@ -8,8 +8,9 @@ the earliest first. Ties are broken by worker and by request number, never by ch
 import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 
-from kvsync_mockpod.engine import Engine, EngineConfig, EngineConfigError, Link, Request, TierConfig
+from kvsync_mockpod.engine import Engine, EngineConfig, EngineConfigError, Event, Link, Request, TierConfig
 from kvsync_mockpod.engine.latency import make_latency
 
 from .arrivals import Arrivals, arrival_times
@@ -20,6 +21,8 @@ from .trace import TraceRequest, ideal_hit_tokens
 from .worker import Worker
 
 __all__ = ["ReplayConfig", "replay"]
+
+_at_and_worker = itemgetter(0, 1)
 
 
 def _default_engine() -> EngineConfig:
@@ -142,12 +145,15 @@ class _Run:
             worker.settle(now)
         if not self.router.wants_events:
             return
-        due: list[tuple[float, int]] = []
+        due: list[tuple[float, int, list[Event]]] = []
         for i, worker in enumerate(self.workers):
-            due += [(at, i) for at, _events in worker.published if at <= now]
-        due.sort()
-        for at, i in due:
-            self.router.observe(i, at, self.workers[i].published.popleft()[1])
+            published = worker.published
+            while published and published[0][0] <= now:
+                at, events = published.popleft()
+                due.append((at, i, events))
+        due.sort(key=_at_and_worker)
+        for at, i, events in due:
+            self.router.observe(i, at, events)
 
     def _turns(self, until: float) -> None:
         """Single steps, the earliest first, of all that begin before `until`."""

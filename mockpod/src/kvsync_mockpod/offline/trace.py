@@ -4,6 +4,8 @@ Equal ids mean equal content and equal prefix, so token ids and block hashes fol
 made before somebody looks at them.
 """
 
+import sys
+from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +15,15 @@ import msgspec
 
 from kvsync_mockpod.engine import EngineError
 
-__all__ = ["BLOCK_TOKENS", "TraceError", "TraceRequest", "ideal_hit_tokens", "prompt_tokens", "read_trace"]
+__all__ = [
+    "BLOCK_TOKENS",
+    "TraceError",
+    "TraceRequest",
+    "ideal_hit_tokens",
+    "packed_tokens",
+    "prompt_tokens",
+    "read_trace",
+]
 
 BLOCK_TOKENS = 512
 """Tokens of one trace block."""
@@ -21,6 +31,10 @@ FIRST_TOKEN = 1000
 """Token ids of prompts start here; smaller ones are special."""
 MAX_ID = ((1 << 32) - FIRST_TOKEN) // BLOCK_TOKENS - 1
 """Largest block id whose token ids fit 32 bits."""
+
+_ONES = int.from_bytes(array("I", [1] * BLOCK_TOKENS).tobytes(), sys.byteorder)
+_PLACES = int.from_bytes(array("I", range(BLOCK_TOKENS)).tobytes(), sys.byteorder)
+"""0, 1, 2, … and 1, 1, 1, … of a block as one long number each: a block's tokens are then one product and one sum."""
 
 
 class TraceError(EngineError):
@@ -117,6 +131,20 @@ class prompt_tokens(Sequence[int]):  # noqa: N801 - a lazy list of tokens, used 
             out += range(first, first + n)
             at += n
         return out[::step]
+
+    def packed(self) -> "array[int]":
+        """All of them as unsigned 32-bit numbers, without an object for each."""
+        out = array("I")
+        for block in self._ids:
+            first = FIRST_TOKEN + block * BLOCK_TOKENS
+            out.frombytes((_PLACES + _ONES * first).to_bytes(4 * BLOCK_TOKENS, sys.byteorder))
+        del out[self._length :]
+        return out
+
+
+def packed_tokens(tokens: Sequence[int]) -> "array[int]":
+    """A prompt as unsigned 32-bit numbers, as an index wants them."""
+    return tokens.packed() if isinstance(tokens, prompt_tokens) else array("I", tokens)
 
 
 def ideal_hit_tokens(requests: Iterable[TraceRequest], block_size: int) -> int:
