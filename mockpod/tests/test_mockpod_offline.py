@@ -20,9 +20,11 @@ from kvsync_mockpod.offline import (
     TraceRequest,
     arrival_times,
     ideal_hit_tokens,
+    packed_tokens,
     read_trace,
     replay,
 )
+from kvsync_mockpod.offline.model import prompt_hashes
 from kvsync_mockpod.offline.trace import BLOCK_TOKENS, prompt_tokens
 
 
@@ -105,6 +107,22 @@ def test_lazy_prompt_tokens_are_a_sequence(n, data):
     at = data.draw(st.integers(0, n - 1))
     assert prompt[at] == whole[at]
     assert len(set(whole)) == n
+    assert packed_tokens(prompt).tolist() == whole
+    assert packed_tokens(whole).tolist() == whole
+
+
+@given(st.integers(1, 3000), st.sampled_from([1, 16, 64, 512, 1024]), st.data())
+def test_lazy_prompt_hashes_are_a_sequence(n, size, data):
+    ids = tuple(range(3, 3 + -(-n // BLOCK_TOKENS)))
+    hashes = prompt_hashes(TraceRequest(0.0, n, 1, ids), size)
+    whole = list(hashes)
+    assert len(whole) == len(hashes) == len(set(whole)) == n // size
+    assert hashes[:] == whole
+    if whole:
+        at = data.draw(st.integers(-len(whole), len(whole) - 1))
+        assert hashes[at] == whole[at]
+    with pytest.raises(IndexError):
+        hashes[len(whole)]
 
 
 def ideal_by_definition(requests, size):

@@ -55,7 +55,7 @@ class HashedIdentity:
 
     def extend(self, seq: Sequence, blocks: int) -> list[bytes]:
         """The sequence's hashes, at least the first `blocks` of them (which must be full)."""
-        hashes = seq.hashes
+        hashes = seq.known_hashes()
         size = self.block_size
         plain = not _has_keys(seq.request)
         hash_block = self._hasher.hash_block

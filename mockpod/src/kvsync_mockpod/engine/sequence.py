@@ -81,13 +81,19 @@ class Sequence:
         """Step since which its counters are to be brought up to date (`lockstep.py`)."""
         self.last_token_s = 0.0
         self.status = Status.WAITING
-        self.hashes: list[bytes] = list(request.block_hashes) if request.block_hashes is not None else []
-        """Hashes of the first full blocks; extended when needed."""
+        self.hashes: list[bytes] = []
+        """Hashes of the first full blocks; the identity extends them when needed."""
         self.table = BlockTable()
         self.preemptions = 0
         self.cached_tokens = -1
         self.loading: OnboardHandle | None = None
         """Blocks on their way from a lower tier; the sequence holds their device slots."""
+
+    def known_hashes(self) -> list[bytes]:
+        """`hashes`, begun with what the request brought along: not before it is looked at, so that waiting is cheap."""
+        if not self.hashes and self.request.block_hashes is not None:
+            self.hashes += self.request.block_hashes
+        return self.hashes
 
     def tokens(self, start: int, stop: int) -> list[int]:
         """Token ids `[start, stop)` of prompt and output."""

@@ -1,13 +1,14 @@
 """A trace's requests as the engine sees them: lazy prompts, hashes from block ids, outputs that nobody repeats."""
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from kvsync_mockpod.engine import EngineConfigError, Executor, Request
-from kvsync_mockpod.engine.sequence import Sequence
+from kvsync_mockpod.engine.sequence import Sequence as EngineSequence
 
 from .trace import BLOCK_TOKENS, TraceRequest, prompt_tokens
 
-__all__ = ["TraceExecutor", "TraceIdentity", "make_request"]
+__all__ = ["TraceExecutor", "TraceIdentity", "make_request", "prompt_hashes"]
 
 _OUTPUT = 1 << 62
 """Hashes of blocks with output tokens have this bit."""
@@ -23,23 +24,47 @@ def make_request(number: int, trace: TraceRequest, arrival_s: float, block_size:
         max_tokens=trace.output_tokens,
         arrival_s=arrival_s,
         ignore_eos=True,
-        block_hashes=_prompt_hashes(trace, block_size),
+        block_hashes=prompt_hashes(trace, block_size),
     )
 
 
-def _prompt_hashes(trace: TraceRequest, block_size: int) -> list[Any]:
-    """One number per full block. Equal trace ids mean equal prefixes, so an id and a position in it name a block."""
-    full = trace.input_tokens // block_size
-    if block_size >= BLOCK_TOKENS:
-        step = block_size // BLOCK_TOKENS
-        return [trace.block_ids[(i + 1) * step - 1] for i in range(full)]
-    per_id = BLOCK_TOKENS // block_size
-    out: list[int] = []
-    for block in trace.block_ids:
-        first = block * per_id
-        out += range(first, first + per_id)
-    del out[full:]
-    return out
+class prompt_hashes(Sequence[Any]):  # noqa: N801 - a lazy list of hashes, used like one
+    """One number per full block, made when they are looked at: a request that waits costs nothing.
+
+    Equal trace ids mean equal prefixes, so an id and a position in it name a block.
+    """
+
+    __slots__ = ("_ids", "_length", "_size")
+
+    def __init__(self, trace: TraceRequest, block_size: int) -> None:
+        self._ids = trace.block_ids
+        self._length = trace.input_tokens // block_size
+        self._size = block_size
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, index: Any) -> Any:  # noqa: ANN401 - int or slice, as any sequence
+        if isinstance(index, slice):
+            return list(self)[index]
+        if not -self._length <= index < self._length:
+            raise IndexError(index)
+        index %= self._length
+        if self._size >= BLOCK_TOKENS:
+            return self._ids[(index + 1) * (self._size // BLOCK_TOKENS) - 1]
+        block, place = divmod(index, BLOCK_TOKENS // self._size)
+        return self._ids[block] * (BLOCK_TOKENS // self._size) + place
+
+    def __iter__(self) -> Iterator[Any]:
+        if self._size >= BLOCK_TOKENS:
+            return iter([self[i] for i in range(self._length)])
+        per_id = BLOCK_TOKENS // self._size
+        out: list[int] = []
+        for block in self._ids:
+            first = block * per_id
+            out += range(first, first + per_id)
+        del out[self._length :]
+        return iter(out)
 
 
 class TraceIdentity:
@@ -53,9 +78,9 @@ class TraceIdentity:
                 f"block_size {block_size}: a trace of {BLOCK_TOKENS}-token blocks needs a divisor or a multiple of that"
             )
 
-    def extend(self, seq: Sequence, blocks: int) -> list[Any]:
-        """Hashes beyond the prompt's: of this request and this position alone."""
-        hashes: list[Any] = seq.hashes
+    def extend(self, seq: EngineSequence, blocks: int) -> list[Any]:
+        """The prompt's hashes, and beyond them those of this request and this position alone."""
+        hashes: list[Any] = seq.known_hashes()
         have = len(hashes)
         if have < blocks:
             base = _OUTPUT | int(seq.id) << 24
