@@ -5,6 +5,8 @@ group is a script that can be run alone; here it runs as a process of its own wi
 """
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -76,12 +78,27 @@ class Measured:
     """Runnable processes a processor when it began."""
 
 
+def run_whole(command: Sequence[str], limit_s: float) -> "subprocess.CompletedProcess[str] | None":
+    """Run a script with all the servers it starts; None when it is not done in time, and then none of them is left."""
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        try:
+            out, err = process.communicate(timeout=limit_s)
+        except BaseException as error:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+            if isinstance(error, subprocess.TimeoutExpired):
+                return None
+            raise
+    return subprocess.CompletedProcess(command, process.returncode, out, err)
+
+
 def run_group(group: Group, core: str, *, quick: bool, load: float = 0.0, python: str = sys.executable) -> Measured:
     """Run a group's script; whatever goes wrong is in the answer, not an exception."""
     command = [python, str(HERE / group.script), *group.arguments(core, quick)]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=group.limit_s, check=False)
-    except subprocess.TimeoutExpired:
+    done = run_whole(command, group.limit_s)
+    if done is None:
         return Measured(group.name, group.title, problem=f"not done after {group.limit_s:.0f} s", load=load)
     problem = ""
     if done.returncode:

@@ -1,8 +1,10 @@
 """Figures: what is met and what is not, and what becomes of a group that fails."""
 
 import sys
+import time
 
 import bench_groups
+import psutil
 import pytest
 from bench_figures import Figure, Group, run_group
 
@@ -46,9 +48,22 @@ def test_output_that_cannot_be_read_is_a_problem(tmp_path):
     assert "its output" in run_group(group(tmp_path, "print('nothing')"), "c", quick=True).problem
 
 
-def test_a_group_that_does_not_end_is_a_problem(tmp_path):
-    found = run_group(group(tmp_path, "while True: pass", limit_s=0.5), "c", quick=True)
-    assert found.problem.startswith("not done after")
+def test_a_group_that_does_not_end_is_a_problem_and_leaves_no_server_behind(tmp_path):
+    program = f"""
+import pathlib, subprocess, time
+server = subprocess.Popen(["sleep", "600"])
+partial = pathlib.Path({str(tmp_path / "partial")!r})
+partial.write_text(str(server.pid))
+partial.rename({str(tmp_path / "pid")!r})
+time.sleep(600)
+"""
+    found = run_group(group(tmp_path, program, limit_s=5.0), "c", quick=True)
+    assert found.problem == "not done after 5 s"
+    server = int((tmp_path / "pid").read_text())
+    deadline = time.monotonic() + 30
+    while psutil.pid_exists(server) and psutil.Process(server).status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < deadline, "the server is still there"
+        time.sleep(0.01)
 
 
 def test_without_the_wheel_dynamo_is_left_out_which_is_no_failure(monkeypatch):
