@@ -193,17 +193,6 @@ def test_an_impossible_configuration_is_one_clear_error(values, says):
     assert "\n" not in str(caught.value)
 
 
-def test_rules_follow_the_vllm_version():
-    assert EngineConfig(vllm_version="0.13.0").is_async is False
-    assert EngineConfig(vllm_version="0.14.0").is_async is True
-    assert EngineConfig(vllm_version="0.33.0").is_async is True
-    assert EngineConfig(vllm_version="0.33.0", async_scheduling=False).is_async is False
-    assert EngineConfig(vllm_version="0.23.0").blanks_first is False
-    assert EngineConfig(vllm_version="0.24.0").blanks_first is True
-    assert EngineConfig(vllm_version="0.30.0").lone_request_unthrottled is False
-    assert EngineConfig(vllm_version="0.31.0").lone_request_unthrottled is True
-
-
 def test_the_configuration_is_frozen():
     with pytest.raises(ValueError, match="frozen"):
         EngineConfig().block_size = 32

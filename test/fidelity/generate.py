@@ -15,7 +15,7 @@ def generate(seed):
     engine = _engine(rng)
     requests = _requests(rng, engine)
     last = max(r["arrival_step"] for r in requests)
-    return [{"engine": engine}, *_controls(rng, last), *requests]
+    return [{"engine": engine}, *_controls(rng, last, requests), *requests]
 
 
 def _engine(rng):
@@ -117,13 +117,17 @@ def _aborts(rng, row, step):
         row["abort_during_step"] = step + rng.randint(0, 40)
 
 
-def _controls(rng, last):
+def _controls(rng, last, requests):
     rows = []
     while rng.random() < 0.25:
         args = {"reset_running_requests": True} if rng.random() < 0.5 else {}
         rows.append({"control": "reset_prefix_cache", "step": rng.randint(0, last + 30), "args": args})
     while rng.random() < 0.2:
         step = rng.randint(0, last + 20)
-        rows.append({"control": "pause", "step": step, "args": {"level": rng.choice(["new", "all"])}})
-        rows.append({"control": "resume", "step": step + rng.randint(1, 30)})
+        pause = {"control": "pause", "step": step, "args": {"level": rng.choice(["new", "all"])}}
+        resume = {"control": "resume", "step": step + rng.randint(1, 30)}
+        # Aborts that a pause holds back are taken in one go, which vLLM does in no particular order.
+        held = [r for r in requests if step <= r.get("abort_during_step", -1) <= resume["step"]]
+        if len(held) < 2:
+            rows += [pause, resume]
     return rows

@@ -140,6 +140,29 @@ class EngineConfig(BaseModel):
         """
         return parse_version(self.vllm_version) >= (0, 31, 0)
 
+    @property
+    def reports_hits(self) -> bool:
+        """Whether `kv_cache_report_mode: full` is known (`Request` in vllm/v1/request.py): from 0.26."""
+        return parse_version(self.vllm_version) >= (0, 26, 0)
+
+    @property
+    def skipped_first(self) -> bool:
+        """Whether (fcfs) a request skipped for want of a LoRA slot stands before those preempted meanwhile.
+
+        It does where skipped requests have a queue of their own (`Scheduler.skipped_waiting` in
+        vllm/v1/core/sched/scheduler.py): 0.18 to 0.30. Before and after they return to the waiting queue's head.
+        """
+        return (0, 18, 0) <= parse_version(self.vllm_version) < (0, 31, 0)
+
+    @property
+    def loras_of_running(self) -> bool:
+        """Whether every running request keeps its LoRA slot: from 0.33; before, only those scheduled in this step.
+
+        (`Scheduler.schedule` in vllm/v1/core/sched/scheduler.py.) It matters when scheduling is asynchronous: a request
+        whose last token is on its way runs, but is not scheduled.
+        """
+        return parse_version(self.vllm_version) >= (0, 33, 0)
+
     @classmethod
     def build(cls, **values: Any) -> "EngineConfig":  # noqa: ANN401 - field values, validated here
         """The configuration, or EngineConfigError with one line that names the first bad field."""

@@ -45,6 +45,7 @@ class BlockManager:
         self._caching = config.enable_prefix_caching
         self._max_len = config.max_model_len
         self._watermark = int(config.watermark * config.num_gpu_blocks)
+        self._reports_hits = config.reports_hits
         self._reserve_full = config.scheduler_reserve_full_isl
         self._promised: dict[Sequence, int] = {}
         """Blocks that sequences which wait for a load will still need."""
@@ -57,7 +58,7 @@ class BlockManager:
             return Hit()
         blocks = (seq.total - 1) // self._size
         hit = self.pool.lookup(self.identity.extend(seq, blocks), blocks)
-        if hit.blocks and seq.request.report_full:
+        if hit.blocks and seq.request.report_full and self._reports_hits:
             self._report(seq, 0, hit.blocks, resident=True)
         return hit
 

@@ -3,11 +3,12 @@
 import heapq
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from typing import Protocol
 
 from .sequence import Sequence
 
-__all__ = ["FcfsQueue", "PriorityQueue", "WaitingQueue", "make_queue"]
+__all__ = ["FcfsQueue", "PriorityQueue", "SkippedFirstQueue", "WaitingQueue", "make_queue"]
 
 
 class WaitingQueue(Protocol):
@@ -27,6 +28,9 @@ class WaitingQueue(Protocol):
 
     def push_front(self, seq: Sequence) -> None:
         """One that was admitted before: to the head, where the policy knows a head."""
+
+    def put_back(self, seq: Sequence) -> None:
+        """One that a step skipped over: to where it was (called for the last of them first)."""
 
     def peek(self) -> Sequence:
         """The next to be admitted."""
@@ -59,6 +63,8 @@ class FcfsQueue:
         self.live[seq.id] = seq
         self.live.move_to_end(seq.id, last=False)
 
+    put_back = push_front
+
     def peek(self) -> Sequence:
         """The next, left in place."""
         return next(iter(self.live.values()))
@@ -70,6 +76,50 @@ class FcfsQueue:
     def remove(self, seq: Sequence) -> None:
         """Taken out wherever it is."""
         del self.live[seq.id]
+
+
+class SkippedFirstQueue:
+    """First come, first served, but those that a step skipped over stand before everybody, the preempted too."""
+
+    def __init__(self) -> None:
+        self.live: dict[str, FcfsQueue] = {}
+        self._skipped = FcfsQueue()
+        self._others = FcfsQueue()
+
+    def __len__(self) -> int:
+        return len(self.live)
+
+    def __iter__(self) -> Iterator[Sequence]:
+        return chain(self._skipped, self._others)
+
+    def push(self, seq: Sequence) -> None:
+        """A new arrival: to the end."""
+        self.live[seq.id] = self._others
+        self._others.push(seq)
+
+    def push_front(self, seq: Sequence) -> None:
+        """To the head, behind the skipped."""
+        self.live[seq.id] = self._others
+        self._others.push_front(seq)
+
+    def put_back(self, seq: Sequence) -> None:
+        """Skipped: to the very head."""
+        self.live[seq.id] = self._skipped
+        self._skipped.push_front(seq)
+
+    def peek(self) -> Sequence:
+        """The next, left in place."""
+        return (self._skipped if self._skipped.live else self._others).peek()
+
+    def pop(self) -> Sequence:
+        """The next, taken out."""
+        seq = self.peek()
+        self.remove(seq)
+        return seq
+
+    def remove(self, seq: Sequence) -> None:
+        """Taken out wherever it is."""
+        self.live.pop(seq.id).remove(seq)
 
 
 class PriorityQueue:
@@ -92,7 +142,7 @@ class PriorityQueue:
         self.live[seq.id] = self._entries
         heapq.heappush(self._heap, (seq.request.priority, seq.arrival, seq.id, self._entries, seq))
 
-    push_front = push
+    push_front = put_back = push
 
     def peek(self) -> Sequence:
         """The next, left in place."""
@@ -115,6 +165,8 @@ class PriorityQueue:
             heapq.heapify(self._heap)
 
 
-def make_queue(policy: str) -> WaitingQueue:
-    """The queue of a policy: `fcfs` or `priority`."""
-    return PriorityQueue() if policy == "priority" else FcfsQueue()
+def make_queue(policy: str, *, skipped_first: bool = False) -> WaitingQueue:
+    """The queue of a policy: `fcfs` or `priority`. `skipped_first` changes fcfs only: priority knows no head."""
+    if policy == "priority":
+        return PriorityQueue()
+    return SkippedFirstQueue() if skipped_first else FcfsQueue()

@@ -42,7 +42,7 @@ class Scheduler:
         self.manager = manager
         self.executor = executor
         self.running: list[Sequence] = []
-        self.waiting: WaitingQueue = make_queue(config.policy)
+        self.waiting: WaitingQueue = make_queue(config.policy, skipped_first=config.skipped_first)
         self.parked: WaitingQueue = make_queue(config.policy)
         """Waiting sequences that hold blocks; served before `waiting`, so that nobody in front can block them."""
         self.deferred = 0
@@ -158,7 +158,7 @@ class Scheduler:
     def schedule_waiting(self, batch: Batch, budget: int, threshold: int) -> None:
         """Admit waiting sequences in order until the budget, the slots or the blocks are gone."""
         config = self.config
-        loras = {s.request.lora.id for s in self.running if s.request.lora} if config.max_loras else set()
+        loras = self._loras(batch)
         skipped: list[Sequence] = []
         while budget > 0 and len(self.running) < config.max_num_seqs:
             queue = self.parked if self.parked.live or self.paused else self.waiting
@@ -183,7 +183,15 @@ class Scheduler:
             budget -= tokens
         self.deferred = len(skipped)
         for seq in reversed(skipped):
-            self._queue_of(seq).push_front(seq)
+            self._queue_of(seq).put_back(seq)
+
+    def _loras(self, batch: Batch) -> set[int]:
+        """Adapters that occupy a slot."""
+        if not self.config.max_loras:
+            return set()
+        # Without asynchronous scheduling whoever runs is in the batch if there is budget left to admit with.
+        holders = self.running if self.config.loras_of_running or not self.config.is_async else batch.chunks
+        return {seq.request.lora.id for seq in holders if seq.request.lora}
 
     def _loaded(self, seq: Sequence) -> bool:
         """Whether a waiting sequence waits for no transfer; one that has just ended is taken over."""
