@@ -17,7 +17,7 @@ from kvsync_events import (
 )
 from kvsync_indexer.core.errors import CoreError
 from kvsync_indexer.core.protocol import Applied, IndexCore
-from kvsync_indexer.ingest.latency import LatencyHistogram, batch_time
+from kvsync_indexer.ingest.latency import LatencyHistogram, batch_times
 from kvsync_indexer.ingest.sockets import EventSocket, ReplaySocket, SocketSettings
 from kvsync_indexer.publishers import PublisherSpec
 from kvsync_indexer.sync import (
@@ -37,6 +37,8 @@ _log = structlog.get_logger("kvsync_indexer.ingest")
 
 BATCH = 256
 """Messages taken from one socket before others get their turn."""
+BATCH_BYTES = 1 << 20
+"""The same in bytes: what is read is read again at once, by the digest and by the core, and should still be near."""
 REOPEN_S = 0.5
 """After an endpoint could not be opened (port taken)."""
 
@@ -278,33 +280,28 @@ class PublisherLink:
     def _read_events(self) -> bool:
         """Take up to BATCH messages; runs of a live publisher go to the core in one call."""
         self._read_monitor()  # first: a lost connection must be known before what comes over the next one
+        if self._events is None:
+            return False
+        received = self._events.receive(BATCH, BATCH_BYTES)
+        link, first = self._open_link, 0
         run: list[bytes] = []
-        first = 0
         follows = self.machine.run_from
-        for _ in range(BATCH):
-            if self._events is None:
-                return False
-            try:
-                message = self._events.receive()
-            except FrameError as error:
-                self._take(first, run)
-                self.perform(self.machine.bad_frame(self._open_link, str(error), self._shared.monotonic()))
-                return True
-            if message is None:
-                self._take(first, run)
-                return False
-            seq, payload = message
-            if seq != follows:
-                self._take(first, run)
-                self._take(seq, [payload])
-                run, follows = [], self.machine.run_from
+        for seq, payload in received.messages:
+            if seq == follows:
+                if not run:
+                    first = seq
+                run.append(payload)
+                follows += 1
                 continue
-            if not run:
-                first = seq
-            run.append(payload)
-            follows += 1
+            self._take(first, run)
+            self._take(seq, [payload])
+            if self._events is None or self._open_link != link:
+                return False  # the machine has given the connection up, and with it what came behind
+            run, follows = [], self.machine.run_from
         self._take(first, run)
-        return True
+        if received.problem is not None and self._events is not None and self._open_link == link:
+            self.perform(self.machine.bad_frame(link, received.problem, self._shared.monotonic()))
+        return received.more and self._events is not None
 
     def _take(self, first: int, payloads: list[bytes]) -> None:
         """Hand live batches to the machine, and count how late they were."""
@@ -312,17 +309,14 @@ class PublisherLink:
             return
         shared = self._shared
         arrived = shared.wall()
-        made = [batch_time(payload) for payload in payloads]
+        made = batch_times(payloads)
         shared.bytes_in += sum(map(len, payloads))
         self.perform(self.machine.frames(self._open_link, first, payloads, shared.monotonic()))
-        visible = shared.wall() if self._trusted else None
-        for ts in made:
-            if ts is None:
-                continue
-            self.lag_s = arrived - ts
-            shared.arrival.observe(self.lag_s)
-            if visible is not None:
-                shared.visible.observe(visible - ts)
+        if made:
+            self.lag_s = arrived - made[-1]
+            shared.arrival.observe_since(made, arrived)
+            if self._trusted:
+                shared.visible.observe_since(made, shared.wall())
 
     def _read_replay(self) -> bool:
         self._read_monitor()

@@ -6,13 +6,16 @@ TCP retransmission and looks like silence; with them it is a connection lost, an
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import zmq
 from zmq.utils.monitor import parse_monitor_message
 
 from kvsync_events import FrameError, decode_seq, replay_request
 
+_NOBLOCK = zmq.NOBLOCK
+_RCVMORE = zmq.RCVMORE
+_POLLIN = int(zmq.POLLIN)
 _WATCHED = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
 
 
@@ -42,6 +45,22 @@ def _tune(socket: zmq.Socket[bytes], settings: SocketSettings, hwm: int) -> None
     if settings.heartbeat_s > 0:
         socket.setsockopt(zmq.HEARTBEAT_IVL, max(1, int(settings.heartbeat_s * 1000)))
         socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, max(1, int(settings.heartbeat_timeout_s * 1000)))
+
+
+def _waits(socket: zmq.Socket[bytes]) -> bool:
+    """Whether a message can be taken."""
+    return bool(int(socket.getsockopt(zmq.EVENTS)) & _POLLIN)
+
+
+class Received(NamedTuple):
+    """Publications in order of arrival."""
+
+    messages: list[tuple[int, bytes]]
+    """Sequence number and payload."""
+    more: bool
+    """There may be others waiting."""
+    problem: str | None = None
+    """What came after them was no publication: why not."""
 
 
 class EventSocket:
@@ -80,37 +99,46 @@ class EventSocket:
         """What the monitor has told since the last call: True connected, False disconnected, in order."""
         changes: list[bool] = []
         assert self.monitor is not None
-        while True:
-            try:
-                message: Any = parse_monitor_message(self.monitor.recv_multipart(zmq.NOBLOCK))
-            except zmq.Again:
-                return changes
+        while _waits(self.monitor):  # a third of what it costs to be refused a message
+            message: Any = parse_monitor_message(self.monitor.recv_multipart(zmq.NOBLOCK))
             if message["event"] == zmq.EVENT_HANDSHAKE_SUCCEEDED:
                 changes.append(True)
             elif message["event"] == zmq.EVENT_DISCONNECTED:
                 changes.append(False)
+        return changes
 
-    def receive(self) -> tuple[int, bytes] | None:
-        """Sequence number and payload of the next publication; None when there is none. Raises FrameError.
+    def receive(self, limit: int, most_bytes: int) -> "Received":
+        """Publications that wait, until they are `limit` or have `most_bytes`.
 
         Frame by frame, looking only once whether more follows: `recv_multipart` asks libzmq twice as often and takes
         2.5 times as long (4.5 against 1.8 us). A message of another shape shows as a frame that is missing or over.
+        Being refused (`Again`) costs more than asking first, but only if it happens once a message: so it is asked
+        after the first, which at moderate rates is the only one.
         """
-        recv = self.socket.recv
+        socket, recv, get, no_wait, more = self.socket, self.socket.recv, self.socket.getsockopt, _NOBLOCK, _RCVMORE
+        messages: list[tuple[int, bytes]] = []
+        size = 0
         try:
-            recv(zmq.NOBLOCK)
+            while len(messages) < limit and size < most_bytes:
+                recv(no_wait)
+                try:
+                    seq_frame = recv(no_wait)
+                    payload = recv(no_wait)
+                except zmq.Again:
+                    return Received(messages, True, "a publication has 3 frames (topic, sequence, payload), not fewer")
+                if get(more):
+                    while get(more):
+                        recv(no_wait)
+                    return Received(messages, True, "a publication has 3 frames (topic, sequence, payload), not more")
+                messages.append((decode_seq(seq_frame), payload))
+                size += len(payload)
+                if len(messages) == 1 and not _waits(socket):
+                    return Received(messages, False)
         except zmq.Again:
-            return None
-        try:
-            seq_frame = recv(zmq.NOBLOCK)
-            payload = recv(zmq.NOBLOCK)
-        except zmq.Again:
-            raise FrameError("a publication has 3 frames (topic, sequence, payload), not fewer") from None
-        if self.socket.getsockopt(zmq.RCVMORE):
-            while self.socket.getsockopt(zmq.RCVMORE):
-                recv(zmq.NOBLOCK)
-            raise FrameError("a publication has 3 frames (topic, sequence, payload), not more")
-        return decode_seq(seq_frame), payload
+            return Received(messages, False)
+        except FrameError as error:  # a sequence frame of another length
+            return Received(messages, True, str(error))
+        return Received(messages, True)
 
     def close(self) -> None:
         """Close both, dropping what is queued."""

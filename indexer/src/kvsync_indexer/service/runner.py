@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import signal
 import socket
+import sys
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Literal
 
@@ -23,6 +24,9 @@ _log = structlog.get_logger("kvsync_indexer.service")
 
 BACKLOG = 2048
 DRAIN_S = 5
+SWITCH_S = 0.0005
+"""How long a thread that wants the interpreter lock waits before it is given up for it. CPython's 5 ms is what an event
+would wait whenever a long answer (metrics, a dump) is being made."""
 
 
 class _Server(uvicorn.Server):
@@ -71,6 +75,7 @@ def _server(
 
 def run(config: IndexerConfig) -> int:
     """Serve until SIGTERM or SIGINT. Raises ConfigError before serving. Returns the exit code."""
+    sys.setswitchinterval(SWITCH_S)
     with contextlib.ExitStack() as on_refusal:
         bound = on_refusal.enter_context(listen(config.host, config.port, "--port"))
         router_bound = None
