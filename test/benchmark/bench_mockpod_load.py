@@ -73,13 +73,14 @@ def start(arguments: list[str], port: int, events_port: int = 0, path: str = "/h
             time.sleep(0.01)
 
 
-def start_pod(*flags: str) -> Served:
-    """A pod with events on, without latency."""
+def start_pod(*flags: str, buffer_steps: int = 10_000) -> Served:
+    """A pod with events on, without latency; it keeps `buffer_steps` batches for replay."""
     port, events, replay = free_port(), free_port(), free_port()
     config = {
         "enable_kv_cache_events": True,
         "endpoint": f"tcp://*:{events}",
         "replay_endpoint": f"tcp://*:{replay}",
+        "buffer_steps": buffer_steps,
     }
     base = ["-m", "kvsync_mockpod", "--host", "127.0.0.1", "--port", str(port)]
     return start([*base, "--kv-events-config", json.dumps(config), *flags], port, events)

@@ -153,6 +153,12 @@ class Engine:
 
     def step(self, now: float = 0.0) -> StepResult:
         """One engine-core call: schedule a batch, take an output (this batch's, or the one before it when async)."""
+        result = self._step(now)
+        for seq in self._outputs.sampled:
+            seq.last_token_s = now + result.duration_s
+        return result
+
+    def _step(self, now: float) -> StepResult:
         self._lockstep.leave()
         self._outputs.sampled = []
         result = StepResult(self.counts.steps)
@@ -189,15 +195,14 @@ class Engine:
             ready = lockstep.possible and self.scheduler.paused is None and not self._aborts_during
             if ready:
                 if not lockstep.active:
-                    lockstep.enter()
+                    lockstep.enter(now)
                 limit = sys.maxsize if max_steps is None else max_steps - progress.steps
                 end = lockstep.run(now, until, limit, progress)
                 if end is not None:
                     now = end
                     continue
                 lockstep.leave()
-                lockstep.note_times(now)
-            result = self.step(now)
+            result = self._step(now)
             now += result.duration_s
             self._record(result, now, progress)
             if result.wait_until is not None:

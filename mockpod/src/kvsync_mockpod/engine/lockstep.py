@@ -40,6 +40,8 @@ class Lockstep:
         self.active = False
         self._tick = 0
         """Decode steps done together."""
+        self._now = 0.0
+        """When the last step was over."""
         self._members = 0
         self._kv = 0
         """Computed tokens of all members."""
@@ -54,8 +56,9 @@ class Lockstep:
 
     # --- entering and leaving
 
-    def enter(self) -> None:
-        """Take over the running sequences."""
+    def enter(self, now: float) -> None:
+        """Take over the running sequences; one that the last step did not reach is not in step with the others yet."""
+        self._now = now
         self._tick = self._members = self._kv = 0
         self._last_member = -1
         self._growth.clear()
@@ -63,19 +66,20 @@ class Lockstep:
         self._prefilling = []
         self._stuck = False
         for seq in self._e.scheduler.running:
-            if seq.total == seq.computed + 1 and seq.output:
+            if seq.total == seq.computed + 1 and seq.output and seq.last_token_s == now:
                 self._join(seq)
             else:
                 self._prefilling.append(seq)
         self.active = True
 
     def leave(self) -> None:
-        """Write every member's counters back; the ordinary step can go on from here."""
+        """Write every member's counters back, and when its last token came; the ordinary step can go on from here."""
         if not self.active:
             return
         for entries in self._finish.values():
             for _order, seq in entries:
                 self._growth.sync(seq, self._tick)
+                seq.last_token_s = self._now
         self.active = False
 
     def arrived(self) -> None:
@@ -140,7 +144,7 @@ class Lockstep:
         steps = tick - first
         if not steps:
             return None
-        self._tick, self._kv = tick, load.active_kv_tokens
+        self._tick, self._kv, self._now = tick, load.active_kv_tokens, now
         engine.ended = False
         engine.counts.decoded(steps, members)
         progress.steps += steps
@@ -221,7 +225,7 @@ class Lockstep:
         duration = 0.0
         if engine.latency is not None and (members or batch.chunks):
             duration = engine.latency.step_s(StepLoad(prefill, decode, kv, self._capacity))
-        now += duration
+        self._now = now = now + duration
         counts = engine.counts
         counts.steps += 1
         counts.scheduled(batch)
@@ -287,9 +291,3 @@ class Lockstep:
             )
         scheduler.running = [seq for seq in scheduler.running if seq.status is not Status.FINISHED]
         self._stuck = False
-
-    def note_times(self, now: float) -> None:
-        """Before the ordinary step takes over: when the members' last tokens came."""
-        for entries in self._finish.values():
-            for _order, seq in entries:
-                seq.last_token_s = now
