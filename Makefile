@@ -28,10 +28,11 @@ test-pure: setup ## The tests that touch the index, as on a machine without Rust
 cover: setup ## The same tests with branch coverage
 	$(BIN)/pytest -n $(PYTEST_WORKERS) --dist loadfile --cov --cov-report=term --cov-report=html:out/coverage $(TEST_ARGS)
 
-lint: setup ## Ruff, formatting, spelling, shell and YAML checks
+lint: setup ## Ruff, formatting, spelling, declared dependencies, shell and YAML checks
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/codespell
+	for member in events mockpod indexer operator cli testkit; do (cd $$member && ../$(BIN)/deptry --no-ansi src); done
 	$(BIN)/shellcheck $$(git ls-files '*.sh' .ci/run)
 	$(BIN)/yamllint --strict $$(git ls-files '*.yaml' '*.yml' ':!charts/*/templates/*')
 
