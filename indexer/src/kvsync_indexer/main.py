@@ -1,16 +1,15 @@
 """`kvsync-indexer`: flags to configuration, one line for what is wrong with them, then the service."""
 
-import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
-import structlog
 
 from kvsync_indexer.config import IndexerConfig
 from kvsync_indexer.errors import IndexerError
+from kvsync_indexer.logs import configure_logging
 
 USAGE_ERROR = 2
 
@@ -45,28 +44,6 @@ def command(**values: Any) -> int:  # noqa: ANN401
     from kvsync_indexer.service.runner import run  # here, so that a wrong flag is answered at once
 
     return run(config)
-
-
-def configure_logging(level: str) -> None:
-    """Key-value lines on stderr: JSON in a pod, pretty on a terminal."""
-    pretty = sys.stderr.isatty()
-    renderers: list[Any] = (
-        [structlog.dev.ConsoleRenderer()]
-        if pretty
-        else [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
-    )
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            *renderers,
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=False,
-    )
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

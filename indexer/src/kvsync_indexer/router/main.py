@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from kvsync_indexer.logs import configure_logging
 from kvsync_indexer.router.app import Router, build_router
 from kvsync_indexer.router.client import HttpClient
 from kvsync_indexer.router.config import RouterConfig
@@ -14,7 +15,7 @@ from kvsync_indexer.router.errors import RouterConfigError
 from kvsync_indexer.router.policies import DEFAULT_DECODE_WEIGHT, DEFAULT_PREFILL_WEIGHT, POLICY_NAMES
 from kvsync_indexer.router.predicting import HttpPredictions, PredictionSink
 from kvsync_indexer.router.scoring import HttpScorer, Scorer
-from kvsync_indexer.router.serving import configure_logs, listen, serve
+from kvsync_indexer.router.serving import listen, serve
 
 DEFAULT_PORT = 8080
 
@@ -52,7 +53,7 @@ def router_from_flags(config: RouterConfig, index_url: str | None, publishers: P
 @click.option("--match-timeout", "match_timeout_s", type=float, default=0.25, show_default=True, help="Seconds.")
 def main(index_url: str | None, publishers: Path | None, host: str, port: int, **values: object) -> None:
     """Route OpenAI requests to the engine that already holds most of the prompt."""
-    configure_logs()
+    configure_logging("info")
     try:
         router = router_from_flags(RouterConfig.parse(values), index_url, publishers)
         bound = listen(host, port)

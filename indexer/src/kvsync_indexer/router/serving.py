@@ -2,10 +2,8 @@
 
 import asyncio
 import contextlib
-import logging
 import signal
 import socket
-import sys
 from collections.abc import Iterator
 
 import structlog
@@ -17,21 +15,6 @@ from kvsync_indexer.router.errors import RouterConfigError
 
 BACKLOG = 2048
 GRACE_S = 5
-
-
-def configure_logs() -> None:
-    """Key-value logs: JSON unless stderr is a terminal."""
-    tty = sys.stderr.isatty()
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.dev.ConsoleRenderer() if tty else structlog.processors.JSONRenderer(),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
 
 
 def listen(host: str, port: int) -> socket.socket:
