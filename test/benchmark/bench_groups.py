@@ -91,21 +91,29 @@ def read_index(document: dict[str, Any], core: str) -> list[Figure]:
 
 
 def read_zmq(document: dict[str, Any], core: str) -> list[Figure]:
-    """`bench_service_zmq.py`."""
+    """`bench_service_zmq.py`: the index and a bare receiver in turns."""
     figures: list[Figure] = []
-    for name, row in document["results"].items():
-        if name.startswith("flat_out_"):
-            per = int(name.removeprefix("flat_out_"))
-            target = wanted({32: 2.5, 512: 5.0}.get(per, 0.0), core) or None
+    name = "bare pyzmq receiver"
+    for run, row in document["results"].items():
+        bare = document["bare"][run]
+        if run.startswith("flat_out_"):
+            per = int(run.removeprefix("flat_out_"))
+            target = {32: 2.5, 512: 5.0}.get(per)
             what = f"socket to visible, {per} a message"
-            figures.append(Figure(what, row["blocks_per_s"] / 1e6, "M blocks/s", "wall", target, True))
-            figures.append(Figure(f"{what}, CPU", row["blocks_per_cpu_s"] / 1e6, "M blocks/CPU s", "cpu", None, True))
+            for key, title, unit, clock, least in (
+                ("blocks_per_s", what, "M blocks/s", "wall", target and wanted(target, core)),
+                ("blocks_per_cpu_s", f"{what}, CPU", "M blocks/CPU s", "cpu", None),
+            ):
+                figures.append(Figure(title, row[key] / 1e6, unit, clock, least, True, bare[key] / 1e6, name))
         else:
-            rate = float(name.removeprefix("at_").removesuffix("_per_s"))
+            rate = float(run.removeprefix("at_").removesuffix("_per_s"))
             for share in ("p50", "p99"):
                 target = wanted(1.0, core) if share == "p99" else None
                 what = f"event to visible at {rate:,.0f} events/s, {share}"
-                figures.append(Figure(what, row[f"visible_{share}_ms"], "ms", "wall", target))
+                value, arrival = row[f"visible_{share}_ms"], bare[f"arrival_{share}_ms"]
+                figures.append(
+                    Figure(what, value, "ms", "wall", target, reference=arrival, reference_name="arrival at a " + name)
+                )
     lost = sum(row["missing_batches"] + row["gaps"] for row in document["results"].values())
     figures.append(Figure("batches lost, gaps", lost, "", "count", 0.0))
     return figures
@@ -201,9 +209,10 @@ def _index(core: str, quick: bool) -> Sequence[str]:
 
 def _zmq(core: str, quick: bool) -> Sequence[str]:
     blocks = (1 << 20) // (4 if quick else 1) // (1 if core == NATIVE else 8)
-    seconds = "2" if quick else "5"
+    seconds = "2" if quick else "4"
     rate = "10000" if core == NATIVE else "2000"
-    return ["--core", core, "--blocks", str(blocks), "--seconds", seconds, "--rate", rate]
+    rounds = "1" if quick else "3"
+    return ["--core", core, "--blocks", str(blocks), "--seconds", seconds, "--rate", rate, "--rounds", rounds]
 
 
 def _http(core: str, quick: bool) -> Sequence[str]:

@@ -238,6 +238,8 @@ def main(peer_python: str | None, **options: Any) -> None:
         console.print(f"report: {', '.join(map(str, paths))}", markup=False)
         if options["aa"] and document["verdict"]["passed"]:
             run.record(document)
+        elif options["aa"]:
+            console.print("the baseline was not recorded, since the run failed", style="red")
     if not document["verdict"]["passed"]:
         sys.exit(1)
 

@@ -137,7 +137,7 @@ def test_what_peers_do_is_shown_beside_figures_that_exist():
     replay = [(1, "round_robin"), (4, "round_robin"), (4, "kv")]
     made = {
         "index": document,
-        "zmq": {"results": {"flat_out_32": flat, "flat_out_512": flat}},
+        "zmq": {key: {"flat_out_32": flat, "flat_out_512": flat} for key in ("results", "bare")},
         "http": {"results": {"match_8192_one_client": {"index": service, "bare": service}}},
         "streaming": {"pod": rates, "reference": rates, "rss_mib": {"idle": 1, "loaded": 1}},
         "pod-churn": {"reference": rates, "caches": {"1024": rates}},
