@@ -1,7 +1,9 @@
 //! The whole index: publishers by name, and what they share.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 
+use crate::hash::prefetch;
 use crate::publisher::{Applied, Limits, Publisher, Shared};
 use crate::table::ORPHAN;
 use crate::walk::Lanes;
@@ -21,6 +23,18 @@ pub enum Fault {
     Query(String),
     /// The snapshot cannot be trusted.
     Snapshot(String),
+}
+
+impl Fault {
+    /// Says which payload of several it was.
+    fn of_batch(self, at: usize, of: usize) -> Self {
+        let named = |message| format!("batch {} of {of}: {message}", at + 1);
+        match self {
+            Fault::Limit(message) => Fault::Limit(named(message)),
+            Fault::Decode(message) => Fault::Decode(named(message)),
+            other => other,
+        }
+    }
 }
 
 /// One row of a publisher's dump, sorted by hash, medium and group.
@@ -63,6 +77,8 @@ pub struct Core {
     names: HashMap<String, u32>,
     free: Vec<u32>,
     batch: Batch,
+    /// The publisher that was asked for last.
+    latest: Cell<u32>,
 }
 
 /// Token buffer elements kept between payloads (16 MiB).
@@ -78,6 +94,7 @@ impl Core {
             names: HashMap::new(),
             free: Vec::new(),
             batch: Batch::default(),
+            latest: Cell::new(0),
         }
     }
 
@@ -124,7 +141,15 @@ impl Core {
     }
 
     pub fn number(&self, name: &str) -> Option<u32> {
-        self.names.get(name).copied()
+        // Payloads of one publisher come one after the other.
+        if let Some(Some(publisher)) = self.publishers.get(self.latest.get() as usize) {
+            if *publisher.name == *name {
+                return Some(publisher.number);
+            }
+        }
+        let number = self.names.get(name).copied()?;
+        self.latest.set(number);
+        Some(number)
     }
 
     pub fn find(&self, name: &str) -> Result<u32, Fault> {
@@ -138,17 +163,34 @@ impl Core {
     /// Decode a payload and apply it, all or nothing.
     pub fn apply(&mut self, name: &str, data: &[u8]) -> Result<Applied, Fault> {
         let number = self.find(name)?;
-        self.apply_to(number, data)
+        let mut tally = Applied::default();
+        self.apply_to(number, data, &mut tally)?;
+        Ok(tally)
     }
 
-    pub fn apply_to(&mut self, number: u32, data: &[u8]) -> Result<Applied, Fault> {
-        self.batch.decode(data, &self.shared.limits.wire).map_err(|reason| Fault::Decode(reason.to_owned()))?;
+    /// As `apply`; what was done is added to `tally`.
+    pub fn apply_to(&mut self, number: u32, data: &[u8], tally: &mut Applied) -> Result<(), Fault> {
         let publisher = self.publishers[number as usize].as_mut().expect("a known publisher");
+        let early = |hash| publisher.table.prefetch(hash);
+        let limits = &self.shared.limits.wire;
+        self.batch.decode(data, limits, early).map_err(|reason| Fault::Decode(reason.to_owned()))?;
         publisher.check(&self.shared, &self.batch, data).map_err(Fault::Limit)?;
         let model = &self.models[publisher.model as usize];
-        let applied = publisher.apply(&mut self.shared, model, &self.batch, data);
+        publisher.apply(&mut self.shared, model, &self.batch, data, tally);
         self.batch.shrink(KEEP);
-        Ok(applied)
+        Ok(())
+    }
+
+    /// Apply payloads in order; the first that fails is named, those before it stay applied.
+    pub fn apply_many(&mut self, name: &str, payloads: &[&[u8]], tally: &mut Applied) -> Result<(), Fault> {
+        let number = self.find(name)?;
+        for (at, data) in payloads.iter().enumerate() {
+            if let Some(next) = payloads.get(at + 1) {
+                next.iter().step_by(64).take(8).for_each(prefetch);
+            }
+            self.apply_to(number, data, tally).map_err(|fault| fault.of_batch(at, payloads.len()))?;
+        }
+        Ok(())
     }
 
     pub fn remove_publisher(&mut self, name: &str) -> usize {

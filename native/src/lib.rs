@@ -21,5 +21,6 @@ pub mod reference;
 pub mod segments;
 pub mod snapshot;
 pub mod table;
+pub mod tags;
 pub mod walk;
 pub mod wire;

@@ -24,11 +24,6 @@ impl Cell for Finger {
     const EMPTY: Self = Finger(0);
 
     #[inline(always)]
-    fn is_empty(&self) -> bool {
-        self.0 == 0
-    }
-
-    #[inline(always)]
     fn hash(&self, _: u64) -> u64 {
         self.0 & HIGH
     }
@@ -75,40 +70,39 @@ impl Nodes {
     /// The node of a key; `near` is where to look first.
     #[inline(always)]
     pub fn find(&self, key: u64, near: u32) -> Option<u32> {
-        if let Some(node) = self.nodes.get(near as usize) {
-            if node.key == key && node.holders != NOBODY {
-                return Some(near);
-            }
-        }
-        self.search(key)
+        self.guess(key, near).or_else(|| self.search(key))
     }
 
-    #[inline]
+    #[inline(always)]
+    fn guess(&self, key: u64, near: u32) -> Option<u32> {
+        self.nodes.get(near as usize).filter(|node| node.key == key && node.holders != NOBODY).map(|_| near)
+    }
+
+    #[inline(always)]
     fn search(&self, key: u64) -> Option<u32> {
-        let mut found = None;
+        let mut found = 0;
         self.table.probe(key & HIGH, |finger| {
-            if (finger.0 ^ key) & HIGH != 0 {
-                return false;
-            }
-            let number = finger.0 as u32 - 1;
-            found = Some(number);
-            self.nodes[number as usize].key == key
+            found = finger.0 as u32 - 1;
+            (finger.0 ^ key) & HIGH == 0 && self.nodes[found as usize].key == key
         })?;
-        found
+        Some(found)
     }
 
     /// The node of a key, made if it is not there; a new one is held by nobody until `show`.
     #[inline]
     pub fn intern(&mut self, key: u64, parent_tag: u32, near: u32) -> u32 {
-        if let Some(node) = self.find(key, near) {
+        if let Some(node) = self.guess(key, near) {
             return node;
         }
-        let node = Node { key, holders: NOBODY, parent_tag };
+        self.search(key).unwrap_or_else(|| self.make(Node { key, holders: NOBODY, parent_tag }))
+    }
+
+    #[inline(always)]
+    fn make(&mut self, node: Node) -> u32 {
         let number = if self.free == NONE {
             if self.nodes.len() == self.nodes.capacity() {
-                self.nodes.reserve_exact((self.nodes.len() / 4).max(256));
+                self.grow();
             }
-            assert!(self.nodes.len() < NONE as usize - 1, "four billion distinct blocks");
             self.nodes.push(node);
             self.nodes.len() as u32 - 1
         } else {
@@ -118,8 +112,15 @@ impl Nodes {
             number
         };
         self.live += 1;
-        self.table.insert(key & HIGH, Finger(key & HIGH | (number as u64 + 1)));
+        self.table.insert(node.key & HIGH, Finger(node.key & HIGH | (number as u64 + 1)));
         number
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn grow(&mut self) {
+        assert!(self.nodes.len() < NONE as usize / 2, "two billion distinct blocks");
+        self.nodes.reserve_exact((self.nodes.len() / 8).max(256));
     }
 
     /// Whether the column holds the node.

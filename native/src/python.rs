@@ -99,10 +99,10 @@ impl NativeCore {
         py.detach(|| work(&mut self.lock()))
     }
 
-    fn applied(&self, py: Python<'_>, applied: Applied) -> PyResult<Py<PyAny>> {
+    fn applied(&self, py: Python<'_>, applied: &Applied) -> PyResult<Py<PyAny>> {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((known, object)) = &*last {
-            if *known == applied {
+            if known == applied {
                 return Ok(object.clone_ref(py));
             }
         }
@@ -122,7 +122,7 @@ impl NativeCore {
                 applied.refused,
             ))?
             .unbind();
-        *last = Some((applied, object.clone_ref(py)));
+        *last = Some((*applied, object.clone_ref(py)));
         Ok(object)
     }
 
@@ -241,9 +241,10 @@ impl NativeCore {
                 &copy
             }
         };
-        let outcome = self.with(py, data.len() >= LONG, |core| core.apply(publisher, data));
-        match outcome {
-            Ok(applied) => self.applied(py, applied),
+        let mut tally = Applied::default();
+        let work = |core: &mut Core| core.find(publisher).and_then(|number| core.apply_to(number, data, &mut tally));
+        match self.with(py, data.len() >= LONG, work) {
+            Ok(()) => self.applied(py, &tally),
             Err(fault) => Err(self.fault(py, fault)),
         }
     }
@@ -263,16 +264,10 @@ impl NativeCore {
             })
             .collect::<PyResult<_>>()?;
         let slices: Vec<&[u8]> = held.iter().map(|bytes| bytes.as_bytes()).collect();
-        let outcome = self.with(py, true, |core| {
-            let number = core.find(publisher)?;
-            let mut total = Applied::default();
-            for data in slices {
-                total.add(&core.apply_to(number, data)?);
-            }
-            Ok(total)
-        });
+        let mut tally = Applied::default();
+        let outcome = self.with(py, true, |core| core.apply_many(publisher, &slices, &mut tally));
         match outcome {
-            Ok(applied) => self.applied(py, applied),
+            Ok(()) => self.applied(py, &tally),
             Err(fault) => Err(self.fault(py, fault)),
         }
     }
@@ -283,7 +278,7 @@ impl NativeCore {
         let data = encoded.cast::<PyBytes>()?.as_bytes();
         let outcome = self.with(py, data.len() >= LONG, |core| core.apply(publisher, data));
         match outcome {
-            Ok(applied) => self.applied(py, Applied { unknown_events: unknown, ..applied }),
+            Ok(applied) => self.applied(py, &Applied { unknown_events: unknown, ..applied }),
             Err(fault) => Err(self.fault(py, fault)),
         }
     }

@@ -191,6 +191,37 @@ impl<'a> Reader<'a> {
         })
     }
 
+    /// As `head`, the short way for the usual arrays.
+    #[inline(always)]
+    pub fn array_head(&mut self, open: usize) -> Parse<Head> {
+        match self.data.get(self.at..) {
+            Some(&[code @ 0x90..=0x9f, ..]) if (code & 0x0f) as usize <= self.caps.array && open < MAX_OPEN => {
+                self.at += 1;
+                Ok(Head::Array((code & 0x0f) as usize))
+            }
+            _ => self.head(open),
+        }
+    }
+
+    /// Pass over this text, a short one with its head, if it is what follows.
+    #[inline(always)]
+    pub fn literal<const N: usize>(&mut self, bytes: &[u8; N]) -> bool {
+        let found = self.data.get(self.at..).and_then(|rest| rest.first_chunk::<N>()) == Some(bytes);
+        let found = found && N - 1 <= self.caps.raw; // the head is no text
+        self.at += if found { N } else { 0 };
+        found
+    }
+
+    /// An integer in eight bytes, as hashes nearly always are.
+    #[inline(always)]
+    pub fn wide(&mut self) -> Option<u64> {
+        let [0xcf, digits @ ..] = self.data.get(self.at..)?.first_chunk::<9>()? else {
+            return None;
+        };
+        self.at += 9;
+        Some(u64::from_be_bytes(*digits))
+    }
+
     /// A map's key: text or bytes, nothing else.
     #[inline]
     pub fn key(&mut self, open: usize) -> Parse<Option<Span>> {

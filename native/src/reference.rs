@@ -14,13 +14,13 @@ pub fn two_maps<'a>(payloads: impl Iterator<Item = &'a [u8]>) -> Result<usize, &
     let mut by_hash: HashMap<u64, u64, Ready> = HashMap::default();
     let mut by_key: HashMap<u64, u32, Ready> = HashMap::default();
     for data in payloads {
-        batch.decode(data, &limits)?;
+        batch.decode(data, &limits, |_| ())?;
         for event in &batch.events {
             let Event::Stored(event) = event else { continue };
             let mut key = 1;
-            let tokens = &batch.tokens[event.tokens.clone()];
+            let tokens = event.tokens.of(&batch.tokens);
             let blocks = tokens.chunks_exact(event.block_size.max(1) as usize);
-            for (hash, block) in batch.hashes[event.hashes.clone()].iter().zip(blocks) {
+            for (hash, block) in event.hashes.of(&batch.hashes).iter().zip(blocks) {
                 key = mix(key, text_of(token_bytes(block), 1));
                 by_hash.insert(*hash, key);
                 by_key.insert(key, 1);

@@ -1,19 +1,22 @@
-//! An open-addressing table in segments: small pieces that grow one at a time.
+//! A hash table in segments: small pieces that grow one at a time.
 //!
-//! The high bits of an entry's hash choose the segment, the rest its home in it: home = rest * homes / 2^64, so their
-//! number need not be a power of two. Linear probing in the order of hashes: a miss ends at the first entry whose hash is
-//! larger, even in a table four fifths full, and growing is one pass that reads and writes in order. A
-//! segment grows by two fifths, which keeps 57 to 80 % of the memory in use; because it is small (50 KiB at most for
-//! 16-byte entries) that stays in the cache, its memory is used again for the next, and no insertion waits for a rehash
-//! of everything: only the directory doubles, at powers of two of the size. Removal closes the gap; no tombstones.
+//! The high bits of an entry's hash choose the segment, the rest its home in it: home = rest * groups / 2^64, so their
+//! number need not be a power of two. A group is 14 cells, whose tags (a byte of each hash) lie together and apart from
+//! the cells: one comparison of 16 bytes says which cell may be the one, and a new entry is placed without a look at the
+//! others (`tags`). What finds its group full goes to the next one; how many did is counted in the group, so that a miss
+//! ends at the first group nobody passed and removal leaves no tombstones.
+//!
+//! A segment grows by three sevenths, which keeps 60 to 86 % of the cells in use; because it is small (55 KiB at most
+//! for 16-byte entries) that stays in the cache, its memory is used again for the next, and no insertion waits for a
+//! rehash of everything: only the directory doubles, at powers of two of the size.
 
 use crate::hash::prefetch;
+use crate::tags::{Tags, SLOTS};
 
 /// What lies in a table.
 pub trait Cell: Copy {
     const EMPTY: Self;
-    fn is_empty(&self) -> bool;
-    /// Where the entry belongs: all 64 bits count, the high ones most.
+    /// Where the entry belongs: the high 32 bits count.
     fn hash(&self, seed: u64) -> u64;
 }
 
@@ -24,11 +27,11 @@ pub struct Place {
     at: u32,
 }
 
-/// `homes` cells in which entries belong, and some behind them for what is pushed on; the last is always empty.
 struct Segment<T> {
-    cells: Vec<T>,
-    homes: usize,
-    len: usize,
+    tags: Box<[Tags]>,
+    /// `SLOTS` for each of `tags`; EMPTY where the tag is 0.
+    cells: Box<[T]>,
+    len: u32,
 }
 
 pub struct Segments<T> {
@@ -40,6 +43,10 @@ pub struct Segments<T> {
 
 /// Mean entries a segment at which the directory doubles.
 const MOST: usize = 2048;
+/// What a full segment grows by: from 60 to 86 % full and once more is the way from a halved segment to the next halving.
+const GROWTH: (usize, usize) = (10, 7);
+/// Entries a group on average, at most.
+const FULL: usize = 12;
 
 /// Segment and rest of a hash.
 #[inline(always)]
@@ -51,45 +58,85 @@ fn split(hash: u64, bits: u32) -> (usize, u64) {
     }
 }
 
+/// The byte of a hash that is kept beside its cell: none of those that choose the group, and never 0.
+#[inline(always)]
+fn tag(hash: u64) -> u8 {
+    ((hash >> 32) as u8).max(1)
+}
+
 impl<T: Cell> Segment<T> {
-    fn with_homes(homes: usize) -> Self {
-        let size = homes + homes / 16 + 8;
-        let mut cells = Vec::new();
-        cells.reserve_exact(size);
-        cells.resize(size, T::EMPTY);
-        Segment { cells, homes, len: 0 }
+    fn with_groups(groups: usize) -> Self {
+        let tags = vec![Tags::default(); groups].into_boxed_slice();
+        Segment { tags, cells: vec![T::EMPTY; groups * SLOTS].into_boxed_slice(), len: 0 }
     }
 
-    /// Homes for so many entries, 57 % full: room for two fifths more before the segment grows.
-    fn for_len(len: usize) -> usize {
-        len * 7 / 4 + 2
+    /// Groups for so many entries, 60 % full: growing once by `GROWTH` then lasts until there are twice as many.
+    fn groups_for(len: usize) -> usize {
+        len * 5 / (3 * SLOTS) + 1
+    }
+
+    #[inline(always)]
+    fn is_full(&self) -> bool {
+        self.len as usize >= self.tags.len() * FULL
     }
 
     #[inline(always)]
     fn home(&self, rest: u64) -> usize {
-        ((rest as u128 * self.homes as u128) >> 64) as usize
+        ((rest as u128 * self.tags.len() as u128) >> 64) as usize
     }
 
-    /// Entries in order of their hashes, into an empty segment of so many homes or more.
-    fn filled(entries: &[T], mut homes: usize, seed: u64, bits: u32) -> Self {
-        'larger: loop {
-            let mut segment = Self::with_homes(homes);
-            let mut next = 0;
-            for cell in entries {
-                if cell.is_empty() {
-                    continue;
-                }
-                let at = segment.home(split(cell.hash(seed), bits).1).max(next);
-                if at + 1 >= segment.cells.len() {
-                    homes += homes / 8 + 8;
-                    continue 'larger;
-                }
-                segment.cells[at] = *cell;
-                next = at + 1;
-                segment.len += 1;
-            }
-            return segment;
+    #[inline(always)]
+    fn after(&self, group: usize) -> usize {
+        if group + 1 == self.tags.len() {
+            0
+        } else {
+            group + 1
         }
+    }
+
+    /// Put an entry in at its home or the first group behind that has room; the segment is not full.
+    #[inline(always)]
+    fn put(&mut self, mut group: usize, hash: u64, cell: T) {
+        let free = loop {
+            if let Some(free) = self.tags[group].free() {
+                break free;
+            }
+            self.tags[group].pass();
+            group = self.after(group);
+        };
+        self.tags[group].set(free, tag(hash));
+        self.cells[group * SLOTS + free] = cell;
+        self.len += 1;
+    }
+
+    fn each(&self, mut call: impl FnMut(&T)) {
+        for (tags, cells) in self.tags.iter().zip(self.cells.chunks_exact(SLOTS)) {
+            for at in tags.taken() {
+                call(&cells[at]);
+            }
+        }
+    }
+
+    /// All entries into empty segments (one, or the halves of this one), each with room for its share.
+    fn spill<const N: usize>(&self, mut to: [Self; N], seed: u64, bits: u32) -> [Self; N] {
+        // How many each group has: read and written as single bytes, where the tags would have to wait for themselves.
+        let mut counts = to.each_ref().map(|segment| vec![0u8; segment.tags.len()]);
+        self.each(|cell| {
+            let hash = cell.hash(seed);
+            let (number, rest) = split(hash, bits);
+            let (segment, counts) = (&mut to[number % N], &mut counts[number % N]);
+            let mut group = segment.home(rest);
+            while counts[group] as usize == SLOTS {
+                segment.tags[group].pass();
+                group = segment.after(group);
+            }
+            let at = counts[group] as usize;
+            counts[group] += 1;
+            segment.tags[group].set(at, tag(hash));
+            segment.cells[group * SLOTS + at] = *cell;
+            segment.len += 1;
+        });
+        to
     }
 }
 
@@ -107,18 +154,17 @@ impl<T: Cell> Segments<T> {
     }
 
     pub fn bytes(&self) -> usize {
-        let cells: usize = self.segments.iter().map(|segment| segment.cells.capacity()).sum();
-        cells * std::mem::size_of::<T>() + self.segments.capacity() * std::mem::size_of::<Segment<T>>()
+        let groups: usize = self.segments.iter().map(|segment| segment.tags.len()).sum();
+        groups * (SLOTS * std::mem::size_of::<T>() + std::mem::size_of::<Tags>())
+            + self.segments.capacity() * std::mem::size_of::<Segment<T>>()
     }
 
-    /// Ask for the cache line a hash is in.
+    /// Ask for the tags of a hash.
     #[inline(always)]
     pub fn prefetch(&self, hash: u64) {
         let (number, rest) = split(hash, self.bits);
         if let Some(segment) = self.segments.get(number) {
-            if let Some(cell) = segment.cells.get(segment.home(rest)) {
-                prefetch(cell);
-            }
+            prefetch(&segment.tags[segment.home(rest)]);
         }
     }
 
@@ -127,19 +173,23 @@ impl<T: Cell> Segments<T> {
     pub fn probe(&self, hash: u64, mut stop: impl FnMut(&T) -> bool) -> Option<Place> {
         let (number, rest) = split(hash, self.bits);
         let segment = self.segments.get(number)?;
-        let mut at = segment.home(rest);
+        let mut group = segment.home(rest);
+        let first = group;
         loop {
-            let cell = &segment.cells[at];
-            if cell.is_empty() {
+            let tags = &segment.tags[group];
+            for at in tags.with(tag(hash)) {
+                let at = group * SLOTS + at;
+                if stop(&segment.cells[at]) {
+                    return Some(Place { segment: number as u32, at: at as u32 });
+                }
+            }
+            if !tags.passed() {
                 return None;
             }
-            if stop(cell) {
-                return Some(Place { segment: number as u32, at: at as u32 });
-            }
-            if cell.hash(self.seed) > hash {
+            group = segment.after(group);
+            if group == first {
                 return None;
             }
-            at += 1;
         }
     }
 
@@ -157,59 +207,28 @@ impl<T: Cell> Segments<T> {
     /// Add an entry; `hash` is its hash.
     #[inline(always)]
     pub fn insert(&mut self, hash: u64, cell: T) {
-        while !self.try_insert(hash, cell) {
+        let (mut number, mut rest) = split(hash, self.bits);
+        while self.segments.get(number).is_none_or(|segment| segment.is_full()) {
             self.make_room(hash);
+            (number, rest) = split(hash, self.bits);
         }
+        let segment = &mut self.segments[number];
+        segment.put(segment.home(rest), hash, cell);
         self.len += 1;
-    }
-
-    #[inline(always)]
-    fn try_insert(&mut self, hash: u64, cell: T) -> bool {
-        let (seed, bits) = (self.seed, self.bits);
-        let (number, rest) = split(hash, bits);
-        let Some(segment) = self.segments.get_mut(number) else {
-            return false;
-        };
-        if (segment.len + 1) * 5 > segment.homes * 4 {
-            return false;
-        }
-        let mut at = segment.home(rest);
-        loop {
-            let other = &segment.cells[at];
-            if other.is_empty() {
-                break;
-            }
-            if other.hash(seed) > hash {
-                let end = at + segment.cells[at..].iter().position(T::is_empty).unwrap_or(0);
-                if end + 1 >= segment.cells.len() {
-                    return false;
-                }
-                for to in (at + 1..=end).rev() {
-                    segment.cells[to] = segment.cells[to - 1];
-                }
-                break;
-            }
-            at += 1;
-        }
-        if at + 1 >= segment.cells.len() {
-            return false;
-        }
-        segment.cells[at] = cell;
-        segment.len += 1;
-        true
     }
 
     #[cold]
     #[inline(never)]
     fn make_room(&mut self, hash: u64) {
         if self.segments.is_empty() {
-            self.segments.push(Segment::with_homes(8));
+            self.segments.push(Segment::with_groups(1));
         } else if self.len >= MOST << self.bits && self.bits < 24 {
             self.double();
         } else {
             let segment = &mut self.segments[split(hash, self.bits).0];
-            let homes = (segment.homes * 7 / 5).max(segment.homes + 4);
-            *segment = Segment::filled(&segment.cells, homes, self.seed, self.bits);
+            let groups = segment.tags.len();
+            let larger = Segment::with_groups((groups * GROWTH.0 / GROWTH.1).max(groups + 1));
+            [*segment] = segment.spill([larger], self.seed, self.bits);
         }
     }
 
@@ -219,42 +238,41 @@ impl<T: Cell> Segments<T> {
         let old = std::mem::take(&mut self.segments);
         self.segments.reserve_exact(old.len() * 2);
         for segment in old {
-            // Entries lie in the order of their hashes, of which the next bit chooses the half.
-            let upper = |cell: &T| !cell.is_empty() && split(cell.hash(self.seed), self.bits).0 & 1 == 1;
-            let middle = segment.cells.iter().position(upper).unwrap_or(segment.cells.len());
-            for half in [&segment.cells[..middle], &segment.cells[middle..]] {
-                let len = half.iter().filter(|cell| !cell.is_empty()).count();
-                self.segments.push(Segment::filled(half, Segment::<T>::for_len(len), self.seed, self.bits));
-            }
+            let mut upper = 0;
+            segment.each(|cell| upper += split(cell.hash(self.seed), self.bits).0 & 1);
+            let halves = [segment.len as usize - upper, upper];
+            let halves = halves.map(|len| Segment::with_groups(Segment::<T>::groups_for(len)));
+            self.segments.extend(segment.spill(halves, self.seed, self.bits));
         }
     }
 
-    /// Take an entry out, closing the gap.
+    /// Take an entry out.
     #[inline]
     pub fn remove(&mut self, place: Place) {
         let (seed, bits) = (self.seed, self.bits);
         let segment = &mut self.segments[place.segment as usize];
         let at = place.at as usize;
-        let mut end = at + 1;
-        loop {
-            let cell = segment.cells[end];
-            if cell.is_empty() || segment.home(split(cell.hash(seed), bits).1) == end {
-                break;
-            }
-            end += 1;
+        let mut group = segment.home(split(segment.cells[at].hash(seed), bits).1);
+        while group != at / SLOTS {
+            segment.tags[group].unpass();
+            group = segment.after(group);
         }
-        segment.cells.copy_within(at + 1..end, at);
-        segment.cells[end - 1] = T::EMPTY;
+        segment.tags[group].set(at % SLOTS, 0);
+        segment.cells[at] = T::EMPTY;
         segment.len -= 1;
         self.len -= 1;
         if self.len == 0 {
             *self = Segments::new(seed);
-        } else if segment.len * 3 < segment.homes && segment.homes > 32 {
-            *segment = Segment::filled(&segment.cells, Segment::<T>::for_len(segment.len), seed, bits);
+        } else if (segment.len as usize) * 3 < segment.cells.len() && segment.tags.len() > 2 {
+            let smaller = Segment::with_groups(Segment::<T>::groups_for(segment.len as usize));
+            [*segment] = segment.spill([smaller], seed, bits);
         }
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &T> {
-        self.segments.iter().flat_map(|segment| segment.cells.iter()).filter(|cell| !cell.is_empty())
+        self.segments.iter().flat_map(|segment| {
+            let groups = segment.tags.iter().zip(segment.cells.chunks_exact(SLOTS));
+            groups.flat_map(|(tags, cells)| tags.taken().map(|at| &cells[at]))
+        })
     }
 }

@@ -1,6 +1,6 @@
 //! A publisher's residency: engine hash and slot -> node and copies, 16 bytes an entry.
 //!
-//! One hash may have several entries, one for each slot; they lie in one probe sequence.
+//! One hash may have several entries, one for each slot; they lie on one way of probing.
 
 use crate::hash::spread;
 use crate::segments::{Cell, Place, Segments};
@@ -10,7 +10,6 @@ pub struct Entry {
     pub hash: u64,
     /// The node of the block's own key; ORPHAN while that is not known.
     pub node: u32,
-    /// 0: the entry is empty.
     pub copies: u16,
     pub slot: u8,
 }
@@ -19,11 +18,6 @@ pub const ORPHAN: u32 = u32::MAX;
 
 impl Cell for Entry {
     const EMPTY: Self = Entry { hash: 0, node: 0, copies: 0, slot: 0 };
-
-    #[inline(always)]
-    fn is_empty(&self) -> bool {
-        self.copies == 0
-    }
 
     #[inline(always)]
     fn hash(&self, seed: u64) -> u64 {

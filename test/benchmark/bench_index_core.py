@@ -55,8 +55,13 @@ def chain_events(blocks: int, per_event: int, seed: int) -> list[dict]:
     ]
 
 
-def batches(events: list[dict], per_batch: int = 1) -> list[bytes]:
+def batches(events: list[dict] | list[list], per_batch: int = 1) -> list[bytes]:
     return [msgpack.packb([1.5, events[at : at + per_batch], 0]) for at in range(0, len(events), per_batch)]
+
+
+def as_arrays(events: list[dict]) -> list[list]:
+    """The form of vLLM up to 0.23."""
+    return [[event["type"], *(event[name] for name in event if name != "type")] for event in events]
 
 
 def fresh(kind: str, *names: str) -> IndexCore:
@@ -66,9 +71,10 @@ def fresh(kind: str, *names: str) -> IndexCore:
     return core
 
 
-def ingest(kind: str, blocks: int, per_event: int, per_batch: int, rounds: int) -> dict:
+def ingest(kind: str, blocks: int, form: str, per_event: int, per_batch: int, rounds: int) -> dict:
     """M blocks/s through `apply` (a call a payload) and `apply_many`, and of the bare loop, interleaved."""
-    payloads = batches(chain_events(blocks, per_event, per_event), per_batch)
+    events = chain_events(blocks, per_event, per_event)
+    payloads = batches(as_arrays(events) if form == "array" else events, per_batch)
     best = {"apply": 1e9, "apply_many": 1e9, "reference": 1e9}
     for _ in range(rounds):
         core = fresh(kind)
@@ -82,7 +88,7 @@ def ingest(kind: str, blocks: int, per_event: int, per_batch: int, rounds: int) 
             # The loop runs without the GIL, in this thread: its CPU time is ours.
             best["reference"] = min(best["reference"], cpu(lambda: reference_loop(payloads)))
     rates = {name: round(blocks / value / 1e6, 3) for name, value in best.items() if value < 1e9}
-    return {"blocks_an_event": per_event, "events_a_payload": per_batch, "m_blocks_s": rates}
+    return {"form": form, "blocks_an_event": per_event, "events_a_payload": per_batch, "m_blocks_s": rates}
 
 
 def removal(kind: str, blocks: int, per_event: int, rounds: int) -> dict:
@@ -226,25 +232,30 @@ def scaling(kind: str, counts: list[int], rounds: int) -> list[dict]:
     return rows
 
 
-def run(kind: str, quick: bool) -> dict:
+def run(kind: str, quick: bool, only: str | None = None) -> dict:
     blocks = 20_480 if quick or kind == "python" else 204_800
     rounds = 3 if quick else 7
     calls = 20 if kind == "python" else 200 if quick else 1000
-    shapes = [(1, 1), (1, 64), (32, 1), (512, 1)]
+    shapes = [(form, *shape) for shape in ((1, 1), (1, 64), (32, 1), (512, 1)) for form in ("map", "array")]
+    lengths = [(32, 4), (128, 16), (512, 1), (512, 64), (4096, 64)]
+    if kind == "python":
+        lengths = [(length, publishers) for length, publishers in lengths if publishers * length <= 4096]
+    counts = [1, 10, 50] if quick or kind == "python" else [1, 10, 64, 200, 500]
+    parts: dict[str, Callable[[], object]] = {
+        "ingest": lambda: [ingest(kind, blocks, *shape, rounds) for shape in shapes],
+        "removal": lambda: [removal(kind, blocks, per_event, rounds) for per_event in (1, 32)],
+        "lookup": lambda: [
+            lookup(kind, max(blocks // 8, length), length, publishers, calls, rounds) for length, publishers in lengths
+        ],
+        "memory": lambda: [memory(kind, each, holders, 64) for each, holders in ((3200, 1), (3200, 64))],
+        "churn": lambda: churn(kind, 2 if kind == "python" else 20),
+        "publishers": lambda: scaling(kind, counts, rounds),
+    }
     return {
         "core": make_core(kind).name,
         "machine": {"processor": _processor(), "cpus": os.cpu_count(), "python": platform.python_version()},
         "load": os.getloadavg(),
-        "ingest": [ingest(kind, blocks, per_event, per_batch, rounds) for per_event, per_batch in shapes],
-        "removal": [removal(kind, blocks, per_event, rounds) for per_event in (1, 32)],
-        "lookup": [
-            lookup(kind, max(blocks // 8, length), length, publishers, calls, rounds)
-            for length, publishers in ((32, 4), (128, 16), (512, 1), (512, 64), (4096, 64))
-            if kind == "native" or publishers * length <= 4096
-        ],
-        "memory": [memory(kind, each, holders, 64) for each, holders in ((3200, 1), (3200, 64))],
-        "churn": churn(kind, 2 if kind == "python" else 20),
-        "publishers": scaling(kind, [1, 10, 50] if quick or kind == "python" else [1, 10, 64, 200, 500], rounds),
+        **{name: part() for name, part in parts.items() if only in (None, name)},
     }
 
 
@@ -259,9 +270,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--core", choices=["native", "python"], default="native")
     parser.add_argument("--quick", action="store_true", help="a tenth of the work")
+    parser.add_argument("--only", choices=["ingest", "removal", "lookup", "memory", "churn"])
     parser.add_argument("--out", type=Path, default=None)
     options = parser.parse_args()
-    report = run(options.core, options.quick)
+    report = run(options.core, options.quick, options.only)
     text = json.dumps(report, indent=1)
     if options.out is not None:
         options.out.parent.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,281 @@
+//! The values of an event's fields, each read whole whatever it is: what is wrong with one is kept with it.
+
+use super::decoder::{Decoder, Field, Marks};
+use super::{Extras, LoraId, WireHash};
+use crate::reader::{Head, Parse, Span};
+
+/// Hashes of a payload that are told of before it is read to its end.
+const EARLY: usize = 16;
+
+impl<E: Fn(u64)> Decoder<'_, '_, E> {
+    pub(super) fn hashes(&mut self, marks: Marks) -> Parse<Field<()>> {
+        self.batch.hashes.truncate(marks.hashes);
+        self.batch.spelled.truncate(marks.spelled);
+        let head = self.reader.array_head(3)?;
+        let Head::Array(len) = head else {
+            self.reader.skip_rest(head, 3)?;
+            return Ok(if head == Head::Nil { Field::Null } else { Field::Bad("block_hashes must be an array") });
+        };
+        let mut field =
+            if len > self.limits.max_hashes { Field::Bad("too many block_hashes") } else { Field::Some(()) };
+        self.batch.hashes.reserve(len.min(self.reader.data.len() - self.reader.at));
+        for _ in 0..len {
+            if let Some(key) = self.reader.wide() {
+                if self.batch.hashes.len() < EARLY {
+                    (self.early)(key);
+                }
+                self.batch.hashes.push(key);
+                continue;
+            }
+            match self.hash(4)? {
+                Ok(Some(hash)) => {
+                    if let Some(span) = hash.spelled {
+                        self.batch.spelled.push((self.batch.hashes.len(), span));
+                    }
+                    self.batch.hashes.push(hash.key);
+                }
+                Ok(None) => field = Field::Bad("block_hashes must hold integers or bytes"),
+                Err(reason) => field = Field::Bad(reason),
+            }
+        }
+        Ok(field)
+    }
+
+    /// An engine hash; None is null.
+    fn hash(&mut self, open: usize) -> Parse<Parse<Option<WireHash>>> {
+        Ok(match self.reader.scalar(open)? {
+            Head::Nil => Ok(None),
+            Head::Int(value) => Ok(Some(WireHash { key: value as u64, spelled: None })),
+            Head::Large(key) => Ok(Some(WireHash { key, spelled: None })),
+            Head::Bytes(span) => {
+                let bytes = span.of(self.reader.data);
+                if bytes.is_empty() || bytes.len() > self.limits.max_hash_bytes {
+                    Err("a hash of an impossible length")
+                } else {
+                    let tail = &bytes[bytes.len().saturating_sub(8)..];
+                    let key = tail.iter().fold(0, |key, &byte| key << 8 | byte as u64);
+                    Ok(Some(WireHash { key, spelled: Some(span) }))
+                }
+            }
+            _ => Err("a hash must be an integer or bytes"),
+        })
+    }
+
+    pub(super) fn parent(&mut self) -> Parse<Field<WireHash>> {
+        if self.reader.peek()? == 0xc0 {
+            self.reader.at += 1;
+            return Ok(Field::Null);
+        }
+        if let Some(key) = self.reader.wide() {
+            return Ok(Field::Some(WireHash { key, spelled: None }));
+        }
+        Ok(match self.hash(3)? {
+            Ok(None) => Field::Null,
+            Ok(Some(hash)) => Field::Some(hash),
+            Err(reason) => Field::Bad(reason),
+        })
+    }
+
+    /// Some(true): all of them are token ids; Some(false): readable and no token ids.
+    pub(super) fn tokens(&mut self, marks: Marks) -> Parse<Field<bool>> {
+        self.batch.tokens.truncate(marks.tokens);
+        let head = self.reader.array_head(3)?;
+        let Head::Array(len) = head else {
+            self.reader.skip_rest(head, 3)?;
+            return Ok(if head == Head::Nil { Field::Null } else { Field::Bad("token_ids must be an array") });
+        };
+        let mut bad = if len > self.limits.max_tokens { Some("too many token_ids") } else { None };
+        let mut plain = true;
+        self.batch.tokens.reserve(len.min(self.reader.data.len() - self.reader.at));
+        let mut left = len;
+        while left > 0 {
+            left -= self.plain_tokens(left);
+            if left == 0 {
+                break;
+            }
+            left -= 1;
+            match self.reader.head(4)? {
+                Head::Int(value) if (0..=u32::MAX as i64).contains(&value) => {
+                    self.batch.tokens.push((value as u32).to_le())
+                }
+                Head::Int(_) | Head::Large(_) | Head::Text(_) => plain = false,
+                Head::Array(inner) => {
+                    plain = false;
+                    let mut pair = inner == 2;
+                    for _ in 0..inner {
+                        pair &= matches!(self.reader.scalar(5)?, Head::Int(_) | Head::Large(_));
+                    }
+                    if !pair {
+                        bad = Some("token_ids must hold integers or pairs of integers");
+                    }
+                }
+                head => {
+                    self.reader.skip_rest(head, 4)?;
+                    bad = Some("token_ids must hold integers");
+                }
+            }
+        }
+        Ok(bad.map_or(Field::Some(plain), Field::Bad))
+    }
+
+    /// Read token ids in their usual encodings; returns how many of `most` there were. The hot loop.
+    #[inline]
+    fn plain_tokens(&mut self, most: usize) -> usize {
+        let data = self.reader.data;
+        let mut at = self.reader.at;
+        let mut count = 0;
+        let tokens = &mut self.batch.tokens;
+        let most = most.min(tokens.capacity() - tokens.len());
+        // Sixteen ids of five bytes at a time, as long as all are of that kind: the ids of large vocabularies are.
+        while count + 16 <= most {
+            let Some(group) = data.get(at..at + 80) else { break };
+            let mut ids = [0u32; 16];
+            let mut same = true;
+            for (id, bytes) in ids.iter_mut().zip(group.chunks_exact(5)) {
+                same &= bytes[0] == 0xce;
+                *id = u32::from_be_bytes([bytes[1], bytes[2], bytes[3], bytes[4]]).to_le();
+            }
+            if !same {
+                break;
+            }
+            tokens.extend_from_slice(&ids);
+            at += 80;
+            count += 16;
+        }
+        while count < most && at + 5 <= data.len() {
+            let code = data[at];
+            let (value, width) = match code {
+                0xce => (u32::from_be_bytes(data[at + 1..at + 5].try_into().unwrap()), 5),
+                0..=0x7f => (code as u32, 1),
+                0xcd => (u16::from_be_bytes(data[at + 1..at + 3].try_into().unwrap()) as u32, 3),
+                0xcc => (data[at + 1] as u32, 2),
+                _ => break,
+            };
+            tokens.push(value.to_le());
+            at += width;
+            count += 1;
+        }
+        self.reader.at = at;
+        count
+    }
+
+    pub(super) fn lora_id(&mut self) -> Parse<Field<LoraId>> {
+        Ok(match self.integer()? {
+            Field::Some(i64::MAX) => Field::Some(LoraId::Large(self.last_large)),
+            Field::Some(id) => Field::Some(LoraId::Int(id)),
+            Field::Null => Field::Null,
+            Field::Bad(reason) => Field::Bad(reason),
+        })
+    }
+
+    /// An integer or null; what is over `i64::MAX` reads as that, out of every field's range.
+    #[inline]
+    pub(super) fn integer(&mut self) -> Parse<Field<i64>> {
+        let code = self.reader.peek()?;
+        if code < 0x80 || code == 0xc0 {
+            self.reader.at += 1;
+            return Ok(if code == 0xc0 { Field::Null } else { Field::Some(code as i64) });
+        }
+        Ok(match self.reader.scalar(3)? {
+            Head::Nil => Field::Null,
+            Head::Int(value) => {
+                self.last_large = value as u64;
+                Field::Some(value)
+            }
+            Head::Large(value) => {
+                self.last_large = value;
+                Field::Some(i64::MAX)
+            }
+            _ => Field::Bad("a field must be an integer or null"),
+        })
+    }
+
+    /// Text or null, and whether it was a map instead.
+    #[inline]
+    pub(super) fn text(&mut self) -> Parse<(Field<Span>, bool)> {
+        if let Some(brief) = self.reader.brief() {
+            return Ok((brief.map_or(Field::Null, Field::Some), false));
+        }
+        Ok(match self.reader.scalar(3)? {
+            Head::Nil => (Field::Null, false),
+            Head::Text(span) => (Field::Some(span), false),
+            head => (Field::Bad("a field must be text or null"), matches!(head, Head::Map(_))),
+        })
+    }
+
+    pub(super) fn extra_keys(&mut self) -> Parse<Field<Extras>> {
+        let head = self.reader.head(3)?;
+        let Head::Array(count) = head else {
+            self.reader.skip_rest(head, 3)?;
+            return Ok(if head == Head::Nil { Field::Null } else { Field::Bad("extra_keys must be an array or null") });
+        };
+        let mut extras = Extras { start: self.reader.at as u32, count: count as u32, any: false };
+        let mut bad = if count > self.limits.max_hashes { Some("too many extra_keys") } else { None };
+        for _ in 0..count {
+            match self.reader.head(4)? {
+                Head::Nil => {}
+                Head::Array(parts) => {
+                    extras.any = true;
+                    if parts > self.limits.max_key_parts {
+                        bad = Some("too many extra keys of one block");
+                    }
+                    for _ in 0..parts {
+                        if !self.key_part()? {
+                            bad = Some("an extra key must be a scalar or an array of scalars");
+                        }
+                    }
+                }
+                head => {
+                    self.reader.skip_rest(head, 4)?;
+                    bad = Some("an entry of extra_keys must be an array or null");
+                }
+            }
+        }
+        Ok(bad.map_or(Field::Some(extras), Field::Bad))
+    }
+
+    fn key_part(&mut self) -> Parse<bool> {
+        Ok(match self.reader.head(5)? {
+            Head::Array(len) => {
+                let mut good = len <= self.limits.max_key_parts;
+                for _ in 0..len {
+                    good &= !matches!(self.reader.scalar(6)?, Head::Array(_) | Head::Map(_) | Head::Ext);
+                }
+                good
+            }
+            Head::Ext => false,
+            head @ Head::Map(_) => {
+                self.reader.skip_rest(head, 5)?;
+                false
+            }
+            _ => true,
+        })
+    }
+
+    pub(super) fn lookahead(&mut self) -> Parse<Field<()>> {
+        let head = self.reader.head(3)?;
+        let Head::Array(len) = head else {
+            self.reader.skip_rest(head, 3)?;
+            return Ok(if head == Head::Nil {
+                Field::Null
+            } else {
+                Field::Bad("lookahead_token_ids must be an array or null")
+            });
+        };
+        let mut good = len <= self.limits.max_hashes;
+        for _ in 0..len {
+            match self.reader.head(4)? {
+                Head::Array(inner) => {
+                    for _ in 0..inner {
+                        good &= matches!(self.reader.scalar(5)?, Head::Int(_) | Head::Large(_));
+                    }
+                }
+                head => {
+                    self.reader.skip_rest(head, 4)?;
+                    good = false;
+                }
+            }
+        }
+        Ok(if good { Field::Some(()) } else { Field::Bad("lookahead_token_ids must hold arrays of integers") })
+    }
+}
