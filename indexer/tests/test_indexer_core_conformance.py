@@ -604,9 +604,21 @@ def test_an_unknown_event_loses_that_event_only(core):
 def test_apply_many_adds_up_and_keeps_what_came_before_an_error(core):
     first, second = payload(stored([1], PROMPT[:4])), payload(stored([2], PROMPT[4:8], parent=1))
     assert core.apply_many("a", [first, second]) == Applied(events=2, stored=2)
-    with pytest.raises(DecodeError):
+    with pytest.raises(DecodeError, match=r"^batch 2 of 3: "):
         core.apply_many("b", [first, b"\xc1", second])
     assert matched(core, PROMPT) == {"a": 2, "b": 1}
+
+
+def test_apply_many_names_the_batch_that_is_over_a_limit(kind):
+    core = new_core(kind, "a", limits=CoreLimits(max_blocks=2))
+    batches = [payload(stored([number], PROMPT[:4])) for number in (1, 2, 3, 4)]
+    with pytest.raises(LimitError, match=r"^batch 3 of 4: a holds 2 blocks and stores 1 more") as caught:
+        core.apply_many("a", batches)
+    assert caught.value.batch == 2
+    assert core.stats().blocks == 2
+    with pytest.raises(LimitError, match=r"^a holds 2") as caught:
+        core.apply("a", batches[3])
+    assert caught.value.batch is None
 
 
 def test_apply_batch_is_apply_without_the_bytes(core):

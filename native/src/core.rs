@@ -17,6 +17,8 @@ pub enum Fault {
     Conflict(String),
     /// A hard limit.
     Limit(String),
+    /// A hard limit, by the payload at this place among several.
+    LimitAt(usize, String),
     /// The payload is no event batch.
     Decode(String),
     /// The query makes no sense.
@@ -30,7 +32,7 @@ impl Fault {
     fn of_batch(self, at: usize, of: usize) -> Self {
         let named = |message| format!("batch {} of {of}: {message}", at + 1);
         match self {
-            Fault::Limit(message) => Fault::Limit(named(message)),
+            Fault::Limit(message) => Fault::LimitAt(at, named(message)),
             Fault::Decode(message) => Fault::Decode(named(message)),
             other => other,
         }

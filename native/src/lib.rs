@@ -14,8 +14,6 @@ pub mod nodes;
 pub mod publisher;
 #[cfg(feature = "python")]
 mod python;
-#[cfg(feature = "python")]
-mod python_service;
 pub mod reader;
 pub mod reference;
 pub mod segments;

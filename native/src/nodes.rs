@@ -21,8 +21,6 @@ pub struct Node {
 struct Finger(u64);
 
 impl Cell for Finger {
-    const EMPTY: Self = Finger(0);
-
     #[inline(always)]
     fn hash(&self, _: u64) -> u64 {
         self.0 & HIGH
@@ -67,15 +65,25 @@ impl Nodes {
         self.table.prefetch(key & HIGH);
     }
 
-    /// The node of a key; `near` is where to look first.
+    /// Ask for what a new node of this key will be found by.
     #[inline(always)]
-    pub fn find(&self, key: u64, near: u32) -> Option<u32> {
-        self.guess(key, near).or_else(|| self.search(key))
+    pub fn prefetch_free(&self, key: u64) {
+        self.table.prefetch_free(key & HIGH);
     }
 
+    /// The node of a key and who holds it; `near` is where to look first.
     #[inline(always)]
-    fn guess(&self, key: u64, near: u32) -> Option<u32> {
-        self.nodes.get(near as usize).filter(|node| node.key == key && node.holders != NOBODY).map(|_| near)
+    pub fn find(&self, key: u64, near: u32) -> Option<(u32, u32)> {
+        match self.nodes.get(near as usize) {
+            Some(node) if node.key == key && node.holders != NOBODY => Some((near, node.holders)),
+            _ => self.search_far(key),
+        }
+    }
+
+    /// Out of the way of those who find the next node where they guess it.
+    #[inline(never)]
+    fn search_far(&self, key: u64) -> Option<(u32, u32)> {
+        self.search(key).map(|found| (found, self.nodes[found as usize].holders))
     }
 
     #[inline(always)]
@@ -91,8 +99,9 @@ impl Nodes {
     /// The node of a key, made if it is not there; a new one is held by nobody until `show`.
     #[inline]
     pub fn intern(&mut self, key: u64, parent_tag: u32, near: u32) -> u32 {
-        if let Some(node) = self.guess(key, near) {
-            return node;
+        match self.nodes.get(near as usize) {
+            Some(node) if node.key == key && node.holders != NOBODY => return near,
+            _ => {}
         }
         self.search(key).unwrap_or_else(|| self.make(Node { key, holders: NOBODY, parent_tag }))
     }
@@ -179,7 +188,7 @@ mod tests {
             let column = (state >> 33) as u32 % 130;
             let holders = model.entry(key).or_default();
             if holders.remove(&column) {
-                let node = nodes.find(key, 0).unwrap();
+                let node = nodes.find(key, 0).unwrap().0;
                 assert!(nodes.shows(node, column));
                 nodes.hide(node, column);
                 if holders.is_empty() {
@@ -195,7 +204,7 @@ mod tests {
             assert_eq!(nodes.len(), model.len());
         }
         for (&key, holders) in &model {
-            let node = nodes.find(key, 5).unwrap();
+            let node = nodes.find(key, 5).unwrap().0;
             let mut found = Vec::new();
             nodes.holders.each(nodes.get(node).holders, |column| found.push(column));
             assert_eq!(found.iter().copied().collect::<HashSet<_>>(), *holders);

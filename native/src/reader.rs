@@ -191,15 +191,43 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// As `head`, the short way for the usual arrays.
+    /// As `head`, the short way for the usual arrays and maps.
     #[inline(always)]
-    pub fn array_head(&mut self, open: usize) -> Parse<Head> {
-        match self.data.get(self.at..) {
-            Some(&[code @ 0x90..=0x9f, ..]) if (code & 0x0f) as usize <= self.caps.array && open < MAX_OPEN => {
+    pub fn opening(&mut self, open: usize) -> Parse<Head> {
+        debug_assert!(open < MAX_OPEN);
+        let (len, width) = match self.data.get(self.at..) {
+            Some(&[code @ 0x90..=0x9f, ..]) => ((code & 0x0f) as usize, 1),
+            Some(&[0xdc, high, low, ..]) => (u16::from_be_bytes([high, low]) as usize, 3),
+            Some(&[code @ 0x80..=0x8f, ..]) if (code & 0x0f) as usize <= self.caps.map => {
                 self.at += 1;
-                Ok(Head::Array((code & 0x0f) as usize))
+                return Ok(Head::Map((code & 0x0f) as usize));
             }
-            _ => self.head(open),
+            _ => return self.head(open),
+        };
+        if len > self.caps.array {
+            return self.head(open);
+        }
+        self.at += width;
+        Ok(Head::Array(len))
+    }
+
+    /// As `scalar`, the short way for null, small numbers and doubles.
+    #[inline(always)]
+    pub fn plain(&mut self, open: usize) -> Parse<Head> {
+        match self.data.get(self.at..) {
+            Some(&[0xc0, ..]) => {
+                self.at += 1;
+                Ok(Head::Nil)
+            }
+            Some(&[code @ 0..=0x7f, ..]) => {
+                self.at += 1;
+                Ok(Head::Int(code as i64))
+            }
+            Some(&[0xcb, ..]) => {
+                self.at += 1;
+                Ok(Head::Double(f64::from_be_bytes(self.be()?)))
+            }
+            _ => self.scalar(open),
         }
     }
 

@@ -10,12 +10,13 @@
 //! for 16-byte entries) that stays in the cache, its memory is used again for the next, and no insertion waits for a
 //! rehash of everything: only the directory doubles, at powers of two of the size.
 
+use std::mem::MaybeUninit;
+
 use crate::hash::prefetch;
 use crate::tags::{Tags, SLOTS};
 
 /// What lies in a table.
 pub trait Cell: Copy {
-    const EMPTY: Self;
     /// Where the entry belongs: the high 32 bits count.
     fn hash(&self, seed: u64) -> u64;
 }
@@ -29,8 +30,8 @@ pub struct Place {
 
 struct Segment<T> {
     tags: Box<[Tags]>,
-    /// `SLOTS` for each of `tags`; EMPTY where the tag is 0.
-    cells: Box<[T]>,
+    /// `SLOTS` for each of `tags`; written where the tag is not 0.
+    cells: Box<[MaybeUninit<T>]>,
     len: u32,
 }
 
@@ -67,7 +68,7 @@ fn tag(hash: u64) -> u8 {
 impl<T: Cell> Segment<T> {
     fn with_groups(groups: usize) -> Self {
         let tags = vec![Tags::default(); groups].into_boxed_slice();
-        Segment { tags, cells: vec![T::EMPTY; groups * SLOTS].into_boxed_slice(), len: 0 }
+        Segment { tags, cells: Box::new_uninit_slice(groups * SLOTS), len: 0 }
     }
 
     /// Groups for so many entries, 60 % full: growing once by `GROWTH` then lasts until there are twice as many.
@@ -104,15 +105,33 @@ impl<T: Cell> Segment<T> {
             self.tags[group].pass();
             group = self.after(group);
         };
-        self.tags[group].set(free, tag(hash));
-        self.cells[group * SLOTS + free] = cell;
+        self.write(group, free, hash, cell);
+    }
+
+    #[inline(always)]
+    fn write(&mut self, group: usize, at: usize, hash: u64, cell: T) {
+        self.cells[group * SLOTS + at].write(cell);
+        self.tags[group].set(at, tag(hash));
         self.len += 1;
     }
 
+    /// A cell whose tag is not 0.
+    #[inline(always)]
+    fn cell(&self, at: usize) -> &T {
+        debug_assert!(self.tags[at / SLOTS].taken().any(|taken| taken == at % SLOTS));
+        // Safety: a tag is set only by `write`, which wrote the cell, and cells are plain values.
+        unsafe { self.cells[at].assume_init_ref() }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &T> {
+        let places = self.tags.iter().enumerate();
+        places.flat_map(move |(group, tags)| tags.taken().map(move |at| self.cell(group * SLOTS + at)))
+    }
+
     fn each(&self, mut call: impl FnMut(&T)) {
-        for (tags, cells) in self.tags.iter().zip(self.cells.chunks_exact(SLOTS)) {
+        for (group, tags) in self.tags.iter().enumerate() {
             for at in tags.taken() {
-                call(&cells[at]);
+                call(self.cell(group * SLOTS + at));
             }
         }
     }
@@ -132,9 +151,7 @@ impl<T: Cell> Segment<T> {
             }
             let at = counts[group] as usize;
             counts[group] += 1;
-            segment.tags[group].set(at, tag(hash));
-            segment.cells[group * SLOTS + at] = *cell;
-            segment.len += 1;
+            segment.write(group, at, hash, *cell);
         });
         to
     }
@@ -168,6 +185,18 @@ impl<T: Cell> Segments<T> {
         }
     }
 
+    /// Ask for the cell a new entry of this hash will get; reads the tags.
+    #[inline(always)]
+    pub fn prefetch_free(&self, hash: u64) {
+        let (number, rest) = split(hash, self.bits);
+        if let Some(segment) = self.segments.get(number) {
+            let group = segment.home(rest);
+            if let Some(cell) = segment.cells.get(group * SLOTS + segment.tags[group].free().unwrap_or(0)) {
+                prefetch(cell);
+            }
+        }
+    }
+
     /// Look at the entries that may have this hash until `stop` says so; every one with this very hash is among them.
     #[inline(always)]
     pub fn probe(&self, hash: u64, mut stop: impl FnMut(&T) -> bool) -> Option<Place> {
@@ -179,7 +208,7 @@ impl<T: Cell> Segments<T> {
             let tags = &segment.tags[group];
             for at in tags.with(tag(hash)) {
                 let at = group * SLOTS + at;
-                if stop(&segment.cells[at]) {
+                if stop(segment.cell(at)) {
                     return Some(Place { segment: number as u32, at: at as u32 });
                 }
             }
@@ -195,13 +224,19 @@ impl<T: Cell> Segments<T> {
 
     #[inline(always)]
     pub fn get(&self, place: Place) -> &T {
-        &self.segments[place.segment as usize].cells[place.at as usize]
+        assert!(
+            self.segments[place.segment as usize].tags[place.at as usize / SLOTS].at(place.at as usize % SLOTS) != 0
+        );
+        self.segments[place.segment as usize].cell(place.at as usize)
     }
 
     /// For changes that leave the hash as it is.
     #[inline(always)]
     pub fn get_mut(&mut self, place: Place) -> &mut T {
-        &mut self.segments[place.segment as usize].cells[place.at as usize]
+        let (segment, at) = (&mut self.segments[place.segment as usize], place.at as usize);
+        assert!(segment.tags[at / SLOTS].at(at % SLOTS) != 0, "an entry that is there");
+        // Safety: as in `Segment::cell`.
+        unsafe { segment.cells[at].assume_init_mut() }
     }
 
     /// Add an entry; `hash` is its hash.
@@ -252,13 +287,12 @@ impl<T: Cell> Segments<T> {
         let (seed, bits) = (self.seed, self.bits);
         let segment = &mut self.segments[place.segment as usize];
         let at = place.at as usize;
-        let mut group = segment.home(split(segment.cells[at].hash(seed), bits).1);
+        let mut group = segment.home(split(segment.cell(at).hash(seed), bits).1);
         while group != at / SLOTS {
             segment.tags[group].unpass();
             group = segment.after(group);
         }
         segment.tags[group].set(at % SLOTS, 0);
-        segment.cells[at] = T::EMPTY;
         segment.len -= 1;
         self.len -= 1;
         if self.len == 0 {
@@ -270,9 +304,6 @@ impl<T: Cell> Segments<T> {
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &T> {
-        self.segments.iter().flat_map(|segment| {
-            let groups = segment.tags.iter().zip(segment.cells.chunks_exact(SLOTS));
-            groups.flat_map(|(tags, cells)| tags.taken().map(|at| &cells[at]))
-        })
+        self.segments.iter().flat_map(Segment::iter)
     }
 }

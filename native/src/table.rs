@@ -17,8 +17,6 @@ pub struct Entry {
 pub const ORPHAN: u32 = u32::MAX;
 
 impl Cell for Entry {
-    const EMPTY: Self = Entry { hash: 0, node: 0, copies: 0, slot: 0 };
-
     #[inline(always)]
     fn hash(&self, seed: u64) -> u64 {
         spread(self.hash, seed)
@@ -55,6 +53,12 @@ impl Table {
     #[inline(always)]
     pub fn prefetch(&self, hash: u64) {
         self.entries.prefetch(self.spread(hash));
+    }
+
+    /// Ask for the cell a new entry of this hash will get.
+    #[inline(always)]
+    pub fn prefetch_free(&self, hash: u64) {
+        self.entries.prefetch_free(self.spread(hash));
     }
 
     /// An entry of the hash, in whatever slot.

@@ -50,6 +50,11 @@ impl Tags {
     }
 
     #[inline(always)]
+    pub fn at(&self, at: usize) -> u8 {
+        self.0[at]
+    }
+
+    #[inline(always)]
     pub fn set(&mut self, at: usize, tag: u8) {
         self.0[at] = tag;
     }

@@ -218,11 +218,10 @@ impl Core {
         let nodes = &self.shared.nodes;
         let (mut at, mut current, mut near, mut alive) = (0u32, NOBODY, u32::MAX, 0usize);
         for key in keys {
-            let node = nodes.find(key, near);
-            let handle = match node {
-                Some(node) => {
+            let handle = match nodes.find(key, near) {
+                Some((node, holders)) => {
                     near = node + 1;
-                    nodes.get(node).holders
+                    holders
                 }
                 None => NOBODY,
             };

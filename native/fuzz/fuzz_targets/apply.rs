@@ -1,25 +1,46 @@
-//! Any bytes as payloads, one after the other: no panic, a refused payload changes nothing, and what is held can be
-//! saved and restored. `cargo +nightly fuzz run apply` in `native/`.
+//! Any bytes as payloads, one after the other, each behind its length in two little-endian bytes: no panic, a refused
+//! payload changes nothing, and what is held can be saved and restored. How to run it: docs/testing/fuzzing.md.
 #![no_main]
 
 use kvsync_native::core::Core;
 use kvsync_native::publisher::Limits;
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|payloads: Vec<Vec<u8>>| {
+fn payloads(mut data: &[u8]) -> Vec<&[u8]> {
+    let mut found = Vec::new();
+    while let [low, high, rest @ ..] = data {
+        let len = u16::from_le_bytes([*low, *high]) as usize;
+        let (payload, behind) = rest.split_at(len.min(rest.len()));
+        found.push(payload);
+        data = behind;
+    }
+    found
+}
+
+/// Rows in order of their tiers' names; the numbers of tiers are each core's own.
+fn digest(core: &Core, name: &str) -> Vec<(i32, u64, u128)> {
+    core.digest(name).unwrap().iter().map(|row| (row.group, row.count, row.digest)).collect()
+}
+
+fuzz_target!(|data: &[u8]| {
     let limits = Limits { max_blocks: 10_000, max_orphans: 100, ..Limits::default() };
     let mut core = Core::new(limits, 1);
     core.add_publisher("a", "m").unwrap();
-    for payload in &payloads {
+    core.add_publisher("b", "m").unwrap();
+    for (at, payload) in payloads(data).into_iter().enumerate() {
+        let name = if at % 4 == 3 { "b" } else { "a" };
         let before = core.snapshot();
-        if core.apply("a", payload).is_err() {
+        if core.apply(name, payload).is_err() {
             assert_eq!(core.snapshot(), before);
         }
     }
     let saved = core.snapshot();
     let restored = Core::restored(&saved, limits).unwrap();
     assert_eq!(restored.snapshot(), saved);
-    assert_eq!(restored.digest("a").unwrap().len(), core.digest("a").unwrap().len());
+    for name in ["a", "b"] {
+        assert_eq!(digest(&restored, name), digest(&core, name));
+    }
     core.remove_publisher("a");
+    core.remove_publisher("b");
     assert_eq!(core.shared.nodes.len(), 0);
 });

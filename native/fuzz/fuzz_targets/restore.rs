@@ -1,5 +1,5 @@
 //! Any body behind a right header and checksum as a snapshot: refused, or restored to a core
-//! that can be read. `cargo +nightly fuzz run restore` in `native/`.
+//! that can be read. How to run it: docs/testing/fuzzing.md.
 #![no_main]
 
 use kvsync_native::core::Core;

@@ -29,13 +29,12 @@ impl Publisher {
                 }
             }
         }
-        let size = event.block_size;
+        let (size, count) = (event.block_size as usize, event.hashes.len());
         let with_tokens = size > 0 && !event.tokens.is_empty();
-        let count = event.hashes.len();
         if with_tokens
-            && self.learn_size(shared, event.group, size)
+            && self.learn_size(shared, event.group, event.block_size)
             && count > 0
-            && event.tokens.len() / size as usize == count
+            && (count * size..(count + 1) * size).contains(&event.tokens.len())
             && event.extras.is_none_or(|extras| extras.count as usize == count)
         {
             self.store_chain(shared, from, event, slot, tally);
@@ -123,6 +122,10 @@ impl Publisher {
             if let Some(&later) = texts.get(at + AHEAD) {
                 shared.nodes.prefetch(later);
             }
+            if let Some(&soon) = texts.get(at + AHEAD / 2) {
+                self.table.prefetch_free(from.batch.hashes[first + at + AHEAD / 2]);
+                shared.nodes.prefetch_free(soon);
+            }
             let hash = wire_hash(from.batch, first + at, &mut spelled);
             let mut own = if known { Some(texts[at]) } else { key.map(|key| mix(key, texts[at])) };
             let (place, seen) = self.table.find(hash.key, slot);
@@ -166,8 +169,8 @@ impl Publisher {
 
     /// Texts of the event's blocks; returns the root's key if the event starts a chain.
     fn texts(&mut self, shared: &mut Shared, from: Source, event: &Stored, texts: &mut Vec<u64>) -> Option<u64> {
-        let tokens = event.tokens.of(&from.batch.tokens);
-        let blocks = tokens.chunks_exact(event.block_size as usize);
+        let (tokens, size) = (event.tokens.of(&from.batch.tokens), event.block_size as usize);
+        let blocks = (0..event.hashes.len()).map(|at| token_bytes(&tokens[at * size..(at + 1) * size]));
         let seed = shared.seed;
         let number = event.lora_id.map(|id| id.to_string());
         let text = |span: Span| span.text(from.data);
@@ -176,13 +179,12 @@ impl Publisher {
         let mut salt = event.salt.map(text).filter(|&salt| lora != Some(salt));
         texts.clear();
         match event.extras.filter(|extras| extras.any) {
-            None => texts.extend(blocks.map(|block| text_of(token_bytes(block), seed))),
+            None => texts.extend(blocks.map(|block| text_of(block, seed))),
             Some(extras) => {
                 let mut reader = ExtraReader::new(from.data, &extras, &shared.limits.wire);
                 for (at, block) in blocks.enumerate() {
                     let named = reader.next(lora, first && at == 0, &mut shared.canonical);
                     salt = salt.or(named);
-                    let block = token_bytes(block);
                     texts.push(if shared.canonical.is_empty() {
                         text_of(block, seed)
                     } else {

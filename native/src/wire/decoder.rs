@@ -46,14 +46,14 @@ pub(super) struct Decoder<'a, 'b, E> {
 impl<E: Fn(u64)> Decoder<'_, '_, E> {
     /// The outer error is one of structure, the inner one of meaning.
     pub(super) fn batch(&mut self) -> Parse<Parse<()>> {
-        match self.reader.head(0)? {
+        match self.reader.opening(0)? {
             Head::Array(len) => {
                 if len < 2 {
                     return Err("a batch has at least 2 elements");
                 }
-                let ts = self.reader.scalar(1)?;
+                let ts = self.reader.plain(1)?;
                 let events = self.events()?;
-                let rank = if len > 2 { self.reader.scalar(1)? } else { Head::Nil };
+                let rank = if len > 2 { self.reader.plain(1)? } else { Head::Nil };
                 for _ in 3..len {
                     self.reader.skip(1)?;
                 }
@@ -84,7 +84,7 @@ impl<E: Fn(u64)> Decoder<'_, '_, E> {
 
     fn events(&mut self) -> Parse<Parse<()>> {
         self.batch.clear();
-        let head = self.reader.head(1)?;
+        let head = self.reader.opening(1)?;
         let Head::Array(len) = head else {
             self.reader.skip_rest(head, 1)?;
             return Ok(Err("events must be an array"));

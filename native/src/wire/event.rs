@@ -63,7 +63,7 @@ impl<E: Fn(u64)> Decoder<'_, '_, E> {
     pub(super) fn event(&mut self) -> Parse<Parse<()>> {
         let marks = self.marks();
         let mut fields = Fields::default();
-        let tag = match self.reader.head(2)? {
+        let tag = match self.reader.opening(2)? {
             Head::Array(len) => self.event_array(len, &mut fields, marks)?,
             Head::Map(len) => self.event_map(len, &mut fields, marks)?,
             _ => return Ok(Err("an event is an array or a map")),
@@ -150,7 +150,7 @@ impl<E: Fn(u64)> Decoder<'_, '_, E> {
             b"\xa9token_ids" => tokens = self.tokens(marks)?;
             b"\xaablock_size" => block_size = self.integer()?;
             b"\xa7lora_id" => lora_id = self.lora_id()?;
-            b"\xa6medium" => medium = self.text()?.0;
+            b"\xa6medium" => medium = self.medium()?;
             b"\xa9lora_name" => lora_name = self.text()?.0;
             b"\xaaextra_keys" => extra_keys = self.extra_keys()?;
             b"\xa9group_idx" => group = self.integer()?;
@@ -167,7 +167,7 @@ impl<E: Fn(u64)> Decoder<'_, '_, E> {
             2 => fields.tokens = self.tokens(marks)?,
             3 => fields.block_size = self.integer()?,
             4 => fields.lora_id = self.lora_id()?,
-            5 => fields.medium = self.text()?.0,
+            5 => fields.medium = self.medium()?,
             6 => (fields.lora_name, fields.lora_is_map) = self.text()?,
             7 => fields.extra_keys = self.extra_keys()?,
             8 => fields.group = self.integer()?,

@@ -11,7 +11,7 @@ impl<E: Fn(u64)> Decoder<'_, '_, E> {
     pub(super) fn hashes(&mut self, marks: Marks) -> Parse<Field<()>> {
         self.batch.hashes.truncate(marks.hashes);
         self.batch.spelled.truncate(marks.spelled);
-        let head = self.reader.array_head(3)?;
+        let head = self.reader.opening(3)?;
         let Head::Array(len) = head else {
             self.reader.skip_rest(head, 3)?;
             return Ok(if head == Head::Nil { Field::Null } else { Field::Bad("block_hashes must be an array") });
@@ -79,7 +79,7 @@ impl<E: Fn(u64)> Decoder<'_, '_, E> {
     /// Some(true): all of them are token ids; Some(false): readable and no token ids.
     pub(super) fn tokens(&mut self, marks: Marks) -> Parse<Field<bool>> {
         self.batch.tokens.truncate(marks.tokens);
-        let head = self.reader.array_head(3)?;
+        let head = self.reader.opening(3)?;
         let Head::Array(len) = head else {
             self.reader.skip_rest(head, 3)?;
             return Ok(if head == Head::Nil { Field::Null } else { Field::Bad("token_ids must be an array") });
@@ -188,6 +188,15 @@ impl<E: Fn(u64)> Decoder<'_, '_, E> {
             }
             _ => Field::Bad("a field must be an integer or null"),
         })
+    }
+
+    /// As `text`; nearly always the device.
+    #[inline(always)]
+    pub(super) fn medium(&mut self) -> Parse<Field<Span>> {
+        if self.reader.literal(b"\xa3GPU") {
+            return Ok(Field::Some(Span { start: self.reader.at as u32 - 3, len: 3 }));
+        }
+        Ok(self.text()?.0)
     }
 
     /// Text or null, and whether it was a map instead.

@@ -28,7 +28,12 @@ class PublisherConflictError(CoreError, ValueError):
 
 
 class LimitError(CoreError):
-    """A hard limit would be passed; nothing of the payload was applied."""
+    """A hard limit would be passed; nothing of the payload was applied.
+
+    `batch` is the place, from 0, of that payload among those of an `apply_many`; those before it were applied.
+    """
+
+    batch: int | None = None
 
 
 class QueryError(CoreError, ValueError):

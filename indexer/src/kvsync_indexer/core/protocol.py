@@ -154,7 +154,11 @@ class IndexCore(Protocol):
         """Decode one batch and apply it, all or nothing. Raises DecodeError, LimitError, UnknownPublisherError."""
 
     def apply_many(self, publisher: str, payloads: Sequence[bytes]) -> Applied:
-        """Apply payloads in order and add up; the first that fails raises, those before it stay applied."""
+        """Apply payloads in order and add up; the first that fails raises, those before it stay applied.
+
+        The message of its DecodeError or LimitError starts with the payload's place, `batch 2 of 3: ...`; a LimitError
+        has it as `batch` too, counted from 0.
+        """
 
     def apply_batch(self, publisher: str, batch: EventBatch) -> Applied:
         """Apply a batch that is already decoded. Raises LimitError, UnknownPublisherError."""

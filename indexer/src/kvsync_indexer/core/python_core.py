@@ -9,7 +9,7 @@ from _thread import allocate_lock  # a lock needs no thread; `threading` would b
 from collections.abc import Collection, Iterator, Sequence
 from typing import Final
 
-from kvsync_events import EventBatch, Hash, decode_batch
+from kvsync_events import DecodeError, EventBatch, Hash, decode_batch
 from kvsync_indexer.core.errors import LimitError, PublisherConflictError, QueryError, UnknownPublisherError
 from kvsync_indexer.core.groups import group_order
 from kvsync_indexer.core.keys import query_keys, token_bytes
@@ -56,8 +56,15 @@ class PythonCore:
         totals = [0] * len(Applied._fields)
         with self._lock:
             known = self._get(publisher)
-            for payload in payloads:
-                applied = self._apply(known, decode_batch(payload, self._limits.wire))
+            for at, payload in enumerate(payloads):
+                try:
+                    applied = self._apply(known, decode_batch(payload, self._limits.wire))
+                except DecodeError as error:
+                    raise DecodeError(f"batch {at + 1} of {len(payloads)}: {error}") from error
+                except LimitError as error:
+                    named = LimitError(f"batch {at + 1} of {len(payloads)}: {error}")
+                    named.batch = at
+                    raise named from error
                 totals = [total + more for total, more in zip(totals, applied, strict=True)]
         return Applied(*totals)
 

@@ -173,7 +173,7 @@ class PublisherLink:
             else:
                 totals.add(self._shared.core.apply_many(name, payloads))
         except (DecodeError, CoreError) as error:
-            return self._refused(action, str(error))
+            return self._refused(action, str(error), getattr(error, "batch", None))
         except Exception as error:  # noqa: BLE001  one publisher's payload must never end the thread for all
             _log.exception("apply_crashed", publisher=name, seq=action.first_seq)
             return self._refused(action, f"{type(error).__name__}: {error}")
@@ -182,17 +182,23 @@ class PublisherLink:
             self.block_size = _block_size(payloads)
         return None
 
-    def _refused(self, action: Apply, reason: str) -> tuple[int, str]:
-        """Which payload it was: the core applied those before the first one that cannot be decoded."""
+    def _refused(self, action: Apply, reason: str, batch: int | None = None) -> tuple[int, str]:
+        """Which payload it was: the core applied those before the first one that it refused.
+
+        `batch` is the place of one that is over a limit; one that cannot be decoded is looked for.
+        """
         if len(action.payloads) == 1:
             return action.first_seq, reason
+        if batch is not None:
+            self.totals.batches += batch
+            return action.first_seq + batch, reason
         for seq, payload in enumerate(action.payloads, action.first_seq):
             try:
                 decode_batch(payload)
             except DecodeError:
                 self.totals.batches += seq - action.first_seq
                 return seq, reason
-        # Refused for another reason (a limit), somewhere in the run: nothing is known of what was applied.
+        # Refused for another reason, somewhere in the run: nothing is known of what was applied.
         self._shared.core.clear_publisher(self.spec.name)
         self.machine.incomplete = True
         return action.first_seq, reason

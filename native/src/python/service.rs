@@ -6,8 +6,8 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString, PyTuple};
 
+use super::results::Matches;
 use crate::json_tokens::split;
-use crate::python::Matches;
 
 /// `(the body without them, token ids as little-endian u32)`; None: decode the body in the usual way.
 #[pyfunction]
