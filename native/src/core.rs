@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use crate::hash::prefetch;
 use crate::publisher::{Applied, Limits, Publisher, Shared};
@@ -77,6 +78,8 @@ pub struct Core {
     pub models: Vec<String>,
     pub(crate) lanes: Lanes,
     names: HashMap<String, u32>,
+    /// Names by publisher's number; shared with answers, so that a change makes a new list.
+    labels: Arc<Vec<Arc<str>>>,
     free: Vec<u32>,
     batch: Batch,
     /// The publisher that was asked for last.
@@ -94,6 +97,7 @@ impl Core {
             models: Vec::new(),
             lanes: Lanes::default(),
             names: HashMap::new(),
+            labels: Arc::default(),
             free: Vec::new(),
             batch: Batch::default(),
             latest: Cell::new(0),
@@ -118,6 +122,9 @@ impl Core {
             self.publishers.len() as u32 - 1
         });
         let publisher = Publisher::new(name.into(), model, number, self.shared.seed);
+        let labels = Arc::make_mut(&mut self.labels);
+        labels.resize(self.publishers.len(), Arc::clone(&publisher.name));
+        labels[number as usize] = Arc::clone(&publisher.name);
         self.publishers[number as usize] = Some(publisher);
         self.names.insert(name.to_owned(), number);
         self.lanes.changed();
@@ -152,6 +159,11 @@ impl Core {
         let number = self.names.get(name).copied()?;
         self.latest.set(number);
         Some(number)
+    }
+
+    /// Names by publisher's number, as of now.
+    pub fn labels(&self) -> Arc<Vec<Arc<str>>> {
+        Arc::clone(&self.labels)
     }
 
     pub fn find(&self, name: &str) -> Result<u32, Fault> {

@@ -26,7 +26,9 @@ def read_index(document: dict[str, Any], core: str) -> list[Figure]:
         per_event, per_payload = row["blocks_an_event"], row["events_a_payload"]
         rates = row["m_blocks_s"]
         name = f"ingest, {per_event} block{'s' if per_event > 1 else ''} an event"
-        line = "ingest by blocks an event" if per_payload == 1 else ""
+        arrays = row.get("form") == "array"
+        name += ", arrays" if arrays else ""
+        line = "ingest by blocks an event" if per_payload == 1 and not arrays else ""
         figures.append(
             Figure(
                 name if per_payload == 1 else f"{name}, {per_payload} events a payload",

@@ -20,10 +20,14 @@ use crate::groups::{Group, Media, Plan};
 use crate::table::{Table, ORPHAN};
 use crate::wire::{Batch, Event};
 
+/// What a match reads of each publisher comes first, in one line of the cache.
+#[repr(C, align(64))]
 pub struct Publisher {
     pub name: Arc<str>,
+    plans: Vec<(u32, Option<Plan>)>,
     pub model: u32,
     pub number: u32,
+    windowed: bool,
     pub slots: Vec<Slot>,
     pub groups: Vec<Group>,
     pub table: Table,
@@ -31,12 +35,10 @@ pub struct Publisher {
     pub spelled: HashMap<u64, Box<[u8]>>,
     pub conflicts: u64,
     pub refused: u64,
-    plans: Vec<(u32, Option<Plan>)>,
     waiting: HashMap<u64, HashSet<u64>>,
     repeats: HashMap<(u32, u8), u32>,
     tentative: HashSet<(u64, u8)>,
     root: (u32, u64),
-    windowed: bool,
     usual: Usual,
 }
 

@@ -18,25 +18,30 @@ pub(super) fn group(number: i32) -> Option<i32> {
 /// The answer to a query: a sequence of `Match`, each made when it is looked at.
 #[pyclass(frozen, sequence, module = "kvsync_native")]
 pub(super) struct Matches {
-    pub found: Vec<(Arc<str>, Found)>,
+    pub found: Vec<Found>,
+    names: Arc<Vec<Arc<str>>>,
     pub media: Arc<Vec<Arc<str>>>,
     class: Arc<Py<PyAny>>,
 }
 
 impl Matches {
     pub fn new(core: &Core, found: Vec<Found>, types: &Types) -> Self {
-        let found = found.into_iter().map(|one| (Arc::clone(&core.get(one.publisher).name), one)).collect();
-        Matches { found, media: core.shared.media.names(), class: Arc::clone(&types.match_type) }
+        Matches { found, names: core.labels(), media: core.shared.media.names(), class: Arc::clone(&types.match_type) }
+    }
+
+    /// The publisher of a row.
+    pub fn name(&self, found: &Found) -> &str {
+        &self.names[found.publisher as usize]
     }
 
     fn item<'py>(&self, py: Python<'py>, at: usize) -> PyResult<Bound<'py, PyAny>> {
-        let (name, found) = &self.found[at];
+        let found = &self.found[at];
         let tiers = PyDict::new(py);
         for &(medium, blocks) in found.tiers.first.iter().chain(&found.tiers.more) {
             tiers.set_item(&*self.media[medium as usize], blocks)?;
         }
         let tokens = found.blocks as u64 * found.block_size as u64;
-        self.class.bind(py).call1((&**name, found.blocks, tokens, found.block_size, tiers))
+        self.class.bind(py).call1((self.name(found), found.blocks, tokens, found.block_size, tiers))
     }
 
     fn list<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {

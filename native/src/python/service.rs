@@ -70,11 +70,11 @@ impl AnswerTable {
         limit: Option<i64>,
     ) -> PyResult<Bound<'py, PyBytes>> {
         let most = limit.map_or(usize::MAX, |limit| limit.max(0) as usize);
-        let mut size = u64::from(matches.found.first().map_or(0, |(_, found)| found.block_size));
+        let mut size = u64::from(matches.found.first().map_or(0, |found| found.block_size));
         let (mut listed, mut rows) = (vec![false; self.lines.len()], 0);
         let mut out = Vec::with_capacity(64 + 192 * self.lines.len());
-        for (name, found) in &matches.found {
-            let Some(&place) = self.places.get(&**name) else { continue };
+        for found in &matches.found {
+            let Some(&place) = self.places.get(matches.name(found)) else { continue };
             listed[place] = true;
             if rows < most {
                 let tiers = found.tiers.first.iter().chain(&found.tiers.more).copied();
