@@ -45,6 +45,7 @@ def stack(request, tmp_path_factory):
             wait_for(lambda: index.ok("GET", "/readyz")["live"] == 2, what="both live")
             front = _Front(port)
             front.ready("/readyz")
+            wait_for(lambda: len(front.ok("GET", "/v1/endpoints")["endpoints"]) == 2, what="the router knows both")
             yield front, index
 
 
