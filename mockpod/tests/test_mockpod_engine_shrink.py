@@ -10,6 +10,7 @@ from unittest.mock import patch
 
 import pytest
 
+from kvsync_mockpod.engine import Engine
 from kvsync_mockpod.engine.scheduler import Scheduler
 from kvsync_mockpod.scripted import ScenarioError, parse_scenario
 from kvsync_mockpod.stepdiff import compare_logs
@@ -178,5 +179,10 @@ def test_a_mock_that_breaks_is_a_difference_and_one_that_refuses_is_no_schedule(
     rows = [{"engine": {}}, {"id": "a", "arrival_step": 0, "prompt": [{"prefix_id": 1, "n": 9}], "max_tokens": 2}]
     with patch.object(Scheduler, "schedule", side_effect=ZeroDivisionError("planted")):
         assert compare.mock_log(rows, "0.33.0")[-1]["scheduled"] == ["ZeroDivisionError: planted"]
+    long = [rows[0], rows[1] | {"max_tokens": 50}]
+    assert [r["step"] for r in compare.mock_log(long, "0.33.0", until=7)] == list(range(9)), "no further"
+    with patch.object(Engine, "has_work", return_value=True), patch.object(compare, "MOST_STEPS", 100):
+        last = compare.mock_log(rows, "0.33.0", until=2)[-1]
+    assert last["scheduled"] == ["RuntimeError: still busy after 100 steps"], "a mock that never rests is a difference"
     with pytest.raises(ScenarioError, match="no LoRA slots"):
         compare.mock_log([rows[0], rows[1] | {"lora": "adapter"}], "0.33.0")
