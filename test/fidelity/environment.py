@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 NEEDED = """
-aiohttp blake3 cachetools cbor2 cloudpickle einops fastapi gguf llguidance msgspec numpy openai openai-harmony
+aiohttp blake3 cachetools cbor2 cloudpickle diskcache einops fastapi gguf llguidance msgspec numpy openai openai-harmony
 oss-harmony opentelemetry-api packaging partial-json-parser pillow prometheus-client protobuf psutil py-cpuinfo pybase64
 pydantic pyyaml pyzmq regex requests setproctitle torch tqdm transformers uvloop xgrammar
 """
