@@ -161,4 +161,23 @@ mod tests {
         }
         assert!(table.is_empty());
     }
+    #[test]
+    fn more_entries_of_one_home_than_a_group_can_count() {
+        let mut table = Table::new(7);
+        (0..50).for_each(|hash| table.insert(Entry { hash, slot: 0, node: 1, copies: 1 }));
+        (0..1000).for_each(|node| table.insert(Entry { hash: 99, slot: 3, node, copies: 1 }));
+        assert_eq!(table.len(), 1050);
+        assert!(table.find(99, 2).0.is_none());
+        for left in (0..1000).rev() {
+            let place = table.find(99, 3).0.expect("one of those that are left");
+            table.remove(place);
+            assert_eq!(table.len(), 50 + left);
+        }
+        assert!(table.find_any(99).is_none());
+        for hash in 0..50 {
+            let place = table.find(hash, 0).0.expect("still there");
+            table.remove(place);
+        }
+        assert!(table.is_empty());
+    }
 }
