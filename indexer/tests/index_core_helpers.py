@@ -17,6 +17,10 @@ from kvsync_indexer.core import Context, CoreLimits, IndexCore, make_core, nativ
 KINDS = ["python", "native"] if native_available()[0] else ["python"]
 FORM = WireForm.for_version(NEWEST_VERSION)
 OLD_FORM = WireForm.for_version("0.23.0")
+PROMPT = list(range(100, 116))
+"""Four blocks of four."""
+FULL = {"group_idx": 0, "kv_cache_spec_kind": "full_attention"}
+WINDOW = {"group_idx": 1, "kv_cache_spec_kind": "sliding_window", "kv_cache_spec_sliding_window": 5}
 
 
 def new_core(kind, *publishers, limits=None, seed=0) -> IndexCore:
@@ -32,12 +36,20 @@ def stored(hashes, tokens, parent=None, size=4, **fields):
     return BlockStored(list(hashes), parent, list(tokens), size, **fields)
 
 
+def batch(*events):
+    return EventBatch(0.0, list(events))
+
+
 def removed(*hashes, **fields):
     return BlockRemoved(list(hashes), **fields)
 
 
 def payload(*events, form=FORM):
     return encode_batch(EventBatch(1.0, list(events), 0), form)
+
+
+def put(core, *events, publisher="a", **kw):
+    return core.apply(publisher, payload(*events, **kw))
 
 
 def matched(core, tokens, model="m", publishers=None, **context):
@@ -51,8 +63,8 @@ def hashes(core, publisher="a"):
 
 # -- a model without any cleverness ----------------------------------------------------------------------------------
 
-FULL = {None, "full_attention", "mla_attention", "sink_full_attention"}
-WINDOW = {"sliding_window", "sliding_window_mla"}
+FULL_KINDS = {None, "full_attention", "mla_attention", "sink_full_attention"}
+WINDOW_KINDS = {"sliding_window", "sliding_window_mla"}
 
 
 @dataclass
@@ -189,11 +201,11 @@ class Model:
         asked = False
         for group in with_tokens:
             kind, window = self.kinds.get(group, (None, None))
-            if size not in self.sizes[group] or kind not in FULL | WINDOW:
+            if size not in self.sizes[group] or kind not in FULL_KINDS | WINDOW_KINDS:
                 continue
             asked = True
             first = 0
-            if kind in WINDOW and window is not None:
+            if kind in WINDOW_KINDS and window is not None:
                 first = max(0, length - max(1, -(-(window - 1) // size)))
             groups = {group}
             if len(with_tokens) == 1:
@@ -201,7 +213,7 @@ class Model:
                     other
                     for other in self.sizes
                     if other not in with_tokens
-                    and self.kinds.get(other, (None, None))[0] in FULL
+                    and self.kinds.get(other, (None, None))[0] in FULL_KINDS
                     and (other is None or group is None)
                 }
             held = {
