@@ -72,6 +72,7 @@ def test_hits_are_reported_from_the_version_that_knows_how(version, events):
     [
         ("is_async", "0.13.0", "0.14.0"),
         ("skipped_first", "0.17.0", "0.18.0"),
+        ("reserves_full", "0.18.0", "0.19.0"),
         ("blanks_first", "0.23.0", "0.24.0"),
         ("reports_hits", "0.25.0", "0.26.0"),
         ("lone_request_unthrottled", "0.30.0", "0.31.0"),
@@ -83,3 +84,8 @@ def test_a_rule_follows_the_version(rule, before, since):
     assert getattr(EngineConfig(vllm_version=since), rule) is True
     assert EngineConfig(vllm_version="0.31.0").skipped_first is False
     assert EngineConfig(vllm_version="0.33.0", async_scheduling=False).is_async is False
+
+
+def test_the_watermark_counts_from_the_version_that_knows_it():
+    assert EngineConfig(vllm_version="0.23.0", num_gpu_blocks=4096, watermark=0.5).margin_blocks == 0
+    assert EngineConfig(vllm_version="0.24.0", num_gpu_blocks=4096, watermark=0.5).margin_blocks == 2048

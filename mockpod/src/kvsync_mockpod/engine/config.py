@@ -141,6 +141,17 @@ class EngineConfig(BaseModel):
         return parse_version(self.vllm_version) >= (0, 31, 0)
 
     @property
+    def reserves_full(self) -> bool:
+        """`scheduler_reserve_full_isl`, which vLLM knows from 0.19; before, admission needs room for one chunk."""
+        return self.scheduler_reserve_full_isl and parse_version(self.vllm_version) >= (0, 19, 0)
+
+    @property
+    def margin_blocks(self) -> int:
+        """Blocks that `watermark` keeps free at admission; vLLM knows it from 0.24."""
+        known = parse_version(self.vllm_version) >= (0, 24, 0)
+        return int(self.watermark * self.num_gpu_blocks) if known else 0
+
+    @property
     def reports_hits(self) -> bool:
         """Whether `kv_cache_report_mode: full` is known (`Request` in vllm/v1/request.py): from 0.26."""
         return parse_version(self.vllm_version) >= (0, 26, 0)

@@ -44,9 +44,9 @@ class BlockManager:
         self._size = config.block_size
         self._caching = config.enable_prefix_caching
         self._max_len = config.max_model_len
-        self._watermark = int(config.watermark * config.num_gpu_blocks)
+        self._watermark = config.margin_blocks
         self._reports_hits = config.reports_hits
-        self._reserve_full = config.scheduler_reserve_full_isl
+        self._reserve_full = config.reserves_full
         self._promised: dict[Sequence, int] = {}
         """Blocks that sequences which wait for a load will still need."""
         if offload is not None:
