@@ -20,7 +20,8 @@ th, td { padding: .3rem .6rem; border-bottom: 1px solid #d9e0e7; text-align: rig
 th:first-child, td:first-child, .text { text-align: left } .note { color: #5b6b7a; font-size: .85em }
 .failed, .no { color: #b3261e; font-weight: 600 } .yes { color: #1b7f4b }
 .remark { background: #fff4d6; padding: .4rem .8rem }
-.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(24rem, 1fr)); gap: 1rem }
+.charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(24rem, 1fr)); gap: 1rem }
+.charts > div { min-width: 0 } td { white-space: nowrap } td.text, td:first-child { white-space: normal }
 footer { color: #5b6b7a }
 </style></head><body>
 <h1>Benchmarks: {{ document.title }}</h1>
@@ -58,6 +59,9 @@ cores, {{ document.fingerprint.memory_gib }} GiB, {{ document.fingerprint.system
 {{ document.fingerprint.python }}; {{ "%.0f"|format(document.duration_s) }} s.</p></footer>
 </body></html>"""
 
+CONFIG = {"displayModeBar": False, "responsive": True}
+LEGEND = {"orientation": "h", "x": 1, "xanchor": "right", "y": 1.02, "yanchor": "bottom"}
+
 
 def draw_ratios(comparisons: list[dict[str, Any]]) -> go.Figure:
     """Ratios with their intervals and limits."""
@@ -86,7 +90,9 @@ def draw_ratios(comparisons: list[dict[str, Any]]) -> go.Figure:
     )
     figure.add_vline(x=1.0, line_dash="dot")
     height = 120 + 24 * len(comparisons)
-    return figure.update_layout(xaxis_title="above 1: the head costs more", height=height, yaxis_autorange="reversed")
+    return figure.update_layout(
+        xaxis_title="above 1: the head costs more", height=height, yaxis_autorange="reversed", legend=LEGEND
+    )
 
 
 def draw_series(figures: list[Figure]) -> go.Figure:
@@ -100,7 +106,7 @@ def draw_series(figures: list[Figure]) -> go.Figure:
     chart = go.Figure([go.Scatter(x=at, y=y, name=name, line={"dash": dash}) for name, y, dash in lines])
     chart.update_xaxes(type="log", tickvals=at)
     chart.update_yaxes(rangemode="tozero", title=figures[0].unit)
-    return chart.update_layout(title=figures[0].series, height=320, showlegend=len(lines) > 1)
+    return chart.update_layout(title=figures[0].series, height=340, showlegend=len(lines) > 1, legend=LEGEND)
 
 
 def collect_series(groups: list[dict[str, Any]]) -> Iterator[list[Figure]]:
@@ -123,8 +129,8 @@ def render(document: dict[str, Any]) -> str:
     charts += [draw_series(figures) for figures in collect_series(document["groups"])]
     fragments = []
     for number, chart in enumerate(charts):
-        chart.update_layout(template="plotly_white", margin={"t": 40 if number >= ratios else 10, "r": 10})
-        html = chart.to_html(full_html=False, include_plotlyjs=number == 0, div_id=f"chart-{number}")
+        chart.update_layout(template="plotly_white", margin={"t": 70 if number >= ratios else 30, "r": 10})
+        html = chart.to_html(full_html=False, include_plotlyjs=number == 0, div_id=f"chart-{number}", config=CONFIG)
         fragments.append(Markup(html))
     trend = document["baseline"]["figures"]
     page = Environment(autoescape=True).from_string(PAGE)
