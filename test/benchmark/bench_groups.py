@@ -18,31 +18,35 @@ def wanted(value: float, core: str) -> float | None:
     return value if core == NATIVE else None
 
 
+INGEST = {(1, 1): 3.0, (1, 64): 3.0, (32, 1): 6.0, (512, 1): 8.0}
+"""Wanted, M blocks/s, by blocks an event and events a payload."""
+
+
+def read_ingest(row: dict[str, Any], core: str, setting: str = "") -> Figure:
+    """One row of ingest, beside its bare loop."""
+    per_event, per_payload = row["blocks_an_event"], row["events_a_payload"]
+    name = f"ingest, {per_event} block{'s' if per_event > 1 else ''} an event"
+    name += f", {per_payload} events a payload" if per_payload > 1 else ""
+    name += ", arrays" if row["form"] == "array" else ""
+    drawn = per_payload == 1 and row["form"] == "map"
+    return Figure(
+        name + setting,
+        row["m_blocks_s"]["apply"],
+        "M blocks/s",
+        "cpu",
+        wanted(INGEST[per_event, per_payload], core),
+        more_is_better=True,
+        reference=row["m_blocks_s"].get("reference"),
+        reference_name="two hash maps, same decoder",
+        series=f"ingest by blocks an event{setting}" if drawn else "",
+        at=per_event,
+    )
+
+
 def read_index(document: dict[str, Any], core: str) -> list[Figure]:
     """`bench_index_core.py`."""
-    figures: list[Figure] = []
-    targets = {(1, 1): 3.0, (1, 64): 3.0, (32, 1): 6.0, (512, 1): 8.0}
-    for row in document["ingest"]:
-        per_event, per_payload = row["blocks_an_event"], row["events_a_payload"]
-        rates = row["m_blocks_s"]
-        name = f"ingest, {per_event} block{'s' if per_event > 1 else ''} an event"
-        arrays = row.get("form") == "array"
-        name += ", arrays" if arrays else ""
-        line = "ingest by blocks an event" if per_payload == 1 and not arrays else ""
-        figures.append(
-            Figure(
-                name if per_payload == 1 else f"{name}, {per_payload} events a payload",
-                rates["apply"],
-                "M blocks/s",
-                "cpu",
-                wanted(targets[per_event, per_payload], core),
-                more_is_better=True,
-                reference=rates.get("reference"),
-                reference_name="two hash maps, same decoder",
-                series=line,
-                at=per_event,
-            )
-        )
+    figures = [read_ingest(row, core) for row in document["ingest"]]
+    figures += [read_ingest(row, core, ", huge pages") for row in document.get("ingest_huge_pages", ())]
     figures += [
         Figure(f"removal, {row['blocks_an_event']} an event", row["m_blocks_s"], "M blocks/s", "cpu", None, True)
         for row in document["removal"]

@@ -121,7 +121,10 @@ def test_costs_are_told_in_a_unit_that_can_be_read(cost, unit, text):
 def test_what_peers_do_is_shown_beside_figures_that_exist():
     """Names in `PEERS` are those the readers make: a row that was renamed would lose its peers silently."""
     document = {
-        "ingest": [{"blocks_an_event": n, "events_a_payload": 1, "m_blocks_s": {"apply": 1.0}} for n in (1, 32, 512)],
+        "ingest": [
+            {"form": "map", "blocks_an_event": n, "events_a_payload": 1, "m_blocks_s": {"apply": 1.0}}
+            for n in (1, 32, 512)
+        ],
         "removal": [],
         "lookup": [
             {"blocks": 512, "publishers": 64, "from_keys_us": 1, "from_tokens_us": 1, "miss_us": 1}
