@@ -140,9 +140,9 @@ class EveryLatency(LatencyHistogram):
         super().__init__()
         self.values: list[float] = []
 
-    def observe(self, seconds: float) -> None:
-        """Keep one value."""
-        self.values.append(seconds)
+    def observe_since(self, begun: list[float], now: float) -> None:
+        """Keep the values of one run."""
+        self.values += [now - each for each in begun]
 
     def quantile(self, share: float) -> float:
         """Exact."""
