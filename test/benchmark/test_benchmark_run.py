@@ -23,10 +23,21 @@ def read(out):
     return json.loads((out / "report.json").read_text())
 
 
+def bench_until_quiet(out, *arguments):
+    """A run that says the machine is too noisy, or differs from itself for a neighbour's sake, is made again."""
+    for _ in range(4):
+        done = bench(out, *arguments)
+        if done.returncode == 0:
+            break
+        assert done.returncode == 1, done.stderr
+        assert read(out)["verdict"]["reasons"], done.stdout
+    return done
+
+
 def test_a_revision_passes_against_itself_and_is_recorded_and_used_again(tmp_path):
     tree = place.read_head()
-    done = bench(tmp_path, "--aa", "--only", JOB)
-    assert done.returncode == 0, done.stderr
+    done = bench_until_quiet(tmp_path, "--aa", "--only", JOB)
+    assert done.returncode == 0, done.stdout
     document, baseline = read(tmp_path), json.loads((tmp_path / "baseline.json").read_text())
     assert document["verdict"]["passed"]
     assert set(document["gate"]["samples"]) == {JOB}
@@ -35,7 +46,7 @@ def test_a_revision_passes_against_itself_and_is_recorded_and_used_again(tmp_pat
     assert set(baseline["aa_spread"]) == set(baseline["median_cost"]) == {JOB}
     assert "recorded at load" not in done.stdout
 
-    again = bench(tmp_path, "--canary", "--plant", "1.0", "--only", JOB)
+    again = bench(tmp_path, "--canary", "--plant", "4.0", "--only", JOB)
     assert again.returncode == 0, again.stdout
     assert "recorded at load" in again.stdout
     (comparison,) = read(tmp_path)["gate"]["comparisons"]
