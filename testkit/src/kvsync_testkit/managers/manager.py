@@ -39,7 +39,7 @@ class TierManager:
         self._ids: dict[bytes, list[int]] = {}
         """Ids of each resident hash, first copy first."""
         self._holds: Counter[int] = Counter()
-        self._positions: dict[bytes, int] = {}
+        self._blocks: dict[bytes, TokenBlock] = {}
 
     def __contains__(self, block_hash: object) -> bool:
         return block_hash in self._ids
@@ -98,6 +98,14 @@ class TierManager:
         """Every one of `hashes` that is resident, contiguous or not, with its block id. Nothing is held."""
         return {one: self._ids[one][0] for one in hashes if one in self._ids}
 
+    def token_block(self, block_hash: bytes) -> TokenBlock:
+        """What a resident block was registered as.
+
+        Raises:
+            KeyError: the block is not resident.
+        """
+        return self._blocks[block_hash]
+
     # --- called by the states of blocks
 
     def check_complete(self, count: int, blocks: Sequence[TokenBlock]) -> None:
@@ -135,7 +143,7 @@ class TierManager:
         for block_id, block, taken in zip(block_ids, blocks, self._store.register(grip, blocks), strict=True):
             if taken:
                 self._ids.setdefault(block.hash, []).append(block_id)
-                self._positions[block.hash] = block.position
+                self._blocks[block.hash] = block
                 ids.append(block_id)
             else:
                 self._free_ids.append(block_id)
@@ -174,7 +182,7 @@ class TierManager:
         for event in events:
             for one in getattr(event, "block_hashes", ()):
                 if one not in self._ids:
-                    self._positions.pop(one, None)
+                    self._blocks.pop(one, None)
 
     def _position(self, block_hash: Hash) -> int:
-        return self._positions[cast("bytes", block_hash)]
+        return self._blocks[cast("bytes", block_hash)].position
