@@ -44,18 +44,18 @@ class AsyncTransport(Endpoint[zmq.asyncio.Socket]):
             raise self._no_room(to, timeout_s)
         await socket.send_multipart([self.name.encode(), *frames], zmq.NOBLOCK)
 
-    async def receive(self, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> Message:
-        """The next message from any peer; messages of one peer arrive in the order of sending.
+    async def receive(self, *, timeout_s: float | None = DEFAULT_TIMEOUT_S) -> Message:
+        """The next message from any peer; messages of one peer arrive in the order of sending. None waits for ever.
 
         Raises:
             TransportError: nothing arrived within `timeout_s`, or this instance is closed.
         """
         self._require_open()
         if not await _poll(self._inbox, zmq.POLLIN, timeout_s):
-            raise self._silence(timeout_s)
+            raise self._silence(timeout_s or 0)
         return parse_message(await self._inbox.recv_multipart(zmq.NOBLOCK))
 
 
-def _poll(socket: zmq.asyncio.Socket, events: int, timeout_s: float) -> Awaitable[int]:
+def _poll(socket: zmq.asyncio.Socket, events: int, timeout_s: float | None) -> Awaitable[int]:
     # pyzmq's stub of the asynchronous socket lacks the flags that its poll takes.
-    return cast("Awaitable[int]", cast("Any", socket).poll(int(timeout_s * 1000), events))
+    return cast("Awaitable[int]", cast("Any", socket).poll(-1 if timeout_s is None else int(timeout_s * 1000), events))
