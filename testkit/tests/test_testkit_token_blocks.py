@@ -11,6 +11,7 @@ from kvsync_testkit.token_blocks import (
     create_token_block,
     create_token_sequence,
     generate_sequence_hashes,
+    split_into_blocks,
 )
 
 
@@ -65,3 +66,10 @@ def test_impossible_sequences_are_refused():
         create_token_sequence(-1, 16)
     with pytest.raises(ConfigurationError):
         create_token_sequence(1, 0)
+
+
+def test_a_prompt_is_split_into_its_full_blocks():
+    assert split_into_blocks(list(range(100, 111)), 4).hashes == create_token_sequence(2, 4, 100).hashes
+    assert len(split_into_blocks([1, 2, 3], 4)) == 0
+    with pytest.raises(ConfigurationError):
+        split_into_blocks([1], 0)

@@ -111,9 +111,20 @@ def create_token_sequence(num_blocks: int, block_size: int = DEFAULT_BLOCK_SIZE,
     """
     if num_blocks < 0 or block_size < 1:
         raise ConfigurationError(f"{num_blocks} blocks of {block_size} tokens: there can be no such sequence")
+    return split_into_blocks(range(start, start + num_blocks * block_size), block_size)
+
+
+def split_into_blocks(tokens: Sequence[int], block_size: int = DEFAULT_BLOCK_SIZE) -> TokenSequence:
+    """The chain of full blocks of a prompt; tokens beyond the last full block are left out, as an engine does.
+
+    Raises:
+        ConfigurationError: a block size below 1, or a token that is not an unsigned 32-bit integer.
+    """
+    if block_size < 1:
+        raise ConfigurationError(f"block size {block_size}: a block has at least one token")
     blocks: list[TokenBlock] = []
-    for first in range(start, start + num_blocks * block_size, block_size):
-        blocks.append(create_token_block(range(first, first + block_size), blocks[-1] if blocks else None))
+    for end in range(block_size, len(tokens) + 1, block_size):
+        blocks.append(create_token_block(tokens[end - block_size : end], blocks[-1] if blocks else None))
     return TokenSequence(tuple(blocks))
 
 
