@@ -35,6 +35,13 @@ def test_a_cancelled_timer_neither_fires_nor_counts_as_a_deadline():
     assert fired == []
 
 
+def test_a_deadline_in_the_past_is_due_at_once_and_does_not_turn_time_back():
+    clock, fired = VirtualClock(5.0), []
+    clock.call_at(1.0, lambda: fired.append(clock.now))
+    clock.advance(0.0)
+    assert fired == [5.0]
+
+
 def test_time_does_not_run_backwards():
     clock = VirtualClock(5.0)
     with pytest.raises(ConfigurationError, match="cannot go back"):

@@ -187,9 +187,15 @@ async def test_a_layer_that_is_not_announced_is_waited_for(pair):
 
 async def test_once_layers_are_announced_a_whole_pull_waits_for_the_last(pair):
     async with await establish(pair) as session:
+        src, dst = session.g2_blocks(), [0, 1, 2, 3]
+        expected = checksums_of(pair.prefill, src)
         await session.notify_layers_ready([0])
-        waiting = asyncio.create_task(session.pull_blocks(session.g2_blocks(), [0, 1, 2, 3]))
-        await session.notify_layers_ready([1])
+        waiting = asyncio.create_task(session.pull_blocks(src, dst))
+        # Requests are served in order: had the whole pull asked for a layer, it would have arrived before this one.
+        for layer in (0, 1):
+            await session.notify_layers_ready([layer])
+            await session.pull_blocks(src, [8, 9, 10, 11], layers=[layer])
+        assert differing_layers(pair, expected, dst) == {0, 1, 2}
         assert not waiting.done()
         await session.notify_layers_ready([2])
         assert (await waiting).layers == (0, 1, 2)

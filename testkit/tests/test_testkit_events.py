@@ -73,6 +73,19 @@ async def test_a_window_collects_what_happens_within_it():
         assert second.seq == 1
 
 
+async def test_a_flush_ends_its_window_and_not_the_next_one(events_pipeline, virtual_clock):
+    pipeline = await events_pipeline(batching_window=10)
+    manager = pipeline.create_manager("G1", 8, 4)
+    populate_manager_with_blocks(manager, 1)
+    virtual_clock.advance(0.005)
+    await pipeline.flush_and_receive()
+    populate_manager_with_blocks(manager, 1, start=100)
+    virtual_clock.advance(0.009)
+    assert pipeline.publisher.batches == 1
+    virtual_clock.advance(0.001)
+    assert (await pipeline.receive_batch()).seq == 1
+
+
 async def test_without_a_window_every_change_is_a_batch():
     async with await EventsPipelineBuilder(batching_window=0).build_async() as pipeline:
         manager = pipeline.create_manager("G1", 8, 4)

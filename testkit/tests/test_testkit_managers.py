@@ -162,6 +162,8 @@ def test_a_sequence_that_grows_holds_its_prefix():
     assert manager.available == 6
     with manager.allocate(4):
         assert list(manager.scan(sequence.hashes)) == sequence.hashes[:2]
+    manager.allocate(6)
+    assert manager.resident == 0
 
 
 @pytest.mark.parametrize("tier", TIERS)
