@@ -64,6 +64,7 @@ native_wheel() { # into $context/wheels, where cargo and maturin are
 
 fill_context() { # NAME: exactly what the Dockerfile copies, as it is tracked, with fixed times
   local name=$1 paths=(LICENSE images/build.lock images/finish.py "images/$1/Dockerfile" "requirements/$1.lock" events "$1")
+  [ "$name" != mockpod ] || paths+=(workload)
   git ls-files -z --cached --others --exclude-standard -- "${paths[@]}" ':!*/tests/*' |
     tar --create --null --files-from=- --file=- --ignore-failed-read | tar --extract --file=- --directory "$context"
   # A README that a pyproject.toml names may be left out above; the licence stands for all.

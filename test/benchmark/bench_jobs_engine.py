@@ -74,9 +74,10 @@ def tiers() -> Callable[[], Work]:
 @job("offline_replay", "s/request")
 def offline_replay() -> Callable[[], Work]:
     """The first requests of the conversation trace on one worker in virtual time."""
-    from kvsync_mockpod.offline import ReplayConfig, RoundRobinRouter, read_trace, replay
+    from kvsync_mockpod.offline import ReplayConfig, RoundRobinRouter, replay
+    from kvsync_workload.trace import read_trace
 
-    requests = read_trace(TRACE, limit=120)
+    requests = read_trace(TRACE, limit=120).requests
 
     def work() -> int:
         replay(requests, ReplayConfig(workers=1), RoundRobinRouter())
