@@ -1,6 +1,7 @@
 """What one engine with an unlimited cache would have served from it: the upper bound for every routing policy."""
 
 from array import array
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -27,14 +28,17 @@ class Ideal:
 
 
 class UnlimitedCache:
-    """Every full engine block of every prompt so far. Prompts are given as paths of one PrefixTree."""
+    """Every full engine block of every prompt so far.
+
+    Prompts are paths of one PrefixTree, served in the order in which the tree made them.
+    """
 
     def __init__(self, block_size: int, trace_block_tokens: int = TRACE_BLOCK_TOKENS) -> None:
         """`block_size` is the engine's; the two sizes need not divide one another."""
         self._block_size = block_size
         self._trace_block_tokens = trace_block_tokens
-        self._longest = array("H", [0])
-        """By node of the tree: how many tokens of that trace block the prompts so far contained at most."""
+        self._held = array("H", [0])
+        """By node of the tree: the tokens held of that trace block. Only a block that nothing follows is partial."""
         self.blocks = 0
         """Engine blocks held."""
 
@@ -43,20 +47,24 @@ class UnlimitedCache:
 
         As in an engine, only whole blocks are found, and at least one token is left to compute.
         """
-        longest, size = self._longest, self._trace_block_tokens
-        longest.extend([0] * (max(path) + 1 - len(longest)))
-        shared, matching, rest = 0, True, length
-        for node in path:
-            tokens, known = min(rest, size), longest[node]
-            rest -= tokens
-            if matching:
-                shared += min(known, tokens)
-                matching = known == size
-            if known < tokens:
-                longest[node] = tokens
-        block = self._block_size
-        self.blocks += length // block - shared // block
-        return min(shared, length - 1) // block * block
+        shared = self._keep(path, length)
+        size = self._block_size
+        self.blocks += length // size - shared // size
+        return min(shared, length - 1) // size * size
+
+    def _keep(self, path: Sequence[int], length: int) -> int:
+        """Hold the prompt; return the length of its longest prefix that was held before."""
+        held, size = self._held, self._trace_block_tokens
+        known = bisect_left(path, len(held))
+        shared = 0
+        if known:
+            last, before = path[known - 1], (known - 1) * size
+            shared = min(before + held[last], length)
+            held[last] = max(held[last], min(length - before, size))
+        if known < len(path):
+            held.extend([size] * (len(path) - known))
+            held[-1] = length - (len(path) - 1) * size
+        return shared
 
 
 def compute_ideal(requests: Iterable[TraceRequest], block_size: int, scale: int = 1) -> Ideal:

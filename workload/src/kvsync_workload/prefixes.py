@@ -7,6 +7,8 @@ from collections.abc import Iterable
 class PrefixTree:
     """Every prefix of block ids seen so far, numbered from 1 in order of first appearance.
 
+    A longer prefix thus has a larger number, and those that one call of `path` adds are numbered consecutively.
+
     Ids of a well-formed trace already stand for whole prefixes, so nearly all ids have one parent. Those are found by
     id alone; only an id that follows several prefixes needs a key that includes its parent.
     """
@@ -24,14 +26,12 @@ class PrefixTree:
         for block_id in block_ids:
             child = first.get(block_id)
             if child is None:
-                child = first[block_id] = self._add(node)
+                child = first[block_id] = len(parents)
+                parents.append(node)
             elif parents[child] != node:
-                known = self._others.get((node, block_id))
-                child = self._others[node, block_id] = self._add(node) if known is None else known
+                child = self._others.setdefault((node, block_id), len(parents))
+                if child == len(parents):
+                    parents.append(node)
             path.append(child)
             node = child
         return path
-
-    def _add(self, parent: int) -> int:
-        self._parents.append(parent)
-        return len(self._parents) - 1

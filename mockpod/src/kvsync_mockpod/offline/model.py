@@ -56,13 +56,17 @@ class PromptHashes(Sequence[Any]):
     def __iter__(self) -> Iterator[Any]:
         if self._size >= TRACE_BLOCK_TOKENS:
             return iter([self[i] for i in range(self._length)])
-        per_id = TRACE_BLOCK_TOKENS // self._size
-        out: list[int] = []
+        hashes: list[int] = []
+        per_node = TRACE_BLOCK_TOKENS // self._size
+        begin = end = self._path[0]
         for node in self._path:
-            first = node * per_id
-            out += range(first, first + per_id)
-        del out[self._length :]
-        return iter(out)
+            if node != end:  # nodes added together have successive numbers: one range covers their hashes
+                hashes += range(begin * per_node, end * per_node)
+                begin = node
+            end = node + 1
+        hashes += range(begin * per_node, end * per_node)
+        del hashes[self._length :]
+        return iter(hashes)
 
 
 class TraceIdentity:
