@@ -1,4 +1,4 @@
-"""The workers, on virtual time: wake-ups are merged, failed passes are retried with growing delays, none ends a worker."""
+"""The workers, on virtual time: wake-ups are merged, failures are retried with growing delays, none ends a worker."""
 
 import asyncio
 import random
