@@ -62,7 +62,7 @@ native_wheel() { # builds the native core into $context/wheels if cargo and matu
     --interpreter python3.11 --compatibility linux
 }
 
-fill_context() { # NAME: copies the files of the image, if they are tracked or not ignored, into $context
+fill_context() { # NAME: exactly what the Dockerfile copies, as it is tracked, with fixed times
   local name=$1 paths=(LICENSE images/build.lock images/finish.py "images/$1/Dockerfile" "requirements/$1.lock" events "$1")
   git ls-files -z --cached --others --exclude-standard -- "${paths[@]}" ':!*/tests/*' |
     tar --create --null --files-from=- --file=- --ignore-failed-read | tar --extract --file=- --directory "$context"

@@ -1,7 +1,7 @@
 """Compiles the dependencies of the workspace into lock files with hashes and without download addresses.
 
-`requirements/dev.lock` contains all dependencies of all members and of the development tools. Per image,
-`requirements/<member>.lock` contains the run-time dependencies of the member at the same versions.
+One lock for development (`requirements/dev.lock`: everything) and one for each image
+(`requirements/<member>.lock`: what that member needs at run time, at the same versions).
 """
 
 import subprocess
