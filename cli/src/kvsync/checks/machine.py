@@ -93,10 +93,10 @@ def _binding() -> Finding:
             publisher.bind("tcp://[::ffff:127.0.0.1]:*")
     except zmq.ZMQError as error:
         step = "enable IPv6 in the kernel; the machine needs no IPv6 address"
-        return Finding("problem", "event sockets", f"cannot bind an IPv4-mapped address: {error.strerror}", step)
+        return Finding("problem", "events sockets", f"cannot bind an IPv4-mapped address: {error.strerror}", step)
     finally:
         context.destroy(linger=0)
-    return Finding("ok", "event sockets", "can be bound to a single address")
+    return Finding("ok", "events sockets", "can be bound to a single address")
 
 
 def _kept() -> Finding:
