@@ -57,14 +57,14 @@ def is_ready(api, plural="mockengines", name="llama", namespace="lab"):
 async def running(api: FakeApi, folder, monkeypatch, **settings) -> AsyncIterator[Operator]:
     monkeypatch.setenv("KUBECONFIG", str(api.kubeconfig(folder)))
     values = {"namespaces": ("lab", "far"), "http_host": "127.0.0.1", "http_port": 0, **settings}
-    ours = build_settings(**values)
+    own = build_settings(**values)
     configuration = kubernetes.client.Configuration()
     configuration.host = api.url
     configuration.retries = False
-    client = KubeClient(kubernetes.client.ApiClient(configuration), ours.write_slots, ours.request_timeout_s)
+    client = KubeClient(kubernetes.client.ApiClient(configuration), own.write_slots, own.request_timeout_s)
     stop = asyncio.Event()
     async with aiohttp.ClientSession() as session:
-        operator = Operator(ours, client, session)
+        operator = Operator(own, client, session)
         task = asyncio.create_task(operator.run(stop))
         try:
             await until("watching", lambda: operator.health.ready or task.done())

@@ -22,7 +22,7 @@ def find_orphans(objects: Iterable[KubeObject], indexes: Collection[tuple[str, s
     for obj in objects:
         labels = obj["metadata"].get("labels") or {}
         home, name = labels.get(names.LABEL_INDEX_NAMESPACE), labels.get(names.LABEL_INDEX)
-        ours = labels.get(names.LABEL_MANAGED_BY) == names.FIELD_MANAGER
-        if ours and home is not None and name is not None and (home, name) not in indexes:
+        managed = labels.get(names.LABEL_MANAGED_BY) == names.FIELD_MANAGER
+        if managed and home is not None and name is not None and (home, name) not in indexes:
             orphans.append(reference_of(obj))
     return sorted(orphans)
