@@ -32,7 +32,7 @@ lint: setup ## Ruff, formatting, spelling, declared dependencies, shell and YAML
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/codespell
-	for member in events mockpod indexer operator cli testkit; do (cd $$member && ../$(BIN)/deptry --no-ansi src); done
+	for member in events workload mockpod indexer operator cli testkit; do (cd $$member && ../$(BIN)/deptry --no-ansi src); done
 	$(BIN)/shellcheck $$(git ls-files '*.sh' .ci/run)
 	$(BIN)/yamllint --strict $$(git ls-files '*.yaml' '*.yml' ':!charts/*/templates/*')
 

@@ -9,7 +9,8 @@ from typing import NoReturn
 
 import click
 
-from kvsync.errors import KvsyncError
+from kvsync.errors import KvsyncError, UsageProblemError
+from kvsync_workload.errors import WorkloadError
 
 COMMANDS = {
     "audit": "Compare an index with the engines' own block tables.",
@@ -76,6 +77,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except click.ClickException as error:
         _say("kvsync", error.format_message())
         code = error.exit_code
+    except WorkloadError as error:
+        _say("kvsync", str(error))
+        code = UsageProblemError.exit_code
     except KvsyncError as error:
         _say("kvsync", str(error))
         code = error.exit_code

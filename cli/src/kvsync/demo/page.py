@@ -13,6 +13,7 @@ from kvsync.report.charts import (
     fragment,
     mark_time,
 )
+from kvsync.report.order import order_note
 from kvsync.report.page import ChartBlock, Fact, Page, TableBlock
 
 PERCENTILES = ("p50", "p95", "p99")
@@ -160,9 +161,11 @@ def _moments(policies: dict[str, dict[str, Any]]) -> TableBlock:
 
 def _footer(report: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {value}" for name, value in report["versions"].items() if value)
+    order = order_note(report["reordered"])
     return (
         f"Lengths are the trace's divided by {report['scale']} (a 512-token block is one {report['block_size']}-token "
-        f"engine block); arrivals {report['speed']:g} times as fast as in the trace. {versions}."
+        f"engine block); arrivals {report['speed']:g} times as fast as in the trace. "
+        f"{order}{' ' if order else ''}{versions}."
     )
 
 
