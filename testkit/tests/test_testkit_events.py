@@ -189,6 +189,14 @@ async def test_a_full_subscription_stops_the_publisher(make):
 
 
 @pytest.mark.parametrize("make", [StubBus, ZmqBus])
+async def test_a_closed_subscription_holds_nobody_up(make):
+    with make(capacity=2) as bus:
+        (await bus.subscribe("a")).close()
+        for _ in range(5):
+            bus.publish([b"a", bytes(8), b""])
+
+
+@pytest.mark.parametrize("make", [StubBus, ZmqBus])
 async def test_a_closed_bus_refuses_and_leaves_no_thread(make):
     threads = threading.active_count()
     bus = make()

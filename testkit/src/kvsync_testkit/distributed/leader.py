@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from functools import singledispatchmethod
 
 from kvsync_testkit.distributed.channel import Answer, Channel
@@ -21,7 +22,7 @@ from kvsync_testkit.distributed.protocol import (
 from kvsync_testkit.distributed.pulling import PulledSession
 from kvsync_testkit.distributed.searching import LocatedBlock, ScanResult, find_matches, scan_blocks
 from kvsync_testkit.distributed.workers import InstanceWorker
-from kvsync_testkit.errors import KitError, SessionClosedError, SessionError
+from kvsync_testkit.errors import KitError, SessionClosedError, SessionError, TransportError
 from kvsync_testkit.managers.manager import TierManager
 from kvsync_testkit.managers.tiers import Tier
 from kvsync_testkit.transport import AsyncTransport
@@ -128,10 +129,10 @@ class InstanceLeader:
     async def _stage(self, session: HeldSession, puller: str) -> None:
         try:
             session.stage()
-        except KitError as error:
-            await self.close_session(session, str(error))
-        else:
             await self.channel.call(puller, Ready(session.number, session.blocks))
+        except KitError as error:
+            with suppress(TransportError):  # a puller that is gone need not be told
+                await self.close_session(session, str(error))
 
     # --- requests of peers
 
@@ -163,18 +164,26 @@ class InstanceLeader:
 
     @_on.register
     def _(self, request: Ready, peer: str) -> Answer:
-        self._pulled[peer, request.session].on_ready(request.blocks)
+        self._pulling(peer, request.session).on_ready(request.blocks)
         return Done(), ()
 
     @_on.register
     def _(self, request: LayersReady, peer: str) -> Answer:
-        self._pulled[peer, request.session].on_layers(request.layers)
+        self._pulling(peer, request.session).on_layers(request.layers)
         return Done(), ()
 
     @_on.register
     def _(self, request: Closed, peer: str) -> Answer:
-        self._pulled[peer, request.session].on_closed(request.reason)
+        session = self._pulled.pop((peer, request.session), None)
+        if session is not None:
+            session.on_closed(request.reason)
         return Done(), ()
+
+    def _pulling(self, peer: str, number: int) -> PulledSession:
+        session = self._pulled.get((peer, number))
+        if session is None:
+            raise SessionClosedError(f"{self.name} does not pull from session {number} of {peer}")
+        return session
 
     def _session(self, number: int) -> HeldSession:
         session = self._held.get(number)

@@ -1,12 +1,14 @@
 """Both halves of a session in one object, for tests that play holder and puller."""
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Final, Self
 
 from kvsync_testkit.distributed.holding import HeldSession, SessionPhase
 from kvsync_testkit.distributed.leader import InstanceLeader
 from kvsync_testkit.distributed.protocol import G2Block
 from kvsync_testkit.distributed.pulling import PulledSession, PullReport
+from kvsync_testkit.errors import TransportError
 
 DEFAULT_TIMEOUT_S: Final = 10.0
 
@@ -47,7 +49,8 @@ class TestSession:
             pulled = await remote.attach(leader.name, held.number)
             await pulled.wait_ready(timeout)
         except BaseException:
-            held.close()
+            with suppress(TransportError):  # the caller gets the first error, not this one
+                await leader.close_session(held, "it was given up")
             raise
         return cls(leader, held, pulled, timeout)
 

@@ -17,10 +17,12 @@ class Subscription(ABC):
 
     Attributes:
         topic: The prefix of the topics that arrive here.
+        closed: Whether `close` was called; the bus then forgets the subscription.
     """
 
     def __init__(self, topic: str) -> None:
         self.topic = topic
+        self.closed = False
         self._matched = 0
         self._received = 0
 
@@ -35,6 +37,8 @@ class Subscription(ABC):
         Raises:
             BusError: nothing came within `timeout_s`, or the subscription is closed.
         """
+        if self.closed:
+            raise BusError("the subscription is closed")
         frames = await self._receive(timeout_s)
         self._received += 1
         return frames
@@ -45,12 +49,17 @@ class Subscription(ABC):
         self._matched += matches
         return matches
 
+    def close(self) -> None:
+        """Receive nothing more. Closing twice has no effect."""
+        if not self.closed:
+            self.closed = True
+            self._close()
+
     @abstractmethod
     async def _receive(self, timeout_s: float) -> Frames: ...
 
     @abstractmethod
-    def close(self) -> None:
-        """Receive nothing more. Closing twice has no effect."""
+    def _close(self) -> None: ...
 
     def silence(self, timeout_s: float) -> BusError:
         """The error for a wait that ended without a message."""
@@ -100,6 +109,7 @@ class Bus(ABC):
             BusError: the bus is closed, or a matching subscription is full; nothing is dropped silently.
         """
         self._require_open()
+        self._subscriptions = [one for one in self._subscriptions if not one.closed]
         full = [one for one in self._subscriptions if one.outstanding >= self.capacity]
         if any(frames[0].startswith(one.topic.encode()) for one in full):
             raise BusError(f"a subscription has {self.capacity} messages that nothing received")

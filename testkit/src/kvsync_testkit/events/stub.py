@@ -2,7 +2,6 @@
 
 import asyncio
 
-from kvsync_testkit.errors import BusError
 from kvsync_testkit.events.bus import Bus, Frames, Subscription
 
 
@@ -12,11 +11,8 @@ class StubSubscription(Subscription):
     def __init__(self, topic: str) -> None:
         super().__init__(topic)
         self.queue: asyncio.Queue[Frames] = asyncio.Queue()
-        self._closed = False
 
     async def _receive(self, timeout_s: float) -> Frames:
-        if self._closed:
-            raise BusError("the subscription is closed")
         if not self.queue.empty():
             return self.queue.get_nowait()
         try:
@@ -24,9 +20,8 @@ class StubSubscription(Subscription):
         except TimeoutError:
             raise self.silence(timeout_s) from None
 
-    def close(self) -> None:
-        """As `Subscription`."""
-        self._closed = True
+    def _close(self) -> None:
+        return None
 
 
 class StubBus(Bus):

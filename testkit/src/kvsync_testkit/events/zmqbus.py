@@ -1,6 +1,6 @@
 """The bus over a real ZMQ socket on a random loopback port."""
 
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import zmq
 import zmq.asyncio
@@ -8,6 +8,8 @@ import zmq.asyncio
 from kvsync_testkit.errors import BusError
 from kvsync_testkit.events.bus import DEFAULT_CAPACITY, DEFAULT_TIMEOUT_S, Bus, Frames, Subscription
 from kvsync_testkit.waiting import until
+
+_SEND_TIMEOUT_MS: Final = 5000
 
 
 class ZmqSubscription(Subscription):
@@ -22,15 +24,12 @@ class ZmqSubscription(Subscription):
         self._socket.connect(endpoint)
 
     async def _receive(self, timeout_s: float) -> Frames:
-        if self._socket.closed:
-            raise BusError("the subscription is closed")
         # pyzmq's stub of the asynchronous socket lacks the flags that its poll takes.
         if not await cast("Any", self._socket).poll(int(timeout_s * 1000), zmq.POLLIN):
             raise self.silence(timeout_s)
         return await self._socket.recv_multipart(zmq.NOBLOCK)
 
-    def close(self) -> None:
-        """As `Subscription`."""
+    def _close(self) -> None:
         self._socket.close(0)
 
 
@@ -49,7 +48,8 @@ class ZmqBus(Bus):
         self._socket.set_hwm(capacity)
         self._socket.setsockopt(zmq.LINGER, 0)
         self._socket.setsockopt(zmq.XPUB_VERBOSE, 1)  # also tell of a topic that another socket subscribed to before
-        self._socket.setsockopt(zmq.XPUB_NODROP, 1)  # refuse instead of dropping for a slow subscriber
+        self._socket.setsockopt(zmq.XPUB_NODROP, 1)  # wait instead of dropping for a slow subscriber, …
+        self._socket.setsockopt(zmq.SNDTIMEO, _SEND_TIMEOUT_MS)  # … which may also be one that is just being closed
         self._socket.bind("tcp://127.0.0.1:*")
         self.endpoint = self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
 
@@ -77,7 +77,7 @@ class ZmqBus(Bus):
 
     def _publish(self, frames: Frames, matching: list[Subscription]) -> None:  # noqa: ARG002 - ZMQ matches by itself
         try:
-            self._socket.send_multipart(frames, zmq.NOBLOCK)
+            self._socket.send_multipart(frames)
         except zmq.Again:
             raise BusError("a subscriber of the bus does not keep up") from None
 
