@@ -75,7 +75,7 @@ def test_silence_and_absent_peers_are_typed_errors():
     with create_transport("lonely") as one:
         with pytest.raises(TransportError, match="lonely received nothing"):
             one.receive(timeout_s=0)
-        with pytest.raises(TransportError, match="connected to nobody"):
+        with pytest.raises(TransportError, match="connected to no peer"):
             one.send(b"x")
         with create_transport("gone") as gone:
             endpoint = gone.endpoint

@@ -38,7 +38,7 @@ class LoadPlan:
     held: HeldBlocks
 
     def release(self) -> None:
-        """The copies are done, or nobody wants them any more."""
+        """Let the blocks be evicted again, once they are copied or no longer needed."""
         self.held.release()
 
 

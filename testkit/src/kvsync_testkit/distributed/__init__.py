@@ -1,4 +1,4 @@
-"""Two instances with a leader each: one that has computed blocks (prefill) and one that wants them (decode).
+"""Two instances with a leader each: one that has computed blocks (prefill) and one that pulls them (decode).
 
 A leader keeps the tables of its host (G2) and disk (G3) tiers; its workers keep the bytes, each its own shard of every
 block. Leaders talk over real ZMQ sockets, and a session moves real bytes from one instance's workers to the other's.

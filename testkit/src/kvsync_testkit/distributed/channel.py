@@ -64,7 +64,7 @@ class Channel:
         return reply, parts
 
     async def close(self) -> None:
-        """Stop serving; whoever waits for a reply gets a TransportError. An error of a handler is raised here."""
+        """Stop serving. Calls that wait for a reply raise TransportError; an unexpected error of a handler is raised here."""
         self._task.cancel()
         (result,) = await asyncio.gather(self._task, return_exceptions=True)
         self._fail_waiting()

@@ -30,7 +30,7 @@ class Found(msgspec.Struct, tag=True, frozen=True):
 
 
 class Attach(msgspec.Struct, tag=True, frozen=True):
-    """The sender wants to pull from this session."""
+    """The sender asks to pull from this session."""
 
     session: int
 
@@ -57,7 +57,7 @@ class Closed(msgspec.Struct, tag=True, frozen=True):
 
 
 class Fetch(msgspec.Struct, tag=True, frozen=True):
-    """One layer of these blocks from one worker. `whole`: the asker wants complete blocks, layer by layer."""
+    """One layer of these blocks from one worker. `whole`: complete blocks are copied, one layer at a time."""
 
     session: int
     worker: int

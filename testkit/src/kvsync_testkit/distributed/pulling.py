@@ -1,4 +1,4 @@
-"""The half of a session on the instance that wants the blocks: it waits for layers and writes what arrives."""
+"""The half of a session on the instance that pulls the blocks: it waits for layers and writes what arrives."""
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
@@ -56,7 +56,7 @@ class PulledSession:
         self._wake()
 
     def on_closed(self, reason: str) -> None:
-        """The holder closed the session; whoever waits is told at once."""
+        """The holder closed the session; calls that wait fail at once."""
         self._closed = reason or "it was closed"
         self._wake()
 

@@ -14,7 +14,7 @@ DEFAULT_TIMEOUT_S: Final = 10.0
 
 
 class TestSession:
-    """A session between the leader that has blocks and the one that wants them; see `establish`."""
+    """A session between the leader that holds blocks and the one that pulls them; see `establish`."""
 
     __test__ = False  # for pytest, which takes classes called Test… for tests
 

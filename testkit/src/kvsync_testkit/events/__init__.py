@@ -1,4 +1,4 @@
-"""The way of an event from a block manager to a subscriber, in virtual time and with faults at chosen batches.
+"""The path of an event from a block manager to a subscriber, in virtual time and with faults at chosen batches.
 
     manager -> EventsManager -> BatchingPublisher -> fault hook -> bus -> subscription -> EventBatch
 

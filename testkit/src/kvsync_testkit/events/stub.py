@@ -1,4 +1,4 @@
-"""The bus in memory: deterministic, without sockets, and as forgetful as a real one."""
+"""The bus in memory: deterministic and without sockets, and like a real one it keeps nothing for later subscribers."""
 
 import asyncio
 

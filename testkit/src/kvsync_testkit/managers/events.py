@@ -26,7 +26,7 @@ class EventsManager:
 
     @property
     def pending(self) -> int:
-        """Events that nobody has taken yet."""
+        """Events that were not taken yet."""
         return len(self._pending)
 
     def record(self, events: Sequence[Event], position_of: Callable[[Hash], int]) -> None:

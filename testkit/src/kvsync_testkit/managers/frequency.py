@@ -1,4 +1,4 @@
-"""How often a block was used, estimated in bounded memory: a count-min sketch that forgets.
+"""How often a block was used, estimated in bounded memory: a count-min sketch with ageing.
 
 Source: Einziger, Friedman, Manes, "TinyLFU: A Highly Efficient Cache Admission Policy" (2017). The estimate is never
 below the true count until counters are halved, which happens after ten uses per counter.

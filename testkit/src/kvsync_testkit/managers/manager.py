@@ -46,7 +46,7 @@ class TierManager:
 
     @property
     def available(self) -> int:
-        """Blocks that `allocate` can give now, evicting resident ones that nobody holds."""
+        """Blocks that `allocate` can give now, evicting resident ones that are not held."""
         return self._store.available
 
     @property
@@ -167,7 +167,7 @@ class TierManager:
             self.registry.count_use(one)
 
     def _removed(self, block_hash: bytes) -> None:
-        """The store evicted one copy; copies are equal, so any that nobody holds stands for it."""
+        """The store evicted one copy; copies are equal, so any of them that is not held will do."""
         ids = self._ids[block_hash]
         free = next(one for one in ids if not self._holds[one])
         ids.remove(free)

@@ -83,7 +83,7 @@ class AllocatedBlocks(_Grip):
 
 
 class CompletedBlocks(_Grip):
-    """Blocks whose content is known, but which nobody can find yet."""
+    """Blocks whose content is known, but which cannot be found by hash yet."""
 
     def __init__(
         self,

@@ -24,7 +24,7 @@ class Store(Protocol):
 
     @property
     def available(self) -> int:
-        """Blocks that can be allocated now, evicting what nobody holds."""
+        """Blocks that can be allocated now, evicting what is not held."""
         ...
 
     def allocate(self, count: int, after: Sequence[bytes]) -> Any:  # noqa: ANN401 - a grip is opaque to its holder

@@ -87,7 +87,7 @@ class Endpoint(Generic[SocketT]):
         if to is None and len(self._outboxes) == 1:
             return next(iter(self._outboxes.values()))
         if to is None or to not in self._outboxes:
-            known = ", ".join(self._outboxes) or "nobody"
+            known = ", ".join(self._outboxes) or "no peer"
             raise TransportError(f"{self.name} cannot send to {to or 'an unnamed peer'}: it is connected to {known}")
         return self._outboxes[to]
 
