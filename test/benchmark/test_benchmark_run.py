@@ -1,4 +1,4 @@
-"""`bench_run.py` whole, with real processes on one quick job: what passes, what fails, what is left behind."""
+"""The whole of `bench_run.py` with real processes on one quick job."""
 
 import json
 import subprocess
@@ -24,7 +24,7 @@ def read(out):
 
 
 def bench_until_quiet(out, *arguments):
-    """A run that says the machine is too noisy, or differs from itself for a neighbour's sake, is made again."""
+    """Run again if the machine was too noisy, or if the revision differed from itself because of other processes."""
     for _ in range(4):
         done = bench(out, *arguments)
         if done.returncode == 0:
@@ -62,7 +62,7 @@ def test_figures_alone_need_no_base(tmp_path):
     document = read(tmp_path)
     assert [group["figures"][0]["name"] for group in document["groups"]] == [
         "replay, 1 worker, round_robin",
-        "end of a copy, 10 on the link",
+        "completion of a transfer, 10 on the link",
     ]
     assert all(figure["value"] > 0 for group in document["groups"] for figure in group["figures"])
     assert document["base"] == ""
