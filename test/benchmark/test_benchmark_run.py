@@ -9,7 +9,8 @@ import bench_environment as place
 import pytest
 
 SCRIPT = Path(__file__).resolve().parent / "bench_run.py"
-JOB = "index_miss"
+JOB = "index_memory_64_holders"
+"""A job that measures memory, since the comparison of CPU times may fail by chance on a busy machine."""
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -23,20 +24,9 @@ def read(out):
     return json.loads((out / "report.json").read_text())
 
 
-def bench_until_quiet(out, *arguments):
-    """Run again if the machine was too noisy, or if the revision differed from itself because of other processes."""
-    for _ in range(4):
-        done = bench(out, *arguments)
-        if done.returncode == 0:
-            break
-        assert done.returncode == 1, done.stderr
-        assert read(out)["verdict"]["reasons"], done.stdout
-    return done
-
-
 def test_a_revision_passes_against_itself_and_is_recorded_and_used_again(tmp_path):
     tree = place.read_head()
-    done = bench_until_quiet(tmp_path, "--aa", "--only", JOB)
+    done = bench(tmp_path, "--aa", "--only", JOB)
     assert done.returncode == 0, done.stdout
     document, baseline = read(tmp_path), json.loads((tmp_path / "baseline.json").read_text())
     assert document["verdict"]["passed"]
