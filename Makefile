@@ -89,7 +89,7 @@ test-kv-sync-all: test test-kv-sync-e2e test-kv-sync-benchmark ## Run the tests,
 test-fidelity: setup ## Compare the mock engine with vLLM's engine core on fresh random schedules (downloads vLLM)
 	$(BIN)/python test/fidelity/run.py $(FIDELITY_ARGS)
 
-test-interop: setup ## Run vLLM's own publisher and subscriber classes against ours (downloads several versions)
+test-interop: setup ## Run vLLM's own publisher and subscriber against kvsync's (downloads several versions)
 	$(BIN)/python test/interop/run.py $(INTEROP_ARGS)
 
 test-faults: setup ## Play 10,000 seeded fault schedules in virtual time on both index cores

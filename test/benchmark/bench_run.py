@@ -121,23 +121,23 @@ class Run:
                 if not progress.console.is_terminal:
                     self.console.print(f"{group.title}: {len(measured[-1].figures)} figures")
 
-            def told(job: str) -> None:
+            def count_turn(job: str) -> None:
                 progress.update(bar, description=job, advance=1)
 
-            canary = self.check_gate(told) if checks else None
+            canary = self.check_gate(count_turn) if checks else None
             samples = Samples()
             for job in self.jobs:
-                samples.add(take_samples([job], self.base, self.head, rounds, told))
+                samples.add(take_samples([job], self.base, self.head, rounds, count_turn))
                 if not progress.console.is_terminal:
                     self.console.print(f"{job}: done")
         return measured, samples, canary
 
-    def check_gate(self, told: Callable[[str], None]) -> dict[str, Any]:
+    def check_gate(self, count_turn: Callable[[str], None]) -> dict[str, Any]:
         """Check that the gate detects 20 % more work on this machine now; otherwise it must not pass."""
         plain, planted = (Side(Path(sys.executable), self.core, plant) for plant in (0.0, PLANT))
         costs: dict[str, list[float]] = {"base": [], "head": []}
         for _ in range(CANARY_TRIES):
-            samples = take_samples([CANARY_JOB], plain, planted, self.options["rounds"], told)
+            samples = take_samples([CANARY_JOB], plain, planted, self.options["rounds"], count_turn)
             if CANARY_JOB not in samples.costs:
                 self.problems.append(f"the canary could not be run: {samples.broken.get(CANARY_JOB)}")
                 return {"seen": False, "text": "The canary could not be run."}

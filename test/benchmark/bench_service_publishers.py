@@ -125,9 +125,9 @@ def reach_all(ingest: Ingest, publishers: Publishers, count: int) -> None:
         publishers.send(count)
         publishers.wait_sent()
         time.sleep(0.05)
-    told = -1
-    while told != applied(ingest):
-        told = applied(ingest)
+    before = -1
+    while before != applied(ingest):
+        before = applied(ingest)
         time.sleep(0.05)
 
 

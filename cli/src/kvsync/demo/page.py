@@ -64,10 +64,10 @@ def _facts(report: dict[str, Any], policies: dict[str, dict[str, Any]]) -> list[
             Fact("Tokens from the host tier", f"{brought:,}", f"{report['host_blocks_per_engine']:,} blocks per engine")
         )
     for name, policy in policies.items():
-        told = policy["predictions"]
-        if told["requests"]:
-            note = f"{name}: {told['requests']:,} predictions compared with the engines' cached tokens"
-            facts.append(Fact("Exact predictions", f"{told['exact'] / told['requests']:.1%}", note))
+        predictions = policy["predictions"]
+        if predictions["requests"]:
+            note = f"{name}: {predictions['requests']:,} predictions compared with the engines' cached tokens"
+            facts.append(Fact("Exact predictions", f"{predictions['exact'] / predictions['requests']:.1%}", note))
     failed = sum(policy["failed"] for policy in policies.values())
     reissued = sum(policy["reissued"] for policy in policies.values())
     facts.append(Fact("Failed requests", str(failed), f"{reissued} reissued after the kill", failed == 0))
