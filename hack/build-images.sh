@@ -64,6 +64,7 @@ native_wheel() { # builds the native core into $context/wheels if cargo and matu
 
 fill_context() { # NAME: exactly what the Dockerfile copies, as it is tracked, with fixed times
   local name=$1 paths=(LICENSE images/build.lock images/finish.py "images/$1/Dockerfile" "requirements/$1.lock" events "$1")
+  [ "$name" != mockpod ] || paths+=(workload)
   git ls-files -z --cached --others --exclude-standard -- "${paths[@]}" ':!*/tests/*' |
     tar --create --null --files-from=- --file=- --ignore-failed-read | tar --extract --file=- --directory "$context"
 }

@@ -92,10 +92,10 @@ def test_kept_demo_answers_match_and_audit(demo, index_url):
 
 
 def test_match_finds_what_the_trace_left(demo, index_url):
-    from kvsync.load.prompts import make_prompts
-    from kvsync.load.trace import read_trace
+    from kvsync_workload.prompts import make_prompts
+    from kvsync_workload.trace import read_trace
 
-    last = make_prompts(read_trace(demo[0] / "trace.jsonl"), 32)[-1]
+    last = make_prompts(read_trace(demo[0] / "trace.jsonl").requests, 32)[-1]
     tokens = ",".join(map(str, last.token_ids))
     _, out, _ = invoke("match", "--index", index_url, "--json", "--tokens", tokens)
     best = json.loads(out)["matches"][0]

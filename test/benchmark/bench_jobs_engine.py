@@ -74,9 +74,16 @@ def tiers() -> Callable[[], Work]:
 @job("offline_replay", "s/request")
 def offline_replay() -> Callable[[], Work]:
     """Replay the first requests of the conversation trace on one worker in virtual time."""
-    from kvsync_mockpod.offline import ReplayConfig, RoundRobinRouter, read_trace, replay
+    from kvsync_mockpod.offline import ReplayConfig, RoundRobinRouter, replay
 
-    requests = read_trace(TRACE, limit=120)
+    try:
+        from kvsync_workload.trace import read_trace
+    except ImportError:  # the base of a comparison may be older than this package
+        from kvsync_mockpod.offline import read_trace
+
+        requests = read_trace(TRACE, limit=120)
+    else:
+        requests = read_trace(TRACE, limit=120).requests
 
     def work() -> int:
         replay(requests, ReplayConfig(workers=1), RoundRobinRouter())

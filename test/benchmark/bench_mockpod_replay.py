@@ -26,10 +26,11 @@ def cpu_s(work: Callable[[], object]) -> float:
 
 def measure_replay(core: str, count: int, workers: int, policy: str, rounds: int) -> dict[str, object]:
     """Return the requests per CPU second of `kvsync replay --offline`."""
-    from kvsync.load.trace import read_trace
     from kvsync.replay.offline import OfflineSettings, replay_offline
+    from kvsync_workload.arrivals import Arrivals
+    from kvsync_workload.trace import read_trace
 
-    requests = read_trace(TRACE, count)
+    requests = read_trace(TRACE, count).requests
     settings = OfflineSettings(
         workers=workers,
         policy=policy,
@@ -40,8 +41,7 @@ def measure_replay(core: str, count: int, workers: int, policy: str, rounds: int
         latency="quadratic",
         core=core,  # type: ignore[arg-type]
     )
-    arrivals = [request.timestamp_ms / 1000 for request in requests]
-    costs = [cpu_s(lambda: replay_offline(requests, arrivals, None, settings)) for _ in range(rounds)]
+    costs = [cpu_s(lambda: replay_offline(requests, Arrivals(), settings)) for _ in range(rounds)]
     return {
         "workers": workers,
         "policy": policy,

@@ -15,12 +15,14 @@ import resource
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from kvsync.replay.routers import KvRouter, PolicyRouter
 from kvsync_mockpod.engine import EngineConfig, TierConfig
-from kvsync_mockpod.offline import ReplayConfig, ReplayResult, TraceRequest, read_trace, replay
+from kvsync_mockpod.offline import ReplayConfig, ReplayResult, replay
+from kvsync_workload.trace import TraceRequest, read_trace
 
 TRACE = Path(__file__).resolve().parents[2] / "examples" / "traces" / "mooncake_conversation.jsonl"
 BLOCKS, SMALL_POOL = 16_384, 8_500
@@ -34,7 +36,7 @@ KINDS: dict[str, dict[str, Any]] = {
 }
 
 
-def run(trace: list[TraceRequest], workers: int, policy: str, kind: str) -> tuple[float, ReplayResult]:
+def run(trace: Sequence[TraceRequest], workers: int, policy: str, kind: str) -> tuple[float, ReplayResult]:
     """Return the CPU seconds of one replay and its result."""
     values = dict(KINDS[kind])
     tiers = TierConfig.build(**TIERS) if values.pop("tiers", False) else None
@@ -58,7 +60,7 @@ def reference_s() -> float:
 
 def measure(count: int, workers: int, policy: str, kind: str, rounds: int) -> dict[str, Any]:
     """Return one row of the table."""
-    trace = read_trace(TRACE, count)
+    trace = read_trace(TRACE, count).requests
     times, loops = [], []
     for _ in range(rounds):
         loops.append(reference_s())
@@ -85,7 +87,7 @@ def peak_mib() -> float:
 
 def memory_here(count: int, workers: int) -> None:
     """Print what one replay adds to the peak memory of this process."""
-    trace = read_trace(TRACE, count)
+    trace = read_trace(TRACE, count).requests
     before = peak_mib()
     run(trace, workers, "round_robin", "plain")
     print(json.dumps({"requests": count, "workers": workers, "mib": round(peak_mib() - before, 1)}))

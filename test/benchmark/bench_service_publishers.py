@@ -29,6 +29,7 @@ from kvsync_indexer.core import make_core
 from kvsync_indexer.ingest import Ingest, LatencyHistogram, SocketSettings
 from kvsync_indexer.publishers import PublisherSpec
 from kvsync_testkit.waiting import wait_until
+from kvsync_workload.percentiles import percentile
 
 PER, CHURN_PUBLISHERS, RATE = 32, 8, 2000.0
 WAIT_S = 120.0
@@ -146,7 +147,7 @@ class EveryLatency(LatencyHistogram):
 
     def quantile(self, share: float) -> float:
         """Return the exact quantile."""
-        return sorted(self.values)[int(share * (len(self.values) - 1))]
+        return percentile(self.values, round(100 * share)) or 0.0
 
 
 def follow(core: str, count: int, batches: int, seconds: float) -> dict[str, float]:

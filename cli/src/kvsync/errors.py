@@ -2,7 +2,6 @@
 
 KvsyncError              1  something that should have worked did not
 ├── UsageProblemError    2  a flag, file or value that cannot be used
-│   └── TraceError       2  a trace that cannot be read; the message names file and line
 ├── StartFailedError     1  a process that died or did not become ready
 ├── UnreachableError     1  a server that does not answer
 └── InterruptedRunError  130 or 143  Ctrl-C or SIGTERM
@@ -19,10 +18,6 @@ class UsageProblemError(KvsyncError):
     """The user can correct the problem on the command line or in a file."""
 
     exit_code = 2
-
-
-class TraceError(UsageProblemError):
-    """A trace, workload or log cannot be read."""
 
 
 class StartFailedError(KvsyncError):

@@ -12,7 +12,8 @@ from typing import NoReturn
 
 import click
 
-from kvsync.errors import KvsyncError
+from kvsync.errors import KvsyncError, UsageProblemError
+from kvsync_workload.errors import WorkloadError
 
 COMMANDS = {
     "audit": "Compare an index with the block tables of its engines.",
@@ -79,6 +80,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except click.ClickException as error:
         _report("kvsync", error.format_message())
         code = error.exit_code
+    except WorkloadError as error:
+        _report("kvsync", str(error))
+        code = UsageProblemError.exit_code
     except KvsyncError as error:
         _report("kvsync", str(error))
         code = error.exit_code

@@ -16,6 +16,7 @@ from kvsync.report.charts import (
     fragment,
     mark_time,
 )
+from kvsync.report.order import order_note
 from kvsync.report.page import ChartBlock, Fact, Page, TableBlock
 
 PERCENTILES = ("p50", "p95", "p99")
@@ -168,10 +169,11 @@ def _moments(policies: dict[str, dict[str, Any]]) -> TableBlock:
 
 def _footer(report: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {value}" for name, value in report["versions"].items() if value)
+    order = order_note(report["reordered"])
     return (
         f"Lengths are those of the trace divided by {report['scale']} (one 512-token block of the trace is one "
         f"{report['block_size']}-token engine block); requests arrive {report['speed']:g} times as fast as in the "
-        f"trace. {versions}."
+        f"trace. {order}{' ' if order else ''}{versions}."
     )
 
 

@@ -60,6 +60,7 @@ def build_report(settings: DemoSettings, workload: Workload, results: Sequence[P
         "seed": settings.seed,
         "trace": str(settings.trace),
         "requests": len(workload.prompts),
+        "reordered": workload.reordered,
         "engines": settings.engines,
         "blocks_per_engine": workload.blocks,
         "host_blocks_per_engine": settings.host_blocks,

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kvsync.errors import UsageProblemError
-from kvsync.load.ideal import Ideal, compute_ideal
-from kvsync.load.prompts import Prompt, make_prompts
-from kvsync.load.trace import TraceRequest, read_trace
+from kvsync_workload.ideal import Ideal, compute_ideal
+from kvsync_workload.prompts import Prompt, make_prompts
+from kvsync_workload.trace import TraceRequest, read_trace
 
 SCALE = 32
 """Lengths are divided by this factor, so that a 512-token block of the trace becomes a 16-token engine block."""
@@ -53,6 +53,8 @@ class Workload:
     """The requests of a demo and everything derived from them, before any process is started."""
 
     prompts: tuple[Prompt, ...]
+    reordered: int
+    """How many requests of the trace were out of time order."""
     ideal: Ideal
     speed: float
     time_scale: float
@@ -62,15 +64,17 @@ class Workload:
 
 
 def prepare(settings: DemoSettings) -> Workload:
-    """Read the trace and choose sizes; TraceError or UsageProblemError says what cannot work."""
-    requests = read_trace(settings.trace, settings.requests)
+    """Read the trace and choose sizes. Raises TraceError or UsageProblemError if a demo is impossible with them."""
+    trace = read_trace(settings.trace, settings.requests)
+    requests = trace.requests
     prompts = make_prompts(requests, SCALE)
-    ideal = compute_ideal(prompts, BLOCK_SIZE)
+    ideal = compute_ideal(requests, BLOCK_SIZE, SCALE)
     longest = max(len(prompt.token_ids) + prompt.output_tokens for prompt in prompts)
     max_model_len = math.ceil((longest + 1) / BLOCK_SIZE) * BLOCK_SIZE
     speed = settings.speed or choose_speed(requests)
     return Workload(
         prompts=tuple(prompts),
+        reordered=trace.reordered,
         ideal=ideal,
         speed=speed,
         time_scale=choose_time_scale(requests, speed, settings.engines),
@@ -91,7 +95,7 @@ def _blocks(settings: DemoSettings, ideal: Ideal, max_model_len: int) -> int:
 
 def choose_speed(requests: Sequence[TraceRequest]) -> float:
     """Return the speed at which the requests take REPLAY_S seconds, and at least 1."""
-    return max(requests[-1].timestamp_ms / 1000 / REPLAY_S, 1.0)
+    return max(requests[-1].arrival_s / REPLAY_S, 1.0)
 
 
 def prefill_s(tokens: int) -> float:

@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from kvsync.demo.report import Verdict
+from kvsync.report.order import order_note
 
 
 def predicted(totals: dict[str, int]) -> str:
@@ -57,6 +58,8 @@ def print_results(console: Console, report: dict[str, Any], verdict: Verdict, ou
     lag = report["event_lag_ms"]
     if lag["p50"] is not None:
         console.print(f"event lag: p50 {lag['p50']:.2f} ms, p99 {lag['p99']:.2f} ms", highlight=False)
+    if report["reordered"]:
+        console.print(order_note(report["reordered"]), highlight=False, soft_wrap=True)
     for reason in verdict.reasons:
         console.print(f"FAILED: {reason}", style="bold red", highlight=False)
     console.print(f"report: {out / 'report.html'}", highlight=False)

@@ -6,7 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from kvsync_events import NEWEST_VERSION
 
-MEMBERS = ("kvsync", "kvsync-events", "kvsync-mockpod", "kvsync-indexer")
+MEMBERS = ("kvsync", "kvsync-events", "kvsync-workload", "kvsync-mockpod", "kvsync-indexer")
 
 
 def native_version() -> str | None:

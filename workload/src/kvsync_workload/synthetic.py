@@ -1,8 +1,8 @@
 """Workloads without a trace: sessions that share prefixes by a Zipf law and grow turn by turn, described in YAML.
 
-A session picks one of `prefixes.count` system prompts (rank k with weight 1 / k^zipf) and asks `turns` questions; each
-turn's prompt is everything before it plus a new question and the previous answer's length in tokens of its own. The
-result is an ordinary trace, so whatever replays a trace replays this.
+A session picks one of `prefixes.count` system prompts (rank k with weight 1 / k^zipf) and asks a number of questions.
+The prompt of each turn is the previous prompt, as many tokens as the previous answer had, and a new question. The
+requests are those of an ordinary trace, so everything that replays a trace replays them.
 """
 
 import difflib
@@ -13,8 +13,8 @@ from pathlib import Path
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from kvsync.errors import TraceError
-from kvsync.load.trace import TRACE_BLOCK_TOKENS, TraceRequest
+from kvsync_workload.errors import SyntheticError
+from kvsync_workload.trace import TRACE_BLOCK_TOKENS, TraceRequest
 
 
 class _Model(BaseModel):
@@ -27,22 +27,23 @@ class Prefixes(_Model):
     count: int = Field(default=20, ge=1, le=1_000_000)
     tokens: int = Field(default=2048, ge=0, le=1_000_000)
     zipf: float = Field(default=1.0, ge=0.0, le=10.0)
-    """0: all equally popular."""
+    """The exponent; at 0 all are equally popular."""
 
 
 class Turns(_Model):
-    """The conversation of one session."""
+    """How a session goes on after its first question."""
 
     mean: float = Field(default=4.0, ge=1.0, le=1000.0)
     gap_s: float = Field(default=20.0, ge=0.0)
-    """Mean pause between an arrival and the session's next."""
+    """Mean time between two arrivals of one session."""
     question_tokens: int = Field(default=600, ge=1, le=1_000_000)
-    """Mean; lengths are exponential."""
+    """Mean; lengths are exponentially distributed."""
     answer_tokens: int = Field(default=300, ge=1, le=1_000_000)
+    """Mean, as for questions."""
 
 
 class Synthetic(_Model):
-    """One workload."""
+    """A whole workload, as its YAML file describes it."""
 
     requests: int = Field(default=1000, ge=1, le=10_000_000)
     sessions_per_s: float = Field(default=1.0, gt=0.0)
@@ -51,16 +52,16 @@ class Synthetic(_Model):
 
 
 def read_synthetic(path: Path) -> Synthetic:
-    """The workload in a YAML file; TraceError is one line that names the field and what is allowed."""
+    """Read a workload from a YAML file. Raises SyntheticError naming the field and what is allowed."""
     try:
         loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
         return Synthetic.model_validate({} if loaded is None else loaded)
     except OSError as error:
-        raise TraceError(f"workload {path}: {error.strerror}") from None
+        raise SyntheticError(f"workload {path}: {error.strerror}") from None
     except yaml.YAMLError as error:
-        raise TraceError(f"workload {path}: {' '.join(str(error).split())}") from None
+        raise SyntheticError(f"workload {path}: {' '.join(str(error).split())}") from None
     except ValidationError as error:
-        raise TraceError(f"workload {path}: {_one_line(error)}") from None
+        raise SyntheticError(f"workload {path}: {_one_line(error)}") from None
 
 
 def _one_line(error: ValidationError) -> str:
@@ -75,7 +76,7 @@ def _one_line(error: ValidationError) -> str:
 
 
 def make_trace(workload: Synthetic, seed: int) -> list[TraceRequest]:
-    """The workload's requests in order of arrival; the seed decides everything."""
+    """The requests of the workload in order of arrival; equal seeds give equal requests."""
     rng = random.Random(seed)
     weights = [1.0 / rank**workload.prefixes.zipf for rank in range(1, workload.prefixes.count + 1)]
     ids = _Ids()
@@ -100,7 +101,7 @@ def make_trace(workload: Synthetic, seed: int) -> list[TraceRequest]:
 
 
 class _Ids:
-    """Block ids by whole prefix: equal (prefix or session, block number) are equal ids."""
+    """Numbers blocks by kind of owner, owner and position, in order of first appearance."""
 
     def __init__(self) -> None:
         self._ids: dict[tuple[str, int, int], int] = {}
@@ -110,7 +111,7 @@ class _Ids:
 
 
 class _Session:
-    """One conversation: a shared prefix, then tokens of its own."""
+    """One conversation: a shared prefix, followed by tokens that no other session has."""
 
     def __init__(self, prefix: int, prefix_tokens: int, turns: int) -> None:
         self.turns_left = turns
@@ -127,6 +128,6 @@ class _Session:
             ids.of("prefix", self._prefix, block) if block < self._shared_blocks else ids.of("session", number, block)
             for block in range(blocks)
         )
-        request = TraceRequest(now * 1000, self._length, answer, hash_ids)
+        request = TraceRequest(now, self._length, answer, hash_ids)
         self._length += answer
         return request

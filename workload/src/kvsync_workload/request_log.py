@@ -1,48 +1,74 @@
-"""From a log of OpenAI requests to a trace: lengths, arrival times and block ids, no text.
+"""Converts a log of OpenAI requests into a trace: lengths, arrival times and block ids, no text.
 
-A line is a JSON object with a time (`timestamp` or `created`: seconds, milliseconds or ISO 8601) and a request, under
-`request`, under `body` (as in batch files), or the line itself: `prompt` (text or token ids) or `messages`. Output
-length is `response.usage.completion_tokens` or `usage.completion_tokens` where logged, else the request's limit.
-Text is tokenized as the mock engine does it; ids chain over whole prefixes, per model and cache salt.
+Each line is a JSON object with a time (`timestamp`, `created`, `created_at` or `time`: seconds, milliseconds or ISO
+8601, UTC unless it says otherwise) and a request, which stands under `request`, under `body` (as in batch files), or is
+the line itself: `prompt` (text or token ids) or `messages`. The output length is `response.usage.completion_tokens` or
+`usage.completion_tokens` where that was logged, otherwise the limit that the request sets.
+
+Block ids stand for whole prefixes, separately for each model and cache salt. Servers often log a request when it ends,
+so lines are put in order of time.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from kvsync.errors import TraceError
-from kvsync.load.trace import TRACE_BLOCK_TOKENS
-from kvsync_mockpod.text import Tokenizer
+from kvsync_workload.errors import RequestLogError
+from kvsync_workload.trace import TRACE_BLOCK_TOKENS
+
+Encode = Callable[[str], Sequence[int]]
+"""A tokenizer: text to token ids."""
 
 DEFAULT_OUTPUT_TOKENS = 16
+MAX_TOKEN_ID = 2**32 - 1
 _MILLISECONDS_FROM = 1e11
-"""A number of seconds this large would be after the year 5000: it is milliseconds."""
+"""A time of this many seconds lies after the year 5000, so such a number is taken as milliseconds."""
 
 
-class Converter:
-    """Turns log lines into trace lines; ids are small numbers in order of appearance."""
+def convert_log(path: Path, encode: Encode) -> list[str]:
+    """The lines of the trace, ordered by time from 0. Raises RequestLogError naming the file and the line."""
+    converter = _Converter(encode)
+    try:
+        with path.open("rb") as file:
+            entries = list(_convert(path, file, converter))
+    except OSError as error:
+        raise RequestLogError(f"log {path}: {error.strerror}") from None
+    entries.sort(key=lambda entry: entry[0])
+    return [json.dumps({"timestamp": round(at_ms - entries[0][0], 3), **fields}) for at_ms, fields in entries]
 
-    def __init__(self) -> None:
-        self._tokenizer = Tokenizer()
+
+def _convert(path: Path, lines: Iterator[bytes], converter: "_Converter") -> Iterator[tuple[float, dict[str, object]]]:
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            record = msgspec.json.decode(line)
+            if not isinstance(record, dict):
+                raise ValueError("a JSON object is needed")
+            yield _time_ms(record), converter.convert(record)
+        except (msgspec.MsgspecError, ValueError, OverflowError) as error:
+            raise RequestLogError(f"{path}:{number}: {error}") from None
+
+
+class _Converter:
+    """Knows the prefixes of all requests so far; ids are small numbers in order of first appearance."""
+
+    def __init__(self, encode: Encode) -> None:
+        self._encode = encode
         self._ids: dict[tuple[int, bytes], int] = {}
         self._roots: dict[tuple[str, str], int] = {}
-        self._start_ms: float | None = None
 
     def convert(self, record: Mapping[str, Any]) -> dict[str, object]:
-        """One trace line; ValueError says what is missing."""
+        """The fields of a trace line, but for its time. ValueError says what is missing."""
         request = _request(record)
         tokens = self._tokens(request)
         if not tokens:
             raise ValueError("the prompt is empty")
-        at_ms = _time_ms(record)
-        if self._start_ms is None:
-            self._start_ms = at_ms
         return {
-            "timestamp": round(max(at_ms - self._start_ms, 0.0), 3),
             "input_length": len(tokens),
             "output_length": _output_tokens(record, request),
             "hash_ids": self._chain(request, tokens),
@@ -51,11 +77,13 @@ class Converter:
     def _tokens(self, request: Mapping[str, Any]) -> Sequence[int]:
         prompt = request.get("prompt")
         if isinstance(prompt, str):
-            return self._tokenizer.encode(prompt)
+            return self._encode(prompt)
         if isinstance(prompt, list) and all(isinstance(token, int) for token in prompt):
+            if prompt and not 0 <= min(prompt) <= max(prompt) <= MAX_TOKEN_ID:
+                raise ValueError(f"prompt: token ids must be from 0 to {MAX_TOKEN_ID}")
             return prompt
         if isinstance(request.get("messages"), list):
-            return self._tokenizer.encode("".join(_message_text(message) for message in request["messages"]))
+            return self._encode("".join(_message_text(message) for message in request["messages"]))
         raise ValueError("prompt: text, token ids or messages are needed")
 
     def _chain(self, request: Mapping[str, Any], tokens: Sequence[int]) -> list[int]:
@@ -67,28 +95,6 @@ class Converter:
             node = self._ids.setdefault((node, block), len(self._ids))
             chain.append(node)
         return chain
-
-
-def convert_log(path: Path) -> Iterator[str]:
-    """Trace lines of a log file; TraceError names file, line and what is wrong."""
-    converter = Converter()
-    try:
-        with path.open("rb") as file:
-            for number, line in enumerate(file, start=1):
-                if line.strip():
-                    yield _convert_line(converter, path, number, line)
-    except OSError as error:
-        raise TraceError(f"log {path}: {error.strerror}") from None
-
-
-def _convert_line(converter: Converter, path: Path, number: int, line: bytes) -> str:
-    try:
-        record = msgspec.json.decode(line)
-        if not isinstance(record, dict):
-            raise ValueError("a JSON object is needed")
-        return json.dumps(converter.convert(record))
-    except (msgspec.MsgspecError, ValueError) as error:
-        raise TraceError(f"{path}:{number}: {error}") from None
 
 
 def _request(record: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -104,9 +110,10 @@ def _time_ms(record: Mapping[str, Any]) -> float:
         value = record.get(key)
         if isinstance(value, str):
             try:
-                return datetime.fromisoformat(value).timestamp() * 1000
+                at = datetime.fromisoformat(value)
             except ValueError:
                 raise ValueError(f"{key} = {value!r}: a number or an ISO 8601 time is needed") from None
+            return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000
         if isinstance(value, int | float):
             return float(value) if value >= _MILLISECONDS_FROM else value * 1000.0
     raise ValueError("timestamp: is missing")
