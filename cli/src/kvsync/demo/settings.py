@@ -64,7 +64,12 @@ class Workload:
 
 
 def prepare(settings: DemoSettings) -> Workload:
-    """Read the trace and choose sizes. Raises TraceError or UsageProblemError if a demo is impossible with them."""
+    """Read the trace and choose the sizes of the demo.
+
+    Raises:
+        TraceError: the trace cannot be read.
+        UsageProblemError: the settings do not fit the trace.
+    """
     trace = read_trace(settings.trace, settings.requests)
     requests = trace.requests
     prompts = make_prompts(requests, SCALE)
