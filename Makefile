@@ -23,7 +23,7 @@ test: setup ## Unit, property and real-socket tests of every member
 	$(BIN)/pytest -n $(PYTEST_WORKERS) --dist loadfile $(TEST_ARGS)
 
 test-pure: setup ## The tests that touch the index, as on a machine without Rust
-	PYTHONPATH=hack/no-native $(BIN)/pytest -n $(PYTEST_WORKERS) --dist loadfile indexer/tests cli/tests testkit/tests $(TEST_ARGS)
+	PYTHONPATH=hack/no-native $(BIN)/pytest -n $(PYTEST_WORKERS) --dist loadfile indexer/tests router/tests cli/tests testkit/tests $(TEST_ARGS)
 
 cover: setup ## The same tests with branch coverage
 	$(BIN)/pytest -n $(PYTEST_WORKERS) --dist loadfile --cov --cov-report=term --cov-report=html:out/coverage $(TEST_ARGS)
@@ -32,7 +32,7 @@ lint: setup ## Ruff, formatting, spelling, declared dependencies, shell and YAML
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/codespell
-	for member in events mockpod indexer operator cli testkit; do (cd $$member && ../$(BIN)/deptry --no-ansi src); done
+	for member in events mockpod indexer router operator cli testkit; do (cd $$member && ../$(BIN)/deptry --no-ansi src); done
 	$(BIN)/shellcheck $$(git ls-files '*.sh' .ci/run)
 	$(BIN)/yamllint --strict $$(git ls-files '*.yaml' '*.yml' ':!charts/*/templates/*')
 

@@ -1,4 +1,4 @@
-"""A scripted publisher on real sockets, and waiting without sleeping blindly."""
+"""A scripted publisher on real sockets."""
 
 import itertools
 import threading
@@ -22,6 +22,7 @@ from kvsync_events import (
     replay_end,
     replay_reply,
 )
+from kvsync_testkit.waiting import wait_until
 
 MODEL = "test-model"
 BLOCK = 4
@@ -29,15 +30,8 @@ _hashes = itertools.count(1)
 
 
 def wait_for(condition, timeout_s=30.0, what="condition"):
-    """Poll until `condition()` is true; its value."""
-    deadline = time.monotonic() + timeout_s
-    while True:
-        value = condition()
-        if value:
-            return value
-        if time.monotonic() > deadline:
-            raise AssertionError(f"not within {timeout_s} s: {what}")
-        time.sleep(0.005)
+    """`wait_until` with a deadline that is long enough for processes on a busy machine."""
+    return wait_until(what, condition, deadline_s=timeout_s, every_s=0.005)
 
 
 def block_hash(*key):

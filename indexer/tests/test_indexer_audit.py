@@ -9,12 +9,14 @@ from urllib.parse import urlsplit
 import pytest
 from service_helpers import BLOCK, MODEL, ScriptedPublisher, wait_for
 
+from kvsync_indexer.api import MatchRequest, PredictionReport
 from kvsync_indexer.audit import Auditor
 from kvsync_indexer.core import make_core
 from kvsync_indexer.errors import RequestError, TokenizeError
 from kvsync_indexer.ingest import Ingest
+from kvsync_indexer.prediction import Predictions
 from kvsync_indexer.publishers import PublisherSpec
-from kvsync_indexer.service.match import Matcher, MatchRequest
+from kvsync_indexer.service.match import Matcher
 from kvsync_indexer.service.tokenizing import Tokenizer
 from kvsync_indexer.sync import State
 
@@ -172,7 +174,8 @@ async def test_text_is_tokenized_by_the_engine(setup):
         answer = await matcher.answer(MatchRequest(model=MODEL, prompt=text + "xyz"))
         assert (answer.matches[0].matched_blocks, answer.query_blocks) == (2, len(text + "xyz") // BLOCK)
         messages = [{"role": "user", "content": text[:5]}]
-        assert await matcher.matched_tokens(MatchRequest(model=MODEL, messages=messages)) == {"pod": BLOCK}
+        (row,) = (await matcher.answer(MatchRequest(model=MODEL, messages=messages))).matches
+        assert (row.publisher, row.matched_tokens) == ("pod", BLOCK)
         engine.status = 400
         with pytest.raises(RequestError, match="refused"):
             await matcher.answer(MatchRequest(model=MODEL, prompt="x"))
@@ -188,10 +191,10 @@ async def test_without_ground_truth_predictions_are_what_is_known(setup, auditor
     link.spec = replace(link.spec, debug_url=None)
     _, audit = await one(auditor)
     assert (audit.verdict, audit.prediction_error, audit.engine_hit_ratio) == ("no_ground_truth", None, None)
-    auditor.predictions.record("pod", 64, 64)
-    auditor.predictions.record("pod", 64, 32)
-    auditor.predictions.record("pod", 0, 16)
-    auditor.predictions.record("gone", 1, 1)
+    auditor.predictions.record(PredictionReport("pod", 64, 64))
+    auditor.predictions.record(PredictionReport("pod", 64, 32))
+    auditor.predictions.record(PredictionReport("pod", 0, 16))
+    auditor.predictions.record(PredictionReport("gone", 1, 1))
     engine.garbage = (
         b"# TYPE vllm:prefix_cache_hits_total counter\n"
         b'vllm:prefix_cache_hits_total{engine="0",model_name="m"} 30.0\n'
@@ -205,3 +208,10 @@ async def test_without_ground_truth_predictions_are_what_is_known(setup, auditor
     totals = auditor.predictions.totals["pod"]
     assert (totals.exact, totals.over, totals.under) == (1, 32, 16)
     assert "gone" not in auditor.predictions.totals
+
+
+def test_a_prediction_of_the_whole_prompt_counts_up_to_its_last_token():
+    totals = Predictions().record(PredictionReport("p", 160, 144, 160), 16)
+    assert (totals.predicted, totals.exact, totals.over) == (144, 1, 0)
+    assert Predictions().record(PredictionReport("p", 160, 144)).over == 16
+    assert Predictions().record(PredictionReport("p", 160, 160, 161), 16).exact == 1

@@ -5,7 +5,6 @@ import json
 
 import pytest
 from aiohttp import web
-from process_helpers import Process, free_port, stopping
 from service_helpers import BLOCK, MODEL, ScriptedPublisher, wait_for
 from structlog.testing import capture_logs
 
@@ -13,6 +12,8 @@ from kvsync_indexer.config import IndexerConfig
 from kvsync_indexer.core import make_core
 from kvsync_indexer.service.service import IndexService
 from kvsync_indexer.snapshot import SnapshotHeader, encode_snapshot
+from kvsync_testkit.ports import free_port
+from kvsync_testkit.processes import Process, stopping
 
 KEPT = 4
 """Batches in the publishers' replay buffers: far fewer than were sent, so a replay alone gives no equal index."""
@@ -146,7 +147,7 @@ async def started_from(url, tmp_path, pubs):
         service = IndexService(config)
         await service.start()
         try:
-            wait_for(lambda: service.readiness()["live"] == 2, what="live")
+            wait_for(lambda: service.readiness().live == 2, what="live")
             held = sum(1 for _ in service.core.dump("pod-0"))
         finally:
             await service.stop()

@@ -8,7 +8,6 @@ import socket
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from process_helpers import Process, stopping
 from service_helpers import BLOCK, MODEL, ScriptedPublisher, wait_for
 
 from kvsync_indexer.core import make_core
@@ -18,6 +17,7 @@ from kvsync_indexer.service.match import MatchEndpoint, Matcher
 from kvsync_indexer.service.quick import QuickMatch
 from kvsync_indexer.service.tokenizing import Tokenizer
 from kvsync_indexer.sync import State
+from kvsync_testkit.processes import Process, stopping
 
 PROMPT = list(range(40, 40 + 6 * BLOCK))
 

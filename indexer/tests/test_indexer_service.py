@@ -13,12 +13,7 @@ import yaml
 from service_helpers import BLOCK, MODEL, ScriptedPublisher, wait_for
 
 from kvsync_indexer.main import main
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+from kvsync_testkit.ports import free_port
 
 
 @pytest.fixture(autouse=True)

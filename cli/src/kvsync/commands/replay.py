@@ -23,7 +23,7 @@ from kvsync.replay.records import SHARES, ReplayResult
 from kvsync.replay.report import Described, build_report
 from kvsync.report.files import write_whole
 from kvsync.running import client_session, run_interruptible
-from kvsync_indexer.router.policies import POLICY_NAMES
+from kvsync_router.decisions.policies import POLICY_NAMES
 
 POSITIVE = click.FloatRange(min=0, min_open=True)
 CORES = ("auto", "python", "native")

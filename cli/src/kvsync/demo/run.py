@@ -11,7 +11,7 @@ from kvsync.demo.resources import build_resources
 from kvsync.demo.settings import DemoSettings, Workload, prepare
 from kvsync.demo.view import View
 from kvsync.errors import UsageProblemError
-from kvsync.local import kept
+from kvsync.local import detached_run
 from kvsync.local.addresses import claim_network
 from kvsync.local.stack import Stack, wanted_ports
 from kvsync.local.supervisor import Supervisor
@@ -24,7 +24,7 @@ REPORT_NAMES = ("report.json", "report.html")
 def run_demo(settings: DemoSettings, console: Console) -> Verdict:
     """The whole demo; KvsyncError when it could not be carried out, a verdict when it could."""
     workload = prepare(settings)
-    if kept.find(settings.out) is not None:
+    if detached_run.find(settings.out) is not None:
         raise UsageProblemError(
             f"{settings.out} holds a demo that still runs; `kvsync stop --out {settings.out}` ends it"
         )
@@ -61,7 +61,7 @@ async def _run_phases(settings: DemoSettings, workload: Workload, console: Conso
                     async with view.showing(progress):
                         results.append(await phase.run())
                 if kept_run:
-                    kept.remember(settings.out, stack.index_url, stack.router_url, supervisor.processes())
+                    detached_run.remember(settings.out, stack.index_url, stack.router_url, supervisor.processes())
                     supervisor.release()
             finally:
                 supervisor.close()
