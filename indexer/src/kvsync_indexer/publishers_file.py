@@ -1,7 +1,7 @@
-"""The publishers file: YAML list of publishers, checked as a whole and read again when it changes.
+"""The publishers file: a YAML list of publishers that is checked as a whole and read again when it changes.
 
-A file that cannot be used at start ends the service (ConfigError, exit code 2). Later, a bad file is one log line and
-the publishers of the last good one stay.
+A file that cannot be used ends a program at its start (ConfigError, exit code 2). A bad version that appears later is
+logged, and the publishers of the last good version stay.
 """
 
 import difflib
@@ -45,7 +45,7 @@ class PublisherEntry(BaseModel):
         return self
 
     def spec(self, name: str) -> PublisherSpec:
-        """The publisher it describes, under the name that is unique in the file."""
+        """The publisher that the entry describes, under a name that is unique in the file."""
         pod, _, tail = name.rpartition("/")
         implied = tail.isdigit() and bool(pod)
         return PublisherSpec(
@@ -64,7 +64,7 @@ class PublisherEntry(BaseModel):
 
 
 def check_endpoint(field: str, endpoint: str, *, bind: bool) -> None:
-    """Raise ValueError unless ZMQ can use the endpoint."""
+    """Check that ZMQ can use the endpoint. Raises ValueError."""
     if endpoint.startswith(("ipc://", "inproc://")) and len(endpoint) > len("inproc://"):
         return
     match = _TCP.match(endpoint)
@@ -75,7 +75,7 @@ def check_endpoint(field: str, endpoint: str, *, bind: bool) -> None:
 
 
 def parse_publishers(text: str, origin: str) -> list[PublisherSpec]:
-    """The publishers of a file's text. Raises ConfigError with one line that starts with `origin`."""
+    """The publishers in the text of a file. Raises ConfigError, whose message starts with `origin`."""
     try:
         document = yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -100,7 +100,7 @@ def _entry(item: object, where: str) -> PublisherEntry:
 
 
 def describe(error: ValidationError, model: type[BaseModel]) -> str:
-    """The first problem of a validation error as half a line: field, value, what is allowed."""
+    """The first problem of a validation error, without its origin: the field, the value and what is allowed."""
     problems = error.errors(include_url=False)
     first = next((each for each in problems if each["type"] == "extra_forbidden"), problems[0])
     field = ".".join(str(part) for part in first["loc"])
@@ -115,7 +115,7 @@ def describe(error: ValidationError, model: type[BaseModel]) -> str:
 
 
 def _named(entries: list[PublisherEntry], origin: str) -> list[PublisherSpec]:
-    """Names as given; entries that share one are told apart by their rank (`pod/1`)."""
+    """Give every entry a unique name: entries that share one get their rank added to it (`pod/1`)."""
     shared = Counter(entry.name for entry in entries)
     specs: dict[str, PublisherSpec] = {}
     for number, entry in enumerate(entries, 1):
@@ -128,7 +128,7 @@ def _named(entries: list[PublisherEntry], origin: str) -> list[PublisherSpec]:
 
 
 class PublishersFile:
-    """A publishers file that is followed. `poll` re-reads it when its time or size has changed."""
+    """A publishers file that is followed for changes of its time, its size or its inode."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -136,7 +136,7 @@ class PublishersFile:
         self._stamp: tuple[int, int, int] | None = None
 
     def read(self) -> list[PublisherSpec]:
-        """Read it now. Raises ConfigError."""
+        """Read the file now. Raises ConfigError."""
         origin = f"--publishers {self.path}"
         try:
             stat = self.path.stat()
@@ -151,7 +151,7 @@ class PublishersFile:
         return parse_publishers(text, origin)
 
     def poll(self) -> list[PublisherSpec] | None:
-        """The new content if the file changed, else None. Raises ConfigError once for each bad version."""
+        """The publishers if the file has changed, else None. Raises ConfigError once per bad version."""
         try:
             stat = self.path.stat()
             stamp = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
