@@ -26,12 +26,16 @@ from kvsync_testkit.waiting import wait_until
 
 MODEL = "test-model"
 BLOCK = 4
+DEADLINE_S = 30.0
+"""Long enough for what takes milliseconds on an idle machine."""
+START_S = 60.0
+"""The same for the start of a process."""
 _hashes = itertools.count(1)
 
 
-def wait_for(condition, timeout_s=30.0, what="condition"):
-    """`wait_until` with a deadline that is long enough for processes on a busy machine."""
-    return wait_until(what, condition, deadline_s=timeout_s, every_s=0.005)
+def wait_for(condition, timeout_s=DEADLINE_S, what="condition"):
+    """`wait_until` with the deadline of these tests."""
+    return wait_until(what, condition, deadline_s=timeout_s)
 
 
 def block_hash(*key):
@@ -71,15 +75,11 @@ class ScriptedPublisher:
 
     @staticmethod
     def _bind(socket, port):
-        deadline = time.monotonic() + 10
-        while True:
-            try:
-                socket.bind(f"tcp://127.0.0.1:{port or '*'}")
-                return
-            except zmq.ZMQError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.01)
+        def bind():
+            socket.bind(f"tcp://127.0.0.1:{port or '*'}")
+            return True
+
+        wait_until("the port is free", bind, deadline_s=DEADLINE_S, retry_on=(zmq.ZMQError,))
 
     @property
     def ports(self):

@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
 import pytest
-from service_helpers import BLOCK, MODEL, ScriptedPublisher, wait_for
+from service_helpers import BLOCK, DEADLINE_S, MODEL, ScriptedPublisher
 
 from kvsync_indexer.api import MatchRequest, PredictionReport
 from kvsync_indexer.audit import Auditor
@@ -19,6 +19,7 @@ from kvsync_indexer.publishers import PublisherSpec
 from kvsync_indexer.service.match import Matcher
 from kvsync_indexer.service.tokenizing import Tokenizer
 from kvsync_indexer.sync import State
+from kvsync_testkit.waiting import wait_until
 
 
 class Engine:
@@ -84,8 +85,8 @@ def setup():
         http_url=engine.url,
     )
     ingest.add(spec)
-    link = wait_for(lambda: ingest.link("pod"))
-    wait_for(lambda: link.machine.state is State.LIVE)
+    link = wait_until("the publisher is known", lambda: ingest.link("pod"), deadline_s=DEADLINE_S)
+    wait_until("the publisher is live", lambda: link.machine.state is State.LIVE, deadline_s=DEADLINE_S)
     yield pub, engine, ingest, link
     ingest.stop()
     engine.close()
@@ -134,7 +135,7 @@ async def test_a_working_engine_is_no_difference(setup, auditor):
 async def test_a_batch_that_never_arrived_is_waited_for(setup, auditor):
     pub, _, _, link = setup
     pub.store(2)
-    wait_for(lambda: link.machine.next_seq == 1)
+    wait_until("the batch is applied", lambda: link.machine.next_seq == 1, deadline_s=DEADLINE_S)
     pub.store(1, send=False)
     _, audit = await one(auditor)
     assert audit.verdict == "inconclusive"
@@ -156,7 +157,7 @@ async def test_no_ground_truth_to_read(setup, auditor, status, garbage):
 async def test_equal_ends_incomplete(setup, auditor):
     pub, _, _, link = setup
     pub.store(2)
-    wait_for(lambda: link.machine.next_seq == 1)
+    wait_until("the batch is applied", lambda: link.machine.next_seq == 1, deadline_s=DEADLINE_S)
     link.machine.incomplete = True
     _, audit = await one(auditor, wait_quiet_s=5)
     assert audit.verdict == "equal"
@@ -167,7 +168,7 @@ async def test_text_is_tokenized_by_the_engine(setup):
     pub, engine, ingest, link = setup
     text = "abcdefgh"
     pub.store(2, [ord(each) for each in text])
-    wait_for(lambda: link.machine.next_seq == 1)
+    wait_until("the batch is applied", lambda: link.machine.next_seq == 1, deadline_s=DEADLINE_S)
     tokenizer = Tokenizer()
     matcher = Matcher(ingest, tokenizer)
     try:
