@@ -79,21 +79,54 @@ def test_a_port_that_is_taken_and_a_host_that_is_unknown_are_one_line():
         listen("no.such.host.invalid", 0)
 
 
+@contextlib.asynccontextmanager
+async def served(app):
+    """(socket, answer), where `await answer()` sends one request and returns every byte of its answer."""
+    bound = listen("127.0.0.1", 0)
+    server = HttpServer(app, bound, lifespan="off")
+    serving = asyncio.create_task(server.serve())
+    await until("the server started", lambda: server.started)
+
+    async def answer():
+        reader, writer = await asyncio.open_connection(*bound.getsockname())
+        writer.write(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        data = await reader.read()
+        writer.close()
+        return data
+
+    try:
+        yield bound, answer
+    finally:
+        server.stop(at_once=False)
+        await serving
+
+
 async def test_an_http_server_answers_until_it_is_stopped_and_closes_its_socket():
     async def app(_scope, _receive, send):
         await send({"type": "http.response.start", "status": 204, "headers": []})
         await send({"type": "http.response.body", "body": b""})
 
-    bound = listen("127.0.0.1", 0)
-    server = HttpServer(app, bound, lifespan="off")
-    serving = asyncio.create_task(server.serve())
-    await until("the server started", lambda: server.started)
-    reader, writer = await asyncio.open_connection(*bound.getsockname())
-    writer.write(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
-    answer = await reader.read()
-    writer.close()
-    server.stop(at_once=False)
-    await serving
-    assert answer.startswith(b"HTTP/1.1 204 ")
-    assert b"server:" not in answer.lower()
+    async with served(app) as (bound, answer):
+        data = await answer()
+    assert data.startswith(b"HTTP/1.1 204 ")
+    assert b"server:" not in data.lower()
     assert bound.fileno() == -1
+
+
+async def test_an_answer_that_is_cut_on_purpose_is_not_logged(caplog):
+    async def app(_scope, _receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"9")]})
+        await send({"type": "http.response.body", "body": b"half", "more_body": True})
+
+    async with served(app) as (_, answer):
+        assert (await answer()).endswith(b"half")
+    assert caplog.records == []
+
+
+async def test_an_exception_of_the_application_is_logged(caplog):
+    async def app(_scope, _receive, _send):
+        raise ValueError("broken")
+
+    async with served(app) as (_, answer):
+        assert (await answer()).startswith(b"HTTP/1.1 500 ")
+    assert [record.getMessage() for record in caplog.records] == ["Exception in ASGI application\n"]

@@ -5,6 +5,7 @@ Several servers can share one event loop and end together, which is how a front 
 
 import asyncio
 import contextlib
+import logging
 import signal
 import socket
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping, Sequence
@@ -68,8 +69,25 @@ class _QuietUvicorn(uvicorn.Server):
         yield
 
 
+class _NotCutAnswers(logging.Filter):
+    """Drops uvicorn's error about an answer that its application left unfinished.
+
+    The router leaves an answer unfinished on purpose when its engine breaks off, and logs that itself.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the record is to be logged."""
+        return record.getMessage() != "ASGI callable returned without completing response."
+
+
+_not_cut_answers = _NotCutAnswers()
+
+
 class HttpServer:
-    """Serves an ASGI application on a listening socket, which it closes at the end. Nothing is logged per request."""
+    """Serves an ASGI application on a listening socket, which it closes at the end.
+
+    Requests are not logged; exceptions of the application are.
+    """
 
     def __init__(
         self,
@@ -91,6 +109,7 @@ class HttpServer:
             date_header=False,
             timeout_graceful_shutdown=DRAIN_S,
         )
+        logging.getLogger("uvicorn.error").addFilter(_not_cut_answers)
         self._server = _QuietUvicorn(config)
         self._bound = bound
 
