@@ -38,7 +38,7 @@ struct Line {
 
 /// The publishers of one model, and answers to match queries about them as JSON.
 ///
-/// What the JSON is, is said by `MatchAnswer` in `kvsync_indexer.api`; a test compares the two. It is made for
+/// What the JSON is, is said by `MatchAnswer` in `kvsync_indexer.service.match`; a test compares the two. It is made for
 /// one set of publishers and thrown away when that changes.
 #[pyclass(frozen, module = "kvsync_native")]
 pub struct AnswerTable {
