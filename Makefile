@@ -26,7 +26,7 @@ test-random: setup ## Run the tests of `make test` with fresh seeds; a failure p
 	KVSYNC_HYPOTHESIS_PROFILE=nightly $(BIN)/pytest -n $(PYTEST_WORKERS) --dist loadfile $(TEST_ARGS)
 
 test-pure: setup ## Run the tests that use the index as on a machine without Rust
-	PYTHONPATH=hack/no-native $(BIN)/pytest -n $(PYTEST_WORKERS) --dist loadfile indexer/tests cli/tests testkit/tests $(TEST_ARGS)
+	PYTHONPATH=hack/no-native $(BIN)/pytest -n $(PYTEST_WORKERS) --dist loadfile indexer/tests router/tests cli/tests testkit/tests $(TEST_ARGS)
 
 cover: setup ## Run the tests of `make test` with branch coverage
 	$(BIN)/pytest -n $(PYTEST_WORKERS) --dist loadfile --cov --cov-report=term --cov-report=html:out/coverage $(TEST_ARGS)
@@ -35,7 +35,7 @@ lint: setup ## Run ruff, the formatter, codespell, deptry, shellcheck and yamlli
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/codespell
-	for member in events workload mockpod indexer operator cli testkit; do (cd $$member && ../$(BIN)/deptry --no-ansi src); done
+	for member in events workload mockpod indexer router operator cli testkit; do (cd $$member && ../$(BIN)/deptry --no-ansi src); done
 	$(BIN)/shellcheck $$(git ls-files '*.sh' .ci/run)
 	$(BIN)/yamllint --strict $$(git ls-files '*.yaml' '*.yml' ':!charts/*/templates/*')
 

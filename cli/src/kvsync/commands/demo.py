@@ -11,8 +11,8 @@ from kvsync.demo.run import run_demo
 from kvsync.demo.settings import DemoSettings
 from kvsync.demo.table import print_results
 from kvsync.errors import UsageProblemError
-from kvsync.local import kept
-from kvsync_indexer.router.policies import POLICY_NAMES
+from kvsync.local import detached_run
+from kvsync_router.decisions.policies import POLICY_NAMES
 
 TRACE = Path("examples/traces/mooncake_conversation.jsonl")
 PLAIN_WIDTH = 120
@@ -106,7 +106,7 @@ def command(
     verdict = run_demo(settings, console)
     report = json.loads((out / "report.json").read_text(encoding="utf-8"))
     print_results(console, report, verdict, out)
-    run = kept.find(out) if keep else None
+    run = detached_run.find(out) if keep else None
     if run is not None:
         console.print(
             f"left running: index {run.index_url}, router {run.router_url}; `kvsync stop` ends it", highlight=False

@@ -12,10 +12,11 @@ import aiohttp
 from kvsync.demo.settings import DemoSettings, Workload
 from kvsync.demo.settling import AuditTotals, audit_all, sum_counter, wait_quiet
 from kvsync.demo.watching import Restart, Sample, Watcher
-from kvsync.index_client import IndexClient, counter_total, histogram_quantile
+from kvsync.index_client import IndexClient
 from kvsync.load.client import Outcome, Pause, Replayer
 from kvsync.load.summary import Summary, summarize
 from kvsync.local.stack import Stack
+from kvsync.prometheus_text import counter_total, histogram_quantile
 from kvsync.replay.live import find_model
 
 RESTART_AT = 0.15

@@ -14,7 +14,7 @@ from kvsync.demo.resources import build_resources
 from kvsync.demo.settings import DemoSettings, Workload, prepare
 from kvsync.demo.view import View
 from kvsync.errors import UsageProblemError
-from kvsync.local import kept
+from kvsync.local import detached_run
 from kvsync.local.addresses import claim_network
 from kvsync.local.stack import Stack, wanted_ports
 from kvsync.local.supervisor import Supervisor
@@ -31,7 +31,7 @@ def run_demo(settings: DemoSettings, console: Console) -> Verdict:
         KvsyncError: the demo could not be carried out. A demo that was carried out has a verdict, good or bad.
     """
     workload = prepare(settings)
-    if kept.find(settings.out) is not None:
+    if detached_run.find(settings.out) is not None:
         raise UsageProblemError(f"a demo in {settings.out} still runs; `kvsync stop --out {settings.out}` ends it")
     for name in REPORT_NAMES:
         (settings.out / name).unlink(missing_ok=True)
@@ -66,7 +66,7 @@ async def _run_phases(settings: DemoSettings, workload: Workload, console: Conso
                     async with view.showing(progress):
                         results.append(await phase.run())
                 if kept_run:
-                    kept.remember(settings.out, stack.index_url, stack.router_url, supervisor.processes())
+                    detached_run.remember(settings.out, stack.index_url, stack.router_url, supervisor.processes())
                     supervisor.release()
             finally:
                 supervisor.close()

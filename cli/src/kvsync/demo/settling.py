@@ -9,8 +9,9 @@ import aiohttp
 import msgspec
 
 from kvsync.errors import KvsyncError
-from kvsync.index_client import IndexClient, counter_total
+from kvsync.index_client import IndexClient
 from kvsync.local.pods import LocalPod
+from kvsync.prometheus_text import counter_total
 
 QUIET_DEADLINE_S = 60.0
 POLL_S = 0.1

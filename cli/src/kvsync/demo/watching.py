@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from kvsync.errors import KvsyncError
-from kvsync.index_client import IndexClient, PublisherRow
+from kvsync.index_client import IndexClient
+from kvsync_indexer.api import PublisherRow
 
 PERIOD_S = 0.1
 
