@@ -18,7 +18,7 @@ from kvsync.replay.report import Described, build_report
 from kvsync.report.files import write_whole
 from kvsync.report.order import order_note
 from kvsync.running import client_session, run_interruptible
-from kvsync_indexer.router.policies import POLICY_NAMES
+from kvsync_router.decisions.policies import POLICY_NAMES
 from kvsync_workload.arrivals import Arrivals, arrival_times
 from kvsync_workload.ideal import compute_ideal
 from kvsync_workload.percentiles import REPORTED

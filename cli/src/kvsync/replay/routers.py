@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from kvsync_events import NEWEST_VERSION, BlockStored, EventBatch, WireForm, encode_batch
 from kvsync_indexer.core import Context, make_core
 from kvsync_indexer.core.factory import CoreKind
-from kvsync_indexer.router.policies import Candidate, make_policy
 from kvsync_mockpod.engine import Event, Request
 from kvsync_mockpod.offline import WorkerLoad
+from kvsync_router.decisions.policies import Candidate, make_policy
 from kvsync_workload.prompts import pack_tokens
 
 MODEL = "offline"
