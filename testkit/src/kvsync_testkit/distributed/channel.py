@@ -64,7 +64,10 @@ class Channel:
         return reply, parts
 
     async def close(self) -> None:
-        """Stop serving. Calls that wait for a reply raise TransportError; an unexpected error of a handler is raised here."""
+        """Stop serving; calls that wait for a reply raise TransportError.
+
+        An unexpected error of a handler, which ended the serving early, is raised here.
+        """
         self._task.cancel()
         (result,) = await asyncio.gather(self._task, return_exceptions=True)
         self._fail_waiting()

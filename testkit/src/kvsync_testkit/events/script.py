@@ -47,7 +47,7 @@ class FaultScript:
         return self._plan("corrupt", numbers)
 
     def restart(self, *numbers: int) -> Self:
-        """The publisher restarts before these batches and numbers them from 0 again; nothing on the wire announces it."""
+        """The publisher restarts before these batches and numbers them from 0 again, unannounced."""
         self._restarts.update(numbers)
         return self
 
