@@ -8,8 +8,6 @@
 The engine has its own tree (`kvsync_mockpod.engine`), the wire its own (`kvsync_events`).
 """
 
-__all__ = ["ConfigError", "MockPodError", "StartError", "TextError"]
-
 
 class MockPodError(Exception):
     """Anything the pod itself refuses or cannot do; the message is one line for a person."""

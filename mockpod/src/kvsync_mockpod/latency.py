@@ -7,8 +7,6 @@ from kvsync_mockpod.engine import EngineConfigError, LatencyModel
 from kvsync_mockpod.engine.latency import NoLatency, make_latency
 from kvsync_mockpod.errors import ConfigError
 
-__all__ = ["build_latency"]
-
 
 def build_latency(config: PodConfig) -> Callable[[int], LatencyModel | None]:
     """A maker of latency models by rank. Raises `ConfigError` for an unknown profile or a bad custom model."""
@@ -21,6 +19,5 @@ def build_latency(config: PodConfig) -> Callable[[int], LatencyModel | None]:
     try:
         build(0)
     except EngineConfigError as error:
-        msg = f"mock_latency: {config.mock_latency[:80]!r} refused: {error}"
-        raise ConfigError(msg) from None
+        raise ConfigError(f"mock_latency: {config.mock_latency[:80]!r} refused: {error}") from None
     return build

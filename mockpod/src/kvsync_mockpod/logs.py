@@ -24,8 +24,6 @@ def _import_without_rich() -> Any:  # noqa: ANN401  (a module)
 
 structlog = _import_without_rich()
 
-__all__ = ["configure_logging", "get_logger"]
-
 
 def get_logger(name: str) -> Any:  # noqa: ANN401  (structlog's own annotation)
     """A logger for a module."""

@@ -16,8 +16,6 @@ from kvsync_mockpod.config.flags import IGNORED_FLAGS, build_options, normalize_
 from kvsync_mockpod.engine import EngineConfigError
 from kvsync_mockpod.errors import ConfigError, StartError
 
-__all__ = ["main"]
-
 NAME = "kvsync-mockpod"
 
 

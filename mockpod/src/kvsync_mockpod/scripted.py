@@ -21,17 +21,6 @@ from kvsync_mockpod.engine import (
     Request,
 )
 
-__all__ = [
-    "Control",
-    "Scenario",
-    "ScenarioError",
-    "ScriptedExecutor",
-    "ScriptedRequest",
-    "load_scenario",
-    "parse_scenario",
-    "token",
-]
-
 _MASK = 0xFFFFFFFFFFFFFFFF
 _FIRST_ORDINARY = 1000
 """Generated token ids start here; smaller ones are special."""

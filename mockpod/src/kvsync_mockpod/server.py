@@ -22,8 +22,6 @@ from kvsync_mockpod.http.app import Application
 from kvsync_mockpod.logs import configure_logging, get_logger
 from kvsync_mockpod.pod import Environment, Pod
 
-__all__ = ["bind_http", "run_pod", "serve"]
-
 _log = get_logger(__name__)
 _BACKLOG = 4096
 _DESCRIPTORS = 65_536
@@ -35,16 +33,14 @@ def bind_http(host: str, port: int) -> socket.socket:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         listener = socket.socket(family, socket.SOCK_STREAM)
     except OSError as error:
-        msg = f"HTTP: {host}:{port}: {error.strerror}"
-        raise StartError(msg) from None
+        raise StartError(f"HTTP: {host}:{port}: {error.strerror}") from None
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind(address)
         listener.listen(_BACKLOG)
     except OSError as error:
         listener.close()
-        msg = f"HTTP: {host}:{port}: {error.strerror}"
-        raise StartError(msg) from None
+        raise StartError(f"HTTP: {host}:{port}: {error.strerror}") from None
     listener.setblocking(False)
     return listener
 

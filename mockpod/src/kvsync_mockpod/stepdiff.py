@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Divergence", "compare_logs", "read_log"]
-
 _MASK = 0xFFFFFFFFFFFFFFFF
 _FIELDS = ("scheduled", "hits", "resumed", "preempted", "finished", "refused", "events", "free")
 

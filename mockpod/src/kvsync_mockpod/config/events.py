@@ -4,8 +4,6 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["KVEventsConfig"]
-
 
 class KVEventsConfig(BaseModel):
     """Where and how block events are published (vLLM `KVEventsConfig`, 0.11.1 and newer)."""

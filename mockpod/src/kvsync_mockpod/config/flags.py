@@ -16,8 +16,6 @@ from kvsync_mockpod.config.load import nearest
 from kvsync_mockpod.config.model import PodConfig
 from kvsync_mockpod.errors import ConfigError
 
-__all__ = ["IGNORED_FLAGS", "build_options", "normalize_arguments"]
-
 MANY = ("served_model_name", "api_key", "lora_modules")
 _SHORT = {"-dp": "--data-parallel-size", "-dpn": "--data-parallel-rank", "-tp": "--tensor-parallel-size"}
 _SHORT["-pp"] = "--pipeline-parallel-size"
@@ -106,8 +104,7 @@ def normalize_arguments(arguments: Sequence[str]) -> list[str]:
         if head.startswith("--"):
             flag = head.replace("_", "-")
             if flag not in known:
-                msg = f"no such flag: {head}{nearest(flag, sorted(known))}"
-                raise ConfigError(msg)
+                raise ConfigError(f"no such flag: {head}{nearest(flag, sorted(known))}")
             many = flag if flag[2:].replace("-", "_") in MANY else None
             result.append(flag + equals + value)
             count = 1 if equals else 0

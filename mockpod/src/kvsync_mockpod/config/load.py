@@ -15,8 +15,6 @@ from pydantic import ValidationError
 from kvsync_mockpod.config.model import PodConfig
 from kvsync_mockpod.errors import ConfigError
 
-__all__ = ["build_config", "nearest", "read_yaml"]
-
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """`; did you mean X?` for the known name closest to `name`, or nothing when none is close."""
@@ -32,20 +30,17 @@ def read_yaml(path: Path) -> dict[str, object]:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
-        msg = f"{path}: cannot be read: {reason}"
-        raise ConfigError(msg) from None
+        raise ConfigError(f"{path}: cannot be read: {reason}") from None
     try:
         loaded = yaml.safe_load(text)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}" if mark is not None else str(path)
-        msg = f"{where}: not YAML: {getattr(error, 'problem', None) or 'unreadable'}"
-        raise ConfigError(msg) from None
+        raise ConfigError(f"{where}: not YAML: {getattr(error, 'problem', None) or 'unreadable'}") from None
     if loaded is None:
         return {}
     if not isinstance(loaded, dict) or not all(isinstance(key, str) for key in loaded):
-        msg = f"{path}: a mapping of flag names to values is needed"
-        raise ConfigError(msg)
+        raise ConfigError(f"{path}: a mapping of flag names to values is needed")
     return {str(key).replace("-", "_"): value for key, value in loaded.items()}
 
 
@@ -57,8 +52,7 @@ def build_config(flags: Mapping[str, object], file: Path | None = None) -> PodCo
         known = PodConfig.model_fields
         for key in given:
             if key not in known:
-                msg = f"{file}: unknown key {key!r}{nearest(key, known)}"
-                raise ConfigError(msg)
+                raise ConfigError(f"{file}: unknown key {key!r}{nearest(key, known)}")
     given.update({key: value for key, value in flags.items() if value is not None and value != ()})
     for key in ("kv_events_config",):
         if isinstance(given.get(key), str):
@@ -75,8 +69,7 @@ def _from_json(field: str, text: str) -> object:
     try:
         return msgspec.json.decode(text)
     except msgspec.DecodeError as error:
-        msg = f"{field}: {text[:80]!r} is not JSON: {error}"
-        raise ConfigError(msg) from None
+        raise ConfigError(f"{field}: {text[:80]!r} is not JSON: {error}") from None
 
 
 def _lora_modules(value: object) -> list[object]:
@@ -88,8 +81,7 @@ def _lora_modules(value: object) -> list[object]:
         elif isinstance(item, str):
             name, found, path = item.partition("=")
             if not found:
-                msg = f"lora_modules: {item!r} is not NAME=PATH or a JSON object"
-                raise ConfigError(msg)
+                raise ConfigError(f"lora_modules: {item!r} is not NAME=PATH or a JSON object")
             modules.append({"name": name, "path": path})
         else:
             modules.append(item)

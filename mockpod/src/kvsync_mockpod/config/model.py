@@ -12,8 +12,6 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from kvsync_mockpod.config.events import KVEventsConfig
 
-__all__ = ["LoraModule", "PodConfig"]
-
 
 class LoraModule(BaseModel):
     """An adapter the pod serves from the start: `--lora-modules NAME=PATH` or a JSON object."""
@@ -104,35 +102,29 @@ class PodConfig(BaseModel):
     def _cross_checks(self) -> "PodConfig":
         capacity = (self.num_gpu_blocks_override - 1) * self.block_size
         if self.max_model_len > capacity:
-            msg = (
+            raise ValueError(
                 f"max_model_len: {self.max_model_len} tokens do not fit {self.num_gpu_blocks_override - 1} usable "
                 f"blocks of {self.block_size} ({capacity} tokens); raise num_gpu_blocks_override or lower max_model_len"
             )
-            raise ValueError(msg)
         if not self.enable_chunked_prefill and self.max_num_batched_tokens < self.max_model_len:
-            msg = (
+            raise ValueError(
                 f"max_num_batched_tokens: {self.max_num_batched_tokens} is below max_model_len "
                 f"{self.max_model_len}, which needs enable_chunked_prefill"
             )
-            raise ValueError(msg)
         if self.max_num_batched_tokens < self.max_num_seqs:
-            msg = (
+            raise ValueError(
                 f"max_num_batched_tokens: {self.max_num_batched_tokens} is below max_num_seqs {self.max_num_seqs}; "
                 "every running request needs one token a step"
             )
-            raise ValueError(msg)
         if self.mock_disk_blocks and not self.mock_host_blocks:
-            msg = "mock_disk_blocks: a disk tier needs a host tier before it (mock_host_blocks)"
-            raise ValueError(msg)
+            raise ValueError("mock_disk_blocks: a disk tier needs a host tier before it (mock_host_blocks)")
         if self.mock_host_blocks and not self.enable_prefix_caching:
-            msg = "mock_host_blocks: lower tiers need enable_prefix_caching"
-            raise ValueError(msg)
+            raise ValueError("mock_host_blocks: lower tiers need enable_prefix_caching")
         names = [module.name for module in self.lora_modules]
         taken = set(self.names)
         for name in names:
             if name in taken:
-                msg = f"lora_modules: the name {name!r} is used twice"
-                raise ValueError(msg)
+                raise ValueError(f"lora_modules: the name {name!r} is used twice")
             taken.add(name)
         return self
 

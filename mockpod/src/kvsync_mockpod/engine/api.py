@@ -7,21 +7,6 @@ from typing import Literal, Protocol
 
 from kvsync_events import AllBlocksCleared, BlockRemoved, BlockStored
 
-__all__ = [
-    "Event",
-    "Executor",
-    "FinishReason",
-    "LatencyModel",
-    "LogEntry",
-    "LoraRef",
-    "MMFeature",
-    "Request",
-    "RequestOutput",
-    "ResidentBlock",
-    "StepLoad",
-    "StepResult",
-]
-
 FinishReason = Literal["stop", "length", "abort", "error"]
 Event = BlockStored | BlockRemoved | AllBlocksCleared
 """Block hashes inside are raw digests (bytes); the publisher turns them into the wire's form."""

@@ -10,10 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from kvsync_events import UnsupportedVersionError, hash_algorithms
 from kvsync_events.versions import parse_version
-
-from .errors import EngineConfigError
-
-__all__ = ["EngineConfig"]
+from kvsync_mockpod.engine.errors import EngineConfigError
 
 
 class EngineConfig(BaseModel):
@@ -183,5 +180,4 @@ class EngineConfig(BaseModel):
             first = error.errors(include_url=False)[0]
             where = ".".join(str(p) for p in first["loc"])
             message = str(first["msg"]).removeprefix("Value error, ")
-            text = f"{where} {first['input']!r}: {message}" if where else message
-            raise EngineConfigError(text) from None
+            raise EngineConfigError(f"{where} {first['input']!r}: {message}" if where else message) from None

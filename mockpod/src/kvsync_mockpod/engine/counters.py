@@ -2,13 +2,11 @@
 
 from typing import TYPE_CHECKING
 
-from .scheduler import Batch
-from .stats import EngineStats
+from kvsync_mockpod.engine.scheduler import Batch
+from kvsync_mockpod.engine.stats import EngineStats
 
 if TYPE_CHECKING:
-    from .engine import Engine
-
-__all__ = ["Counters", "take_statistics"]
+    from kvsync_mockpod.engine.engine import Engine
 
 
 class Counters:

@@ -9,25 +9,31 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterator
 
-from .api import Executor, FinishReason, LatencyModel, Request, RequestOutput, ResidentBlock, StepResult
-from .config import EngineConfig
-from .counters import Counters, take_statistics
-from .errors import EngineConfigError, RequestRefusedError
-from .hashing import BlockIdentity, HashedIdentity
-from .intake import check_request, make_sequence
-from .lockstep import Lockstep
-from .log import TransitionLog
-from .manager import BlockManager
-from .outputs import OutputStage, make_output
-from .pool import BlockPool
-from .progress import Finish, Progress
-from .recorder import Recorder
-from .scheduler import Batch, Scheduler
-from .sequence import Sequence, Status
-from .stats import EngineStats
-from .tiers import Link, OffloadEngine, TierConfig
-
-__all__ = ["Engine"]
+from kvsync_mockpod.engine.api import (
+    Executor,
+    FinishReason,
+    LatencyModel,
+    Request,
+    RequestOutput,
+    ResidentBlock,
+    StepResult,
+)
+from kvsync_mockpod.engine.config import EngineConfig
+from kvsync_mockpod.engine.counters import Counters, take_statistics
+from kvsync_mockpod.engine.errors import EngineConfigError, RequestRefusedError
+from kvsync_mockpod.engine.hashing import BlockIdentity, HashedIdentity
+from kvsync_mockpod.engine.intake import check_request, make_sequence
+from kvsync_mockpod.engine.lockstep import Lockstep
+from kvsync_mockpod.engine.log import TransitionLog
+from kvsync_mockpod.engine.manager import BlockManager
+from kvsync_mockpod.engine.outputs import OutputStage, make_output
+from kvsync_mockpod.engine.pool import BlockPool
+from kvsync_mockpod.engine.progress import Finish, Progress
+from kvsync_mockpod.engine.recorder import Recorder
+from kvsync_mockpod.engine.scheduler import Batch, Scheduler
+from kvsync_mockpod.engine.sequence import Sequence, Status
+from kvsync_mockpod.engine.stats import EngineStats
+from kvsync_mockpod.engine.tiers import Link, OffloadEngine, TierConfig
 
 
 class Engine:

@@ -17,22 +17,6 @@ EngineError
 Every message is one line for a person.
 """
 
-__all__ = [
-    "DrainingError",
-    "DuplicateRequestError",
-    "EngineConfigError",
-    "EngineError",
-    "ExecutorError",
-    "InvalidRequestError",
-    "PromptEmptyError",
-    "PromptTooLongError",
-    "QueueFullError",
-    "RequestFailedError",
-    "RequestRefusedError",
-    "StepFailedError",
-    "UnknownLoraError",
-]
-
 
 class EngineError(Exception):
     """Base of every error the engine raises on purpose; the message is one line for a person."""

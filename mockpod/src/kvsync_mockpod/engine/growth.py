@@ -11,12 +11,10 @@ from collections.abc import Iterable
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
-from .sequence import Sequence
+from kvsync_mockpod.engine.sequence import Sequence
 
 if TYPE_CHECKING:
-    from .engine import Engine
-
-__all__ = ["BlocksLater", "EachBlock", "Growth", "make_growth"]
+    from kvsync_mockpod.engine.engine import Engine
 
 Chunks = Iterable[tuple[Sequence, int]]
 _by_order = itemgetter(0)

@@ -8,11 +8,8 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from kvsync_events import BlockHasher, event_extra_keys, hash_extra_keys
-
-from .api import Request
-from .sequence import Sequence
-
-__all__ = ["BlockIdentity", "HashedIdentity"]
+from kvsync_mockpod.engine.api import Request
+from kvsync_mockpod.engine.sequence import Sequence
 
 
 class BlockIdentity(Protocol):

@@ -2,9 +2,9 @@
 
 from collections.abc import Container
 
-from .api import Request
-from .config import EngineConfig
-from .errors import (
+from kvsync_mockpod.engine.api import Request
+from kvsync_mockpod.engine.config import EngineConfig
+from kvsync_mockpod.engine.errors import (
     DrainingError,
     DuplicateRequestError,
     InvalidRequestError,
@@ -13,9 +13,7 @@ from .errors import (
     QueueFullError,
     UnknownLoraError,
 )
-from .sequence import Sequence
-
-__all__ = ["check_request", "make_sequence"]
+from kvsync_mockpod.engine.sequence import Sequence
 
 
 def check_request(request: Request, config: EngineConfig, *, live: Container[str], queued: int, draining: bool) -> None:

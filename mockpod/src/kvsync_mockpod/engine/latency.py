@@ -14,18 +14,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from .api import LatencyModel, StepLoad
-from .errors import EngineConfigError
-
-__all__ = [
-    "PROFILES",
-    "FormulaLatency",
-    "JitteredLatency",
-    "NoLatency",
-    "QuadraticLatency",
-    "RooflineLatency",
-    "make_latency",
-]
+from kvsync_mockpod.engine.api import LatencyModel, StepLoad
+from kvsync_mockpod.engine.errors import EngineConfigError
 
 
 class NoLatency:

@@ -11,16 +11,14 @@ from collections import defaultdict
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
-from .api import Executor, FinishReason, StepLoad
-from .growth import make_growth
-from .progress import Finish, Progress
-from .scheduler import Batch
-from .sequence import Sequence, Status
+from kvsync_mockpod.engine.api import Executor, FinishReason, StepLoad
+from kvsync_mockpod.engine.growth import make_growth
+from kvsync_mockpod.engine.progress import Finish, Progress
+from kvsync_mockpod.engine.scheduler import Batch
+from kvsync_mockpod.engine.sequence import Sequence, Status
 
 if TYPE_CHECKING:
-    from .engine import Engine
-
-__all__ = ["Lockstep"]
+    from kvsync_mockpod.engine.engine import Engine
 
 _by_order = itemgetter(0)
 

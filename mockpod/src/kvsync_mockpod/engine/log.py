@@ -8,9 +8,7 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterator, Sequence
 
-from .api import LogEntry
-
-__all__ = ["TransitionLog"]
+from kvsync_mockpod.engine.api import LogEntry
 
 _Run = tuple[int, int, str, Sequence[bytes | None], bytes | None, str]
 """First number, step, kind, hashes, parent of the first, medium."""

@@ -6,14 +6,12 @@ to compute; blocks are hashed when they are scheduled; admission may ask for roo
 
 from enum import Enum
 
-from .config import EngineConfig
-from .hashing import BlockIdentity
-from .pool import BlockPool, Hit
-from .recorder import Recorder
-from .sequence import Sequence
-from .tiers.offload import OffloadEngine, PreparedOnboard
-
-__all__ = ["BlockManager", "Fit"]
+from kvsync_mockpod.engine.config import EngineConfig
+from kvsync_mockpod.engine.hashing import BlockIdentity
+from kvsync_mockpod.engine.pool import BlockPool, Hit
+from kvsync_mockpod.engine.recorder import Recorder
+from kvsync_mockpod.engine.sequence import Sequence
+from kvsync_mockpod.engine.tiers.offload import OffloadEngine, PreparedOnboard
 
 
 class Fit(Enum):

@@ -2,15 +2,13 @@
 
 from typing import TYPE_CHECKING
 
-from .api import FinishReason, RequestOutput, StepLoad, StepResult
-from .errors import RequestFailedError, StepFailedError
-from .scheduler import Batch
-from .sequence import Sequence, Status
+from kvsync_mockpod.engine.api import FinishReason, RequestOutput, StepLoad, StepResult
+from kvsync_mockpod.engine.errors import RequestFailedError, StepFailedError
+from kvsync_mockpod.engine.scheduler import Batch
+from kvsync_mockpod.engine.sequence import Sequence, Status
 
 if TYPE_CHECKING:
-    from .engine import Engine
-
-__all__ = ["OutputStage", "make_output"]
+    from kvsync_mockpod.engine.engine import Engine
 
 
 class OutputStage:

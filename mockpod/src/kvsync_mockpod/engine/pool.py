@@ -9,9 +9,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from .runs import ReuseQueue, Run
-
-__all__ = ["BlockPool", "BlockSink", "BlockTable", "Hit"]
+from kvsync_mockpod.engine.runs import ReuseQueue, Run
 
 
 class BlockTable:

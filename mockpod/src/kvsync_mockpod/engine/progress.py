@@ -3,9 +3,7 @@
 from collections import defaultdict
 from dataclasses import dataclass, field
 
-from .api import Event, FinishReason
-
-__all__ = ["Finish", "Progress"]
+from kvsync_mockpod.engine.api import Event, FinishReason
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,7 @@ from collections.abc import Iterator, Mapping
 from itertools import chain
 from typing import Protocol
 
-from .sequence import Sequence
-
-__all__ = ["FcfsQueue", "PriorityQueue", "SkippedFirstQueue", "WaitingQueue", "make_queue"]
+from kvsync_mockpod.engine.sequence import Sequence
 
 
 class WaitingQueue(Protocol):

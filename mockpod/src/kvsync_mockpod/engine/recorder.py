@@ -5,13 +5,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from kvsync_events import AllBlocksCleared, BlockRemoved, BlockStored, Hash
-
-from .api import Event, LoraRef
-from .log import TransitionLog
-from .tiers.offload import SourceBlock
-from .tiers.store import StoredBlock
-
-__all__ = ["Recorder"]
+from kvsync_mockpod.engine.api import Event, LoraRef
+from kvsync_mockpod.engine.log import TransitionLog
+from kvsync_mockpod.engine.tiers.offload import SourceBlock
+from kvsync_mockpod.engine.tiers.store import StoredBlock
 
 
 class Recorder:

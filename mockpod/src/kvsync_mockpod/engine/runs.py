@@ -7,8 +7,6 @@ costs a handful of operations. A run is divided when a sequence holds only its b
 from collections.abc import Iterator
 from typing import Any
 
-__all__ = ["ReuseQueue", "Run"]
-
 
 class Run:
     """Cached blocks in chain order, all held by the same `holders` sequences.

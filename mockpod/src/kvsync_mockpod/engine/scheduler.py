@@ -6,15 +6,13 @@ is vLLM's own scheduler (`test/fidelity`); docs/design/scheduler.md says what is
 
 from dataclasses import dataclass, field
 
-from .api import Executor
-from .config import EngineConfig
-from .errors import RequestFailedError
-from .manager import BlockManager, Fit
-from .pool import Hit
-from .queues import WaitingQueue, make_queue
-from .sequence import Sequence, Status
-
-__all__ = ["Batch", "Scheduler"]
+from kvsync_mockpod.engine.api import Executor
+from kvsync_mockpod.engine.config import EngineConfig
+from kvsync_mockpod.engine.errors import RequestFailedError
+from kvsync_mockpod.engine.manager import BlockManager, Fit
+from kvsync_mockpod.engine.pool import Hit
+from kvsync_mockpod.engine.queues import WaitingQueue, make_queue
+from kvsync_mockpod.engine.sequence import Sequence, Status
 
 
 @dataclass(slots=True)

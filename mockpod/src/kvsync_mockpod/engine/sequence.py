@@ -2,11 +2,9 @@
 
 from enum import Enum
 
-from .api import Request
-from .pool import BlockTable
-from .tiers.offload import OnboardHandle
-
-__all__ = ["Sequence", "Status"]
+from kvsync_mockpod.engine.api import Request
+from kvsync_mockpod.engine.pool import BlockTable
+from kvsync_mockpod.engine.tiers.offload import OnboardHandle
 
 
 class Status(Enum):

@@ -2,9 +2,7 @@
 
 from dataclasses import dataclass
 
-from .tiers.report import TierReport
-
-__all__ = ["EngineStats"]
+from kvsync_mockpod.engine.tiers.report import TierReport
 
 
 @dataclass(frozen=True, slots=True)

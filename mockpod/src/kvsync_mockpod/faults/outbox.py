@@ -6,8 +6,6 @@ Pure: the publisher pushes, asks when the next one is due, and takes what is due
 import heapq
 from dataclasses import dataclass
 
-__all__ = ["Outbox", "Outgoing"]
-
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from kvsync_events import BlockStored, Event
 from kvsync_mockpod.faults.spec import Corrupt, Fault, Oversize, Truncate
 
-__all__ = ["damage", "with_wrong_parents"]
-
 _BIN_32_HEADER = 5
 
 

@@ -12,8 +12,6 @@ from typing import Any
 
 from kvsync_mockpod.faults.spec import EVENT_KINDS, HTTP_KINDS, REPLAY_KINDS, Fault, FaultPlan, HttpFailure
 
-__all__ = ["FaultEntry", "FaultPlane"]
-
 _LOG_ENTRIES = 100_000
 _HTTP = -1
 """In the place of a rank: HTTP faults come before one is chosen."""

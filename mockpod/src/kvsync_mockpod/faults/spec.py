@@ -15,32 +15,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from kvsync_mockpod.config.load import nearest
 from kvsync_mockpod.errors import ConfigError
 
-__all__ = [
-    "EVENT_KINDS",
-    "HTTP_KINDS",
-    "REPLAY_KINDS",
-    "Corrupt",
-    "Delay",
-    "Drop",
-    "DropUnnumbered",
-    "Duplicate",
-    "Fault",
-    "FaultPlan",
-    "HttpFailure",
-    "Oversize",
-    "Rebind",
-    "Reorder",
-    "ReplaySilent",
-    "ReplaySlow",
-    "ReplayTruncate",
-    "Restart",
-    "SlowTokens",
-    "Stall",
-    "Truncate",
-    "WrongParent",
-    "parse_plan",
-]
-
 _MS = Field(ge=1, le=3_600_000)
 
 
@@ -64,8 +38,7 @@ class _Rule(BaseModel):
     @model_validator(mode="after")
     def _one_trigger(self) -> "_Rule":
         if self.at and self.rate is not None:
-            msg = "at and rate exclude each other"
-            raise ValueError(msg)
+            raise ValueError("at and rate exclude each other")
         return self
 
 

@@ -11,20 +11,6 @@ from kvsync_mockpod.http.errors import bad_request, not_found
 from kvsync_mockpod.http.schemas import LoadLoraRequest, UnloadLoraRequest
 from kvsync_mockpod.pod import Pod
 
-__all__ = [
-    "is_paused",
-    "is_sleeping",
-    "kv_event_sources",
-    "load_lora",
-    "pause",
-    "reset_prefix_cache",
-    "resume",
-    "server_info",
-    "sleep",
-    "unload_lora",
-    "wake_up",
-]
-
 _load_decoder = msgspec.json.Decoder(LoadLoraRequest, strict=False)
 _unload_decoder = msgspec.json.Decoder(UnloadLoraRequest, strict=False)
 _MODES = ("abort", "wait", "keep")

@@ -17,8 +17,6 @@ from kvsync_mockpod.http.session import Sampling, Session, pick_rank, report_ful
 from kvsync_mockpod.http.streaming import Framing, Usage, encode, make_choices, run_to_end, stream
 from kvsync_mockpod.pod import Pod
 
-__all__ = ["Answer", "read_sampling", "refuse_no_tokens", "serve"]
-
 _END = b"data: [DONE]\n\n"
 
 

@@ -12,8 +12,6 @@ from kvsync_mockpod.http.routes import Route, build_routes
 from kvsync_mockpod.logs import get_logger
 from kvsync_mockpod.pod import Pod
 
-__all__ = ["Application"]
-
 _log = get_logger(__name__)
 Handler = Callable[[Pod, Request], Awaitable[Response | None]]
 
@@ -104,8 +102,7 @@ class Application:
         allowed = self._methods.get(path)
         if allowed:
             raise HttpError(405, "Method Not Allowed", headers=((b"allow", ", ".join(sorted(allowed)).encode()),))
-        message = f"there is no {path[:200]!r} here"
-        raise not_found(message)
+        raise not_found(f"there is no {path[:200]!r} here")
 
     def _authorize(self, request: Request) -> None:
         """VLLM asks for a key under /v1 only."""

@@ -14,8 +14,6 @@ import msgspec
 
 from kvsync_mockpod.http.errors import HttpError, bad_request, from_decode_error
 
-__all__ = ["ClientDisconnected", "Receive", "Request", "Response", "Send", "json_response", "text_response"]
-
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 T = TypeVar("T")
@@ -82,8 +80,7 @@ class Request:
         try:
             pairs = parse_qsl(self.scope["query_string"].decode("latin-1"), keep_blank_values=True, max_num_fields=100)
         except ValueError:
-            message = "the query string has more than 100 fields"
-            raise bad_request(message) from None
+            raise bad_request("the query string has more than 100 fields") from None
         return dict(pairs)
 
     def query_flag(self, name: str, default: bool = False) -> bool:
@@ -152,5 +149,4 @@ class Request:
         except msgspec.DecodeError as error:
             raise from_decode_error(error) from None
         except (UnicodeDecodeError, RecursionError):
-            message = "the body is not JSON text"
-            raise bad_request(message) from None
+            raise bad_request("the body is not JSON text") from None

@@ -16,8 +16,6 @@ from kvsync_mockpod.http.session import check_ready, pick_model
 from kvsync_mockpod.pod import Pod
 from kvsync_mockpod.text import ChatPrompt, render_chat
 
-__all__ = ["chat_completions", "media_features"]
-
 _decoder = msgspec.json.Decoder(ChatRequest, strict=False)
 
 

@@ -6,8 +6,6 @@ from kvsync_mockpod.pod import Generation
 from kvsync_mockpod.text import Tokenizer
 from kvsync_mockpod.text.tokenizer import SPECIALS
 
-__all__ = ["Choice"]
-
 _FIRST_TEXT = len(SPECIALS)
 
 

@@ -13,8 +13,6 @@ from kvsync_mockpod.http.schemas import CompletionRequest
 from kvsync_mockpod.http.session import check_ready, pick_model
 from kvsync_mockpod.pod import Pod
 
-__all__ = ["completions"]
-
 _decoder = msgspec.json.Decoder(CompletionRequest, strict=False)
 
 

@@ -15,8 +15,6 @@ from kvsync_mockpod.http.errors import bad_request
 from kvsync_mockpod.http.streaming import encode
 from kvsync_mockpod.pod import Pod, Rank
 
-__all__ = ["kv_blocks", "kv_digest", "kv_log"]
-
 _NDJSON = (b"content-type", b"application/x-ndjson")
 _SLICE = 512
 

@@ -4,8 +4,6 @@ import re
 
 import msgspec
 
-__all__ = ["HttpError", "bad_request", "from_decode_error", "not_found", "too_busy", "unavailable"]
-
 _TYPES = {
     400: "BadRequestError",
     401: "AuthenticationError",

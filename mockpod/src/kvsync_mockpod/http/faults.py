@@ -8,8 +8,6 @@ from kvsync_mockpod.http.asgi import Request, Response, json_response
 from kvsync_mockpod.http.errors import HttpError, bad_request, from_decode_error
 from kvsync_mockpod.pod import Pod
 
-__all__ = ["apply_http_faults", "clear_faults", "get_faults", "put_faults"]
-
 
 async def get_faults(pod: Pod, request: Request) -> Response:
     """The plan in force, with counts."""

@@ -23,8 +23,6 @@ from kvsync_mockpod.http.streaming import Framing, Usage, encode, make_choices, 
 from kvsync_mockpod.pod import Pod
 from kvsync_mockpod.text import ChatPrompt, render_chat
 
-__all__ = ["anthropic_error", "count_tokens", "messages"]
-
 _decoder = msgspec.json.Decoder(MessagesRequest, strict=False)
 _count_decoder = msgspec.json.Decoder(CountTokensRequest, strict=False)
 _ERRORS = {

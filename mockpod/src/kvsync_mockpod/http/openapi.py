@@ -11,8 +11,6 @@ from pydantic import BaseModel
 from kvsync_mockpod import __version__
 from kvsync_mockpod.http.routes import Route
 
-__all__ = ["describe"]
-
 _REF = "#/components/schemas/{name}"
 _ERROR = {
     "type": "object",

@@ -20,8 +20,6 @@ from kvsync_mockpod.http.streaming import Framing, Usage, encode, make_choices, 
 from kvsync_mockpod.pod import Pod
 from kvsync_mockpod.text import render_chat
 
-__all__ = ["ResponseStore", "Responses"]
-
 STORED = 256
 _decoder = msgspec.json.Decoder(ResponsesRequest, strict=False)
 Turns = list[dict[str, Any]]

@@ -10,8 +10,6 @@ from kvsync_mockpod.http.asgi import Request, Response
 from kvsync_mockpod.http.responses import Responses
 from kvsync_mockpod.pod import Pod
 
-__all__ = ["Route", "build_routes"]
-
 Handler = Callable[[Pod, Request], Awaitable[Response | None]]
 
 

@@ -7,20 +7,6 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
-__all__ = [
-    "ChatRequest",
-    "CompletionRequest",
-    "CountTokensRequest",
-    "DetokenizeRequest",
-    "LoadLoraRequest",
-    "MessagesRequest",
-    "ResponsesRequest",
-    "SamplingFields",
-    "StreamOptions",
-    "TokenizeRequest",
-    "UnloadLoraRequest",
-]
-
 I64 = 2**63 - 1
 TokenId = Annotated[int, Meta(ge=0, le=2**32 - 1)]
 Count = Annotated[int, Meta(ge=1, le=2**31 - 1)]

@@ -24,8 +24,6 @@ from kvsync_mockpod.logs import get_logger
 from kvsync_mockpod.pod import Generation, LiveRequest, Mailbox, Pod, Rank
 from kvsync_mockpod.text import Answer
 
-__all__ = ["Sampling", "Session", "check_ready", "pick_model", "pick_rank", "request_id", "sampling_stops"]
-
 _log = get_logger(__name__)
 _NEVER = 2**62
 MAX_GENERATIONS = 256
@@ -62,11 +60,9 @@ def request_id(request: Request, prefix: str, given: str | None = None) -> str:
 def check_ready(pod: Pod) -> None:
     """Raises `HttpError` 503 while the pod drains or has a dead engine."""
     if pod.state.draining:
-        message = "the server is shutting down"
-        raise unavailable(message)
+        raise unavailable("the server is shutting down")
     if not pod.healthy:
-        message = "the engine is dead"
-        raise unavailable(message)
+        raise unavailable("the engine is dead")
 
 
 def pick_model(pod: Pod, name: str | None) -> tuple[str, LoraRef | None]:

@@ -8,8 +8,6 @@ from kvsync_mockpod.http.errors import not_found
 from kvsync_mockpod.metrics import Counter, Family, Gauge, format_labels, render
 from kvsync_mockpod.pod import Pod, Rank
 
-__all__ = ["health", "load", "metrics", "model", "models", "ping", "version"]
-
 
 async def health(pod: Pod, request: Request) -> Response:
     """200 empty; 503 when an engine is dead or the pod is going down."""

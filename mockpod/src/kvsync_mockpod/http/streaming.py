@@ -15,8 +15,6 @@ from kvsync_mockpod.http.choices import Choice
 from kvsync_mockpod.http.errors import HttpError
 from kvsync_mockpod.http.session import Session
 
-__all__ = ["Framing", "Usage", "encode", "finish_error", "make_choices", "run_to_end", "stream"]
-
 encode = msgspec.json.Encoder().encode
 _HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),

@@ -12,8 +12,6 @@ from kvsync_mockpod.http.session import pick_model
 from kvsync_mockpod.pod import Pod
 from kvsync_mockpod.text import render_chat
 
-__all__ = ["detokenize", "tokenize"]
-
 _tokenize_decoder = msgspec.json.Decoder(TokenizeRequest, strict=False)
 _detokenize_decoder = msgspec.json.Decoder(DetokenizeRequest, strict=False)
 

@@ -7,8 +7,6 @@ exactly vLLM's, and a pod has a 60 MiB budget. Not thread-safe; lives on the eve
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-__all__ = ["Counter", "Family", "Gauge", "Histogram", "format_labels", "render"]
-
 
 def format_labels(labels: Mapping[str, str]) -> str:
     """`a="x",b="y"` with the escapes of the text format."""

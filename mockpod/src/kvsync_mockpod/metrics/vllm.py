@@ -9,8 +9,6 @@ from collections.abc import Callable
 from kvsync_mockpod.engine import EngineStats
 from kvsync_mockpod.metrics.registry import Counter, Family, Gauge, Histogram, format_labels
 
-__all__ = ["EngineMetrics"]
-
 
 def _bounds(text: str) -> tuple[float, ...]:
     return tuple(map(float, text.split()))

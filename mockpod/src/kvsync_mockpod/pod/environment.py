@@ -5,8 +5,6 @@ from dataclasses import dataclass
 
 from kvsync_mockpod.errors import ConfigError
 
-__all__ = ["Environment"]
-
 
 @dataclass(frozen=True, slots=True)
 class Environment:
@@ -44,5 +42,4 @@ def _switch(variables: Mapping[str, str], name: str, *, default: bool) -> bool:
         return True
     if value.lower() in ("0", "false"):
         return False
-    msg = f"{name}: {value!r} refused: 1, true, 0 or false"
-    raise ConfigError(msg)
+    raise ConfigError(f"{name}: {value!r} refused: 1, true, 0 or false")

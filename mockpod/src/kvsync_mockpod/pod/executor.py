@@ -6,8 +6,6 @@ from kvsync_mockpod.engine import Executor, Request
 from kvsync_mockpod.pod.generation import LiveRequest
 from kvsync_mockpod.text import TextModel
 
-__all__ = ["TextExecutor"]
-
 
 class TextExecutor(Executor):
     """Samples from a `TextModel`; every request it sees is a `LiveRequest`."""

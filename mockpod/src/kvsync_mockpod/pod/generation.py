@@ -11,8 +11,6 @@ from dataclasses import dataclass, field
 from kvsync_mockpod.engine import Request
 from kvsync_mockpod.text import Answer
 
-__all__ = ["Generation", "LiveRequest", "Mailbox"]
-
 
 @dataclass(slots=True, eq=False)
 class LiveRequest(Request):

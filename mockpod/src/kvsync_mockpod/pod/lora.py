@@ -5,8 +5,6 @@ from collections.abc import Iterable
 from kvsync_mockpod.config import LoraModule
 from kvsync_mockpod.engine import LoraRef
 
-__all__ = ["LoraRegistry"]
-
 
 class LoraRegistry:
     """Loaded adapters in the order they were loaded."""

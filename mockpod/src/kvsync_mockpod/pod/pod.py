@@ -27,8 +27,6 @@ from kvsync_mockpod.text import EOS, TextModel, Tokenizer
 TOKEN_BYTES = 2 * 32 * 8 * 128 * 2
 """Keys and values of one token: 2 x layers x KV heads x head size x 2 bytes, of Llama 3.1 8B (its model card)."""
 
-__all__ = ["Pod", "resolve_form", "resolve_version"]
-
 _log = get_logger(__name__)
 
 
@@ -49,8 +47,7 @@ def resolve_form(config: PodConfig, environment: Environment) -> WireForm:
         algorithm = resolve_hash_algorithm(config)
         return WireForm.for_version(version, int_hashes=environment.int_block_hashes, hash_algo=algorithm)
     except EventsError as error:
-        msg = f"mock_wire_version: {config.mock_wire_version!r} refused: {error}"
-        raise ConfigError(msg) from None
+        raise ConfigError(f"mock_wire_version: {config.mock_wire_version!r} refused: {error}") from None
 
 
 @dataclass(slots=True)

@@ -16,8 +16,6 @@ from kvsync_mockpod.metrics import EngineMetrics
 from kvsync_mockpod.pod.generation import Generation, LiveRequest, Mailbox
 from kvsync_mockpod.publish import EventPublisher
 
-__all__ = ["Rank"]
-
 _log = get_logger(__name__)
 _LAST_STEPS = 8
 """Steps run at the stop so that what ended in the last one is announced (an engine that schedules ahead needs two)."""

@@ -10,8 +10,6 @@ from kvsync_events import EventsError, publisher_binds, rank_endpoint
 from kvsync_mockpod.config import PodConfig
 from kvsync_mockpod.errors import ConfigError
 
-__all__ = ["RankEndpoints", "plan_endpoints"]
-
 
 @dataclass(frozen=True, slots=True)
 class RankEndpoints:
@@ -46,16 +44,15 @@ def _of_rank(field: str, endpoint: str | None, rank: int) -> str | None:
         return None
     transport, found, address = endpoint.partition("://")
     if not found or transport not in ("tcp", "ipc", "inproc") or not address:
-        msg = f"kv_events_config.{field}: {endpoint!r} is not tcp://ADDRESS:PORT, ipc://PATH or inproc://NAME"
-        raise ConfigError(msg)
+        raise ConfigError(
+            f"kv_events_config.{field}: {endpoint!r} is not tcp://ADDRESS:PORT, ipc://PATH or inproc://NAME"
+        )
     if transport == "tcp" and _port(endpoint) is None:
-        msg = f"kv_events_config.{field}: {endpoint!r} does not end in a port from 0 to 65535"
-        raise ConfigError(msg)
+        raise ConfigError(f"kv_events_config.{field}: {endpoint!r} does not end in a port from 0 to 65535")
     try:
         return rank_endpoint(endpoint, rank)
     except EventsError as error:
-        msg = f"kv_events_config.{field}: {error}"
-        raise ConfigError(msg) from None
+        raise ConfigError(f"kv_events_config.{field}: {error}") from None
 
 
 def _port(endpoint: str | None) -> int | None:
@@ -81,9 +78,8 @@ def _refuse_overlap(config: PodConfig, planned: list[RankEndpoints]) -> None:
             mine = f"{purpose} of rank {row.rank}"
             if key in taken:
                 where = f"port {key}" if isinstance(key, int) else key
-                msg = (
+                raise ConfigError(
                     f"kv_events_config: {mine} and {taken[key]} both need {where}; set replay_endpoint apart from "
                     f"endpoint by at least data_parallel_size ({config.data_parallel_size})"
                 )
-                raise ConfigError(msg)
             taken[key] = mine

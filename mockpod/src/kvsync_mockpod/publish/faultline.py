@@ -18,8 +18,6 @@ from kvsync_mockpod.faults.plane import FaultPlane
 if TYPE_CHECKING:
     from kvsync_mockpod.publish.publisher import EventPublisher, PublisherHooks
 
-__all__ = ["FaultLine"]
-
 Fired = list[tuple[spec.Fault, random.Random]]
 
 

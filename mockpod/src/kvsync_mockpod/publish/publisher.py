@@ -23,8 +23,6 @@ from kvsync_mockpod.publish.endpoints import RankEndpoints
 from kvsync_mockpod.publish.faultline import FaultLine
 from kvsync_mockpod.publish.replay import ReplayServer
 
-__all__ = ["EventPublisher", "PublisherHooks", "PublisherStats"]
-
 _log = get_logger(__name__)
 _CLOSE_LINGER_MS = 500
 _REBIND_RETRY_S = 0.02
@@ -131,8 +129,7 @@ class EventPublisher:
                 socket.connect(endpoint)
         except zmq.ZMQError as error:
             socket.close(0)
-            msg = f"events of rank {self._endpoints.rank}: {endpoint}: {error.strerror}"
-            raise StartError(msg) from None
+            raise StartError(f"events of rank {self._endpoints.rank}: {endpoint}: {error.strerror}") from None
         self._socket = socket
 
     # --- a batch

@@ -18,8 +18,6 @@ from kvsync_mockpod.faults.plane import FaultPlane
 from kvsync_mockpod.faults.spec import ReplaySilent, ReplaySlow, ReplayTruncate
 from kvsync_mockpod.logs import get_logger
 
-__all__ = ["ReplayServer"]
-
 _log = get_logger(__name__)
 _SLICE = 64
 _MAX_ACTIVE = 64
@@ -64,8 +62,7 @@ class ReplayServer:
             socket.bind(endpoint)
         except zmq.ZMQError as error:
             socket.close(0)
-            msg = f"replay: {endpoint}: {error.strerror}"
-            raise StartError(msg) from None
+            raise StartError(f"replay: {endpoint}: {error.strerror}") from None
         self._socket = socket
         self.endpoint = socket.getsockopt_string(zmq.LAST_ENDPOINT) if endpoint.endswith(":0") else endpoint
 

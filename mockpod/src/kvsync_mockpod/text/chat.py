@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from kvsync_mockpod.errors import TextError
 from kvsync_mockpod.text.tokenizer import Tokenizer
 
-__all__ = ["ChatPrompt", "MediaPart", "render_chat"]
-
 _MEDIA = {
     "image_url": "image",
     "input_image": "image",
@@ -60,8 +58,7 @@ def render_chat(
     for index, message in enumerate(messages):
         role = message.get("role")
         if not isinstance(role, str) or not role:
-            msg = f"messages[{index}].role: a non-empty string is needed"
-            raise TextError(msg)
+            raise TextError(f"messages[{index}].role: a non-empty string is needed")
         tokens += tokenizer.encode(f"<|im_start|>{role}\n")
         _render_content(tokenizer, message, index, tokens, media)
         tokens += tokenizer.encode("<|im_end|>\n")
@@ -80,8 +77,7 @@ def _render_content(
         for place, part in enumerate(content):
             _render_part(tokenizer, part, f"messages[{index}].content[{place}]", tokens, media)
     elif content is not None:
-        msg = f"messages[{index}].content: a string, a list of parts or null is needed"
-        raise TextError(msg)
+        raise TextError(f"messages[{index}].content: a string, a list of parts or null is needed")
     calls = message.get("tool_calls")
     if calls:
         tokens += tokenizer.encode("<|tool|>" + json.dumps(calls, sort_keys=True))
@@ -92,14 +88,12 @@ def _render_part(tokenizer: Tokenizer, part: object, where: str, tokens: list[in
         tokens += tokenizer.encode(part)
         return
     if not isinstance(part, dict):
-        msg = f"{where}: an object with a type is needed"
-        raise TextError(msg)
+        raise TextError(f"{where}: an object with a type is needed")
     kind = part.get("type")
     if kind in ("text", "input_text", "output_text", "refusal", "thinking"):
         text = part.get("text", part.get("refusal", part.get("thinking")))
         if not isinstance(text, str):
-            msg = f"{where}.text: a string is needed"
-            raise TextError(msg)
+            raise TextError(f"{where}.text: a string is needed")
         tokens += tokenizer.encode(text)
         return
     if kind in ("tool_use", "tool_result"):
@@ -107,8 +101,7 @@ def _render_part(tokenizer: Tokenizer, part: object, where: str, tokens: list[in
         return
     name = _MEDIA.get(kind) if isinstance(kind, str) else None
     if name is None:
-        msg = f"{where}.type: {kind!r} is not known; text, image_url, input_audio or video_url"
-        raise TextError(msg)
+        raise TextError(f"{where}.type: {kind!r} is not known; text, image_url, input_audio or video_url")
     identity = part.get("uuid")
     if not isinstance(identity, str) or not identity:
         identity = json.dumps({key: value for key, value in part.items() if key != "uuid"}, sort_keys=True)

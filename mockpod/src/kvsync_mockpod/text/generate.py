@@ -15,8 +15,6 @@ from zlib import crc32
 from kvsync_mockpod.text.tokenizer import EOS, Tokenizer
 from kvsync_mockpod.text.words import PHRASE_TOKENS, build_openings, build_phrases
 
-__all__ = ["Answer", "TextModel"]
-
 _MASK = 2**64 - 1
 
 

@@ -29,8 +29,6 @@ from collections.abc import Iterable, Sequence
 
 from kvsync_mockpod.errors import TextError
 
-__all__ = ["EOS", "IM_END", "IM_START", "MAX_TOKEN_ID", "VOCAB_SIZE", "Tokenizer"]
-
 SPECIALS = ("pad", "bos", "eos", "im_start", "im_end", "image", "audio", "video", "tool", "think")
 EOS = 2
 IM_START = 3
@@ -94,8 +92,7 @@ def _pack_text(piece: str) -> int:
     if size == 1:
         code = ord(piece)
         if 0xD800 <= code <= 0xDFFF:
-            msg = f"text holds a lone surrogate U+{code:04X}, which no UTF-8 text can"
-            raise TextError(msg)
+            raise TextError(f"text holds a lone surrogate U+{code:04X}, which no UTF-8 text can")
         return CHARACTER_BASE + code
     packed = 0
     for character in piece:

@@ -9,8 +9,6 @@ from collections.abc import Sequence
 
 from kvsync_mockpod.text.tokenizer import Tokenizer
 
-__all__ = ["PHRASE_TOKENS", "build_openings", "build_phrases"]
-
 PHRASE_TOKENS = 8
 
 _SHORT_TEXT = (

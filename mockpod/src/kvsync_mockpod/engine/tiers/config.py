@@ -7,8 +7,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from kvsync_mockpod.engine.errors import EngineConfigError
 
-__all__ = ["TierConfig"]
-
 
 class TierConfig(BaseModel):
     """A host tier, and a disk tier if `disk_blocks` is given. Bandwidths are bytes a second."""

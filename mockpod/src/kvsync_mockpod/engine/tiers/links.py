@@ -8,9 +8,7 @@ ends is all there is. Advancing never touches the transfers that do not end.
 import heapq
 from collections.abc import Callable
 
-from .report import LinkReport
-
-__all__ = ["Link", "Transfer"]
+from kvsync_mockpod.engine.tiers.report import LinkReport
 
 
 class Transfer:

@@ -10,12 +10,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from .config import TierConfig
-from .links import Link
-from .report import TierReport
-from .store import StoredBlock, TierStore
-
-__all__ = ["OffloadEngine", "OnboardHandle", "PreparedOnboard", "SourceBlock", "TierSink"]
+from kvsync_mockpod.engine.tiers.config import TierConfig
+from kvsync_mockpod.engine.tiers.links import Link
+from kvsync_mockpod.engine.tiers.report import TierReport
+from kvsync_mockpod.engine.tiers.store import StoredBlock, TierStore
 
 HOST, DISK = "CPU", "STORAGE"
 

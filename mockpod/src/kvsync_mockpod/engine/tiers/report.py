@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass
 
-__all__ = ["LinkReport", "TierReport"]
-
 
 @dataclass(frozen=True, slots=True)
 class LinkReport:

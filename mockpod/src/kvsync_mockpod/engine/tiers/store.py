@@ -3,8 +3,6 @@
 from collections import OrderedDict
 from dataclasses import dataclass
 
-__all__ = ["StoredBlock", "TierStore"]
-
 
 @dataclass(slots=True, eq=False)
 class StoredBlock:
