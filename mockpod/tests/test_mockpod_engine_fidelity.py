@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from kvsync_mockpod.scripted import ScenarioError
 from kvsync_mockpod.stepdiff import compare_logs, read_log
-from kvsync_mockpod.steps import ScenarioError, run_steps
+from kvsync_mockpod.steps import run_steps
 
 DATA = Path(__file__).parents[2] / "test" / "fidelity" / "data"
 NAMES = sorted(p.name.removesuffix(".jsonl.gz") for p in DATA.glob("*.jsonl.gz") if ".vllm-" not in p.name)

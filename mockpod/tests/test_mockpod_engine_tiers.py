@@ -356,7 +356,7 @@ def test_pause_new_lets_a_parked_request_go_on():
         driver.add(request(f"r{i}", n=120, max_tokens=2, stream=stream))
         driver.until_idle()
     driver.add(request("back", n=120, max_tokens=2, stream=1))
-    while not driver.engine.scheduler.parked.live:
+    while not driver.engine.statistics().waiting_deferred:
         driver.step()
     driver.engine.pause("new")
     driver.add(request("new", n=5, max_tokens=2, stream=9))

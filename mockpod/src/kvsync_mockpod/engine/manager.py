@@ -11,7 +11,7 @@ from kvsync_mockpod.engine.hashing import BlockIdentity
 from kvsync_mockpod.engine.pool import BlockPool, Hit
 from kvsync_mockpod.engine.recorder import Recorder
 from kvsync_mockpod.engine.sequence import Sequence
-from kvsync_mockpod.engine.tiers.offload import OffloadEngine, PreparedOnboard
+from kvsync_mockpod.engine.tiers import OffloadEngine, PreparedOnboard
 
 
 class Fit(Enum):

@@ -7,8 +7,7 @@ from typing import Any
 from kvsync_events import AllBlocksCleared, BlockRemoved, BlockStored, Hash
 from kvsync_mockpod.engine.api import Event, LoraRef
 from kvsync_mockpod.engine.log import TransitionLog
-from kvsync_mockpod.engine.tiers.offload import SourceBlock
-from kvsync_mockpod.engine.tiers.store import StoredBlock
+from kvsync_mockpod.engine.tiers import SourceBlock, StoredBlock
 
 
 class Recorder:

@@ -2,9 +2,9 @@
 
 from enum import Enum
 
-from kvsync_mockpod.engine.api import Request
+from kvsync_mockpod.engine.api import FinishReason, Request, RequestOutput
 from kvsync_mockpod.engine.pool import BlockTable
-from kvsync_mockpod.engine.tiers.offload import OnboardHandle
+from kvsync_mockpod.engine.tiers import OnboardHandle
 
 
 class Status(Enum):
@@ -102,3 +102,8 @@ class Sequence:
         if start >= n:
             return self.output[start - n : stop - n]
         return [*self.request.prompt_token_ids[start:n], *self.output[: stop - n]]
+
+    def make_output(self, tokens: list[int], reason: FinishReason | None, *, error: str | None = None) -> RequestOutput:
+        """What one step brought for this request: new tokens, or why it ended."""
+        stop = tokens[-1] if reason == "stop" and tokens and tokens[-1] in self.request.stop_token_ids else None
+        return RequestOutput(self.id, tokens, reason, max(self.cached_tokens, 0), stop, error, self.preemptions)

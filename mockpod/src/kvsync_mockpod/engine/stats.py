@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from kvsync_mockpod.engine.state import EngineState
 from kvsync_mockpod.engine.tiers.report import TierReport
 
 
@@ -40,3 +41,35 @@ class EngineStats:
     waiting_loras: tuple[str, ...] = ()
     tiers: TierReport | None = None
     """The lower tiers, if there are any."""
+
+
+def take_statistics(state: EngineState) -> EngineStats:
+    """Read the counters and gauges of an engine."""
+    counts, scheduler, pool = state.counts, state.scheduler, state.pool
+    total = state.config.usable_blocks
+    return EngineStats(
+        running=len(scheduler.running),
+        waiting=scheduler.queued,
+        waiting_deferred=scheduler.deferred,
+        free_blocks=pool.free,
+        total_blocks=total,
+        usage=1.0 - pool.free / total,
+        cached_blocks=pool.resident,
+        steps=counts.steps,
+        requests=counts.requests,
+        refused=counts.refused,
+        prefix_queries=counts.prefix_queries,
+        prefix_hits=counts.prefix_hits,
+        prompt_tokens=counts.prompt_tokens,
+        prompt_tokens_cached=counts.prefix_hits,
+        generation_tokens=counts.generation_tokens,
+        preemptions=scheduler.preemptions,
+        scheduled_tokens=counts.scheduled_tokens,
+        step_failures=counts.step_failures,
+        stored_blocks=state.recorder.stored_blocks,
+        removed_blocks=state.recorder.removed_blocks,
+        finished=dict(counts.finished),
+        running_loras=tuple(sorted({s.request.lora.name for s in scheduler.running if s.request.lora})),
+        tiers=None if state.tiers is None else state.tiers.report(),
+        waiting_loras=tuple(sorted({s.request.lora.name for s in scheduler.waiting if s.request.lora})),
+    )

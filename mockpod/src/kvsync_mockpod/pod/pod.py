@@ -155,7 +155,7 @@ class Pod:
         self.faults.set(plan)
         loop = asyncio.get_running_loop()
         for rank in self.ranks:
-            rank.publisher.line.plan_changed(loop)
+            rank.publisher.plan_changed(loop)
 
     @property
     def accepts_loras(self) -> bool:

@@ -65,7 +65,7 @@ class Rank:
     @property
     def quiet(self) -> bool:
         """Whether nothing is being done and nothing is left to publish."""
-        return not (self._stepping or self._unsaid or self.publisher.line.pending or self.engine.has_work())
+        return not (self._stepping or self._unsaid or self.publisher.pending or self.engine.has_work())
 
     def engine_now(self) -> float:
         """The engine's time: real seconds since start, divided by the time scale."""

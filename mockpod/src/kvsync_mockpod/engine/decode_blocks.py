@@ -2,38 +2,35 @@
 
 Every `block_size` steps a sequence needs a block and completes one, so it waits under the number of such a step modulo
 the block size. If anybody hears of single blocks (events, log, kept tokens) or can hit them at once, each is
-completed in its step (`EachBlock`). Otherwise only the room is taken step by step, which is all that others can notice,
-and the blocks are written down when the sequence leaves (`BlocksLater`). A property test holds both to step by step.
+completed in its step (`EagerBlocks`). Otherwise only the room is taken step by step, which is all that others can notice,
+and the blocks are written down when the sequence leaves (`DeferredBlocks`). A property test holds both to step by step.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from operator import itemgetter
-from typing import TYPE_CHECKING
 
 from kvsync_mockpod.engine.sequence import Sequence
-
-if TYPE_CHECKING:
-    from kvsync_mockpod.engine.engine import Engine
+from kvsync_mockpod.engine.state import EngineState
 
 Chunks = Iterable[tuple[Sequence, int]]
 _by_order = itemgetter(0)
 
 
-def make_growth(engine: "Engine") -> "Growth":
+def make_decode_blocks(state: EngineState) -> "DecodeBlocks":
     """What suits the engine: blocks may be written down later if nobody hears of them and nobody can hit them."""
-    later = engine.recorder.quiet and engine.executor.outputs_are_distinct
-    return BlocksLater(engine) if later else EachBlock(engine)
+    later = state.recorder.quiet and state.executor.outputs_are_distinct
+    return DeferredBlocks(state) if later else EagerBlocks(state)
 
 
-class Growth(ABC):
+class DecodeBlocks(ABC):
     """Keeps the blocks of decoding sequences; `tick` counts the steps that they have done together."""
 
-    def __init__(self, engine: "Engine") -> None:
-        self._pool = engine.pool
-        self._manager = engine.manager
-        self._executor = engine.executor
-        self._size = engine.config.block_size
+    def __init__(self, state: EngineState) -> None:
+        self._pool = state.pool
+        self._manager = state.manager
+        self._executor = state.executor
+        self._size = state.config.block_size
         self.due: dict[int, int] = {}
         """How much there is to do in a step, by its tick modulo the block size; nothing where there is no entry."""
 
@@ -74,7 +71,7 @@ class Growth(ABC):
             del self.due[residue]
 
 
-class BlocksLater(Growth):
+class DeferredBlocks(DecodeBlocks):
     """Takes room in the step that needs it; whose it is and what is in it follows when the sequence is looked at."""
 
     def join(self, seq: Sequence, tick: int) -> None:
@@ -105,13 +102,13 @@ class BlocksLater(Growth):
         self._manager.cache(seq, seq.computed)
 
 
-class EachBlock(Growth):
+class EagerBlocks(DecodeBlocks):
     """Allocates and completes each block in its step, in the order of the batch."""
 
-    def __init__(self, engine: "Engine") -> None:
-        super().__init__(engine)
-        self._tokens_needed = engine.needs_tokens
-        self._caching = engine.config.enable_prefix_caching
+    def __init__(self, state: EngineState) -> None:
+        super().__init__(state)
+        self._tokens_needed = state.needs_tokens
+        self._caching = state.config.enable_prefix_caching
         self._allocate: dict[int, list[tuple[int, Sequence]]] = {}
         self._store: dict[int, list[tuple[int, Sequence]]] = {}
 
