@@ -66,7 +66,7 @@ async def test_a_bad_completion_names_its_field(pod, body, param, says):
         ([{"role": "user", "content": 5}], "messages[0].content"),
         ([{"role": "user", "content": [{"type": "film"}]}], "messages[0].content[0].type: 'film'"),
         ([{"role": "user", "content": [{"type": "text"}]}], "messages[0].content[0].text"),
-        ([{"role": "user", "content": [7]}], "messages[0].content[0]: an object"),
+        ([{"role": "user", "content": [7]}], "messages[0].content[0]: must be an object"),
     ],
 )
 async def test_a_bad_conversation_names_the_message(pod, messages, says):

@@ -146,7 +146,7 @@ REQUEST = '{"id":"a","arrival_step":0,"prompt":[{"prefix_id":1,"n":4}],"max_toke
 @pytest.mark.parametrize(
     ("lines", "line", "says"),
     [
-        ([ENGINE, "{oops"], 2, "no JSON"),
+        ([ENGINE, "{oops"], 2, "not JSON"),
         ([ENGINE, "[1]"], 2, "must be a JSON object"),
         (['{"engine":{"num_gpu_block":64}}'], 1, "did you mean num_gpu_blocks?"),
         (['{"engine":{"num_gpu_blocks":8}}'], 1, "max_model_len 2032 needs 127 blocks"),

@@ -120,7 +120,7 @@ def test_jitter_is_bounded_seeded_and_fresh_every_step():
     ("spec", "says"),
     [
         ("quadratik", "did you mean quadratic?"),
-        ("{", "no JSON"),
+        ("{", "not JSON"),
         ({"prefil_us": 1}, "did you mean prefill_us?"),
         ({"decode_us": -1}, "decode_us -1"),
         ('{"jitter": 1.5}', "jitter 1.5"),

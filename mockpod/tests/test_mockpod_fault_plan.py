@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 
 from kvsync_events import BlockStored, EventBatch, WireForm, decode_batch, encode_batch
 from kvsync_mockpod.errors import ConfigError
+from kvsync_mockpod.faults.active import ActiveFaults
 from kvsync_mockpod.faults.outbox import Outbox, Outgoing
 from kvsync_mockpod.faults.payload import damage, with_wrong_parents
-from kvsync_mockpod.faults.plane import FaultPlane
 from kvsync_mockpod.faults.spec import parse_plan
 
 
 def plane(*faults, seed=1):
-    made = FaultPlane()
+    made = ActiveFaults()
     made.set(parse_plan({"seed": seed, "faults": list(faults)}))
     return made
 

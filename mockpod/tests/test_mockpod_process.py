@@ -91,7 +91,7 @@ def test_the_drain_has_a_deadline(process):
     assert b'"finish_reason":"abort"' in answer.read()
     connection.close()
     assert pod.wait() == 0
-    assert any(line["event"].startswith("requests aborted") for line in pod.log)
+    assert any(line["event"].startswith("requests_aborted") for line in pod.log)
 
 
 @pytest.mark.parametrize("taken", ["port", "events", "replay"])

@@ -1,4 +1,4 @@
-"""From `--mock-latency` to the engine's latency model, one a rank so that jitter differs by rank."""
+"""Turns `--mock-latency` into latency models, one per rank so that jitter differs between ranks."""
 
 from collections.abc import Callable
 
@@ -9,7 +9,11 @@ from kvsync_mockpod.errors import ConfigError
 
 
 def build_latency(config: PodConfig) -> Callable[[int], LatencyModel | None]:
-    """A maker of latency models by rank. Raises `ConfigError` for an unknown profile or a bad custom model."""
+    """Return a function from rank to latency model.
+
+    Raises:
+        ConfigError: unknown profile or invalid custom model.
+    """
 
     def build(rank: int) -> LatencyModel | None:
         seed = config.text_seed * 1_000_003 + rank

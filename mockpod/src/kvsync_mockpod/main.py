@@ -1,6 +1,6 @@
-"""`kvsync-mockpod`: from the command line to a running pod, every refusal one line on stderr.
+"""The `kvsync-mockpod` command: parses the command line and runs a pod. Every refusal is one line on stderr.
 
-Exit codes: 0 after a clean stop, 1 when the pod cannot start, 2 for a bad flag, key or value.
+Exit codes: 0 after a clean stop, 1 if the pod cannot start, 2 for an invalid flag, key or value.
 """
 
 import os

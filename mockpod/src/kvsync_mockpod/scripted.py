@@ -1,7 +1,9 @@
-"""Scripted schedules: the scenario format of the fidelity oracle, and an executor that plays it.
+"""Scripted schedules: the scenario format shared with the vLLM driver of `test/fidelity`, and an executor that plays
+it.
 
-A scenario is JSON lines: an engine line, controls, requests. Prompts and outputs are generated from small numbers by
-one 64-bit mix, so a file of a few hundred bytes describes schedules of thousands of tokens, the same on both sides.
+A scenario is a file of JSON lines: one engine line, controls and requests. Prompts and outputs are generated from small
+numbers by a 64-bit mixing function that both sides implement, so a file of a few hundred bytes describes schedules of
+thousands of tokens.
 """
 
 import gzip
@@ -23,7 +25,7 @@ from kvsync_mockpod.engine import (
 
 _MASK = 0xFFFFFFFFFFFFFFFF
 _FIRST_ORDINARY = 1000
-"""Generated token ids start here; smaller ones are special."""
+"""The smallest generated token id; smaller ids are special."""
 
 ENGINE_DEFAULTS: dict[str, Any] = {
     "block_size": 16,
@@ -44,27 +46,27 @@ ENGINE_DEFAULTS: dict[str, Any] = {
     "eos_token_id": 2,
     "max_loras": 0,
 }
-"""What a scenario's engine line may leave out (the oracle's defaults)."""
+"""Values for what a scenario's engine line leaves out."""
 
 
 class ScenarioError(EngineError):
-    """A scenario file that cannot be played: names the file, the line and what is wrong."""
+    """A scenario cannot be played; the message names the file, the line and the cause."""
 
 
 @dataclass(slots=True)
 class Control:
-    """`reset_prefix_cache`, `pause` or `resume` before step `step`."""
+    """A `reset_prefix_cache`, `pause` or `resume` before step `step`."""
 
     step: int
     kind: str = "reset_prefix_cache"
     reset_running_requests: bool = False
     level: str | None = None
-    """Of a pause: `new` or `all`."""
+    """Level of a pause: `new` or `all`."""
 
 
 @dataclass(slots=True)
 class ScriptedRequest:
-    """A request and its script."""
+    """A request with its scripted output and the times of its arrival and abort."""
 
     request: Request
     arrival_step: int
@@ -76,7 +78,7 @@ class ScriptedRequest:
 
 @dataclass(slots=True)
 class Scenario:
-    """One schedule: the engine, who arrives when, what happens in between."""
+    """One schedule: the engine, the requests and the controls."""
 
     config: EngineConfig
     requests: list[ScriptedRequest] = field(default_factory=list)
@@ -94,12 +96,12 @@ def _mix(stream: int, index: int) -> int:
 
 
 def token(stream: int, index: int, vocab_size: int) -> int:
-    """The `index`-th token of a stream: never a special one."""
+    """Token `index` of a stream; never a special one."""
     return _FIRST_ORDINARY + _mix(stream, index) % (vocab_size - _FIRST_ORDINARY)
 
 
 class ScriptedExecutor(Executor):
-    """Outputs from the script: `output_token_ids`, EOS at `eos_at`, generated beyond."""
+    """Returns the scripted outputs: `output_token_ids`, EOS at `eos_at`, and generated tokens beyond."""
 
     def __init__(self, scenario: Scenario) -> None:
         self._vocab = scenario.config.vocab_size
@@ -108,7 +110,7 @@ class ScriptedExecutor(Executor):
         self._stream = {i: (1 << 48) + zlib.crc32(i.encode()) for i in self._script}
 
     def sample(self, request: Request, index: int) -> int:
-        """The scripted token."""
+        """The scripted token at `index`."""
         script = self._script[request.request_id]
         if script.eos_at == index:
             return self._eos
@@ -119,12 +121,16 @@ class ScriptedExecutor(Executor):
 
 
 def load_scenario(path: str | Path) -> Scenario:
-    """Read a scenario file (`.gz` or plain). Raises ScenarioError naming file and line."""
+    """Read a scenario file, plain or compressed (`.gz`).
+
+    Raises:
+        ScenarioError: names the file and the line.
+    """
     return parse_scenario(_rows(Path(path)), str(path))
 
 
 def parse_scenario(rows: Iterable[tuple[int, dict[str, Any]]], name: str = "scenario") -> Scenario:
-    """A scenario from its numbered rows; errors name `name` and the row's number."""
+    """Build a scenario from numbered rows; errors name `name` and the number of the row."""
     engine: dict[str, Any] = dict(ENGINE_DEFAULTS)
     step_s, engine_line = 0.02, 1
     others: list[tuple[int, dict[str, Any]]] = []
@@ -169,7 +175,7 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                 try:
                     row = json.loads(line)
                 except ValueError as error:
-                    raise ScenarioError(f"{path}:{n}: no JSON: {error}") from None
+                    raise ScenarioError(f"{path}:{n}: not JSON: {error}") from None
                 if not isinstance(row, dict):
                     raise ScenarioError(f"{path}:{n}: a line must be a JSON object, got {line.strip()!r:.60}")
                 yield n, row

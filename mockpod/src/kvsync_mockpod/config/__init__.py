@@ -1,4 +1,4 @@
-"""The pod's configuration and its command line."""
+"""The configuration of a pod and its command line."""
 
 from kvsync_mockpod.config.events import KVEventsConfig
 from kvsync_mockpod.config.load import build_config, nearest, read_yaml

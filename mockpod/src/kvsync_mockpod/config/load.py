@@ -1,7 +1,7 @@
-"""From flags and a YAML file to one `PodConfig`, with every refusal as one line.
+"""Builds one `PodConfig` from flags and a YAML file. Every refusal is one line.
 
-Precedence: a flag, then the file, then the default. Keys of the file are the flags without the dashes in
-front; dashes and underscores are the same.
+A flag takes precedence over the file, and the file over the default. The keys of the file are the flags without the
+leading dashes; dashes and underscores are equivalent.
 """
 
 import difflib
@@ -17,13 +17,17 @@ from kvsync_mockpod.errors import ConfigError
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """`; did you mean X?` for the known name closest to `name`, or nothing when none is close."""
+    """The text `; did you mean X?` for the known name closest to `name`, or an empty string if none is close."""
     found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f"; did you mean {found[0]!r}?" if found else ""
 
 
 def read_yaml(path: Path) -> dict[str, object]:
-    """The mapping in a YAML file, keys with underscores. Raises `ConfigError` with file and line."""
+    """Read a mapping from a YAML file, with underscores in its keys.
+
+    Raises:
+        ConfigError: names the file and the line.
+    """
     import yaml
 
     try:
@@ -40,12 +44,16 @@ def read_yaml(path: Path) -> dict[str, object]:
     if loaded is None:
         return {}
     if not isinstance(loaded, dict) or not all(isinstance(key, str) for key in loaded):
-        raise ConfigError(f"{path}: a mapping of flag names to values is needed")
+        raise ConfigError(f"{path}: must be a mapping of flag names to values")
     return {str(key).replace("-", "_"): value for key, value in loaded.items()}
 
 
 def build_config(flags: Mapping[str, object], file: Path | None = None) -> PodConfig:
-    """Validate what was given. Raises `ConfigError`: one line naming field, value and what is allowed."""
+    """Validate flags and file.
+
+    Raises:
+        ConfigError: one line that names the field, its value and what is allowed.
+    """
     given: dict[str, object] = {}
     if file is not None:
         given.update(read_yaml(file))
@@ -73,7 +81,7 @@ def _from_json(field: str, text: str) -> object:
 
 
 def _lora_modules(value: object) -> list[object]:
-    """`NAME=PATH`, a JSON object, or (from YAML) a mapping; one or a list of them."""
+    """Parse one or a list of `NAME=PATH`, JSON objects or (from YAML) mappings."""
     modules: list[object] = []
     for item in value if isinstance(value, list | tuple) else (value,):
         if isinstance(item, str) and item.lstrip().startswith("{"):
@@ -89,7 +97,7 @@ def _lora_modules(value: object) -> list[object]:
 
 
 def _one_line(error: ValidationError) -> str:
-    """The first complaint of pydantic as field, value and what is allowed."""
+    """The first error of pydantic: the field, its value and what is allowed."""
     first = error.errors(include_url=False)[0]
     field = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":

@@ -1,11 +1,11 @@
-"""The mock engine's core: vLLM's scheduler, block table and tiers as one deterministic object without I/O.
+"""The core of the mock engine: vLLM's scheduler, block table and cache tiers as one deterministic object without I/O.
 
     engine = Engine(EngineConfig(num_gpu_blocks=1024), executor, latency)
     engine.add_request(Request("r1", token_ids, max_tokens=16))
     while engine.has_work():
         result = engine.step(now)       # events and outputs are final after result.duration_s
 
-No socket, clock, thread or event loop is imported here (an import contract checks it).
+An import contract ensures that this package imports no socket, clock, thread or event loop.
 """
 
 from kvsync_mockpod.engine.api import (

@@ -1,10 +1,11 @@
-"""Many steps in one go: sequences that only decode advance together, and only what changes is touched.
+"""Advances decode-only sequences in bulk, many steps at a time.
 
-While nothing but decoding happens to a sequence, its counters are a constant plus the number of steps. So it waits
-for the steps in which its blocks change (`growth.py`) and for the one at which it ends. A step costs what changes in
-it, the prompts in flight and the admissions, not the batch. Whatever these rules do not cover (no room, a budget that
-does not reach everybody) is left to the ordinary step, with all counters written back first. Results are those of step
-by step (a property test says so).
+While a sequence only decodes, each of its counters is a constant plus the number of steps. It is therefore registered
+for the steps in which its blocks change (`decode_blocks.py`) and for the step in which it ends. The cost of a step
+depends on what changes in it, on the prompts in flight and on admissions, but not on the batch size. Situations that
+these rules do not cover, such as a lack of free blocks or a token budget too small for all sequences, are left to the
+ordinary step after all counters have been written back. The results equal those of single steps; a property test checks
+it.
 """
 
 from collections import defaultdict
@@ -21,7 +22,7 @@ _by_order = itemgetter(0)
 
 
 class BulkDecode:
-    """The decoding sequences of one state, advanced together."""
+    """The decoding sequences of one engine ("members" below), advanced together."""
 
     def __init__(self, state: EngineState) -> None:
         self._state = state
@@ -31,12 +32,12 @@ class BulkDecode:
         executor = state.executor
         plain = type(executor).begin_step is Executor.begin_step
         self.possible = plain and executor.ends_are_known and not config.is_async and state.tiers is None
-        """Whether this engine can be advanced this way at all."""
+        """Whether this engine's configuration and executor permit bulk decoding at all."""
         self.active = False
         self._tick = 0
         """Decode steps done together."""
         self._now = 0.0
-        """When the last step was over."""
+        """Time at which the last step ended."""
         self._members = 0
         self._kv = 0
         """Computed tokens of all members."""
@@ -44,15 +45,15 @@ class BulkDecode:
         self._finish: dict[int, list[tuple[int, Sequence]]] = defaultdict(list)
         self._prefilling: list[Sequence] = []
         self._last_member = -1
-        """Order of the member that runs last, or of one that did."""
+        """Largest running position of any member, including members that have left."""
         self._stuck = False
-        """The head of the queue did not fit, and nothing that could help it has happened since."""
+        """The head of the queue did not fit, and nothing has changed since that could let it fit."""
         self._distinct = executor.outputs_are_distinct
 
-    # --- entering and leaving
-
     def enter(self, now: float) -> None:
-        """Take over the running sequences; one that the last step did not reach is not in step with the others yet."""
+        """Take over the running sequences; those without a token in the last step are treated as prompts until they
+        have one.
+        """
         self._now = now
         self._tick = self._members = self._kv = 0
         self._last_member = -1
@@ -62,13 +63,13 @@ class BulkDecode:
         self._stuck = False
         for seq in self._state.scheduler.running:
             if seq.total == seq.computed + 1 and seq.output and seq.last_token_s == now:
-                self._join(seq)
+                self._add_member(seq)
             else:
                 self._prefilling.append(seq)
         self.active = True
 
     def leave(self) -> None:
-        """Write every member's counters back, and when its last token came; the ordinary step can go on from here."""
+        """Write back every member's counters and the time of its last token, so that the ordinary step can continue."""
         if not self.active:
             return
         for entries in self._finish.values():
@@ -78,28 +79,28 @@ class BulkDecode:
         self.active = False
 
     def arrived(self) -> None:
-        """Somebody has joined the queue: its head may be another."""
+        """Note that the waiting queue has grown, so that its head may be a different request."""
         self._stuck = False
 
-    def _join(self, seq: Sequence) -> None:
+    def _add_member(self, seq: Sequence) -> None:
         tick = self._tick
-        seq.joined = tick
+        seq.synced_tick = tick
         last = min(self._state.executor.stop_index(seq.request), seq.limit - 1)
         ends = self._finish[tick + last - len(seq.output)]
         ends.append((seq.order, seq))
         if len(ends) > 1 and ends[-2][0] > seq.order:
             ends.sort(key=_by_order)
-        self._blocks.join(seq, tick)
+        self._blocks.add(seq, tick)
         self._members += 1
         self._kv += seq.computed
         self._last_member = max(self._last_member, seq.order)
 
-    # --- a step
-
     def run(self, now: float, until: float, limit: int, progress: Progress) -> float | None:
-        """At least one step from `now`; the time at which it is over, or None if the ordinary step has to do it.
+        """Do at least one step from `now`.
 
-        Steps in which nothing but decoding can happen follow each other here until one of them ends a sequence.
+        Returns the time at which it ends, or None if the ordinary step has to do it.
+
+        Steps in which only decoding can happen are repeated here until one of them ends a sequence.
         """
         scheduler = self._state.scheduler
         full = len(scheduler.running) >= self._state.config.max_num_seqs
@@ -133,7 +134,7 @@ class BulkDecode:
                 now += duration
             gaps[int(duration * 1e6 + 0.5)] += members
             tick += 1
-            # The first step also takes what a reset left behind.
+            # The first step also publishes events that a cache reset left behind.
             if (touched or tick - first == 1) and (events := recorder.take()):
                 progress.batches.append((now, events))
         steps = tick - first
@@ -147,12 +148,12 @@ class BulkDecode:
         if tick > next_end:
             ending = self._finish.pop(next_end)
             for _order, seq in ending:
-                self._part(seq)
+                self._remove_member(seq)
             self._retire([seq for _order, seq in ending], now, progress)
         return now
 
     def _step(self, now: float, progress: Progress) -> float | None:
-        """One step with prompts or admissions in it."""
+        """Do one step that contains prompts or admissions."""
         state, scheduler = self._state, self._state.scheduler
         pool = state.pool
         threshold = scheduler.prefill_threshold()
@@ -175,7 +176,10 @@ class BulkDecode:
         return self._output(batch, now, progress)
 
     def _plan(self, threshold: int) -> tuple[list[tuple[Sequence, int]], int] | None:
-        """Chunks of the running prompts and the budget left; None if the budget does not simply reach everybody."""
+        """Chunks of the running prompts and the remaining budget.
+
+        None if the budget does not suffice for all sequences.
+        """
         budget = self._state.config.max_num_batched_tokens - self._members
         if budget < 0:
             return None
@@ -233,7 +237,7 @@ class BulkDecode:
         self._kv += members
         finished: list[tuple[int, Sequence]] = []
         for order, seq in ending:
-            self._part(seq)
+            self._remove_member(seq)
             finished.append((order, seq))
         if done:
             self._prefilling = [seq for seq in self._prefilling if seq.computed < seq.total]
@@ -251,15 +255,15 @@ class BulkDecode:
             progress.finished.append(Finish(output.request_id, output.finish_reason, now, 0, output.cached_tokens, 0))
         return now
 
-    def _part(self, seq: Sequence) -> None:
-        """A member leaves: it has just received its last token."""
+    def _remove_member(self, seq: Sequence) -> None:
+        """Remove a member that has just received its last token."""
         self._blocks.sync(seq, self._tick)
-        self._blocks.part(seq, self._tick)
+        self._blocks.remove(seq, self._tick)
         self._members -= 1
         self._kv -= seq.computed
 
     def _first_tokens(self, done: list[Sequence], now: float, progress: Progress) -> list[tuple[int, Sequence]]:
-        """Sequences whose prompt (or recomputed sequence) is complete get a token, and decode from now on."""
+        """Give a token to each sequence that has computed all its known tokens; from then on it decodes."""
         executor, finished = self._state.executor, []
         for seq in done:
             index = len(seq.output)
@@ -272,7 +276,7 @@ class BulkDecode:
             if index >= min(executor.stop_index(seq.request), seq.limit - 1):
                 finished.append((seq.order, seq))
             else:
-                self._join(seq)
+                self._add_member(seq)
         return finished
 
     def _retire(self, seqs: list[Sequence], now: float, progress: Progress) -> None:

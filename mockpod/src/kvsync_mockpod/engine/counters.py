@@ -1,10 +1,10 @@
-"""What an engine has counted since start, and the frozen snapshot made of it."""
+"""Counters of an engine since its start."""
 
 from kvsync_mockpod.engine.scheduler import Batch
 
 
 class Counters:
-    """What `statistics` counts since start."""
+    """The counters; `EngineStats` describes each of them."""
 
     def __init__(self) -> None:
         self.steps = 0
@@ -19,13 +19,13 @@ class Counters:
         self.finished: dict[str, int] = {}
 
     def decoded(self, steps: int, sequences: int) -> None:
-        """So many steps gave each of so many sequences a token."""
+        """Count `steps` steps that gave each of `sequences` sequences one token."""
         self.steps += steps
         self.scheduled_tokens += steps * sequences
         self.generation_tokens += steps * sequences
 
     def scheduled(self, batch: Batch) -> None:
-        """A batch was chosen."""
+        """Count the tokens of a chosen batch, and the prefix lookups of the requests that it admitted."""
         self.scheduled_tokens += sum(batch.chunks.values())
         if batch.hits:
             for seq in batch.chunks:

@@ -1,9 +1,10 @@
-"""The blocks of sequences that only decode: when each needs the next one, and when each completes one.
+"""Block allocation and completion for sequences that only decode.
 
-Every `block_size` steps a sequence needs a block and completes one, so it waits under the number of such a step modulo
-the block size. If anybody hears of single blocks (events, log, kept tokens) or can hit them at once, each is
-completed in its step (`EagerBlocks`). Otherwise only the room is taken step by step, which is all that others can notice,
-and the blocks are written down when the sequence leaves (`DeferredBlocks`). A property test holds both to step by step.
+Every `block_size` steps a decoding sequence needs one new block and completes one. Sequences are therefore grouped by
+the step number, modulo the block size, in which that happens. There are two ways to do it. `EagerBlocks` allocates and
+completes each block in its own step; it is needed if per-block events or logs are enabled, or if a prompt could hit a
+block as soon as it is complete. `DeferredBlocks` only takes free blocks from the pool in each step and assigns and
+hashes them when the sequence leaves. A property test checks that both give the same result as single steps.
 """
 
 from abc import ABC, abstractmethod
@@ -18,13 +19,13 @@ _by_order = itemgetter(0)
 
 
 def make_decode_blocks(state: EngineState) -> "DecodeBlocks":
-    """What suits the engine: blocks may be written down later if nobody hears of them and nobody can hit them."""
+    """Choose deferred blocks if block transitions are not recorded and no prompt can hit decoded blocks."""
     later = state.recorder.quiet and state.executor.outputs_are_distinct
     return DeferredBlocks(state) if later else EagerBlocks(state)
 
 
 class DecodeBlocks(ABC):
-    """Keeps the blocks of decoding sequences; `tick` counts the steps that they have done together."""
+    """Keeps the blocks of decoding sequences. `tick` counts the steps that they have done together."""
 
     def __init__(self, state: EngineState) -> None:
         self._pool = state.pool
@@ -32,38 +33,38 @@ class DecodeBlocks(ABC):
         self._executor = state.executor
         self._size = state.config.block_size
         self.due: dict[int, int] = {}
-        """How much there is to do in a step, by its tick modulo the block size; nothing where there is no entry."""
+        """Amount of work per step, by tick modulo the block size; a missing entry means none."""
 
     def clear(self) -> None:
-        """Nobody decodes."""
+        """Forget all sequences."""
         self.due.clear()
 
     @abstractmethod
-    def join(self, seq: Sequence, tick: int) -> None:
-        """A sequence decodes from this tick on."""
+    def add(self, seq: Sequence, tick: int) -> None:
+        """Add a sequence that decodes from this tick on."""
 
     @abstractmethod
-    def part(self, seq: Sequence, tick: int) -> None:
-        """A sequence, brought up to date, decodes no more."""
+    def remove(self, seq: Sequence, tick: int) -> None:
+        """Remove a sequence, which has been brought up to date with `sync`."""
 
     @abstractmethod
     def fresh(self, tick: int) -> int:
-        """Free blocks that a step takes."""
+        """Number of free blocks that the step at `tick` takes."""
 
     @abstractmethod
     def grow(self, tick: int, chunks: Chunks) -> None:
-        """One step's blocks, and those of its prompt chunks in between, in the order of the batch."""
+        """Take the blocks of one step, including those of its prompt chunks, in batch order."""
 
     def sync(self, seq: Sequence, tick: int) -> None:
-        """Bring the sequence's counters and output up to the present."""
-        steps = tick - seq.joined
+        """Bring the sequence's counters and output up to date."""
+        steps = tick - seq.synced_tick
         if steps:
             seq.output += self._executor.samples(seq.request, len(seq.output), steps)
             seq.computed += steps
             seq.total += steps
-            seq.joined = tick
+            seq.synced_tick = tick
 
-    def _add(self, residue: int, count: int) -> None:
+    def _count(self, residue: int, count: int) -> None:
         left = self.due.get(residue, 0) + count
         if left:
             self.due[residue] = left
@@ -72,22 +73,22 @@ class DecodeBlocks(ABC):
 
 
 class DeferredBlocks(DecodeBlocks):
-    """Takes room in the step that needs it; whose it is and what is in it follows when the sequence is looked at."""
+    """Takes blocks from the pool when they are needed, and assigns and hashes them in `sync`."""
 
-    def join(self, seq: Sequence, tick: int) -> None:
-        """Counted among those that need a block in the same steps."""
-        self._add((tick - seq.computed) % self._size, 1)
+    def add(self, seq: Sequence, tick: int) -> None:
+        """Count the sequence among those that need a block in the same steps."""
+        self._count((tick - seq.computed) % self._size, 1)
 
-    def part(self, seq: Sequence, tick: int) -> None:
-        """Counted out."""
-        self._add((tick - seq.computed) % self._size, -1)
+    def remove(self, seq: Sequence, tick: int) -> None:
+        """Remove the sequence from that count."""
+        self._count((tick - seq.computed) % self._size, -1)
 
     def fresh(self, tick: int) -> int:
-        """One for each sequence counted."""
+        """One block per sequence counted for this step."""
         return self.due.get(tick % self._size, 0)
 
     def grow(self, tick: int, chunks: Chunks) -> None:
-        """Take the room."""
+        """Take the blocks from the pool without assigning them."""
         count = self.fresh(tick)
         if count:
             self._pool.take(count)
@@ -95,7 +96,7 @@ class DeferredBlocks(DecodeBlocks):
             self._manager.grow(seq, tokens)
 
     def sync(self, seq: Sequence, tick: int) -> None:
-        """The room taken for it becomes its own, and what is complete in it gets its hashes."""
+        """Bring the counters up to date, give the sequence the blocks taken for it, and hash the complete ones."""
         super().sync(seq, tick)
         table = seq.table
         table.blanks += -(-seq.computed // self._size) - len(table)
@@ -103,7 +104,7 @@ class DeferredBlocks(DecodeBlocks):
 
 
 class EagerBlocks(DecodeBlocks):
-    """Allocates and completes each block in its step, in the order of the batch."""
+    """Allocates and completes each block in its own step, in batch order."""
 
     def __init__(self, state: EngineState) -> None:
         super().__init__(state)
@@ -113,32 +114,32 @@ class EagerBlocks(DecodeBlocks):
         self._store: dict[int, list[tuple[int, Sequence]]] = {}
 
     def clear(self) -> None:
-        """Nobody waits for any step."""
+        """Forget all sequences."""
         super().clear()
         self._allocate.clear()
         self._store.clear()
 
-    def join(self, seq: Sequence, tick: int) -> None:
-        """Wait for the steps in which it needs a block and in which it completes one."""
+    def add(self, seq: Sequence, tick: int) -> None:
+        """Register the steps in which the sequence needs a block and in which it completes one."""
         for table, residue in self._places(seq, tick):
             entries = table.setdefault(residue, [])
             entries.append((seq.order, seq))
             if len(entries) > 1 and entries[-2][0] > seq.order:
                 entries.sort(key=_by_order)
-            self._add(residue, 1)
+            self._count(residue, 1)
 
-    def part(self, seq: Sequence, tick: int) -> None:
-        """Wait no more."""
+    def remove(self, seq: Sequence, tick: int) -> None:
+        """Remove the sequence from these steps."""
         for table, residue in self._places(seq, tick):
             table[residue].remove((seq.order, seq))
-            self._add(residue, -1)
+            self._count(residue, -1)
 
     def fresh(self, tick: int) -> int:
-        """One for each sequence that waits for this step."""
+        """One block per sequence registered for this step."""
         return len(self._allocate.get(tick % self._size, ()))
 
     def grow(self, tick: int, chunks: Chunks) -> None:
-        """Allocate and complete."""
+        """Allocate and complete the blocks of this step."""
         residue = tick % self._size
         allocate, store = self._allocate.get(residue, ()), self._store.get(residue, ())
         if chunks or (allocate and store):
@@ -160,7 +161,7 @@ class EagerBlocks(DecodeBlocks):
             self._complete(seq, tick)
 
     def _complete(self, seq: Sequence, tick: int) -> None:
-        """The sequence's last block is full with this step: it gets its hash and is announced."""
+        """Hash and announce the sequence's last block, which this step fills."""
         if self._caching:
             if self._tokens_needed:
                 self.sync(seq, tick)

@@ -1,4 +1,4 @@
-"""What a batch brings: tokens, ends and failures."""
+"""Runs a batch on the executor and turns its tokens, finishes and failures into a step result."""
 
 from kvsync_mockpod.engine.api import FinishReason, StepLoad, StepResult
 from kvsync_mockpod.engine.errors import RequestFailedError, StepFailedError
@@ -8,15 +8,15 @@ from kvsync_mockpod.engine.state import EngineState
 
 
 class OutputStage:
-    """Runs batches and turns what they bring into results; failed steps are run again, then end their requests."""
+    """Runs batches. A failed step is retried; when the retries are used up, its requests end with `error`."""
 
     def __init__(self, state: EngineState) -> None:
         self._state = state
         self.sampled: list[Sequence] = []
-        """Sequences that got a token from the last batch."""
+        """Sequences that received a token from the last batch."""
 
     def take(self, batch: Batch, result: StepResult) -> None:
-        """Run a batch: its tokens, its ends, its failure go into `result`."""
+        """Run a batch and add its outputs, finishes and failures to `result`."""
         self.sampled = []
         if not batch.chunks:
             return
@@ -54,7 +54,7 @@ class OutputStage:
         self._retire(stopped)
 
     def _append(self, seq: Sequence, token: int, *, stale: bool) -> FinishReason | None:
-        """Add an output token; why the sequence ends with it, if it does."""
+        """Append an output token; returns the finish reason if the token ends the sequence."""
         seq.output.append(token)
         seq.total += 1
         reason: FinishReason | None = None
@@ -81,10 +81,8 @@ class OutputStage:
             self._state.end(seq, "stop" if seq.output[-1] in seq.stops else "length")
         scheduler.running = [seq for seq in scheduler.running if seq not in stopped]
 
-    # --- failures
-
     def _run(self, batch: Batch, result: StepResult) -> str | None:
-        """Let the executor run the batch, again if it fails; why it failed for good, or None."""
+        """Let the executor run the batch, with retries; returns the error if all attempts failed."""
         ids = [seq.id for seq in batch.chunks]
         for attempt in range(self._state.config.step_retries + 1):
             try:
@@ -99,7 +97,7 @@ class OutputStage:
         return None
 
     def _fail(self, batch: Batch, error: str, result: StepResult) -> None:
-        """End every sequence of a failed step; blocks it announced were never computed and are taken back."""
+        """End every sequence of a failed step, and retract the blocks that it announced but never computed."""
         for seq in reversed(batch.chunks):
             if seq.status is Status.FINISHED:
                 continue
@@ -110,7 +108,7 @@ class OutputStage:
         result.outputs.reverse()
 
     def _drop(self, seq: Sequence, error: str, result: StepResult) -> None:
-        """End a sequence with an error; its blocks are free at once."""
+        """End a sequence with an error and free its blocks at once."""
         self._state.scheduler.remove(seq)
         self._state.end(seq, "error")
         result.finished.append((seq.id, "error"))

@@ -1,7 +1,7 @@
-"""The thin layer between ASGI and the handlers: a request, a response, a stream.
+"""A thin layer between ASGI and the handlers: requests, responses and streams.
 
-Why no framework: a streamed token is the pod's hot path, and the whole surface is a table of exact paths.
-Bodies are bounded while they are read.
+No framework is used, because a streamed token is on the hot path and the whole surface is a table of exact paths.
+Bodies are limited while they are read.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -23,12 +23,12 @@ JSON_TYPE = (b"content-type", b"application/json")
 
 
 class ClientDisconnected(Exception):  # noqa: N818  (an outcome, not a failure)
-    """The client went away before its answer was complete."""
+    """The client closed the connection before the response was complete."""
 
 
 @dataclass(slots=True)
 class Response:
-    """A complete answer."""
+    """A complete response."""
 
     body: bytes = b""
     status: int = 200
@@ -36,24 +36,24 @@ class Response:
     headers: list[tuple[bytes, bytes]] = field(default_factory=list)
 
     async def write(self, send: Send) -> None:
-        """Send head and body."""
+        """Send the head and the body."""
         headers = [self.content_type, (b"content-length", str(len(self.body)).encode()), *self.headers]
         await send({"type": "http.response.start", "status": self.status, "headers": headers})
         await send({"type": "http.response.body", "body": self.body})
 
 
 def json_response(value: object, status: int = 200, headers: tuple[tuple[bytes, bytes], ...] = ()) -> Response:
-    """`value` as JSON."""
+    """A response with `value` as JSON."""
     return Response(_encode(value), status, JSON_TYPE, list(headers))
 
 
 def text_response(text: str, status: int = 200, content_type: bytes = b"text/plain; charset=utf-8") -> Response:
-    """`text` as it is."""
+    """A response with unchanged text."""
     return Response(text.encode(), status, (b"content-type", content_type))
 
 
 class Request:
-    """One HTTP request: method, path, headers and query at once, the body when asked for."""
+    """One HTTP request. The body is read when it is asked for; everything else is available at once."""
 
     def __init__(self, scope: Mapping[str, Any], receive: Receive, send: Send, max_body_bytes: int) -> None:
         self.scope = scope
@@ -61,12 +61,12 @@ class Request:
         self.send = send
         self.path_parameter = ""
         self.slow_s = 0.0
-        """Seconds to hold back every take of tokens (a fault)."""
+        """Delay in seconds before tokens are taken (a fault)."""
         self._limit = max_body_bytes
 
     @cached_property
     def headers(self) -> dict[bytes, bytes]:
-        """Headers by lower-case name (the last wins)."""
+        """Headers by lower-case name; the last of several wins."""
         return dict(self.scope["headers"])
 
     def header(self, name: bytes) -> str | None:
@@ -76,7 +76,7 @@ class Request:
 
     @cached_property
     def query(self) -> dict[str, str]:
-        """Query parameters (the last wins). Raises `HttpError` when there are absurdly many."""
+        """Query parameters; the last of several wins. Raises `HttpError` if there are more than 100."""
         try:
             pairs = parse_qsl(self.scope["query_string"].decode("latin-1"), keep_blank_values=True, max_num_fields=100)
         except ValueError:
@@ -84,7 +84,7 @@ class Request:
         return dict(pairs)
 
     def query_flag(self, name: str, default: bool = False) -> bool:
-        """A boolean query parameter: true/false, 1/0, yes/no, on/off. Raises `HttpError` for anything else."""
+        """A boolean query parameter: true/false, 1/0, yes/no or on/off. Raises `HttpError` for anything else."""
         value = self.query.get(name)
         if value is None:
             return default
@@ -93,8 +93,7 @@ class Request:
             return True
         if lowered in ("false", "0", "no", "off", "f", "n"):
             return False
-        message = f"{name}: {value[:80]!r} is not true or false"
-        raise bad_request(message, name)
+        raise bad_request(f"{name}: {value[:80]!r} is not true or false", name)
 
     def query_int(self, name: str, default: int, low: int, high: int) -> int:
         """An integer query parameter within [low, high]. Raises `HttpError`."""
@@ -106,8 +105,7 @@ class Request:
             or len(value) > 20
             or not low <= int(value) <= high
         ):
-            message = f"{name}: {value[:80]!r} is not an integer from {low} to {high}"
-            raise bad_request(message, name)
+            raise bad_request(f"{name}: {value[:80]!r} is not an integer from {low} to {high}", name)
         return int(value)
 
     async def body(self) -> bytes:
@@ -133,7 +131,7 @@ class Request:
             message = await self.receive()
 
     def cut_off(self) -> None:
-        """Close the connection without waiting for the client (`receive` is bound to what has uvicorn's transport)."""
+        """Close the connection without waiting for the client, through the transport to which `receive` is bound."""
         transport = getattr(getattr(self.receive, "__self__", None), "transport", None)
         if transport is not None:
             transport.abort()
@@ -142,7 +140,7 @@ class Request:
         return HttpError(413, f"the body is larger than {self._limit} bytes", headers=((b"connection", b"close"),))
 
     async def decode(self, decoder: "msgspec.json.Decoder[T]") -> T:
-        """The body as what `decoder` makes. Raises `HttpError` 400 naming the bad field, 413."""
+        """Decode the body. Raises `HttpError` 400, which names the invalid field, and 413."""
         body = await self.body()
         try:
             return decoder.decode(body)

@@ -1,4 +1,4 @@
-"""`POST /v1/messages`: Anthropic's shape over the same engine, whole or streamed."""
+"""`POST /v1/messages`: Anthropic's API on the same engine, whole or streamed."""
 
 from typing import Any
 
@@ -80,7 +80,7 @@ async def messages(pod: Pod, request: Request) -> Response | None:
 
 
 async def count_tokens(pod: Pod, request: Request) -> Response:
-    """How many tokens a message request would have. Raises `HttpError`."""
+    """The number of tokens that a message request would have. Raises `HttpError`."""
     body = await request.decode(_count_decoder)
     pick_model(pod, body.model)
     prompt = _render(pod, body.messages, body.system, body.tools)
@@ -88,7 +88,7 @@ async def count_tokens(pod: Pod, request: Request) -> Response:
 
 
 def _stop(choice: Choice) -> tuple[str | None, str | None]:
-    """`stop_reason` and `stop_sequence`."""
+    """`stop_reason` and `stop_sequence` of a choice."""
     if choice.finish_reason == "stop":
         if isinstance(choice.stop_reason, str):
             return "stop_sequence", choice.stop_reason
@@ -116,7 +116,7 @@ def _event(name: str, value: dict[str, Any]) -> bytes:
 
 
 class _MessageFraming(Framing):
-    """Anthropic's events: message, one content block, its deltas, and the ends of both."""
+    """Anthropic's events: the message, one content block, its deltas, and the ends of both."""
 
     def __init__(self, answer_id: str, model: str, choice: Choice) -> None:
         self._id = answer_id

@@ -1,4 +1,4 @@
-"""Every path the pod serves, with what its OpenAPI description needs."""
+"""Every path that the pod serves, with the data that its OpenAPI description needs."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -26,11 +26,11 @@ class Route:
     statuses: tuple[int, ...] = (200,)
     content: str = "application/json"
     counted: bool = False
-    """Counts towards `/load`."""
+    """Whether the request counts towards `/load`."""
     streams: bool = False
-    """May answer with server-sent events."""
+    """Whether the response may consist of server-sent events."""
     anthropic: bool = False
-    """Errors in Anthropic's shape."""
+    """Whether errors have Anthropic's form."""
 
 
 _TEXT = "text/plain"
@@ -43,7 +43,7 @@ _MODE: dict[str, dict[str, Any]] = {"mode": {"type": "string", "enum": ["abort",
 
 
 def build_routes(pod: Pod) -> list[Route]:
-    """The routes this pod's configuration and environment turn on."""
+    """The routes that this pod's configuration and environment enable."""
     routes = [*_status_routes(), *_generating_routes(), *_text_routes()]
     if pod.environment.runtime_lora_updating:
         routes += _lora_routes()

@@ -1,7 +1,7 @@
-"""The endpoints of every rank of a pod, checked for overlap before anything is opened.
+"""The endpoints of every rank of a pod, checked for overlap before any socket is opened.
 
-vLLM adds the rank to both tcp ports; with several ranks, bases next to each other make rank 1's publisher
-fall on rank 0's replay port. Such a configuration is refused here.
+vLLM adds the rank to both TCP ports. With several ranks and adjacent base ports, the publisher of rank 1 gets the
+replay port of rank 0. Such a configuration is refused here.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from kvsync_mockpod.errors import ConfigError
 
 @dataclass(frozen=True, slots=True)
 class RankEndpoints:
-    """Where one rank publishes and replays; None where it does not."""
+    """Where one rank publishes and serves replay; None where it does not."""
 
     rank: int
     publish: str | None
@@ -21,9 +21,10 @@ class RankEndpoints:
 
 
 def plan_endpoints(config: PodConfig) -> list[RankEndpoints]:
-    """Endpoints of ranks `data_parallel_rank .. + data_parallel_size - 1`.
+    """The endpoints of ranks `data_parallel_rank` to `data_parallel_rank + data_parallel_size - 1`.
 
-    Raises `ConfigError` when an endpoint cannot serve its rank or two of them need the same local port.
+    Raises:
+        ConfigError: an endpoint cannot serve its rank, or two endpoints need the same local port.
     """
     events = config.events
     ranks = range(config.data_parallel_rank, config.data_parallel_rank + config.data_parallel_size)

@@ -1,6 +1,6 @@
 """Applies a fault plan to the batches of one rank: they are numbered, damaged, held back, sent or lost.
 
-`FaultPlane` decides which fault fires and `Outbox` keeps delayed messages in order; this module applies both to the
+`ActiveFaults` decides which fault fires and `Outbox` keeps delayed messages in order; this module applies both to the
 event stream. Replay serves the original bytes unless the fault says otherwise, so that a subscriber can repair what a
 fault breaks on the live stream.
 """
@@ -11,9 +11,9 @@ from collections.abc import Sequence
 
 from kvsync_events import AllBlocksCleared, Event
 from kvsync_mockpod.faults import spec
+from kvsync_mockpod.faults.active import ActiveFaults
 from kvsync_mockpod.faults.outbox import Outbox, Outgoing
 from kvsync_mockpod.faults.payload import damage, with_wrong_parents
-from kvsync_mockpod.faults.plane import FaultPlane
 from kvsync_mockpod.publish.hooks import PublisherHooks
 from kvsync_mockpod.publish.stream import EventStream
 
@@ -23,7 +23,7 @@ Fired = list[tuple[spec.Fault, random.Random]]
 class FaultInjector:
     """Stands between a rank and its event stream. Not thread-safe: it is used on the event loop only."""
 
-    def __init__(self, stream: EventStream, faults: FaultPlane, hooks: PublisherHooks) -> None:
+    def __init__(self, stream: EventStream, faults: ActiveFaults, hooks: PublisherHooks) -> None:
         self._stream = stream
         self._faults = faults
         self._hooks = hooks

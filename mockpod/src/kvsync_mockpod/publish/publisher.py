@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from kvsync_events import Event, WireForm
 from kvsync_mockpod.config import KVEventsConfig
-from kvsync_mockpod.faults.plane import FaultPlane
+from kvsync_mockpod.faults.active import ActiveFaults
 from kvsync_mockpod.publish.endpoints import RankEndpoints
 from kvsync_mockpod.publish.fault_injector import FaultInjector
 from kvsync_mockpod.publish.hooks import PublisherHooks
@@ -40,7 +40,7 @@ class EventPublisher:
         config: KVEventsConfig,
         endpoints: RankEndpoints,
         form: WireForm,
-        faults: FaultPlane,
+        faults: ActiveFaults,
         hooks: PublisherHooks,
     ) -> None:
         self.rank = endpoints.rank

@@ -1,4 +1,4 @@
-"""Sizes and speeds of the lower tiers, validated once."""
+"""Sizes and bandwidths of the lower tiers, validated once."""
 
 import difflib
 from typing import Any, Literal
@@ -9,27 +9,30 @@ from kvsync_mockpod.engine.errors import EngineConfigError
 
 
 class TierConfig(BaseModel):
-    """A host tier, and a disk tier if `disk_blocks` is given. Bandwidths are bytes a second."""
+    """A host tier, and a disk tier if `disk_blocks` is not 0. Bandwidths are in bytes per second."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     host_blocks: int = Field(default=100_000, ge=1)
-    """Capacity of host memory."""
+    """Capacity of the host tier."""
     disk_blocks: int = Field(default=0, ge=0)
-    """Capacity of the disk; 0: no disk tier."""
+    """Capacity of the disk tier; 0 for no disk tier."""
     block_bytes: int | None = Field(default=None, ge=1)
-    """Bytes of one block; needed unless `instant`."""
+    """Bytes per block; required unless `instant` is set."""
     device_to_host_bandwidth: float = 14e9
     host_to_device_bandwidth: float = 14e9
     disk_bandwidth: float = 7e9
     batch_blocks: int = Field(default=32, ge=1)
-    """Most blocks copied as one transfer."""
+    """Maximum number of blocks copied as one transfer."""
     concurrent_batches: int = Field(default=4, ge=1)
-    """Most offload transfers under way at once; later batches start when one of them ends."""
+    """Maximum number of offload transfers under way; later batches start when one of them ends."""
     instant: bool = False
-    """Transfers take no time (bandwidths and block size are not looked at)."""
+    """Transfers take no time; bandwidths and block size are ignored."""
     events: Literal["full", "hash_only"] = "full"
-    """`full`: stored events of lower tiers carry parent and token ids; `hash_only`: as vLLM's offload connector."""
+    """`full`: stored events of lower tiers carry parent and token ids.
+
+    `hash_only`: they do not, as with vLLM's offload connector.
+    """
 
     @model_validator(mode="after")
     def _moves(self) -> "TierConfig":
@@ -44,7 +47,11 @@ class TierConfig(BaseModel):
 
     @classmethod
     def build(cls, **values: Any) -> "TierConfig":  # noqa: ANN401 - field values, validated here
-        """The configuration, or EngineConfigError with one line that names the first bad field."""
+        """Build a configuration from field values.
+
+        Raises:
+            EngineConfigError: one line that names the first invalid field.
+        """
         for name in values:
             if name not in cls.model_fields:
                 near = difflib.get_close_matches(name, list(cls.model_fields), n=1, cutoff=0.4)
