@@ -4,7 +4,9 @@ import asyncio
 import socket
 
 import pytest
-from mockpod_helpers import start_pod, wait_until
+from mockpod_helpers import start_pod
+
+from kvsync_testkit.waiting import until
 
 
 @pytest.fixture
@@ -12,7 +14,7 @@ async def pod():
     async with start_pod(max_model_len=256, num_gpu_blocks_override=64, max_num_batched_tokens=256) as running:
         yield running
         rank = running.pod.ranks[0]
-        await wait_until(lambda: rank.load == 0 and not rank.engine.has_work())
+        await until("the engine is idle", lambda: rank.load == 0 and not rank.engine.has_work())
         assert rank.engine.statistics().free_blocks == 63
 
 
@@ -101,7 +103,7 @@ async def test_a_full_queue_is_429_and_takes_nothing_in_part():
             pod.post("/v1/completions", {"prompt": "x", "max_tokens": 20_000, "ignore_eos": True})
         )
         rank = pod.pod.ranks[0]
-        await wait_until(lambda: rank.engine.statistics().running == 1)
+        await until("the request runs", lambda: rank.engine.statistics().running == 1)
         status, answer = await pod.post("/v1/completions", {"prompt": "y", "n": 5})
         assert (status, answer["error"]["type"]) == (429, "RateLimitError")
         assert rank.load == 1
@@ -131,10 +133,10 @@ async def test_a_client_that_stops_reading_is_cut_off_and_nobody_waits_for_it():
             body = b'{"prompt": "x", "max_tokens": 30000, "ignore_eos": true, "stream": true, "n": 8}'
             deaf.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
             rank = pod.pod.ranks[0]
-            await wait_until(lambda: rank.load == 8)
+            await until("all generations are queued", lambda: rank.load == 8)
             status, _ = await pod.post("/v1/completions", {"prompt": "y", "max_tokens": 3})
             assert status == 200
-            await wait_until(lambda: rank.load == 0 and not rank.engine.has_work(), 30)
+            await until("the engine is idle", lambda: rank.load == 0 and not rank.engine.has_work(), deadline_s=30)
         assert rank.engine.statistics().free_blocks == rank.engine.statistics().total_blocks
         assert pod.pod.server_load == 0
 

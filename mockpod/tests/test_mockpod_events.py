@@ -14,12 +14,12 @@ from mockpod_helpers import (
     start_pod,
     subscriber,
     truth,
-    wait_until,
     zmq_context,
 )
 
 from kvsync_events import WireForm, decode_batch, encode_batch
 from kvsync_mockpod.pod import Environment
+from kvsync_testkit.waiting import until
 
 
 def prompt(number: int, length: int = 70) -> list[int]:
@@ -108,7 +108,7 @@ async def test_a_malformed_replay_request_is_never_answered_and_the_next_is():
             socket.connect(reachable(pod.pod.ranks[0].publisher.replay_endpoint))
             for frames in ([b"\0" * 8], [b"", b"\0" * 8, b"more"], [b"", b"\0" * 9]):
                 await socket.send_multipart(frames)
-            await wait_until(lambda: pod.pod.ranks[0].publisher.statistics().replay_refused == 3)
+            await until("all requests are refused", lambda: pod.pod.ranks[0].publisher.statistics().replay_refused == 3)
             assert not await socket.poll(20)
             await socket.send_multipart([b"", b"\0" * 8])
             assert len(await asyncio.wait_for(socket.recv_multipart(), 5)) == 4
@@ -197,5 +197,5 @@ async def test_a_fixed_endpoint_is_connected_so_that_the_reader_binds():
                 return bool(await reader.poll(50))
 
             said_something.calls = 0
-            await wait_until(said_something)
+            await until("an event arrives", said_something)
             assert len(await reader.recv_multipart()) == 3

@@ -5,7 +5,6 @@ KVSYNC_FUZZ_EXAMPLES and pytest's `--hypothesis-seed` make it longer and differe
 
 import json
 import os
-import time
 import urllib.request
 
 import pytest
@@ -25,6 +24,7 @@ from schemathesis.specs.openapi.checks import (
 from kvsync_mockpod.http.app import Application
 from kvsync_mockpod.latency import build_latency
 from kvsync_mockpod.pod import Environment, Pod
+from kvsync_testkit.waiting import wait_until
 
 CHECKS = [
     not_a_server_error,
@@ -47,18 +47,18 @@ def fetch(url: str) -> str:
 
 
 def serving(*flags: str, env: dict[str, str] | None = None):
-    """A pod to fuzz; afterwards it must be alive, idle and have every block back."""
+    """A pod to fuzz; afterwards it must be alive and idle, with every block free."""
     with pod_process(*SMALL, *flags, env=env) as pod:
         base = f"http://127.0.0.1:{pod.port}"
         yield base
         names = ("vllm:num_requests_running", "vllm:num_requests_waiting", "vllm:kv_cache_usage_perc")
-        deadline = time.monotonic() + 20
-        while True:
+
+        def idle() -> bool:
             families = text_string_to_metric_families(fetch(base + "/metrics"))
             values = {sample.name: sample.value for family in families for sample in family.samples}
-            if all(values[name] == 0 for name in names):
-                break
-            assert time.monotonic() < deadline, values
+            return all(values[name] == 0 for name in names)
+
+        wait_until("the pod is idle and holds no blocks", idle, deadline_s=20)
         assert pod.process.poll() is None
         assert not [line for line in pod.log if line.get("level") in ("error", "critical")], pod.log
 

@@ -4,11 +4,12 @@ import asyncio
 import json
 
 import pytest
-from mockpod_helpers import replay, start_pod, truth, wait_until
+from mockpod_helpers import replay, start_pod, truth
 from prometheus_client.parser import text_string_to_metric_families
 
 from kvsync_events import AllBlocksCleared, decode_batch
 from kvsync_mockpod.pod import Environment
+from kvsync_testkit.waiting import until
 
 DEV = Environment(dev_mode=True)
 IDS = list(range(70_000, 70_100))
@@ -114,7 +115,7 @@ async def test_reset_while_busy_is_refused_unless_told_to_preempt():
     async with start_pod(DEV) as pod:
         body = {"prompt": IDS, "max_tokens": 20_000, "ignore_eos": True}
         running = asyncio.create_task(pod.post("/v1/completions", body))
-        await wait_until(lambda: pod.pod.ranks[0].engine.statistics().running == 1)
+        await until("the request runs", lambda: pod.pod.ranks[0].engine.statistics().running == 1)
         assert (await pod.post("/reset_prefix_cache", {}))[1] == {"success": False}
         assert (await pod.post("/reset_prefix_cache?reset_running_requests=true", {}))[1] == {"success": True}
         assert pod.pod.ranks[0].engine.statistics().preemptions == 1
@@ -127,14 +128,14 @@ async def test_sleep_aborts_clears_and_holds_requests_until_wake_up():
     async with start_pod(DEV) as pod:
         body = {"prompt": IDS, "max_tokens": 30_000, "ignore_eos": True}
         running = asyncio.create_task(pod.post("/v1/completions", body))
-        await wait_until(lambda: pod.pod.ranks[0].engine.statistics().running == 1)
+        await until("the request runs", lambda: pod.pod.ranks[0].engine.statistics().running == 1)
         assert (await pod.post("/sleep?level=1", {}))[1] == {"status": "sleeping", "level": 1}
         assert (await running)[1]["choices"][0]["finish_reason"] == "abort"
         assert (await pod.get("/is_sleeping"))[1] == {"is_sleeping": True}
         assert 'sleep_state="weights_offloaded"} 1.0' in await pod.text("/metrics")
         assert await truth(pod) == {}
         held = asyncio.create_task(pod.post("/v1/completions", {"prompt": IDS, "max_tokens": 1}))
-        await wait_until(lambda: pod.pod.ranks[0].engine.statistics().waiting == 1)
+        await until("the request waits", lambda: pod.pod.ranks[0].engine.statistics().waiting == 1)
         assert (await pod.post("/wake_up", {}))[0] == 200
         assert (await held)[0] == 200
         assert (await pod.get("/is_sleeping"))[1] == {"is_sleeping": False}
@@ -145,7 +146,7 @@ async def test_pause_modes(mode):
     async with start_pod(DEV) as pod:
         body = {"prompt": IDS, "max_tokens": 3000, "ignore_eos": True}
         running = asyncio.create_task(pod.post("/v1/completions", body))
-        await wait_until(lambda: pod.pod.ranks[0].engine.statistics().running == 1)
+        await until("the request runs", lambda: pod.pod.ranks[0].engine.statistics().running == 1)
         assert (await pod.post(f"/pause?mode={mode}&clear_cache=false", {}))[1] == {"status": "paused"}
         assert (await pod.get("/is_paused"))[1] == {"is_paused": True}
         if mode == "keep":

@@ -2,9 +2,10 @@
 
 import socket
 import time
+import zlib
 
 import pytest
-from interop_live import Index, free_ports, post, wait_for
+from interop_live import Index, consecutive_free_ports, post, wait_for
 from interop_versions import VERSIONS
 from vllm_classes import load_kv_events
 
@@ -30,7 +31,9 @@ class Announcer:
     def __init__(self, version, endpoint, replay, *, rank=0, buffer_steps=10_000, seed="1", workload=SMALL):
         self.theirs = load_kv_events(version)
         self.form = WireForm.for_version(version)
-        self.process = ModelProcess("p", salt=hash(seed) & 0xFFFF, seed=seed, workload=workload, buffer_steps=4)
+        self.process = ModelProcess(
+            "p", salt=zlib.crc32(seed.encode()) & 0xFFFF, seed=seed, workload=workload, buffer_steps=4
+        )
         options = {"endpoint": endpoint, "replay_endpoint": replay, "buffer_steps": buffer_steps}
         if self.form.batch_rank:
             options["data_parallel_rank"] = rank
@@ -60,7 +63,7 @@ class Announcer:
 
 
 def ports():
-    base = free_ports(4)
+    base = consecutive_free_ports(4)
     return base, base + 2
 
 
