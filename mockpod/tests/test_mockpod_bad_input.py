@@ -1,4 +1,4 @@
-"""What clients get wrong: a typed error naming the field, the engine goes on, no block is lost."""
+"""Invalid requests: each gets a typed error that names the field, the engine continues, and no block is lost."""
 
 import asyncio
 import socket
@@ -125,7 +125,7 @@ async def test_a_huge_body_is_413_before_it_is_read():
         await writer.wait_closed()
 
 
-async def test_a_client_that_stops_reading_is_cut_off_and_nobody_waits_for_it():
+async def test_a_client_that_stops_reading_is_disconnected_and_delays_no_other():
     async with start_pod(mock_stall_timeout=0.4, max_model_len=32_768) as pod:
         with socket.socket() as deaf:
             deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -141,7 +141,7 @@ async def test_a_client_that_stops_reading_is_cut_off_and_nobody_waits_for_it():
         assert pod.pod.server_load == 0
 
 
-async def test_garbage_on_the_wire_hurts_nobody(pod):
+async def test_malformed_http_does_not_affect_other_requests(pod):
     for data in (
         b"\0" * 100,
         b"GET / HTTP/9.9\r\n\r\n",

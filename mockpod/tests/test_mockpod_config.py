@@ -1,4 +1,4 @@
-"""What the pod refuses, each in one line that names the field, and what it takes from flags and files."""
+"""What the pod accepts from flags and files, and what it refuses with one line that names the field."""
 
 from pathlib import Path
 

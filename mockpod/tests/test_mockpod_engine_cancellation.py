@@ -1,4 +1,4 @@
-"""Integration test 8: cancellation in every state leaves nobody else changed and no block behind."""
+"""Integration test 8: a cancellation in any state changes no other request and keeps no block."""
 
 import asyncio
 
@@ -85,7 +85,7 @@ def test_8_a_preempted_request_can_be_aborted():
 
 
 async def test_8_a_cancelled_caller_gets_cancelled_error():
-    """The smallest live driver: a task a request, cancelled by its caller."""
+    """The smallest live driver: one task per request, cancelled by its caller."""
     engine = Engine(config(), TableExecutor())
     results = {}
 

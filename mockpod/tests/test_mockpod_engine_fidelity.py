@@ -1,4 +1,4 @@
-"""The stored scenarios: the engine against what vLLM 0.33.0's own engine core did, step for step."""
+"""The stored scenarios: the engine gives the same step logs as vLLM 0.33.0's own engine core."""
 
 import copy
 import io

@@ -1,6 +1,6 @@
-"""The HTTP surface fuzzed against its own OpenAPI description: no 5xx, documented answers only, no block leaks.
+"""Fuzzes the HTTP surface with its own OpenAPI description: no 5xx, only documented answers, no leaked blocks.
 
-KVSYNC_FUZZ_EXAMPLES and pytest's `--hypothesis-seed` make it longer and different.
+KVSYNC_FUZZ_EXAMPLES sets the number of examples, pytest's `--hypothesis-seed` the seed.
 """
 
 import json
@@ -78,7 +78,7 @@ def operated():
 
 
 def operations(variables: dict[str, str]) -> dict:
-    """The operations of a pod with these switches, by `METHOD /path`."""
+    """The operations of a pod with these environment variables, by `METHOD /path`."""
     config = make_config()
     pod = Pod(config, Environment.read(variables), latency=build_latency(config))
     schema = schemathesis.openapi.from_dict(Application(pod).description())
@@ -87,7 +87,7 @@ def operations(variables: dict[str, str]) -> dict:
 
 GENERATING, OPERATED = operations(LORA), operations(DEV)
 STATEFUL = ("/debug/faults",)
-"""A plan with HTTP faults makes errors on purpose; plans have their own tests."""
+"""Excluded: a plan with HTTP faults causes errors on purpose, and plans have tests of their own."""
 
 
 def fuzz(operation, base: str) -> None:

@@ -1,4 +1,4 @@
-"""`/v1/completions` and `/v1/chat/completions`, whole and streamed, against a pod on a real socket."""
+"""`/v1/completions` and `/v1/chat/completions`, whole and streamed, on a real socket."""
 
 import asyncio
 
@@ -108,7 +108,7 @@ async def test_stop_token_ids_end_with_the_token(pod):
     assert cut["usage"]["completion_tokens"] == ids.index(ids[6]) + 1
 
 
-async def test_answers_end_by_themselves_unless_told_not_to():
+async def test_answers_end_by_themselves_unless_ignore_eos_is_set():
     async with start_pod(mock_output_tokens=10) as pod:
         _, ended = await pod.post("/v1/completions", {"prompt": PROMPT, "max_tokens": 100})
         assert ended["choices"][0]["finish_reason"] == "stop"
@@ -181,7 +181,7 @@ async def test_a_client_that_goes_away_ends_its_request(pod):
     )
 
 
-async def test_http_is_served_while_the_engine_never_rests(pod):
+async def test_http_is_served_while_the_engine_is_always_busy(pod):
     engine = pod.pod.ranks[0].engine
 
     async def keep_busy():

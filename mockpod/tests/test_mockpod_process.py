@@ -1,4 +1,4 @@
-"""The pod as a process: start, refusals at start, and its end on signals."""
+"""The pod as a process: start, refusals at start, and shutdown on signals."""
 
 import contextlib
 import http.client
@@ -40,7 +40,7 @@ def get_health(connection):
 
 
 def receive_all_events(pod, reader):
-    """Publish events until one arrives, then receive all of them: from now on the reader misses nothing."""
+    """Publish events until one arrives, then receive all of them, so that the subscriber misses no later event."""
     number = 0
 
     def arrives():
