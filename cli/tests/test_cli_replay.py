@@ -84,7 +84,7 @@ def test_the_command_writes_the_same_bytes_and_a_page(tmp_path):
         (("none.jsonl", "--offline"), 2, "none.jsonl: No such file"),
         (("t.jsonl", "--offline", "--scale", "32"), 2, "--scale is for live replays"),
         (("t.jsonl", "--offline", "--blocks", "4"), 2, "max_model_len"),
-        (("t.jsonl", "--offline", "--latency", "quadratics"), 2, "did you mean quadratic"),
+        (("t.jsonl", "--offline", "--latency", "quadratics"), 2, "did you mean 'quadratic'"),
         (("t.jsonl", "--offline", "--rate", "1", "--poisson", "1"), 2, "exclude each other"),
         (("t.jsonl", "--target", "http://127.1.202.1:9"), 1, "http://127.1.202.1:9"),
     ],

@@ -176,7 +176,7 @@ def test_a_request_without_a_lora_slot_is_skipped_and_keeps_its_place():
     [
         ({"block_size": 0}, "block_size 0"),
         ({"num_gpu_blocks": 10, "max_model_len": 1000}, "needs 63 blocks of 16 tokens"),
-        ({"num_gpu_block": 10}, "did you mean num_gpu_blocks?"),
+        ({"num_gpu_block": 10}, "did you mean 'num_gpu_blocks'?"),
         ({"policy": "lifo"}, "policy 'lifo'"),
         ({"hash_algo": "md5"}, "hash_algo 'md5': vLLM 0.33.0 has sha256, sha256_cbor, xxhash, xxhash_cbor"),
         ({"vllm_version": "seven"}, "'seven' is not a vLLM version"),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kvsync_mockpod.scripted import ScenarioError
+from kvsync_mockpod.errors import ScenarioError
 from kvsync_mockpod.stepdiff import compare_logs, read_log
 from kvsync_mockpod.steps import run_steps
 
@@ -148,7 +148,7 @@ REQUEST = '{"id":"a","arrival_step":0,"prompt":[{"prefix_id":1,"n":4}],"max_toke
     [
         ([ENGINE, "{oops"], 2, "not JSON"),
         ([ENGINE, "[1]"], 2, "must be a JSON object"),
-        (['{"engine":{"num_gpu_block":64}}'], 1, "did you mean num_gpu_blocks?"),
+        (['{"engine":{"num_gpu_block":64}}'], 1, "did you mean 'num_gpu_blocks'?"),
         (['{"engine":{"num_gpu_blocks":8}}'], 1, "max_model_len 2032 needs 127 blocks"),
         (['{"engine":{"block_size":0}}'], 1, "block_size 0"),
         (['{"engine":{"step_s":0}}'], 1, "step_s must be a positive number"),

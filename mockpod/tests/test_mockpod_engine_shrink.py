@@ -13,7 +13,8 @@ import pytest
 
 from kvsync_mockpod.engine import Engine
 from kvsync_mockpod.engine.scheduler import Scheduler
-from kvsync_mockpod.scripted import ScenarioError, parse_scenario
+from kvsync_mockpod.errors import ScenarioError
+from kvsync_mockpod.scenario import parse_scenario
 from kvsync_mockpod.stepdiff import compare_logs
 from kvsync_mockpod.steps import play
 

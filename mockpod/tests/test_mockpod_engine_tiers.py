@@ -277,7 +277,7 @@ def test_random_lives_conserve_blocks_slots_and_bytes(seed, disk, instant):
         ({"block_bytes": 0}, "block_bytes 0"),
         ({"block_bytes": 1, "disk_bandwidth": 0}, "disk_bandwidth 0"),
         ({"block_bytes": 1, "host_to_device_bandwidth": -5}, "host_to_device_bandwidth -5"),
-        ({"block_bytes": 1, "host_block": 5}, "did you mean host_blocks?"),
+        ({"block_bytes": 1, "host_block": 5}, "did you mean 'host_blocks'?"),
         ({"block_bytes": 1, "batch_blocks": 0}, "batch_blocks 0"),
     ],
 )

@@ -119,9 +119,9 @@ def test_jitter_is_bounded_seeded_and_fresh_every_step():
 @pytest.mark.parametrize(
     ("spec", "says"),
     [
-        ("quadratik", "did you mean quadratic?"),
+        ("quadratik", "did you mean 'quadratic'?"),
         ("{", "not JSON"),
-        ({"prefil_us": 1}, "did you mean prefill_us?"),
+        ({"prefil_us": 1}, "did you mean 'prefill_us'?"),
         ({"decode_us": -1}, "decode_us -1"),
         ('{"jitter": 1.5}', "jitter 1.5"),
     ],

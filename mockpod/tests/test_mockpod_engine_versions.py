@@ -7,7 +7,7 @@ of vLLM 0.24.0's own engine core.
 import pytest
 
 from kvsync_mockpod.engine import EngineConfig
-from kvsync_mockpod.scripted import parse_scenario
+from kvsync_mockpod.scenario import parse_scenario
 from kvsync_mockpod.steps import play
 
 

@@ -91,10 +91,10 @@ def hunt(canary, comparison, schedules, shrink):
             small = shrink(rows, comparison.differs_at)
             difference = comparison.first_difference(small)
         if difference is None:
-            raise MissedError(f"{canary.name}: what {name} was shrunk to does not differ")
+            raise MissedError(f"{canary.name}: {name} shrank to a schedule that does not differ")
         left = comparison.first_difference(small)
         if left is not None:
-            raise MissedError(f"{canary.name}: what {name} was shrunk to differs without the bug too: {left}")
+            raise MissedError(f"{canary.name}: {name} shrank to a schedule that differs without the bug too: {left}")
         requests = sum("id" in row for row in small)
         if requests <= canary.most_requests:
             return Found(tried, name, rows, small, str(difference))

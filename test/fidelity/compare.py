@@ -5,7 +5,8 @@ import json
 from vllm_process import VllmError
 
 from kvsync_mockpod.engine import RequestRefusedError
-from kvsync_mockpod.scripted import ScenarioError, parse_scenario
+from kvsync_mockpod.errors import ScenarioError
+from kvsync_mockpod.scenario import parse_scenario
 from kvsync_mockpod.stepdiff import Divergence, compare_logs
 from kvsync_mockpod.steps import play
 

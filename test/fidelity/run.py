@@ -23,7 +23,7 @@ from generate import generate
 from shrink import shrink
 from vllm_process import Vllm, VllmError
 
-from kvsync_mockpod.scripted import ScenarioError
+from kvsync_mockpod.errors import ScenarioError
 
 
 def write_rows(path, rows):

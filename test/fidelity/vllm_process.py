@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from kvsync_mockpod.engine import EngineConfig
-from kvsync_mockpod.scripted import ScriptedExecutor, parse_scenario
+from kvsync_mockpod.scenario import ScriptedExecutor, parse_scenario
 
 DRIVER = Path(__file__).with_name("vllm_driver.py")
 ENGINE_FIELDS = [name for name in EngineConfig.model_fields if name not in ("max_waiting", "step_retries")]

@@ -71,7 +71,7 @@ def _pip() -> list[str]:
     found = shutil.which("pip3") or shutil.which("pip")
     if found:
         return [found]
-    raise FetchError("neither pip nor uv is here to download vLLM with")
+    raise FetchError("neither pip nor uv is available to download vLLM")
 
 
 def _extract(work: Path, source: Path) -> None:

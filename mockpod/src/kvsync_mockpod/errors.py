@@ -4,6 +4,9 @@
     +-- ConfigError      a flag, key or value is refused; exit code 2
     +-- StartError       the configuration is valid, but the pod cannot start (port in use); exit code 1
     +-- TextError        the tokenizer refuses a text or token ids
+    +-- ScenarioError    a scripted schedule cannot be played
+    +-- HttpError        a request is refused with an HTTP status (`http.errors`)
+    +-- ClientDisconnectedError   the client closed its connection before the response was complete (`http.asgi`)
 
 The engine (`kvsync_mockpod.engine`) and the wire format (`kvsync_events`) have trees of their own.
 """
@@ -23,3 +26,7 @@ class StartError(MockPodError):
 
 class TextError(MockPodError):
     """Text or token ids that the tokenizer does not accept."""
+
+
+class ScenarioError(MockPodError):
+    """A scripted schedule cannot be played; the message names the file, the line and the cause."""

@@ -14,7 +14,7 @@ from typing import IO, Any
 
 from kvsync_events import BlockRemoved, BlockStored, event_hash
 from kvsync_mockpod.engine import Engine, Event, PromptEmptyError, PromptTooLongError, StepResult
-from kvsync_mockpod.scripted import Control, Scenario, ScriptedExecutor, ScriptedRequest, load_scenario
+from kvsync_mockpod.scenario import Control, Scenario, ScriptedExecutor, ScriptedRequest, load_scenario
 
 
 def run_steps(scenario: str | Path | Scenario, out: IO[str]) -> int:

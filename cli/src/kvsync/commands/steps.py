@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from kvsync.errors import UsageProblemError
-from kvsync_mockpod.scripted import ScenarioError
+from kvsync_mockpod.errors import ScenarioError
 from kvsync_mockpod.steps import run_steps
 
 

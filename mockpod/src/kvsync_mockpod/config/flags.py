@@ -12,9 +12,9 @@ from typing import Any, Literal, get_args, get_origin
 import click
 from pydantic.fields import FieldInfo
 
-from kvsync_mockpod.config.load import nearest
 from kvsync_mockpod.config.model import PodConfig
 from kvsync_mockpod.errors import ConfigError
+from kvsync_mockpod.suggestions import did_you_mean
 
 MANY = ("served_model_name", "api_key", "lora_modules")
 _SHORT = {"-dp": "--data-parallel-size", "-dpn": "--data-parallel-rank", "-tp": "--tensor-parallel-size"}
@@ -108,7 +108,7 @@ def normalize_arguments(arguments: Sequence[str]) -> list[str]:
         if head.startswith("--"):
             flag = head.replace("_", "-")
             if flag not in known:
-                raise ConfigError(f"no such flag: {head}{nearest(flag, sorted(known))}")
+                raise ConfigError(f"no such flag: {head}{did_you_mean(flag, sorted(known))}")
             many = flag if flag[2:].replace("-", "_") in MANY else None
             result.append(flag + equals + value)
             count = 1 if equals else 0

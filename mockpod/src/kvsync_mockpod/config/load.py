@@ -4,7 +4,6 @@ A flag takes precedence over the file, and the file over the default. The keys o
 leading dashes; dashes and underscores are equivalent.
 """
 
-import difflib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import cast
@@ -14,12 +13,7 @@ from pydantic import ValidationError
 
 from kvsync_mockpod.config.model import PodConfig
 from kvsync_mockpod.errors import ConfigError
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """The text `; did you mean X?` for the known name closest to `name`, or an empty string if none is close."""
-    found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
-    return f"; did you mean {found[0]!r}?" if found else ""
+from kvsync_mockpod.suggestions import did_you_mean
 
 
 def read_yaml(path: Path) -> dict[str, object]:
@@ -60,7 +54,7 @@ def build_config(flags: Mapping[str, object], file: Path | None = None) -> PodCo
         known = PodConfig.model_fields
         for key in given:
             if key not in known:
-                raise ConfigError(f"{file}: unknown key {key!r}{nearest(key, known)}")
+                raise ConfigError(f"{file}: unknown key {key!r}{did_you_mean(key, known)}")
     given.update({key: value for key, value in flags.items() if value is not None and value != ()})
     for key in ("kv_events_config",):
         if isinstance(given.get(key), str):
@@ -102,7 +96,7 @@ def _one_line(error: ValidationError) -> str:
     field = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         known = _known_under(first["loc"][:-1])
-        return f"{field}: unknown key{nearest(str(first['loc'][-1]), known)}"
+        return f"{field}: unknown key{did_you_mean(str(first['loc'][-1]), known)}"
     message = first["msg"].removeprefix("Value error, ")
     if not field:
         return message

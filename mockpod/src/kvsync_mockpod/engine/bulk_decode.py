@@ -51,8 +51,9 @@ class BulkDecode:
         self._distinct = executor.outputs_are_distinct
 
     def enter(self, now: float) -> None:
-        """Take over the running sequences; those without a token in the last step are treated as prompts until they
-        have one.
+        """Take over the running sequences.
+
+        A sequence that received no token in the last step is treated as a prompt until it receives one.
         """
         self._now = now
         self._tick = self._members = self._kv = 0
@@ -96,11 +97,9 @@ class BulkDecode:
         self._last_member = max(self._last_member, seq.order)
 
     def run(self, now: float, until: float, limit: int, progress: Progress) -> float | None:
-        """Do at least one step from `now`.
+        """Do at least one step from `now`; steps that only decode are repeated until one of them ends a sequence.
 
-        Returns the time at which it ends, or None if the ordinary step has to do it.
-
-        Steps in which only decoding can happen are repeated here until one of them ends a sequence.
+        Returns the time at which the last step ends, or None if the ordinary step has to do the work.
         """
         scheduler = self._state.scheduler
         full = len(scheduler.running) >= self._state.config.max_num_seqs

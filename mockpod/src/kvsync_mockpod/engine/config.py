@@ -3,20 +3,19 @@
 The defaults are those of a vLLM 0.33 server. Where a rule differs between versions, the property states the versions.
 """
 
-import difflib
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from kvsync_events import UnsupportedVersionError, hash_algorithms
 from kvsync_events.versions import parse_version
-from kvsync_mockpod.engine.errors import EngineConfigError
+from kvsync_mockpod.engine.config_model import ConfigModel
 
 
-class EngineConfig(BaseModel):
+class EngineConfig(ConfigModel):
     """Size of the cache, limits of a step, and the vLLM version whose rules apply."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    subject = "engine parameter"
 
     block_size: int = Field(default=16, ge=1, le=65536)
     """Tokens per block."""
@@ -64,17 +63,6 @@ class EngineConfig(BaseModel):
     """
     log_entries: int = Field(default=1_000_000, ge=0)
     """Number of transition log entries to keep; older ones are dropped. 0 disables the log."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _known_fields(cls, data: Any) -> Any:  # noqa: ANN401 - whatever the caller passed
-        if isinstance(data, dict):
-            for name in data:
-                if name not in cls.model_fields:
-                    near = difflib.get_close_matches(str(name), list(cls.model_fields), n=1, cutoff=0.4)
-                    hint = f" (did you mean {near[0]}?)" if near else ""
-                    raise ValueError(f"unknown engine parameter {name!r}{hint}")
-        return data
 
     @model_validator(mode="after")
     def _fits(self) -> "EngineConfig":
@@ -176,18 +164,3 @@ class EngineConfig(BaseModel):
         where a request whose last token is in flight runs but is not scheduled.
         """
         return parse_version(self.vllm_version) >= (0, 33, 0)
-
-    @classmethod
-    def build(cls, **values: Any) -> "EngineConfig":  # noqa: ANN401 - field values, validated here
-        """Build a configuration from field values.
-
-        Raises:
-            EngineConfigError: one line that names the first invalid field.
-        """
-        try:
-            return cls(**values)
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            where = ".".join(str(p) for p in first["loc"])
-            message = str(first["msg"]).removeprefix("Value error, ")
-            raise EngineConfigError(f"{where} {first['input']!r}: {message}" if where else message) from None

@@ -6,16 +6,17 @@ from data sheets and published model configurations; the efficiencies and the ov
 docs/design/scheduler.md lists the sources.
 """
 
-import difflib
 import json
 import random
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
 from kvsync_mockpod.engine.api import LatencyModel, StepLoad
+from kvsync_mockpod.engine.config_model import ConfigModel
 from kvsync_mockpod.engine.errors import EngineConfigError
+from kvsync_mockpod.suggestions import did_you_mean
 
 
 class NoLatency:
@@ -45,10 +46,10 @@ class QuadraticLatency:
         return ms / 1000.0
 
 
-class FormulaLatency(BaseModel):
+class FormulaLatency(ConfigModel):
     """A custom model: polynomials whose coefficients are given in microseconds."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    subject = "latency coefficient"
 
     prefill_us: float = Field(default=0.0, ge=0.0)
     """Per step that contains prompt tokens."""
@@ -158,25 +159,11 @@ def make_latency(spec: str | dict[str, Any] = "none", *, jitter: float = 0.0, se
     if isinstance(spec, str):
         model = PROFILES.get(spec)
         if model is None:
-            near = difflib.get_close_matches(spec, list(PROFILES), n=1, cutoff=0.3)
-            hint = f" (did you mean {near[0]}?)" if near else ""
-            raise EngineConfigError(f"unknown latency profile {spec!r}{hint}; known: {', '.join(PROFILES)}, or JSON")
+            hint = did_you_mean(spec, PROFILES)
+            raise EngineConfigError(f"unknown latency profile {spec!r} (known: {', '.join(PROFILES)}, or JSON){hint}")
     else:
-        model = _formula(spec)
+        model = FormulaLatency.build(**spec)
         jitter = jitter or model.jitter
     if not 0.0 <= jitter < 1.0:
         raise EngineConfigError(f"latency jitter {jitter}: must be at least 0 and below 1")
     return JitteredLatency(model, jitter, seed) if jitter else model
-
-
-def _formula(values: dict[str, Any]) -> FormulaLatency:
-    for name in values:
-        if name not in FormulaLatency.model_fields:
-            near = difflib.get_close_matches(str(name), list(FormulaLatency.model_fields), n=1, cutoff=0.3)
-            hint = f" (did you mean {near[0]}?)" if near else ""
-            raise EngineConfigError(f"unknown latency coefficient {name!r}{hint}")
-    try:
-        return FormulaLatency(**values)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        raise EngineConfigError(f"latency {first['loc'][0]} {first['input']!r}: {first['msg']}") from None

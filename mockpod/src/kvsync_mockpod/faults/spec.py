@@ -12,8 +12,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from kvsync_mockpod.config.load import nearest
 from kvsync_mockpod.errors import ConfigError
+from kvsync_mockpod.suggestions import did_you_mean
 
 _MS = Field(ge=1, le=3_600_000)
 
@@ -248,7 +248,7 @@ def _one_line(error: ValidationError) -> str:
     path = ".".join(part for part in loc if part not in _BY_KIND) or "plan"
     if first["type"] == "extra_forbidden":
         known = _BY_KIND[kinds[0]].model_fields if kinds else FaultPlan.model_fields
-        return f"{path}: unknown field{nearest(loc[-1], known)}"
+        return f"{path}: unknown field{did_you_mean(loc[-1], known)}"
     if first["type"] in ("union_tag_invalid", "union_tag_not_found"):
         given = first["input"].get("kind") if isinstance(first["input"], dict) else first["input"]
         return f"{path}.kind: {str(given)[:60]!r} refused; allowed: {', '.join(_BY_KIND)}"

@@ -31,7 +31,7 @@ async def load_lora(pod: Pod, request: Request) -> Response:
             "lora_name",
         )
     if len(pod.loras.adapters()) >= _MAX_ADAPTERS:
-        raise bad_request(f"{_MAX_ADAPTERS} adapters are loaded, which is the most this server holds", "lora_name")
+        raise bad_request(f"{_MAX_ADAPTERS} adapters are loaded, which is the maximum", "lora_name")
     pod.loras.load(name, path)
     return text_response(f"Success: LoRA adapter '{name}' added successfully.")
 

@@ -144,7 +144,7 @@ class Answer(Framing):
 async def serve(
     request: Request, body: SamplingFields, prompts: list[list[int]], sampling: Sampling, answer: Answer
 ) -> Response | None:
-    """Generate and answer; returns None after a stream was sent. Raises `HttpError`, `ClientDisconnected`."""
+    """Generate and answer; returns None after a stream was sent. Raises `HttpError`, `ClientDisconnectedError`."""
     pod = answer.pod
     final_only = not body.stream and not sampling.stops
     async with Session(pod, request, pick_rank(pod, request), final_only=final_only) as session:

@@ -4,7 +4,7 @@ import hmac
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from kvsync_mockpod.http.asgi import ClientDisconnected, Receive, Request, Response, Send, json_response
+from kvsync_mockpod.http.asgi import ClientDisconnectedError, Receive, Request, Response, Send, json_response
 from kvsync_mockpod.http.errors import HttpError, not_found
 from kvsync_mockpod.http.faults import apply_http_faults
 from kvsync_mockpod.http.messages import anthropic_error
@@ -53,7 +53,7 @@ class Application:
         request = Request(scope, receive, _Tracked(send), self.pod.config.mock_max_body_bytes)
         try:
             response = await self._answer(request)
-        except ClientDisconnected:
+        except ClientDisconnectedError:
             return
         if response is not None:
             if scope["method"] == "HEAD":
@@ -78,7 +78,7 @@ class Application:
         except HttpError as error:
             shaped = anthropic_error(error) if route is not None and route.anthropic else error.payload()
             return json_response(shaped, error.status, error.headers)
-        except ClientDisconnected:
+        except ClientDisconnectedError:
             raise
         except Exception:
             _log.exception("handler_failed", path=request.scope["path"])

@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
+from kvsync_mockpod.errors import MockPodError
 from kvsync_mockpod.http.errors import HttpError, bad_request, from_decode_error
 
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
@@ -22,7 +23,7 @@ _encode = msgspec.json.Encoder().encode
 JSON_TYPE = (b"content-type", b"application/json")
 
 
-class ClientDisconnected(Exception):  # noqa: N818  (an outcome, not a failure)
+class ClientDisconnectedError(MockPodError):
     """The client closed the connection before the response was complete."""
 
 
@@ -109,7 +110,7 @@ class Request:
         return int(value)
 
     async def body(self) -> bytes:
-        """The whole body. Raises `HttpError` 413 above the limit, `ClientDisconnected`."""
+        """The whole body. Raises `HttpError` 413 above the limit, `ClientDisconnectedError`."""
         declared = self.headers.get(b"content-length")
         if declared is not None and int(declared) > self._limit:
             raise self._too_large()
@@ -122,7 +123,7 @@ class Request:
         chunks = bytearray()
         while True:
             if message["type"] == "http.disconnect":
-                raise ClientDisconnected
+                raise ClientDisconnectedError
             chunks += message.get("body", b"")
             if len(chunks) > self._limit:
                 raise self._too_large()

@@ -25,7 +25,7 @@ def media_features(prompt: ChatPrompt) -> tuple[MMFeature, ...]:
 
 
 async def chat_completions(pod: Pod, request: Request) -> Response | None:
-    """Serve one chat request. Raises `HttpError`, `ClientDisconnected`."""
+    """Serve one chat request. Raises `HttpError`, `ClientDisconnectedError`."""
     body = await request.decode(_decoder)
     check_ready(pod)
     model, adapter = pick_model(pod, body.model)

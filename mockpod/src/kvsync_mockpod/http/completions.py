@@ -17,7 +17,7 @@ _decoder = msgspec.json.Decoder(CompletionRequest, strict=False)
 
 
 async def completions(pod: Pod, request: Request) -> Response | None:
-    """Serve one completion request. Raises `HttpError`, `ClientDisconnected`."""
+    """Serve one completion request. Raises `HttpError`, `ClientDisconnectedError`."""
     body = await request.decode(_decoder)
     check_ready(pod)
     model, adapter = pick_model(pod, body.model)
@@ -33,7 +33,7 @@ async def completions(pod: Pod, request: Request) -> Response | None:
 def _prompts(pod: Pod, prompt: object) -> list[list[int]]:
     """The prompts as token ids. Raises `HttpError` if there is none, or an empty or mixed one."""
     if prompt is None:
-        raise bad_request("prompt: a string or a list of token ids is needed", "prompt")
+        raise bad_request("prompt: must be a string or a list of token ids", "prompt")
     try:
         prompts = _tokenized(pod, prompt)
     except TextError as error:

@@ -4,6 +4,8 @@ import re
 
 import msgspec
 
+from kvsync_mockpod.errors import MockPodError
+
 _TYPES = {
     400: "BadRequestError",
     401: "AuthenticationError",
@@ -20,7 +22,7 @@ _TYPES = {
 _PATH = re.compile(r" - at `(?:key in )?\$\.?([^`]*)`")
 
 
-class HttpError(Exception):
+class HttpError(MockPodError):
     """A refusal with its status; `param` names the field of the body, query or header."""
 
     def __init__(

@@ -54,7 +54,7 @@ def _render(
 
 
 async def messages(pod: Pod, request: Request) -> Response | None:
-    """Serve one message request. Raises `HttpError`, `ClientDisconnected`."""
+    """Serve one message request. Raises `HttpError`, `ClientDisconnectedError`."""
     body = await request.decode(_decoder)
     check_ready(pod)
     model, adapter = pick_model(pod, body.model)

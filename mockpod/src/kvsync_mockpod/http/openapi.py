@@ -61,7 +61,7 @@ _SAYS = {
     413: "The body is too large",
     429: "The waiting queue is full",
     500: "The request failed in the engine",
-    503: "The pod is shutting down, or an engine is dead",
+    503: "The pod is shutting down, or an engine has stopped",
 }
 
 

@@ -58,7 +58,7 @@ class Responses:
         return json_response(self._store.get(request.path_parameter)[0])
 
     async def create(self, pod: Pod, request: Request) -> Response | None:
-        """Serve one request. Raises `HttpError`, `ClientDisconnected`."""
+        """Serve one request. Raises `HttpError`, `ClientDisconnectedError`."""
         body = await request.decode(_decoder)
         check_ready(pod)
         model, adapter = pick_model(pod, body.model)

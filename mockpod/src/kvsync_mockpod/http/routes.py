@@ -59,7 +59,7 @@ def _status_routes() -> list[Route]:
         Route("GET", "/health", status.health, "Liveness", statuses=(200, 503), content=_TEXT),
         Route("GET", "/ping", status.ping, "Liveness", statuses=(200, 503), content=_TEXT),
         Route("POST", "/ping", status.ping, "Liveness", statuses=(200, 503), content=_TEXT),
-        Route("GET", "/version", status.version, "The vLLM version spoken"),
+        Route("GET", "/version", status.version, "The vLLM version imitated"),
         Route("GET", "/load", status.load, "Requests being served"),
         Route("GET", "/metrics", status.metrics, "Prometheus metrics", content=_TEXT),
         Route("GET", "/kv_event_sources", admin.kv_event_sources, "Event endpoints by rank"),
@@ -87,7 +87,7 @@ def _generating_routes() -> list[Route]:
     return [
         serving("/v1/completions", completions.completions, "Complete a text", schemas.CompletionRequest),
         serving("/v1/chat/completions", chat.chat_completions, "Answer a conversation", schemas.ChatRequest),
-        serving("/v1/responses", responses.create, "Answer, in the newer shape", schemas.ResponsesRequest),
+        serving("/v1/responses", responses.create, "Answer, in OpenAI's newer form", schemas.ResponsesRequest),
         Route("GET", "/v1/responses/{response}", responses.get, "A stored answer", statuses=(200, 401, 404)),
         serving("/v1/messages", messages.messages, "Anthropic's shape", schemas.MessagesRequest, anthropic=True),
         Route(

@@ -18,7 +18,7 @@ from kvsync_mockpod.engine import (
     QueueFullError,
     RequestRefusedError,
 )
-from kvsync_mockpod.http.asgi import ClientDisconnected, Request
+from kvsync_mockpod.http.asgi import ClientDisconnectedError, Request
 from kvsync_mockpod.http.errors import HttpError, bad_request, not_found, too_busy, unavailable
 from kvsync_mockpod.logs import get_logger
 from kvsync_mockpod.pod import Generation, LiveRequest, Mailbox, Pod, Rank
@@ -62,7 +62,7 @@ def check_ready(pod: Pod) -> None:
     if pod.state.draining:
         raise unavailable("the server is shutting down")
     if not pod.healthy:
-        raise unavailable("the engine is dead")
+        raise unavailable("the engine has stopped after an internal error")
 
 
 def pick_model(pod: Pod, name: str | None) -> tuple[str, LoraRef | None]:
@@ -106,7 +106,7 @@ def sampling_stops(stop: str | list[str] | None) -> tuple[str, ...]:
     """The stop strings of a request. Raises `HttpError` 400 for an empty one."""
     stops = (stop,) if isinstance(stop, str) else tuple(stop or ())
     if "" in stops:
-        raise bad_request("stop: an empty stop string would match at once", "stop")
+        raise bad_request("stop: an empty stop string is not allowed", "stop")
     return stops
 
 
@@ -192,12 +192,12 @@ class Session:
         self.mailbox.wake()
 
     async def take(self) -> list[tuple[Generation, list[int], bool]]:
-        """The next tokens of any generation. Raises `ClientDisconnected`."""
+        """The next tokens of any generation. Raises `ClientDisconnectedError`."""
         if self.request.slow_s:
             return await self._take_slowly()
         items = await self.mailbox.take()
         if self.disconnected:
-            raise ClientDisconnected
+            raise ClientDisconnectedError
         return items
 
     async def _take_slowly(self) -> list[tuple[Generation, list[int], bool]]:
@@ -206,7 +206,7 @@ class Session:
             self._slow.extend(await self.mailbox.take())
         await asyncio.sleep(self.request.slow_s)
         if self.disconnected:
-            raise ClientDisconnected
+            raise ClientDisconnectedError
         return [self._slow.popleft()]
 
     def guard_writes(self) -> None:

@@ -107,7 +107,7 @@ def _fault_family(pod: Pod) -> list[Family]:
         counter = Counter(format_labels({"kind": kind}))
         counter.value = count
         series.append(counter)
-    return [Family("kvsync_mockpod_faults", "counter", "Faults committed on demand.", series)] if series else []
+    return [Family("kvsync_mockpod_faults", "counter", "Faults injected.", series)] if series else []
 
 
 def _lora_family(pod: Pod) -> list[Family]:

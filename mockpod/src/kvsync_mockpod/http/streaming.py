@@ -93,7 +93,7 @@ def _close_stopped(session: Session, choice: Choice) -> None:
 
 
 async def run_to_end(session: Session, choices: dict[int, Choice]) -> None:
-    """Take tokens until every choice has ended. Raises `HttpError` if one failed, `ClientDisconnected`."""
+    """Take tokens until every choice has ended. Raises `HttpError` if one failed, `ClientDisconnectedError`."""
     left = len(choices)
     while left:
         for generation, tokens, final in await session.take():

@@ -21,7 +21,7 @@ async def tokenize(pod: Pod, request: Request) -> Response:
     body = await request.decode(_tokenize_decoder)
     pick_model(pod, body.model)
     if (body.prompt is None) == (body.messages is None):
-        raise bad_request("exactly one of prompt and messages is needed", "prompt")
+        raise bad_request("exactly one of prompt and messages must be given", "prompt")
     try:
         if body.messages is not None:
             tokens = render_chat(

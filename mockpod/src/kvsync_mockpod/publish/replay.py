@@ -97,7 +97,7 @@ class ReplayServer:
             self._refuse(str(error))
             return
         if len(self._active) >= _MAX_ACTIVE or self._loop is None:
-            self._refuse(f"{_MAX_ACTIVE} replays are under way")
+            self._refuse(f"{_MAX_ACTIVE} replays are being served")
             return
         delay_s, limit, marker = 0.0, None, True
         if self._faults.replay_active:

@@ -1,17 +1,16 @@
 """Sizes and bandwidths of the lower tiers, validated once."""
 
-import difflib
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from kvsync_mockpod.engine.errors import EngineConfigError
+from kvsync_mockpod.engine.config_model import ConfigModel
 
 
-class TierConfig(BaseModel):
+class TierConfig(ConfigModel):
     """A host tier, and a disk tier if `disk_blocks` is not 0. Bandwidths are in bytes per second."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    subject = "tier parameter"
 
     host_blocks: int = Field(default=100_000, ge=1)
     """Capacity of the host tier."""
@@ -44,23 +43,3 @@ class TierConfig(BaseModel):
             if not 0 < getattr(self, name) < float("inf"):
                 raise ValueError(f"{name} {getattr(self, name)}: must be positive and finite (or ask for instant)")
         return self
-
-    @classmethod
-    def build(cls, **values: Any) -> "TierConfig":  # noqa: ANN401 - field values, validated here
-        """Build a configuration from field values.
-
-        Raises:
-            EngineConfigError: one line that names the first invalid field.
-        """
-        for name in values:
-            if name not in cls.model_fields:
-                near = difflib.get_close_matches(name, list(cls.model_fields), n=1, cutoff=0.4)
-                hint = f" (did you mean {near[0]}?)" if near else ""
-                raise EngineConfigError(f"unknown tier parameter {name!r}{hint}")
-        try:
-            return cls(**values)
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            where = ".".join(str(p) for p in first["loc"])
-            message = str(first["msg"]).removeprefix("Value error, ")
-            raise EngineConfigError(f"{where} {first['input']!r}: {message}" if where else message) from None

@@ -1,31 +1,16 @@
-"""Scripted schedules: the scenario format shared with the vLLM driver of `test/fidelity`, and an executor that plays
-it.
-
-A scenario is a file of JSON lines: one engine line, controls and requests. Prompts and outputs are generated from small
-numbers by a 64-bit mixing function that both sides implement, so a file of a few hundred bytes describes schedules of
-thousands of tokens.
-"""
+"""Reads and validates scenario files."""
 
 import gzip
 import json
 import zlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kvsync_mockpod.engine import (
-    EngineConfig,
-    EngineConfigError,
-    EngineError,
-    Executor,
-    LoraRef,
-    Request,
-)
-
-_MASK = 0xFFFFFFFFFFFFFFFF
-_FIRST_ORDINARY = 1000
-"""The smallest generated token id; smaller ids are special."""
+from kvsync_mockpod.engine import EngineConfig, EngineConfigError, LoraRef, Request
+from kvsync_mockpod.errors import ScenarioError
+from kvsync_mockpod.scenario.model import Control, Scenario, ScriptedRequest
+from kvsync_mockpod.scenario.tokens import token
 
 ENGINE_DEFAULTS: dict[str, Any] = {
     "block_size": 16,
@@ -47,77 +32,6 @@ ENGINE_DEFAULTS: dict[str, Any] = {
     "max_loras": 0,
 }
 """Values for what a scenario's engine line leaves out."""
-
-
-class ScenarioError(EngineError):
-    """A scenario cannot be played; the message names the file, the line and the cause."""
-
-
-@dataclass(slots=True)
-class Control:
-    """A `reset_prefix_cache`, `pause` or `resume` before step `step`."""
-
-    step: int
-    kind: str = "reset_prefix_cache"
-    reset_running_requests: bool = False
-    level: str | None = None
-    """Level of a pause: `new` or `all`."""
-
-
-@dataclass(slots=True)
-class ScriptedRequest:
-    """A request with its scripted output and the times of its arrival and abort."""
-
-    request: Request
-    arrival_step: int
-    eos_at: int | None = None
-    output_token_ids: list[int] | None = None
-    abort_at_step: int | None = None
-    abort_during_step: int | None = None
-
-
-@dataclass(slots=True)
-class Scenario:
-    """One schedule: the engine, the requests and the controls."""
-
-    config: EngineConfig
-    requests: list[ScriptedRequest] = field(default_factory=list)
-    controls: list[Control] = field(default_factory=list)
-
-
-def _mix(stream: int, index: int) -> int:
-    h = 0x9E3779B97F4A7C15
-    for x in (stream, index):
-        h ^= x & _MASK
-        h = (h ^ (h >> 30)) * 0xBF58476D1CE4E5B9 & _MASK
-        h = (h ^ (h >> 27)) * 0x94D049BB133111EB & _MASK
-        h ^= h >> 31
-    return h
-
-
-def token(stream: int, index: int, vocab_size: int) -> int:
-    """Token `index` of a stream; never a special one."""
-    return _FIRST_ORDINARY + _mix(stream, index) % (vocab_size - _FIRST_ORDINARY)
-
-
-class ScriptedExecutor(Executor):
-    """Returns the scripted outputs: `output_token_ids`, EOS at `eos_at`, and generated tokens beyond."""
-
-    def __init__(self, scenario: Scenario) -> None:
-        self._vocab = scenario.config.vocab_size
-        self._eos = scenario.config.eos_token_id
-        self._script = {r.request.request_id: r for r in scenario.requests}
-        self._stream = {i: (1 << 48) + zlib.crc32(i.encode()) for i in self._script}
-
-    def sample(self, request: Request, index: int) -> int:
-        """The scripted token at `index`."""
-        script = self._script[request.request_id]
-        if script.eos_at == index:
-            return self._eos
-        given = script.output_token_ids
-        if given is not None and index < len(given):
-            return given[index]
-        return token(self._stream[request.request_id], index, self._vocab)
 
 
 def load_scenario(path: str | Path) -> Scenario:
