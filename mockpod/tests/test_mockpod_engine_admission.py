@@ -97,7 +97,7 @@ def test_pause_all_stops_the_engine_and_loses_no_token(asynchronous, steps):
         assert driver.step().scheduled == []
         still += 1
     assert still == (1 if asynchronous else 0)
-    assert not engine.abort("nobody")
+    assert not engine.abort("unknown")
     assert not engine.has_work()
     engine.pause(None)
     driver.until_idle()

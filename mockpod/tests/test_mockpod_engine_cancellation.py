@@ -65,7 +65,7 @@ def test_8_a_finished_or_unknown_request_cannot_be_aborted():
     driver.until_idle()
     assert driver.outcomes["a"].reason == "length"
     assert not engine.abort("a")
-    assert not engine.abort("nobody")
+    assert not engine.abort("unknown")
     assert driver.outcomes["a"].reason == "length"
     assert engine.statistics().finished == {"length": 1}
 

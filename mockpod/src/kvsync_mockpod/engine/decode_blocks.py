@@ -20,7 +20,7 @@ _by_order = itemgetter(0)
 
 def make_decode_blocks(state: EngineState) -> "DecodeBlocks":
     """Choose deferred blocks if block transitions are not recorded and no prompt can hit decoded blocks."""
-    later = state.recorder.quiet and state.executor.outputs_are_distinct
+    later = state.recorder.counts_only and state.executor.outputs_are_distinct
     return DeferredBlocks(state) if later else EagerBlocks(state)
 
 

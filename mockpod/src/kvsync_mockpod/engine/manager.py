@@ -197,7 +197,7 @@ class BlockManager:
         self.pool.blanks += slots
 
     def _report(self, seq: Sequence, first: int, stop: int, *, resident: bool) -> None:
-        if self._recorder.quiet:
+        if self._recorder.counts_only:
             self._recorder.stored_blocks += 0 if resident else stop - first
         else:
             self._announce(seq, first, stop, resident=resident)

@@ -21,7 +21,7 @@ class Recorder:
         self._block_size = block_size
         self._publish = publish
         self._keep = keep_tokens
-        self.quiet = not (publish or keep_tokens or log.capacity)
+        self.counts_only = not (publish or keep_tokens or log.capacity)
         """Whether neither events nor tokens nor log entries are wanted, so that blocks only have to be counted."""
         self._events: list[Event] = []
         self.content: dict[bytes, tuple[bytes | None, Sequence[int]]] = {}
@@ -77,7 +77,7 @@ class Recorder:
     def removed(self, hashes: list[Any], *, last: bool) -> None:
         """Record that one copy of each hash is gone, as one event per hash like vLLM; with `last` no copy is left."""
         self.removed_blocks += len(hashes)
-        if self.quiet:
+        if self.counts_only:
             return
         if last and self._keep:
             for h in hashes:
