@@ -8,8 +8,6 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Protocol
 
-__all__ = ["Block", "BlockPool", "BlockSink", "BlockTable"]
-
 
 class Block:
     """A physical block that holds the tokens of `hash`. It is in the reuse queue exactly while `holders` is 0."""
