@@ -11,7 +11,7 @@ import zmq
 from kvsync_events import NEWEST_VERSION, EventsError, WireForm, hash_algorithms
 from kvsync_mockpod.config import PodConfig, read_yaml
 from kvsync_mockpod.engine import Engine, EngineConfig, LatencyModel, LoraRef
-from kvsync_mockpod.engine.tiers import Link, TierConfig
+from kvsync_mockpod.engine.tiers import TierConfig
 from kvsync_mockpod.errors import ConfigError
 from kvsync_mockpod.faults.active import ActiveFaults
 from kvsync_mockpod.faults.spec import FaultPlan, parse_plan
@@ -118,7 +118,7 @@ class Pod:
             log_entries=1_000_000 if config.mock_debug else 0,
         )
         tiers = self._tiers()
-        disk = Link(config.mock_disk_bandwidth, "disk") if config.mock_disk_blocks else None
+        disk = tiers.make_disk_link() if tiers is not None else None
         ranks = []
         for endpoints in plan_endpoints(config):
             publisher = self._publisher_maker(endpoints)

@@ -1,6 +1,6 @@
 """Lower cache tiers: host memory (G2) and disk (G3) behind the device's block table (G1)."""
 
-from kvsync_mockpod.engine.tiers.blocks import SourceBlock, StoredBlock, TierSink
+from kvsync_mockpod.engine.tiers.blocks import BlockContext, SourceBlock, StoredBlock, TierSink
 from kvsync_mockpod.engine.tiers.config import TierConfig
 from kvsync_mockpod.engine.tiers.engine import OffloadEngine
 from kvsync_mockpod.engine.tiers.links import Link, Transfer
@@ -9,6 +9,7 @@ from kvsync_mockpod.engine.tiers.report import LinkReport, TierReport
 from kvsync_mockpod.engine.tiers.store import TierStore
 
 __all__ = [
+    "BlockContext",
     "Link",
     "LinkReport",
     "OffloadEngine",

@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from kvsync_mockpod.engine.config_model import ConfigModel
+from kvsync_mockpod.engine.tiers.links import Link
 
 
 class TierConfig(ConfigModel):
@@ -43,3 +44,11 @@ class TierConfig(ConfigModel):
             if not 0 < getattr(self, name) < float("inf"):
                 raise ValueError(f"{name} {getattr(self, name)}: must be positive and finite (or ask for instant)")
         return self
+
+    def effective(self, bandwidth: float) -> float:
+        """The bandwidth with which a link is made: an infinite one if transfers take no time."""
+        return float("inf") if self.instant else bandwidth
+
+    def make_disk_link(self) -> Link:
+        """The disk's link, of which all workers that share the disk need the same one."""
+        return Link(self.effective(self.disk_bandwidth), "disk")

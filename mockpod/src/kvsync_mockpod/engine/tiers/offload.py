@@ -7,8 +7,9 @@ copied or has failed. A burst of which no block is accepted keeps no slot.
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
-from kvsync_mockpod.engine.tiers.blocks import DISK, HOST, SourceBlock, StoredBlock, TierSink
+from kvsync_mockpod.engine.tiers.blocks import DISK, HOST, SourceBlock, StoredBlock, TierSink, chains
 from kvsync_mockpod.engine.tiers.config import TierConfig
 from kvsync_mockpod.engine.tiers.links import TierLinks
 from kvsync_mockpod.engine.tiers.store import TierStore
@@ -72,7 +73,7 @@ class Offloader:
             if block.hash in self._host or block.hash in self._to_host:
                 self.counts.duplicates += 1
             else:
-                wanted.append(StoredBlock(block.hash, block.parent, block.token_ids))
+                wanted.append(StoredBlock(block.hash, block.parent, block.token_ids, block.context))
                 self._to_host.add(block.hash)
         if not wanted:
             return False
@@ -82,6 +83,15 @@ class Offloader:
         self._queue.extend(_Batch(wanted[i : i + size], burst) for i in range(0, len(wanted), size))
         self._start_batches(now)
         return True
+
+    def lose(self) -> None:
+        """Forget all copies, under way or queued, and release the device slots that they read."""
+        self._queue.clear()
+        self._active = self._leaving = 0
+        self._to_host.clear()
+        self._to_disk.clear()
+        slots, self.held_slots = self.held_slots, 0
+        self.on_release(slots)
 
     def _start_batches(self, now: float) -> None:
         """Start queued batches while fewer than `concurrent_batches` are under way and host memory has room."""
@@ -97,7 +107,7 @@ class Offloader:
             self._host.reserve(len(batch.blocks))
             self._active += 1
             size = len(batch.blocks) * self._bytes
-            self._links.device_to_host.start(size, now, lambda at, b=batch: self._arrived(b, at))  # type: ignore[misc]
+            self._links.start(self._links.device_to_host, size, now, partial(self._arrived, batch))
 
     def _make_room(self, count: int, now: float) -> bool:
         """Evict from host memory until `count` slots are vacant; a block that is not on disk is copied there first."""
@@ -136,7 +146,7 @@ class Offloader:
             self._sink.tier_stored(DISK, [block])
             self._start_batches(at)
 
-        self._links.disk.start(self._bytes, now, done)
+        self._links.start(self._links.disk, self._bytes, now, done)
         return True
 
     def _arrived(self, batch: _Batch, at: float) -> None:
@@ -145,7 +155,7 @@ class Offloader:
             self._to_host.discard(block.hash)
             self._host.insert(block)
         self.counts.offloaded += len(batch.blocks)
-        for chain in _chains(batch.blocks):
+        for chain in chains(batch.blocks):
             self._sink.tier_stored(HOST, chain)
         self._end(batch)
         self._start_batches(at)
@@ -163,14 +173,3 @@ class Offloader:
         if not burst.outstanding:
             self.held_slots -= burst.slots
             self.on_release(burst.slots)
-
-
-def _chains(blocks: list[StoredBlock]) -> list[list[StoredBlock]]:
-    """Group blocks given in eviction order (leaf first) into chains, first block first: one event carries one chain."""
-    chains: list[list[StoredBlock]] = []
-    for block in reversed(blocks):
-        if chains and chains[-1][-1].hash == block.parent:
-            chains[-1].append(block)
-        else:
-            chains.append([block])
-    return chains

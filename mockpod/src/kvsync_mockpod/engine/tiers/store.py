@@ -55,8 +55,8 @@ class TierStore:
     def unpin(self, block: StoredBlock) -> None:
         """Release one pin. Releasing the last one makes the block the most recently used."""
         block.pins -= 1
-        if not block.pins and self._pinned.pop(block.hash, None) is not None:
-            self._blocks[block.hash] = block
+        if not block.pins and self._pinned.get(block.hash) is block:
+            self._blocks[block.hash] = self._pinned.pop(block.hash)
 
     def evict(self) -> StoredBlock | None:
         """Remove and return the least recently used block that is not pinned; None if every block is pinned."""
@@ -72,3 +72,8 @@ class TierStore:
         """Forget all blocks. Pinned blocks are no longer found; transfers that read them still complete."""
         self._blocks.clear()
         self._pinned.clear()
+
+    def lose(self) -> None:
+        """Forget all blocks and all reservations: whatever was on its way in or out is lost as well."""
+        self.clear()
+        self._reserved = 0
