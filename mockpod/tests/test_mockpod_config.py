@@ -121,16 +121,6 @@ def test_events_are_on_by_default_and_as_vllm_s_once_configured():
     assert not build_config({"kv_events_config": '{"enable_kv_cache_events":true,"publisher":"null"}'}).events.publishes
 
 
-def test_every_rank_gets_its_ports():
-    events = {"enable_kv_cache_events": True, "endpoint": "tcp://*:6000", "replay_endpoint": "tcp://*:7000"}
-    rows = plan_endpoints(build_config({"data_parallel_size": 3, "data_parallel_rank": 2, "kv_events_config": events}))
-    assert [(row.rank, row.publish, row.replay) for row in rows] == [
-        (2, "tcp://*:6002", "tcp://*:7002"),
-        (3, "tcp://*:6003", "tcp://*:7003"),
-        (4, "tcp://*:6004", "tcp://*:7004"),
-    ]
-
-
 @pytest.mark.parametrize("gap", [1, 2, 3, 4])
 def test_ranges_that_overlap_are_refused(gap):
     events = {"enable_kv_cache_events": True, "endpoint": "tcp://*:6000", "replay_endpoint": f"tcp://*:{6000 + gap}"}

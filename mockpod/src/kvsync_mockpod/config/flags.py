@@ -17,8 +17,19 @@ from kvsync_mockpod.errors import ConfigError
 from kvsync_mockpod.suggestions import did_you_mean
 
 MANY = ("served_model_name", "api_key", "lora_modules")
-_SHORT = {"-dp": "--data-parallel-size", "-dpn": "--data-parallel-rank", "-tp": "--tensor-parallel-size"}
-_SHORT["-pp"] = "--pipeline-parallel-size"
+_SHORT = {
+    "-dp": "--data-parallel-size",
+    "-dpa": "--data-parallel-address",
+    "-dpb": "--data-parallel-backend",
+    "-dpe": "--data-parallel-external-lb",
+    "-dph": "--data-parallel-hybrid-lb",
+    "-dpl": "--data-parallel-size-local",
+    "-dpn": "--data-parallel-rank",
+    "-dpp": "--data-parallel-rpc-port",
+    "-dpr": "--data-parallel-start-rank",
+    "-pp": "--pipeline-parallel-size",
+    "-tp": "--tensor-parallel-size",
+}
 
 _IGNORED_VALUED = (
     "tensor_parallel_size pipeline_parallel_size gpu_memory_utilization dtype tokenizer tokenizer_mode "
@@ -26,11 +37,14 @@ _IGNORED_VALUED = (
     "cpu_offload_gb max_logprobs uvicorn_log_level chat_template chat_template_content_format "
     "generation_config root_path tool_call_parser reasoning_parser distributed_executor_backend "
     "max_lora_rank max_cpu_loras lora_dtype compilation_config limit_mm_per_prompt kv_transfer_config "
-    "hf_overrides config_format task runner optimization_level"
+    "hf_overrides config_format task runner optimization_level data_parallel_address data_parallel_backend "
+    "data_parallel_rpc_port speculative_config override_generation_config max_seq_len_to_capture middleware "
+    "ssl_keyfile ssl_certfile ssl_ca_certs ssl_cert_reqs"
 )
 _IGNORED_SWITCHES = (
     "trust_remote_code enforce_eager disable_log_requests enable_log_requests disable_log_stats "
-    "enable_auto_tool_choice disable_uvicorn_access_log disable_frontend_multiprocessing"
+    "enable_auto_tool_choice disable_uvicorn_access_log disable_frontend_multiprocessing enable_sleep_mode "
+    "enable_request_id_headers enable_ssl_refresh"
 )
 IGNORED_FLAGS = {
     **dict.fromkeys(_IGNORED_VALUED.split(), True),

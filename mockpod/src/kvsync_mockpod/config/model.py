@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from kvsync_mockpod.config.events import KVEventsConfig
+from kvsync_mockpod.config.parallel import RankPlan, plan_ranks
 
 
 class LoraModule(BaseModel):
@@ -58,8 +59,18 @@ class PodConfig(BaseModel):
     scheduler_reserve_full_isl: bool = Field(True, description="admit a request only if all its tokens fit")
     watermark: float = Field(0.0, ge=0.0, lt=1.0, description="share of the blocks kept free at admission")
     kv_events_config: KVEventsConfig | None = Field(None, description="JSON; default: events on, ports 5557 and 5558")
-    data_parallel_size: int = Field(1, ge=1, le=256, description="ranks in this pod, each with its own engine")
-    data_parallel_rank: int = Field(0, ge=0, le=4095, description="rank of the pod's first engine")
+    data_parallel_size: int = Field(1, ge=1, le=4096, description="ranks in all, each with its own engine")
+    data_parallel_size_local: int | None = Field(None, ge=1, le=256, description="ranks in this pod; default: all")
+    data_parallel_rank: int | None = Field(
+        None, ge=0, le=4095, description="the pod's only rank, with load balancing outside"
+    )
+    data_parallel_start_rank: int | None = Field(
+        None, ge=0, le=4095, description="first rank of this pod, with --data-parallel-size-local"
+    )
+    data_parallel_hybrid_lb: bool = Field(
+        False, description="serve only the ranks of this pod; implied by a start rank"
+    )
+    data_parallel_external_lb: bool = Field(False, description="serve one rank; implied by --data-parallel-rank")
     enable_lora: bool = Field(False, description="accept LoRA adapters; implied by --lora-modules")
     max_loras: int = Field(1, ge=1, le=1024, description="maximum number of adapters in a batch")
     lora_modules: tuple[LoraModule, ...] = Field((), max_length=1024, description="NAME=PATH or JSON, repeatable")
@@ -76,6 +87,9 @@ class PodConfig(BaseModel):
     mock_seed: int | None = Field(None, ge=0, le=2**63 - 1, description="seed of generated text and jitter")
     mock_wire_version: str = Field("newest", description="vLLM version whose event format is used")
     mock_hash_seed: str | None = Field(None, description="default: PYTHONHASHSEED")
+    mock_vocab_size: int = Field(
+        2**32, ge=16, le=2**32, description="prompts with a token id from here on are refused; default: every 32-bit id"
+    )
     mock_output_tokens: int = Field(
         128, ge=1, le=2**20, description="mean length of an answer that ends by itself, in tokens"
     )
@@ -134,6 +148,7 @@ class PodConfig(BaseModel):
             raise ValueError("mock_disk_blocks: a disk tier needs a host tier (mock_host_blocks)")
         if self.mock_host_blocks and not self.enable_prefix_caching:
             raise ValueError("mock_host_blocks: lower tiers need enable_prefix_caching")
+        plan_ranks(self)
         names = [module.name for module in self.lora_modules]
         taken = set(self.names)
         for name in names:
@@ -146,6 +161,11 @@ class PodConfig(BaseModel):
     def names(self) -> tuple[str, ...]:
         """The model names that the base model answers to; the first is the one shown."""
         return self.served_model_name or (self.model,)
+
+    @property
+    def rank_plan(self) -> RankPlan:
+        """The data-parallel ranks that run in this pod."""
+        return plan_ranks(self)
 
     @property
     def lora_enabled(self) -> bool:

@@ -111,7 +111,7 @@ class Pod:
             enable_prefix_caching=config.enable_prefix_caching,
             max_loras=config.max_loras if self.accepts_loras else 0,
             eos_token_id=EOS,
-            vocab_size=2**32,
+            vocab_size=config.mock_vocab_size,
             vllm_version=self.version,
             max_waiting=config.mock_max_waiting,
             keep_tokens=config.mock_debug or bool(config.mock_host_blocks),
@@ -204,18 +204,17 @@ class Pod:
             raise KeyError(name)
         return adapter
 
-    def choose_rank(self, wanted: int | None) -> Rank:
-        """The rank with this number, or the one with the fewest requests in flight.
+    def choose_rank(self, named: int | None) -> Rank:
+        """The rank that a client names (`RankPlan.named`), or the one with the fewest requests in flight.
 
         Raises:
             KeyError: the rank is not in this pod.
         """
-        if wanted is None:
+        if named is None:
             return min(self.ranks, key=lambda rank: rank.load)
-        for rank in self.ranks:
-            if rank.rank == wanted:
-                return rank
-        raise KeyError(wanted)
+        if not 0 <= named < len(self.ranks):
+            raise KeyError(named)
+        return self.ranks[named]
 
     async def drain(self, timeout_s: float) -> bool:
         """Refuse new work, let requests end and abort the rest at the deadline; returns True if none was aborted."""
