@@ -125,6 +125,18 @@ class PodConfig(BaseModel):
     mock_tier_events: Literal["full", "hash_only"] = Field(
         "full", description="stored events of lower tiers: with tokens, or with hashes only as vLLM's offload connector"
     )
+    mock_tier_eviction: Literal["lru", "lineage"] = Field(
+        "lru", description="lower tiers evict the least recently used block; lineage: never before its children"
+    )
+    mock_tier_duplicates: Literal["refuse", "allow"] = Field(
+        "refuse", description="whether host memory takes a further copy of a block that it has"
+    )
+    mock_tier_frequency: Literal["small", "medium", "large"] | None = Field(
+        None, description="size of the sketch that counts how often blocks are used; default: not counted"
+    )
+    mock_offload_min_uses: int = Field(
+        0, ge=0, le=255, description="blocks used less often are not copied to host memory; needs --mock-tier-frequency"
+    )
 
     @model_validator(mode="after")
     def _cross_checks(self) -> "PodConfig":
@@ -146,6 +158,8 @@ class PodConfig(BaseModel):
             )
         if self.mock_disk_blocks and not self.mock_host_blocks:
             raise ValueError("mock_disk_blocks: a disk tier needs a host tier (mock_host_blocks)")
+        if self.mock_offload_min_uses and self.mock_tier_frequency is None:
+            raise ValueError("mock_offload_min_uses: uses are counted only with mock_tier_frequency")
         if self.mock_host_blocks and not self.enable_prefix_caching:
             raise ValueError("mock_host_blocks: lower tiers need enable_prefix_caching")
         plan_ranks(self)

@@ -289,7 +289,7 @@ class Engine:
         if self._tiers is not None:
             group = None if self._recorder.hash_only else 0
             for medium, block in self._tiers.blocks():
-                yield _resident(block, medium, group, 1)
+                yield _resident(block, medium, group, block.copies)
 
     def statistics(self) -> EngineStats:
         """A frozen snapshot of the counters and gauges."""

@@ -143,6 +143,10 @@ class Pod:
             concurrent_batches=config.mock_offload_concurrency,
             instant=config.mock_tier_transfers == "instant",
             events=config.mock_tier_events,
+            eviction=config.mock_tier_eviction,
+            duplicates=config.mock_tier_duplicates,
+            frequency=config.mock_tier_frequency,
+            offload_min_uses=config.mock_offload_min_uses,
         )
 
     def _publisher_maker(self, endpoints: RankEndpoints) -> Callable[[Rank], EventPublisher]:

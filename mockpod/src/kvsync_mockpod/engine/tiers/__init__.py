@@ -3,13 +3,17 @@
 from kvsync_mockpod.engine.tiers.blocks import BlockContext, SourceBlock, StoredBlock, TierSink
 from kvsync_mockpod.engine.tiers.config import TierConfig
 from kvsync_mockpod.engine.tiers.engine import OffloadEngine
+from kvsync_mockpod.engine.tiers.frequency import FrequencyTracker, TrackerSize
 from kvsync_mockpod.engine.tiers.links import Link, Transfer
 from kvsync_mockpod.engine.tiers.onboard import OnboardHandle, PreparedOnboard
 from kvsync_mockpod.engine.tiers.report import LinkReport, TierReport
-from kvsync_mockpod.engine.tiers.store import TierStore
+from kvsync_mockpod.engine.tiers.store import Eviction, LineageStore, TierStore, make_store
 
 __all__ = [
     "BlockContext",
+    "Eviction",
+    "FrequencyTracker",
+    "LineageStore",
     "Link",
     "LinkReport",
     "OffloadEngine",
@@ -21,5 +25,7 @@ __all__ = [
     "TierReport",
     "TierSink",
     "TierStore",
+    "TrackerSize",
     "Transfer",
+    "make_store",
 ]

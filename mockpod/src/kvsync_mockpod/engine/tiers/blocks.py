@@ -34,13 +34,15 @@ class SourceBlock:
 
 @dataclass(slots=True, eq=False)
 class StoredBlock:
-    """A block in a lower tier: its identity, its content and the number of onboardings that read it."""
+    """A block in a lower tier: its identity, its content, its copies and the number of onboardings that read it."""
 
     hash: bytes
     parent: bytes | None
     token_ids: tuple[int, ...]
     context: BlockContext | None = None
     pins: int = 0
+    copies: int = 1
+    """Slots that hold this block; more than one only if duplicates are allowed."""
 
 
 class TierSink(Protocol):

@@ -11,7 +11,7 @@ from kvsync_mockpod.engine.tiers.links import Link, TierLinks
 from kvsync_mockpod.engine.tiers.offload import Offloader
 from kvsync_mockpod.engine.tiers.onboard import Onboarder, OnboardHandle, PreparedOnboard
 from kvsync_mockpod.engine.tiers.report import TierReport
-from kvsync_mockpod.engine.tiers.store import TierStore
+from kvsync_mockpod.engine.tiers.store import make_store
 
 
 class OffloadEngine:
@@ -19,8 +19,9 @@ class OffloadEngine:
 
     def __init__(self, config: TierConfig, sink: TierSink, *, disk_link: Link | None = None) -> None:
         self.config = config
-        self._host = TierStore(config.host_blocks)
-        self._disk = TierStore(config.disk_blocks)
+        self._host = make_store(config.host_blocks, config.eviction)
+        self._disk = make_store(config.disk_blocks, config.eviction)
+        self._frequency = config.make_tracker()
         if disk_link is None:
             disk_link = config.make_disk_link()
         self._links = TierLinks(
@@ -29,7 +30,7 @@ class OffloadEngine:
             disk=disk_link,
         )
         self._sink = sink
-        self._offloader = Offloader(config, sink, self._host, self._disk, self._links)
+        self._offloader = Offloader(config, sink, self._host, self._disk, self._links, self._frequency)
         self._onboarder = Onboarder(self._host, self._disk, self._links, config.block_bytes or 0)
 
     @property
@@ -62,6 +63,12 @@ class OffloadEngine:
         if accepted:
             self._complete_instant(now)
         return accepted
+
+    def count_uses(self, hashes: Sequence[bytes]) -> None:
+        """Count one use of each block, if uses are counted."""
+        if self._frequency is not None:
+            for block_hash in hashes:
+                self._frequency.touch(block_hash)
 
     def prepare_onboard_prefix(self, hashes: Sequence[bytes]) -> PreparedOnboard | None:
         """Find and pin the longest prefix of `hashes` in host memory and what follows it on disk; None if empty."""

@@ -4,13 +4,14 @@ Blocks evicted together form a burst. Its device slots stay unusable until every
 copied or has failed. A burst of which no block is accepted keeps no slot.
 """
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 from kvsync_mockpod.engine.tiers.blocks import DISK, HOST, SourceBlock, StoredBlock, TierSink, chains
 from kvsync_mockpod.engine.tiers.config import TierConfig
+from kvsync_mockpod.engine.tiers.frequency import FrequencyTracker
 from kvsync_mockpod.engine.tiers.links import TierLinks
 from kvsync_mockpod.engine.tiers.store import TierStore
 
@@ -46,7 +47,15 @@ class OffloadCounts:
 class Offloader:
     """Copies blocks from the device to host memory and from host memory to disk."""
 
-    def __init__(self, config: TierConfig, sink: TierSink, host: TierStore, disk: TierStore, links: TierLinks) -> None:
+    def __init__(
+        self,
+        config: TierConfig,
+        sink: TierSink,
+        host: TierStore,
+        disk: TierStore,
+        links: TierLinks,
+        frequency: FrequencyTracker | None = None,
+    ) -> None:
         self.held_slots = 0
         """Device slots that copies still read."""
         self.on_release: Callable[[int], None] = lambda _slots: None
@@ -57,24 +66,23 @@ class Offloader:
         self._host = host
         self._disk = disk
         self._links = links
+        self._frequency = frequency
         self._bytes = config.block_bytes or 0
         self._queue: deque[_Batch] = deque()
         self._active = 0
         """Transfers to host memory under way."""
         self._leaving = 0
         """Host slots whose blocks are being copied to disk."""
-        self._to_host: set[bytes] = set()
+        self._to_host: Counter[bytes] = Counter()
         self._to_disk: set[bytes] = set()
 
     def offer(self, blocks: Sequence[SourceBlock], now: float, slots: int | None) -> bool:
-        """Queue the evicted blocks that host memory does not have; returns False if there is none among them."""
+        """Queue the evicted blocks that host memory wants; returns False if there is none among them."""
         wanted = []
         for block in blocks:
-            if block.hash in self._host or block.hash in self._to_host:
-                self.counts.duplicates += 1
-            else:
+            if self._wants(block.hash):
                 wanted.append(StoredBlock(block.hash, block.parent, block.token_ids, block.context))
-                self._to_host.add(block.hash)
+                self._to_host[block.hash] += 1
         if not wanted:
             return False
         burst = _Burst(len(blocks) if slots is None else slots, len(wanted))
@@ -83,6 +91,23 @@ class Offloader:
         self._queue.extend(_Batch(wanted[i : i + size], burst) for i in range(0, len(wanted), size))
         self._start_batches(now)
         return True
+
+    def _wants(self, block_hash: bytes) -> bool:
+        """Whether to copy a block, by the duplication policy and the number of its uses."""
+        if block_hash in self._host or block_hash in self._to_host:
+            self.counts.duplicates += 1
+            if self._config.duplicates == "refuse":
+                return False
+        if self._frequency is not None and self._frequency.count(block_hash) < self._config.offload_min_uses:
+            self.counts.dropped += 1
+            return False
+        return True
+
+    def _no_longer_moves(self, block_hash: bytes) -> None:
+        """A copy to host memory has ended."""
+        self._to_host[block_hash] -= 1
+        if not self._to_host[block_hash]:
+            del self._to_host[block_hash]
 
     def lose(self) -> None:
         """Forget all copies, under way or queued, and release the device slots that they read."""
@@ -118,6 +143,8 @@ class Offloader:
             if victim is None:
                 return False
             self._sink.tier_removed(HOST, victim)
+            if victim.hash in self._host:
+                continue  # a copy of it stays
             if not self._demote(victim, now):
                 self.counts.dropped += victim.hash not in self._disk
         return True
@@ -152,7 +179,7 @@ class Offloader:
     def _arrived(self, batch: _Batch, at: float) -> None:
         self._active -= 1
         for block in batch.blocks:
-            self._to_host.discard(block.hash)
+            self._no_longer_moves(block.hash)
             self._host.insert(block)
         self.counts.offloaded += len(batch.blocks)
         for chain in chains(batch.blocks):
@@ -163,7 +190,7 @@ class Offloader:
     def _fail(self, batch: _Batch) -> None:
         """Drop a batch for which host memory can make no room; its device slots are released."""
         for block in batch.blocks:
-            self._to_host.discard(block.hash)
+            self._no_longer_moves(block.hash)
         self.counts.dropped += len(batch.blocks)
         self._end(batch)
 
