@@ -5,11 +5,12 @@ Fields without the prefix `mock_` have the names of `vllm serve`, so that a Depl
 """
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from kvsync_mockpod.config.events import KVEventsConfig
+from kvsync_mockpod.config.lengths import AUTO, parse_length
 from kvsync_mockpod.config.parallel import RankPlan, plan_ranks
 
 
@@ -27,6 +28,9 @@ def _one_or_many(value: object) -> object:
     return (value,) if isinstance(value, str) else value
 
 
+_MODEL_LEN = 32_768
+_BLOCKS = 8192
+_BLOCK_SIZE = 16
 Names = Annotated[tuple[str, ...], BeforeValidator(_one_or_many)]
 
 
@@ -41,12 +45,17 @@ class PodConfig(BaseModel):
     host: str = Field("0.0.0.0", min_length=1, description="HTTP address")
     port: int = Field(8000, ge=0, le=65_535, description="HTTP port; 0 lets the system choose")
     api_key: Names = Field((), max_length=64, description="keys accepted under /v1; without any, keys are not checked")
-    block_size: int = Field(16, ge=1, le=4096, description="tokens per block")
-    num_gpu_blocks_override: int = Field(8192, ge=2, le=2**24, description="device blocks; block 0 is the null block")
+    block_size: int = Field(_BLOCK_SIZE, ge=1, le=4096, description="tokens per block")
+    num_gpu_blocks_override: int = Field(
+        _BLOCKS, ge=2, le=2**24, description="device blocks; block 0 is the null block"
+    )
     max_num_seqs: int = Field(256, ge=1, le=65_536, description="maximum number of running requests")
     max_num_batched_tokens: int = Field(2048, ge=1, le=2**24, description="token budget per step")
     max_model_len: int = Field(
-        32_768, ge=2, le=2**24, description="maximum length of prompt and answer together, in tokens"
+        _MODEL_LEN,
+        ge=2,
+        le=2**24,
+        description="maximum length of prompt and answer, in tokens; also 8k, 8K, auto or -1",
     )
     scheduling_policy: Literal["fcfs", "priority"] = Field("fcfs", description="order of the waiting queue")
     enable_prefix_caching: bool = Field(True, description="reuse blocks of earlier prompts")
@@ -137,6 +146,18 @@ class PodConfig(BaseModel):
     mock_offload_min_uses: int = Field(
         0, ge=0, le=255, description="blocks used less often are not copied to host memory; needs --mock-tier-frequency"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _resolve_length(cls, given: dict[str, Any]) -> dict[str, Any]:
+        """Convert a written length; `auto` is the default length, or what the cache can hold if that is less."""
+        if "max_model_len" not in given:
+            return given
+        length = parse_length(given["max_model_len"])
+        if str(length) == str(AUTO):
+            blocks, size = given.get("num_gpu_blocks_override", _BLOCKS), given.get("block_size", _BLOCK_SIZE)
+            length = min(_MODEL_LEN, (int(blocks) - 1) * int(size))
+        return {**given, "max_model_len": length}
 
     @model_validator(mode="after")
     def _cross_checks(self) -> "PodConfig":
