@@ -44,17 +44,17 @@ class Bench:
 
     def item(self, seq, process=None, attempt=None):
         process = process or self.process
-        session = self.machine.session
+        session = self.machine.replays.session
         attempt = attempt if attempt is not None else session.attempt if session else 0
         return self.do(self.machine.replay_item(attempt, seq, batch(seq, process), self.now))
 
     def end(self, attempt=None):
-        session = self.machine.session
+        session = self.machine.replays.session
         attempt = attempt if attempt is not None else session.attempt if session else 0
         return self.do(self.machine.replay_end(attempt, self.now))
 
     def fail(self):
-        session = self.machine.session
+        session = self.machine.replays.session
         return self.do(self.machine.replay_failed(session.attempt if session else 0, "broken", self.now))
 
     def tick(self, after=0.0):

@@ -26,7 +26,8 @@ from bench_payloads import BLOCK_SIZE, encode_stored, make_hashes, make_tokens, 
 
 from kvsync_events import encode_seq
 from kvsync_indexer.core import make_core
-from kvsync_indexer.ingest import Ingest, LatencyHistogram, SocketSettings
+from kvsync_indexer.ingest import Ingest, SocketSettings
+from kvsync_indexer.latency import LatencyHistogram
 from kvsync_indexer.publishers import PublisherSpec
 
 PER, CHURN_PUBLISHERS, RATE = 32, 8, 2000.0
@@ -168,7 +169,7 @@ def follow(core: str, count: int, batches: int, seconds: float) -> dict[str, flo
         wait_until(lambda: applied(ingest) >= first + batches, f"{batches} batches applied")
         cpu = time.process_time() - cpu
         paced = int(RATE * seconds)
-        visible = ingest.shared.visible = EveryLatency()  # of the paced ones only
+        visible = ingest.shared.meter.visible = EveryLatency()  # of the paced ones only
         publishers.send(paced, RATE)
         publishers.wait_sent()
         wait_until(lambda: applied(ingest) >= first + batches + paced, f"{paced} paced batches applied")

@@ -92,4 +92,4 @@ class QuickMatch:
 def _line(link: PublisherLink) -> tuple[str, bytes, bool, object, object]:
     spec = link.spec
     fixed = {"publisher": spec.name, "pod": spec.pod, "rank": spec.rank, "matched_blocks": 0}
-    return spec.name, msgspec.json.encode(fixed)[:-2], spec.ready, link.machine, link
+    return spec.name, msgspec.json.encode(fixed)[:-2], spec.ready, link.machine.standing, link.totals

@@ -136,7 +136,7 @@ class IndexService:
         predictions = self.auditor.predictions
         if publisher not in predictions.totals:  # bounded: who has left makes room for who comes
             predictions.keep({each.spec.name for each in self.ingest.links()})
-        return predictions.record(publisher, predicted_tokens, cached_tokens, prompt_tokens, link.block_size)
+        return predictions.record(publisher, predicted_tokens, cached_tokens, prompt_tokens, link.totals.block_size)
 
     def health_problem(self) -> str | None:
         """Why this process should be restarted, if it should."""

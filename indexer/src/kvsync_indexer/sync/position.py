@@ -103,10 +103,6 @@ class Position:
         self.next_seq = seq
         self.base_seq = None
 
-    def rebuild(self) -> None:
-        """Same process, but its blocks are built again from the start of its history."""
-        self.reset()
-
     def tail(self) -> list[tuple[int, int]]:
         """Remembered (sequence, digest) pairs in order, for a snapshot."""
         pairs = sorted(zip(self._seqs, self._digests, strict=True))
