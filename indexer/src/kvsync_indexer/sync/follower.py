@@ -49,7 +49,7 @@ class PublisherSockets(Protocol):
 
 
 def write_log(line: Log) -> None:
-    """Write a log line of a state machine."""
+    """Write a log line with structlog."""
     getattr(_log, line.level)(line.event, **line.fields)
 
 
@@ -76,7 +76,7 @@ class Follower:
             meter: Counts bytes and delays; it may be shared with other followers of the thread.
             matched: The states in which queries may match this publisher.
             trust_changed: Called after `trusted` has changed.
-            log: Writes the machine's log lines.
+            log: Writes log lines; `write_log` hands them to structlog.
         """
         self.name = machine.name
         self.machine = machine
@@ -168,6 +168,7 @@ class Follower:
             and self.turnover.moved()
             and self.turnover.replaced(self._core.stats(self.name).blocks)
         ):
+            self.totals.turnovers += 1
             machine.complete()
 
     # -- live batches -------------------------------------------------------------------------------------------
@@ -241,30 +242,33 @@ class Follower:
             else:
                 applied = self._core.apply_many(name, payloads)
         except (DecodeError, CoreError) as error:
-            return self._refused(action, str(error), getattr(error, "batch", None))
+            return self._refused(action, str(error), _refused_place(error, payloads))
         except Exception as error:  # noqa: BLE001  one publisher's payload must never end the thread for all
-            _log.exception("apply_crashed", publisher=name, seq=action.first_seq)
-            return self._refused(action, f"{type(error).__name__}: {error}")
+            self._write_log(Log("exception", "apply_crashed", {"publisher": name, "seq": action.first_seq}))
+            return self._refused(action, f"{type(error).__name__}: {error}", None)
         self.totals.add(applied, payloads)
         return None
 
-    def _refused(self, action: Apply, reason: str, batch: int | None = None) -> tuple[int, str]:
-        """Find the batch that was refused: the core has applied those before it and none behind it.
+    def _refused(self, action: Apply, reason: str, place: int | None) -> tuple[int, str]:
+        """Say which batch the core refused: the one at `place`. It has applied those before it and none behind it.
 
-        `batch` is its place in the run if the core said so, as it does at a limit. A batch that cannot be decoded is
-        found by decoding. If every batch can be decoded, the core failed for a reason of its own at an unknown place,
-        so its blocks are worth nothing and are dropped.
+        Without a place the core has failed for a reason of its own, and how much of the run it has applied is unknown.
+        So its blocks are worth nothing and are dropped.
         """
-        if len(action.payloads) == 1:
-            return action.first_seq, reason
-        if batch is None:
-            batch = _first_undecodable(action.payloads)
-        if batch is None:
+        if place is None:
             self._clear()
             self.machine.blocks_dropped()
             return action.first_seq, reason
-        self.totals.batches += batch
-        return action.first_seq + batch, reason
+        self.totals.batches += place
+        return action.first_seq + place, reason
+
+
+def _refused_place(error: Exception, payloads: tuple[bytes, ...]) -> int | None:
+    """Return the place of the refused batch in its run: the core names it at a limit; otherwise it is looked for."""
+    if len(payloads) == 1:
+        return 0
+    place: int | None = getattr(error, "batch", None)
+    return _first_undecodable(payloads) if place is None else place
 
 
 def _first_undecodable(payloads: tuple[bytes, ...]) -> int | None:

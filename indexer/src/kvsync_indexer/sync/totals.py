@@ -19,6 +19,8 @@ class Totals:
     unknown_removed: int = 0
     unknown_events: int = 0
     refused: int = 0
+    turnovers: int = 0
+    """Times an incomplete publisher became complete because its cache had turned over."""
     block_size: int | None = None
     """Tokens per block, as the first stored event that names it says."""
     lag_s: float | None = None

@@ -9,16 +9,20 @@ A seed is expanded into a schedule (`expand_schedule`), played (`run_schedule`) 
 from kvsync_testkit.faults.engine import ModelProcess, Published, Workload
 from kvsync_testkit.faults.plan import Fault, Schedule, expand_schedule
 from kvsync_testkit.faults.search import find_failures, shrink
-from kvsync_testkit.faults.simulation import Outcome, Simulation, build_native_core, run_schedule
+from kvsync_testkit.faults.simulation import Outcome, Simulation, run_schedule
+from kvsync_testkit.faults.subject import REAL, Subject, build_core, build_native_core
 
 __all__ = [
+    "REAL",
     "Fault",
     "ModelProcess",
     "Outcome",
     "Published",
     "Schedule",
     "Simulation",
+    "Subject",
     "Workload",
+    "build_core",
     "build_native_core",
     "expand_schedule",
     "find_failures",

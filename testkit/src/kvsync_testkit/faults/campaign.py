@@ -14,7 +14,8 @@ from typing import Final, Literal
 
 from kvsync_testkit.faults.plan import expand_schedule
 from kvsync_testkit.faults.search import shrink
-from kvsync_testkit.faults.simulation import build_core, build_native_core, run_schedule
+from kvsync_testkit.faults.simulation import run_schedule
+from kvsync_testkit.faults.subject import REAL, build_core, build_native_core
 
 CoreName = Literal["python", "native"]
 CORES: Final = {"python": build_core, "native": build_native_core}
@@ -42,15 +43,15 @@ class Tally:
 
 def play_part(seeds: Sequence[int], core: CoreName, at_most: int) -> Tally:
     """Play some seeds here; failures are made small, and after `at_most` of them the rest is left out."""
-    tally, build = Tally(), CORES[core]
+    tally, subject = Tally(), REAL.on(CORES[core])
     for seed in seeds:
         schedule = expand_schedule(seed)
-        outcome = run_schedule(schedule, core=build)
+        outcome = run_schedule(schedule, subject)
         tally.schedules += 1
         tally.batches += outcome.batches
         tally.faults.update(fault.kind for fault in schedule.faults)
         if outcome.failed:
-            tally.failures.append((seed, str(shrink(schedule, core=build))))
+            tally.failures.append((seed, str(shrink(schedule, subject))))
             if len(tally.failures) >= at_most:
                 break
     return tally

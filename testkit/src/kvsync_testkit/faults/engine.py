@@ -43,7 +43,9 @@ class Workload:
     """Hits are sometimes reported again, parent null (`kv_cache_report_mode: full`), and never add a copy."""
     clears: float = 0.03
     lost_batches: float = 0.0
-    """Share of batches whose encoding fails: the sequence number is used up, the events are gone for ever."""
+    """Share of batches whose encoding fails: the sequence number is used up and the events are lost for ever."""
+    poisoned_batches: float = 0.0
+    """Share of batches that no reader can decode, live or replayed."""
     wire_version: str = "0.33.0"
 
 
@@ -56,6 +58,10 @@ class Published:
     truth: dict[Row, int]
     digests: tuple[tuple[str, int, str], ...]
     """(medium, count, digest) of every tier that holds something."""
+    removals: int = 0
+    """Block hashes in its removal events."""
+    cleared: bool = False
+    """It says that the cache was cleared."""
 
 
 @dataclass(slots=True)
@@ -67,6 +73,8 @@ class ModelProcess:
     seed: str
     workload: Workload
     buffer_steps: int
+    life: int = 0
+    """How many processes of the same publisher came before."""
     born_s: float = 0.0
     published: dict[int, Published] = field(default_factory=dict)
     log: list[Transition] = field(default_factory=list)
@@ -74,6 +82,7 @@ class ModelProcess:
     ever_stored: set[Row] = field(default_factory=set)
     next_seq: int = 0
     lost_seqs: int = 0
+    """Sequence numbers whose events never reach a reader."""
     buffer: deque[tuple[int, bytes]] = field(init=False)
     parents: dict[int, int | None] = field(default_factory=dict)
     _gpu: dict[int, int] = field(default_factory=dict)
@@ -103,8 +112,13 @@ class ModelProcess:
             self.lost_seqs += 1
             return None
         payload = encode_batch(EventBatch(self._wall(now, seq), events, 0), self._form)
+        if self._rng.random() < self.workload.poisoned_batches:
+            self.lost_seqs += 1
+            payload = b"\xc1" + payload
         digests = tuple((medium, found.count, found.hex()) for medium, found in self._digests.items() if found.count)
-        done = Published(seq, payload, dict(self.truth), digests)
+        removals = sum(len(event.block_hashes) for event in events if isinstance(event, BlockRemoved))
+        cleared = any(isinstance(event, AllBlocksCleared) for event in events)
+        done = Published(seq, payload, dict(self.truth), digests, removals, cleared)
         self.published[seq] = done
         self.buffer.append((seq, payload))
         return done

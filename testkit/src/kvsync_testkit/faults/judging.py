@@ -15,6 +15,7 @@ from kvsync_testkit.checks import (
     check_agreement,
     check_bounds,
     check_cleared,
+    check_counts,
     check_departure,
     check_epoch,
     check_isolation,
@@ -76,13 +77,16 @@ class Judge:
         history = side.history
         if side.name == FAULTED and len(history.applied) % 16 == 1:
             self._judge_others()
-        if not side.machine.trusted or self._judged.get(side.name) == len(history.applied) or self._deceived(side):
+        if not side.matched or self._judged.get(side.name) == len(history.applied) or self._deceived(side):
             return
         self._judged[side.name] = len(history.applied)
         truth: dict[Row, int] = {}
         digests: tuple[tuple[str, int, str], ...] = ()
         if history.last_payload is not None:
-            _, published = self.payloads[history.last_payload]
+            process, published = self.payloads[history.last_payload]
+            if process.life < side.first_life:
+                detail = f"matched at {self._time.now:.3f} s after a batch of {process.name}, which has ended"
+                self.violations.append(Violation("I6", side.name, detail))
             truth, digests = published.truth, published.digests
             if side.name == HEALTHY:
                 self.engines[HEALTHY].lags.append(self._time.now - self.sent[history.last_payload])
@@ -90,7 +94,7 @@ class Judge:
         if len(history.applied) % 8 and side.digests() == digests:
             return
         rows = side.rows()
-        if side.machine.incomplete:
+        if side.machine.incomplete or history.assumed_complete:
             found = check_no_false_positive(side.name, truth, rows)
         else:
             found = check_agreement(side.name, truth, rows)
@@ -103,6 +107,8 @@ class Judge:
         unbroken connection, in which a frame of the old process may continue the replay of the new one.
         """
         now = self._time.now
+        if side.path.monitor_behind:
+            return True
         return side.name == FAULTED and any(
             fault.kind == "replay_other" or (fault.how == "silent" and 0.0 <= now - fault.at_s < fault.for_s + 1.0)
             for fault in self._schedule.faults
@@ -111,7 +117,9 @@ class Judge:
     def _judge_order(self, engine: Engine) -> None:
         """I5, but for mixtures of processes where they cannot be told apart at once."""
         found = check_sequence(engine.side.history.applied)
-        if any(fault.kind == "replay_other" or fault.how == "silent" for fault in self._schedule.faults):
+        if self._schedule.monitor_lag_s or any(
+            fault.kind == "replay_other" or fault.how == "silent" for fault in self._schedule.faults
+        ):
             found = [one for one in found if "on top of" not in one.detail]
         self._report(found)
 
@@ -133,7 +141,7 @@ class Judge:
             if side.removed:
                 self._report(check_departure(engine.name, self._heal_s, side.history.after_removal, 0.0))
                 continue
-            if not side.machine.trusted:
+            if not side.matched:
                 detail = f"still {side.machine.state} {CONVERGE_S:g} s after the last fault: {side.machine.reason}"
                 self.violations.append(Violation("I1", engine.name, detail))
                 continue
@@ -141,15 +149,27 @@ class Judge:
             self._report(check_prefix_closure(self._answers(core, engine), {engine.name: side.rows()}))
         for engine in self.engines.values():
             history = engine.side.history
+            self._judge_follower(engine.side)
             self._judge_order(engine)
             self._report(check_staleness(history.trust, self._stale_after_s, TICK_S * 3)[:3])
             self._report(check_bounds(self._sizes(engine), self._limits(engine)))
         self._judge_healthy()
 
+    def _judge_follower(self, side: IndexSide) -> None:
+        """What the follower announces and counts is what it does."""
+        totals, name = side.follower.totals, side.name
+        for at in side.changed_while_matched[:3]:
+            self.violations.append(Violation("I2", name, f"matched at {at:.3f} s while its blocks were being changed"))
+        for found in side.completed_early[:3]:
+            self.violations.append(Violation("I1", name, f"called complete: {found}"))
+        size = BLOCK_SIZE if totals.block_size is None else totals.block_size
+        reported = {"batches": totals.batches, "tokens per block": size}
+        self._report(check_counts(name, reported, {"batches": side.core.batches, "tokens per block": BLOCK_SIZE}))
+
     def _judge_blocks(self, engine: Engine) -> None:
         process, rows, machine = engine.process, engine.side.rows(), engine.side.machine
         whole = engine.side.settings.replay and process.whole_history
-        if whole or not machine.incomplete:
+        if not engine.side.history.assumed_complete and (whole or not machine.incomplete):
             self._report(check_agreement(engine.name, process.truth, rows), "at the end: ")
             self._report(check_no_loss(engine.name, process.truth, rows), "at the end: ")
         self._report(check_no_false_positive(engine.name, process.truth, rows), "at the end: ")

@@ -5,7 +5,7 @@ answers wrongly), each a knob that a schedule turns. What a knob does is written
 """
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
@@ -14,6 +14,8 @@ from kvsync_testkit.faults.clock import VirtualTime
 from kvsync_testkit.faults.engine import ModelProcess
 
 LATENCY_S = 0.001
+READ_LIMIT = 32
+"""Messages that the index takes in one read of an event socket."""
 
 
 class Listener(Protocol):
@@ -25,8 +27,8 @@ class Listener(Protocol):
     def on_disconnected(self, link: int) -> None:
         """The connection ended."""
 
-    def on_frame(self, link: int, seq: int, payload: bytes) -> None:
-        """A publication."""
+    def on_messages(self, link: int, messages: Sequence[tuple[int, bytes]]) -> None:
+        """One read of the event socket: publications, (sequence number, payload)."""
 
     def on_bad_frame(self, link: int) -> None:
         """A message that is no publication."""
@@ -70,6 +72,12 @@ class Knobs:
     replay_other: float = 0.0
     """The answer comes from the process before this one (an address that still leads there)."""
     replay_refused: float = 0.0
+    replay_holes: float = 0.0
+    """A fifth of the items is missing, anywhere; the end marker comes."""
+    replay_shuffled: float = 0.0
+    """The items come in any order."""
+    replay_twice: float = 0.0
+    """Every item comes twice."""
 
 
 @dataclass(slots=True)
@@ -85,13 +93,43 @@ class Link:
     """When the latest frame so far will arrive."""
     told_s: float = 0.0
     """When the index is told of the latest change."""
+    untold: int = 0
+    """Connection changes that the index has not been told of."""
     waiting: list[Callable[[], None]] = field(default_factory=list)
+    """What a stall holds back."""
+    inbox: list[tuple[int, bytes] | None] = field(default_factory=list)
+    """Received and not read yet; None is a message that is no publication."""
 
 
 class Path:
     """Connections and replays of one publisher. The process behind it can be replaced; the index end is `listener`."""
 
-    def __init__(self, time: VirtualTime, rng: random.Random, process: ModelProcess, heartbeat_s: float) -> None:
+    def __init__(
+        self,
+        time: VirtualTime,
+        rng: random.Random,
+        process: ModelProcess,
+        heartbeat_s: float,
+        *,
+        busy_s: float = 0.0,
+        monitor_lag_s: float = 0.0,
+        late_reads: bool = False,
+    ) -> None:
+        """Lead to `process`.
+
+        Args:
+            time: The clock.
+            rng: Draws everything that is left to chance.
+            process: The engine process at the other end.
+            heartbeat_s: After how many seconds a silent peer is given up.
+            busy_s: The index reads its event socket up to this much later than messages arrive, so that they pile up.
+            monitor_lag_s: The index is told of connection changes up to this much later than they happen, while the
+                socket connects again by itself.
+            late_reads: What a socket had received when it was closed is handed in all the same, under its old number.
+        """
+        self.late_reads = late_reads
+        self.busy_s = busy_s
+        self.monitor_lag_s = monitor_lag_s
         self.time = time
         self.rng = rng
         self.process = process
@@ -113,11 +151,18 @@ class Path:
         self.link = Link(number)
         self._try_handshake(self.link)
 
-    def close_link(self) -> None:
-        """The index closes its event socket; what is on the way is lost."""
-        if self.link is not None:
-            self.link.open = False
-            self.link = None
+    def close_link(self, *, for_good: bool = False) -> None:
+        """The index closes its event socket; what is on the way is lost.
+
+        `for_good` the index itself has ended, so that it cannot hand in late what it had received.
+        """
+        link, self.link = self.link, None
+        if link is None:
+            return
+        link.open = False
+        unread = [message for message in link.inbox if message is not None]
+        if unread and self.late_reads and not for_good:
+            self.time.after(self.rng.uniform(0.0, 0.05), lambda: self._hand_in(link, unread))
 
     def _try_handshake(self, link: Link) -> None:
         if not link.open or link.process is not None:
@@ -135,10 +180,13 @@ class Path:
             return
         link.process = self.process
         # The monitor's message may be read before or after the first frames, but its messages keep their order.
-        link.told_s = self.time.now + self.rng.choice((0.0, 0.004))
+        delay = self.rng.choice((0.0, 0.004)) + self.rng.uniform(0.0, self.monitor_lag_s)
+        link.told_s = max(link.told_s, self.time.now + delay)
+        link.untold += 1
         self._later(link, link.told_s - self.time.now, lambda: self._tell(link, connected=True))
 
     def _tell(self, link: Link, *, connected: bool) -> None:
+        link.untold -= 1
         if not link.open or self.listener is None:
             return
         if connected:
@@ -158,10 +206,10 @@ class Path:
         if rng.random() < knobs.corrupt:
             payload = payload[: rng.randrange(len(payload))]
         if rng.random() < knobs.bad_frames:
-            self._deliver(link, 0.0, lambda: self._bad(link))
-        self._deliver(link, 0.0, lambda: self._frame(link, seq, payload), late=rng.random() < knobs.reorder)
+            self._deliver(link, 0.0, lambda: self._arrive(link, None))
+        self._deliver(link, 0.0, lambda: self._arrive(link, (seq, payload)), late=rng.random() < knobs.reorder)
         if rng.random() < knobs.duplicate:
-            self._deliver(link, rng.choice((0.0, 0.05)), lambda: self._frame(link, seq, payload))
+            self._deliver(link, rng.choice((0.0, 0.05)), lambda: self._arrive(link, (seq, payload)))
 
     def _deliver(self, link: Link, extra: float, call: Callable[[], None], *, late: bool = False) -> None:
         """In order of sending, unless `late`: then whatever is sent in the next moments comes first."""
@@ -190,31 +238,61 @@ class Path:
             for call in calls:
                 call()
 
-    def _frame(self, link: Link, seq: int, payload: bytes) -> None:
-        if link.open and self.listener is not None:
-            self.heard_s = self.time.now
-            self.listener.on_frame(link.number, seq, payload)
+    def _arrive(self, link: Link, message: tuple[int, bytes] | None) -> None:
+        """A message reaches the index's socket, which is read at once or a little later."""
+        if not link.open:
+            return
+        self.heard_s = self.time.now
+        link.inbox.append(message)
+        if len(link.inbox) > 1:
+            return  # a read is coming
+        pause_s = self.rng.uniform(0.0, self.busy_s)
+        if pause_s:
+            self.time.after(pause_s, lambda: self._read(link))
+        else:
+            self._read(link)
 
-    def _bad(self, link: Link) -> None:
-        if link.open and self.listener is not None:
-            self.heard_s = self.time.now
-            self.listener.on_bad_frame(link.number)
+    def _read(self, link: Link) -> None:
+        """Hand in what waits, as the ingest thread does: publications up to the first message that is none."""
+        while link.open and link.inbox and self.listener is not None:
+            taken: list[tuple[int, bytes]] = []
+            while link.inbox and len(taken) < READ_LIMIT and link.inbox[0] is not None:
+                message = link.inbox.pop(0)
+                assert message is not None
+                taken.append(message)
+            if taken:
+                self.listener.on_messages(link.number, taken)
+            if link.open and link.inbox and link.inbox[0] is None:
+                link.inbox.pop(0)
+                self.listener.on_bad_frame(link.number)
+
+    def _hand_in(self, link: Link, messages: list[tuple[int, bytes]]) -> None:
+        if self.listener is not None:
+            self.listener.on_messages(link.number, messages)
 
     def cut(self, told_after_s: float) -> None:
         """The connection breaks; the index is told a little later."""
         link = self.link
         if link is not None and link.process is not None:
             link.process = None
-            told_s = max(self.time.now + told_after_s, link.told_s)
-            self.time.at(told_s, lambda: self._tell(link, connected=False))
-            # A socket that the index keeps connects again by itself.
-            self.time.at(told_s + 0.05, lambda: self._try_handshake(link))
+            lag_s = self.rng.uniform(0.0, self.monitor_lag_s)
+            link.told_s = max(self.time.now + told_after_s + lag_s, link.told_s)
+            link.untold += 1
+            self.time.at(link.told_s, lambda: self._tell(link, connected=False))
+            # A socket that the index keeps connects again by itself, whether or not the index has read of it.
+            again_s = self.time.now + 0.002 if self.monitor_lag_s else link.told_s + 0.05
+            self.time.at(again_s, lambda: self._try_handshake(link))
 
     def join_new_process(self, process: ModelProcess, *, silently: bool) -> None:
         """Another process took the place of the old one; `silently` even the connection is handed on to it."""
         self.previous, self.process = self.process, process
         if silently and self.link is not None and self.link.process is not None:
             self.link.process = process
+
+    @property
+    def monitor_behind(self) -> bool:
+        """The index has not been told of every connection change on its present socket."""
+        return self.link is not None and self.link.untold > 0
 
     @property
     def alive_link(self) -> bool:
@@ -252,6 +330,12 @@ class Path:
         if rng.random() < knobs.replay_skipping and len(items) > 2:
             gap = rng.randrange(1, len(items) - 1)
             items = items[:gap] + items[gap + rng.randint(1, 3) :]
+        if rng.random() < knobs.replay_holes:
+            items = [item for item in items if rng.random() > 0.2]
+        if rng.random() < knobs.replay_shuffled:
+            rng.shuffle(items)
+        if rng.random() < knobs.replay_twice:
+            items = [item for item in items for _ in range(2)]
         if rng.random() < knobs.replay_empty:
             items = []
         step = 0.1 if knobs.replay_slow and rng.random() < knobs.replay_slow else 0.0002

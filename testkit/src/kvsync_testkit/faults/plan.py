@@ -13,13 +13,13 @@ from kvsync_testkit.faults.engine import Workload
 Kind = Literal[
     "drop", "duplicate", "reorder", "delay", "corrupt", "bad_frames", "partition", "stall", "disconnect",
     "replay_silent", "replay_slow", "replay_truncated", "replay_skipping", "replay_empty", "replay_other",
-    "replay_refused", "restart", "index_restart",
+    "replay_refused", "replay_holes", "replay_shuffled", "replay_twice", "restart", "index_restart",
 ]  # fmt: skip
 
 LASTING: Final[tuple[Kind, ...]] = (
     "drop", "duplicate", "reorder", "delay", "corrupt", "bad_frames", "partition", "stall",
     "replay_silent", "replay_slow", "replay_truncated", "replay_skipping", "replay_empty", "replay_other",
-    "replay_refused",
+    "replay_refused", "replay_holes", "replay_shuffled", "replay_twice",
 )  # fmt: skip
 POINTS: Final[tuple[Kind, ...]] = ("disconnect", "restart", "restart", "index_restart")
 
@@ -73,13 +73,24 @@ class Schedule:
     """The index may hold only a few live frames during a replay."""
     departs: bool = False
     """The publisher is removed at the end, with frames of it still on the way."""
+    busy_s: float = 0.0
+    """The index reads the event socket up to this much later than messages arrive, and then many at once."""
+    monitor_lag_s: float = 0.0
+    """The index is told of connection changes up to this much later than they happen."""
+    late_reads: bool = False
+    """What a socket had received when it was closed is handed in all the same, under its old number."""
+    loses_tail: bool = False
+    """The last batch before the silence is lost on the way."""
     heartbeats: bool = True
     """The path answers heartbeats; without them silence is the only sign, and the publisher goes on publishing."""
     faults: tuple[Fault, ...] = field(default=())
 
     def __str__(self) -> str:
         faults = "".join(f"\n    {fault}" for fault in self.faults) or "\n    (no fault)"
-        plain = ("replay", "buffer_steps", "join_after", "nudges", "small_buffers", "departs", "heartbeats")
+        plain = (
+            "replay", "buffer_steps", "join_after", "nudges", "small_buffers", "departs", "busy_s", "monitor_lag_s",
+            "late_reads", "loses_tail", "heartbeats",
+        )  # fmt: skip
         options = ", ".join(f"{name} {getattr(self, name)}" for name in plain)
         times = f"pace {self.pace_s:g} s, faulty for {self.faulty_s:g} s"
         return f"seed {self.seed}: {options}, {times}\n  {self.workload}\n  faults:{faults}"
@@ -102,6 +113,7 @@ def expand_schedule(seed: int) -> Schedule:
         host_tier=rng.random() < 0.3,
         reports=rng.random() < 0.2,
         lost_batches=rng.choice((0.0, 0.0, 0.0, 0.01)),
+        poisoned_batches=rng.choice((0.0, 0.0, 0.0, 0.01)),
         wire_version=rng.choice(("0.10.2", "0.23.0", "0.25.1", "0.33.0")),
     )
     heartbeats = rng.random() < 0.9
@@ -125,6 +137,10 @@ def expand_schedule(seed: int) -> Schedule:
         nudges=rng.choice((1, 5)) if blind else rng.choice((0, 0, 1, 5)),
         small_buffers=rng.random() < 0.2,
         departs=rng.random() < 0.1,
+        busy_s=rng.choice((0.0, 0.02, 0.1)),
+        monitor_lag_s=rng.choice((0.0, 0.0, 0.03)),
+        late_reads=rng.random() < 0.3,
+        loses_tail=rng.random() < 0.2,
         heartbeats=heartbeats,
         faults=tuple(faults),
     )
