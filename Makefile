@@ -48,9 +48,11 @@ imports: setup ## The layers, as import contracts
 
 manifests: setup ## Generate the CRDs, the CRD chart and the reference from the models
 	$(BIN)/python -m kvsync_operator.manifests
+	$(BIN)/python -m kvsync_indexer.sync.diagram docs/design/sync-protocol.md
 
 verify: setup ## Generated files are what their sources say
 	$(BIN)/python -m kvsync_operator.manifests --check
+	$(BIN)/python -m kvsync_indexer.sync.diagram --check docs/design/sync-protocol.md
 
 native: setup ## Build the native index core (needs cargo), and check it with clippy and its own tests
 	cd native && cargo clippy --all-targets -- -D warnings && cargo test --release

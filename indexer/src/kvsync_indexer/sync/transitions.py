@@ -5,17 +5,17 @@ from typing import Final
 
 from kvsync_indexer.sync.states import State
 
-_INTERRUPTIONS: Final = frozenset({State.CONNECTING, State.STALE, State.QUARANTINED, State.REMOVED})
+INTERRUPTIONS: Final[frozenset[State]] = frozenset({State.CONNECTING, State.STALE, State.QUARANTINED, State.REMOVED})
 """What can happen to a publisher that is being followed, whatever it is doing."""
 
 TRANSITIONS: Final[Mapping[State, frozenset[State]]] = {
-    State.CONNECTING: (_INTERRUPTIONS | {State.REPLAYING, State.LIVE}) - {State.CONNECTING},
-    State.REPLAYING: _INTERRUPTIONS | {State.LIVE, State.RESYNCING, State.RESTART},
-    State.LIVE: _INTERRUPTIONS | {State.GAP, State.RESTART, State.RESYNCING},
-    State.GAP: _INTERRUPTIONS | {State.LIVE, State.RESYNCING, State.RESTART},
-    State.RESTART: _INTERRUPTIONS | {State.LIVE, State.RESYNCING},
-    State.RESYNCING: _INTERRUPTIONS | {State.LIVE, State.RESTART},
-    State.STALE: (_INTERRUPTIONS | {State.LIVE, State.RESYNCING}) - {State.STALE},
+    State.CONNECTING: (INTERRUPTIONS | {State.REPLAYING, State.LIVE}) - {State.CONNECTING},
+    State.REPLAYING: INTERRUPTIONS | {State.LIVE, State.RESYNCING, State.RESTART},
+    State.LIVE: INTERRUPTIONS | {State.GAP, State.RESTART, State.RESYNCING},
+    State.GAP: INTERRUPTIONS | {State.LIVE, State.RESYNCING, State.RESTART},
+    State.RESTART: INTERRUPTIONS | {State.LIVE, State.RESYNCING},
+    State.RESYNCING: INTERRUPTIONS | {State.LIVE, State.RESTART},
+    State.STALE: (INTERRUPTIONS | {State.LIVE, State.RESYNCING}) - {State.STALE},
     State.QUARANTINED: frozenset({State.RESYNCING, State.CONNECTING, State.REMOVED}),
     State.REMOVED: frozenset(),
 }
