@@ -1,7 +1,8 @@
-"""Fault schedules in virtual time: a model engine, a lossy path, the real state machine and a real core.
+"""Fault schedules in virtual time: model engines, a faulty path, the real follower and a real core.
 
-A seed is expanded into a schedule (`expand_schedule`), played (`run_schedule`) and judged with `kvsync_testkit.checks`;
-`find_failures` plays many and makes each failure as small as it can. `mutants` are the bugs that the judging must find.
+A seed is expanded into a schedule (`expand_schedule`), which is played (`run_schedule`) and judged with
+`kvsync_testkit.checks`. `find_failures` plays many seeds and makes each failure as small as it can. `mutants` holds the
+planted bugs that the judging must find.
 
     python -m kvsync_testkit.faults --seeds 0-9999 --core both
 """

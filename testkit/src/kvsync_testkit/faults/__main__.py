@@ -45,7 +45,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--seeds", default="0-999", metavar="A-B", help="seeds to play, one number or a range")
     parser.add_argument("--most", type=int, default=5, help="stop after this many failures")
     parser.add_argument("--core", choices=("python", "native", "both"), default="python", help="the core under test")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: one a processor)")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: one per processor)")
     parser.add_argument("--trace", action="store_true", help="print the first seed's run, passed or not, and end")
     options = parser.parse_args(arguments)
     for name in ("most", "jobs"):

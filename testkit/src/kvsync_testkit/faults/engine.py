@@ -1,4 +1,4 @@
-"""A model of one engine process: a small cache that announces what it does, and remembers it as ground truth.
+"""A model of one engine process: a small cache that publishes what it does and keeps it as ground truth.
 
 It is no scheduler (that is the mock engine's business): it makes every kind of event a stream can carry, at random and
 close together, in a cache of a few blocks, so that evictions, copies, clears and re-stored chains happen within a
@@ -29,18 +29,18 @@ GPU, CPU = "GPU", "CPU"
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """What the process does; all of it is drawn from the process's own seed."""
+    """What the process does. Everything is drawn from the seed of the process."""
 
     capacity: int = 24
-    """Blocks of the cache; the host tier has half as many."""
+    """Blocks that the cache holds; the host tier holds half as many."""
     chains: int = 5
-    """Different conversations; they share prefixes."""
+    """Number of conversations; they share prefixes."""
     longest: int = 6
-    """Blocks of the longest prompt."""
+    """Number of blocks of the longest prompt."""
     host_tier: bool = False
-    """Evicted blocks may go to a host tier, announced without tokens."""
+    """Evicted blocks may move to a host tier, whose events carry no tokens."""
     reports: bool = False
-    """Hits are sometimes reported again, parent null (`kv_cache_report_mode: full`), and never add a copy."""
+    """Some hits are reported again with a null parent (`kv_cache_report_mode: full`), which adds no copy."""
     clears: float = 0.03
     lost_batches: float = 0.0
     """Share of batches whose encoding fails: the sequence number is used up and the events are lost for ever."""
@@ -66,7 +66,7 @@ class Published:
 
 @dataclass(slots=True)
 class ModelProcess:
-    """One life of an engine. `salt` tells its hashes from those of other lives; equal salts give equal hashes."""
+    """One life of an engine. Lives with equal salts make equal hashes."""
 
     name: str
     salt: int
@@ -124,11 +124,11 @@ class ModelProcess:
         return done
 
     def _wall(self, now: float, seq: int) -> float:
-        """No two batches are made at the same moment, nor in two lives."""
+        """Return a time at which no other batch of any life is made."""
         return self.born_s * 1000 + now + seq * 1e-6
 
     def chain(self, number: int, length: int) -> list[tuple[int, list[int]]]:
-        """Hashes and tokens of a prompt; chains 2n and 2n+1 share their first half, all share block 0 of their half."""
+        """Return hashes and tokens of a prompt. Chains 2n and 2n+1 share their first half, and all share block 0."""
         blocks: list[tuple[int, list[int]]] = []
         parent = self.salt
         for at in range(length):
@@ -143,7 +143,7 @@ class ModelProcess:
     # -- what a step does -------------------------------------------------------------------------------------------
 
     def _request(self) -> list[Event]:
-        """A prompt comes in: its resident prefix is a hit, the rest is stored, making room first."""
+        """Serve a prompt: its resident prefix is a hit; the rest is stored after room was made for it."""
         rng, workload = self._rng, self.workload
         chain = self.chain(rng.randrange(workload.chains), rng.randint(1, workload.longest))
         hits = 0
@@ -171,7 +171,7 @@ class ModelProcess:
         return BlockStored([item[0] for item in blocks], parent, tokens, BLOCK_SIZE, medium=medium)
 
     def _evict(self, count: int, keep: set[int]) -> list[Event]:
-        """Free physical blocks, mostly the least recently used, one event a hash."""
+        """Free physical blocks, mostly the least recently used ones, with one event per hash."""
         events: list[Event] = []
         for _ in range(count):
             candidates = [block_hash for block_hash in self._gpu if block_hash not in keep]

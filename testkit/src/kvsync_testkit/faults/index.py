@@ -147,22 +147,22 @@ class IndexSide:
 
     def connect(self, link: int) -> None:
         """See PublisherSockets, for this and the following."""
-        self.path.close_replay()
+        self.path.replays.close()
         self.path.open_link(link)
 
     def disconnect(self) -> None:
         """Close every open socket."""
-        self.path.close_replay()
+        self.path.replays.close()
         self.path.close_link()
 
     def request_replay(self, attempt: int, start: int) -> None:
         """Request batches on a fresh socket."""
         self.history.replays.append(self.time.now)
-        self.path.open_replay(attempt, start)
+        self.path.replays.open(attempt, start)
 
     def cancel_replay(self) -> None:
         """Close the replay socket."""
-        self.path.close_replay()
+        self.path.replays.close()
 
     # -- what is observed -------------------------------------------------------------------------------------------
 

@@ -1,6 +1,7 @@
-"""What a schedule is judged by: at every step while the index trusts a publisher, and at the end with everything.
+"""The judging of a run: after every step in which the index trusts a publisher, and thoroughly at the end.
 
-The facts are the model engines' own (their tables after each batch); the checkers are those of `kvsync_testkit.checks`.
+The facts come from the model engines, which keep their tables after each batch; the checkers are those of
+`kvsync_testkit.checks`.
 """
 
 from collections.abc import Sequence
@@ -34,10 +35,10 @@ from kvsync_testkit.faults.plan import Schedule
 
 FAULTED, HEALTHY = "faulted", "healthy"
 CONVERGE_S = 30.0
-"""Virtual seconds after the last fault in which everything must be as promised."""
+"""Virtual seconds after the last fault, by the end of which every promise must hold."""
 TICK_S = 0.1
 QUIET_S = 10.0
-"""The last seconds of a run, in which nothing happens any more."""
+"""The last seconds of a run, in which nothing happens."""
 MAX_REPLAYS_PER_S = 1.5
 
 _CALM = frozenset({"replaying", "live"})
@@ -45,7 +46,7 @@ _CALM = frozenset({"replaying", "live"})
 
 @dataclass(slots=True)
 class Engine:
-    """A publisher: the process that lives now, those before it, the path to it, the index's side."""
+    """A publisher: its present process, all its processes, the path to it, and the index's side."""
 
     name: str
     process: ModelProcess
@@ -53,11 +54,10 @@ class Engine:
     side: IndexSide
     lives: list[ModelProcess] = field(default_factory=list)
     lags: list[float] = field(default_factory=list)
-    quiet: bool = False
 
 
 class Judge:
-    """Collects what is broken. The simulation fills `engines`, and `payloads` and `sent` as batches are published."""
+    """Collects violations. The simulation fills `engines` at first, and `payloads` and `sent` as it publishes."""
 
     def __init__(self, schedule: Schedule, time: VirtualTime, heal_s: float, stale_after_s: float) -> None:
         self.violations: list[Violation] = []
@@ -73,7 +73,7 @@ class Judge:
         self._healthy_inputs = -1
 
     def judge(self, side: IndexSide) -> None:
-        """After every input: what is trusted is what that engine held at that point of its stream."""
+        """Check after an input that what is matched is what the engine held at that point of its stream."""
         history = side.history
         if side.name == FAULTED and len(history.applied) % 16 == 1:
             self._judge_others()
@@ -101,10 +101,11 @@ class Judge:
         self._report(found, f"while trusted at {self._time.now:.3f} s: ")
 
     def _deceived(self, side: IndexSide) -> bool:
-        """Two processes on one stream, and nothing yet that tells them apart: judged a moment later, or at the end.
+        """Return whether two processes are on one stream and nothing can tell them apart yet; judging waits until then.
 
-        That is a replay answered by another process than the stream's, and the first moments after a restart behind an
-        unbroken connection, in which a frame of the old process may continue the replay of the new one.
+        That is so while another process than the stream's answers replays, in the first moments after a restart behind
+        an unbroken connection, when a batch of the old process may continue the replay of the new one, and while the
+        index has not been told of a new connection.
         """
         now = self._time.now
         if side.path.monitor_behind:
@@ -115,7 +116,7 @@ class Judge:
         )
 
     def _judge_order(self, engine: Engine) -> None:
-        """I5, but for mixtures of processes where they cannot be told apart at once."""
+        """Check I5, except for mixtures of processes that cannot be told apart at once."""
         found = check_sequence(engine.side.history.applied)
         if self._schedule.monitor_lag_s or any(
             fault.kind == "replay_other" or fault.how == "silent" for fault in self._schedule.faults
@@ -124,7 +125,7 @@ class Judge:
         self._report(found)
 
     def _judge_others(self) -> None:
-        """I4: since the healthy publisher's own last input its blocks are as they were."""
+        """Check I4: the healthy publisher's blocks have not changed since its own last input."""
         side = self.engines[HEALTHY].side
         before, self._healthy_rows = self._healthy_rows, {HEALTHY: side.rows()}
         if before is not None and self._healthy_inputs == len(side.history.applied):
@@ -135,7 +136,7 @@ class Judge:
         self.violations += [Violation(one.invariant, one.publisher, when + one.detail) for one in found]
 
     def judge_end(self, core: IndexCore) -> None:
-        """After time enough to converge: what is left must be right."""
+        """Check after enough time to converge that what is left is right."""
         for engine in self.engines.values():
             side = engine.side
             if side.removed:
@@ -156,7 +157,7 @@ class Judge:
         self._judge_healthy()
 
     def _judge_follower(self, side: IndexSide) -> None:
-        """What the follower announces and counts is what it does."""
+        """Check that the follower does what it announces and counts."""
         totals, name = side.follower.totals, side.name
         for at in side.changed_while_matched[:3]:
             self.violations.append(Violation("I2", name, f"matched at {at:.3f} s while its blocks were being changed"))
@@ -192,15 +193,15 @@ class Judge:
         late = [at for at in history.replays if at > end - QUIET_S]
         return [
             Sample(end, "frames buffered", history.most_buffered),
-            Sample(end, "replays a second at rest", len(late) / QUIET_S),
+            Sample(end, "replays per second at rest", len(late) / QUIET_S),
         ]
 
     def _limits(self, engine: Engine) -> dict[str, float]:
         frames = engine.side.settings.buffer_frames
-        return {"frames buffered": float(frames), "replays a second at rest": MAX_REPLAYS_PER_S}
+        return {"frames buffered": float(frames), "replays per second at rest": MAX_REPLAYS_PER_S}
 
     def _judge_healthy(self) -> None:
-        """I12: the other publisher never noticed."""
+        """Check I12: the healthy publisher was not disturbed."""
         if any(fault.kind == "index_restart" for fault in self._schedule.faults):
             return
         engine = self.engines[HEALTHY]

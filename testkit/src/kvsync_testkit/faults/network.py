@@ -1,83 +1,20 @@
-"""The path between one model engine and one index, in virtual time: connections, frames in flight, a replay server.
+"""The path between one model engine and one index, in virtual time: connections, and batches on their way.
 
-A connection keeps order, as TCP does; the faults are those of what lies around it (a proxy, a full queue, a server that
-answers wrongly), each a knob that a schedule turns. What a knob does is written beside it.
+A connection keeps the order, as TCP does. The faults are those of what lies around it: a proxy, a full queue, an index
+that reads late. The replay server at the other end is in `replay_server`.
 """
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Protocol
 
 from kvsync_testkit.faults.clock import VirtualTime
 from kvsync_testkit.faults.engine import ModelProcess
+from kvsync_testkit.faults.knobs import Knobs
+from kvsync_testkit.faults.replay_server import LATENCY_S, Listener, ReplayServer
 
-LATENCY_S = 0.001
 READ_LIMIT = 32
 """Messages that the index takes in one read of an event socket."""
-
-
-class Listener(Protocol):
-    """The index's end of the path."""
-
-    def on_connected(self, link: int) -> None:
-        """The handshake is done."""
-
-    def on_disconnected(self, link: int) -> None:
-        """The connection ended."""
-
-    def on_messages(self, link: int, messages: Sequence[tuple[int, bytes]]) -> None:
-        """One read of the event socket: publications, (sequence number, payload)."""
-
-    def on_bad_frame(self, link: int) -> None:
-        """A message that is no publication."""
-
-    def on_item(self, attempt: int, seq: int, payload: bytes) -> None:
-        """A replayed batch."""
-
-    def on_end(self, attempt: int) -> None:
-        """The end marker."""
-
-    def on_refused(self, attempt: int) -> None:
-        """The replay socket failed."""
-
-
-@dataclass(slots=True)
-class Knobs:
-    """What is wrong at the moment; rates are shares of frames."""
-
-    drop: float = 0.0
-    duplicate: float = 0.0
-    reorder: float = 0.0
-    corrupt: float = 0.0
-    """Frames whose bytes no longer decode."""
-    bad_frames: float = 0.0
-    """Extra messages without the frames of the wire."""
-    delay: float = 0.0
-    """Every frame and answer comes 0.2 s later."""
-    partition: float = 0.0
-    """Everything is lost, and the heartbeats find out."""
-    stall: float = 0.0
-    """Nothing arrives until it ends, then everything does."""
-    replay_silent: float = 0.0
-    replay_slow: float = 0.0
-    """0.1 s between items."""
-    replay_truncated: float = 0.0
-    """The last half of the answer, end marker included, is lost."""
-    replay_skipping: float = 0.0
-    """Items are missing in the middle; the end marker comes."""
-    replay_empty: float = 0.0
-    """Only the end marker."""
-    replay_other: float = 0.0
-    """The answer comes from the process before this one (an address that still leads there)."""
-    replay_refused: float = 0.0
-    replay_holes: float = 0.0
-    """A fifth of the items is missing, anywhere; the end marker comes."""
-    replay_shuffled: float = 0.0
-    """The items come in any order."""
-    replay_twice: float = 0.0
-    """Every item comes twice."""
 
 
 @dataclass(slots=True)
@@ -86,7 +23,7 @@ class Link:
 
     number: int
     process: ModelProcess | None = None
-    """Whom it leads to; None until the handshake."""
+    """The process it leads to; None until the handshake."""
     open: bool = True
     """The index still holds this socket."""
     last_s: float = 0.0
@@ -141,7 +78,7 @@ class Path:
         self.link: Link | None = None
         self.heard_s = -1.0
         """True time of the last thing that reached the index."""
-        self._replay_open = -1
+        self.replays = ReplayServer(self)
 
     # -- event socket -----------------------------------------------------------------------------------------------
 
@@ -300,57 +237,3 @@ class Path:
         return (
             self.link is not None and self.link.process is not None and not (self.knobs.partition or self.knobs.stall)
         )
-
-    # -- replay socket ----------------------------------------------------------------------------------------------
-
-    def open_replay(self, attempt: int, start: int) -> None:
-        """The index asks for a replay on a fresh socket."""
-        self._replay_open = attempt
-        knobs, rng = self.knobs, self.rng
-        if rng.random() < knobs.replay_refused:
-            self.time.after(LATENCY_S, lambda: self._answer(attempt, lambda to: to.on_refused(attempt)))
-        elif not (knobs.partition or knobs.stall or rng.random() < knobs.replay_silent):
-            # Served between queue reads: up to 0.1 s late.
-            self.time.after(LATENCY_S + rng.choice((0.0, 0.02, 0.1)), lambda: self._serve(attempt, start))
-
-    def close_replay(self) -> None:
-        """The index closes its replay socket."""
-        self._replay_open = -1
-
-    def _serve(self, attempt: int, start: int) -> None:
-        knobs, rng = self.knobs, self.rng
-        if not self.up or knobs.partition:
-            return
-        other = self.previous if self.previous is not None and rng.random() < knobs.replay_other else None
-        server = other or self.process
-        items = [item for item in server.buffer if item[0] >= start]
-        ends = True
-        if rng.random() < knobs.replay_truncated:
-            items, ends = items[: len(items) // 2], False
-        if rng.random() < knobs.replay_skipping and len(items) > 2:
-            gap = rng.randrange(1, len(items) - 1)
-            items = items[:gap] + items[gap + rng.randint(1, 3) :]
-        if rng.random() < knobs.replay_holes:
-            items = [item for item in items if rng.random() > 0.2]
-        if rng.random() < knobs.replay_shuffled:
-            rng.shuffle(items)
-        if rng.random() < knobs.replay_twice:
-            items = [item for item in items for _ in range(2)]
-        if rng.random() < knobs.replay_empty:
-            items = []
-        step = 0.1 if knobs.replay_slow and rng.random() < knobs.replay_slow else 0.0002
-        arrive = self.time.now + LATENCY_S + (0.2 if knobs.delay else 0.0)
-        for seq, payload in items:
-            arrive += step
-            self.time.at(arrive, partial(self._answer, attempt, partial(_item, attempt, seq, payload)))
-        if ends:
-            self.time.at(arrive + step, lambda: self._answer(attempt, lambda to: to.on_end(attempt)))
-
-    def _answer(self, attempt: int, call: Callable[[Listener], None]) -> None:
-        if self._replay_open == attempt and self.listener is not None and not self.knobs.partition:
-            self.heard_s = self.time.now
-            call(self.listener)
-
-
-def _item(attempt: int, seq: int, payload: bytes, to: Listener) -> None:
-    to.on_item(attempt, seq, payload)

@@ -1,4 +1,4 @@
-"""Plays many seeds and makes what fails small: a failure is only useful when it can be read."""
+"""Plays many seeds and shrinks those that fail: a failure is useful only if it can be read."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -9,7 +9,7 @@ from kvsync_testkit.faults.subject import REAL, Subject
 
 
 def shrink(schedule: Schedule, subject: Subject = REAL) -> Outcome:
-    """A failing schedule without everything that the failure does not need; fails the same invariants or more."""
+    """Return the outcome of a failing schedule without everything that at least one of its violations does not need."""
     wanted = {one.invariant for one in run_schedule(schedule, subject).violations}
 
     def fails(candidate: Schedule) -> bool:

@@ -1,4 +1,4 @@
-"""One schedule, run in virtual time: a faulted and a healthy publisher, the real machines on one real core.
+"""One schedule, run in virtual time: a faulted and a healthy publisher, followed for real on one real core.
 
 Judged all the way, not only at the end: whenever the index trusts a publisher, what it holds must be what that engine
 held right after the batch applied last (no more than that if it says `incomplete`). At the end, with all faults over
@@ -14,7 +14,8 @@ from kvsync_testkit.faults.clock import VirtualTime
 from kvsync_testkit.faults.engine import ModelProcess, Published, Workload
 from kvsync_testkit.faults.index import IndexSide
 from kvsync_testkit.faults.judging import CONVERGE_S, FAULTED, HEALTHY, TICK_S, Engine, Judge
-from kvsync_testkit.faults.network import Knobs, Path
+from kvsync_testkit.faults.knobs import Knobs
+from kvsync_testkit.faults.network import Path
 from kvsync_testkit.faults.plan import Fault, Schedule
 from kvsync_testkit.faults.recording import IndexHistory
 from kvsync_testkit.faults.snapshots import SavedIndex, resume, save
@@ -41,7 +42,7 @@ _UNDISTURBED = Schedule(seed=0, workload=Workload())
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a run found; `trace` are the index's state changes, for reading a failure."""
+    """What a run found; `trace` lists the state changes of the faulted publisher."""
 
     schedule: Schedule
     violations: tuple[Violation, ...]
@@ -166,7 +167,7 @@ class Simulation:
         return done
 
     def _publish_on(self, engine: Engine) -> None:
-        """Publish now and then until the faults are over."""
+        """Publish at random times until the faults are over."""
         if self.time.now >= self._stop_s - 0.5:
             return
         if engine.path.up:
@@ -180,7 +181,7 @@ class Simulation:
             engine.path.publish(done.seq, done.payload)
 
     def _chatter(self) -> None:
-        """A publisher without heartbeats is heard by what it publishes."""
+        """Let a publisher without heartbeats be heard by what it publishes."""
         engine = self.engines[FAULTED]
         if self.heal_s + 1.0 < self.time.now < self.heal_s + CONVERGE_S - 1.0:
             self._nudge(engine)
@@ -249,10 +250,10 @@ class Simulation:
         return save(self._core, [engine.side for engine in self.engines.values()])
 
     def _restart_index(self, saved: SavedIndex | None) -> None:
-        """The index comes back: from nothing, or from a snapshot that may be a little old."""
+        """Start a new index, from nothing or from a snapshot that may be a little old."""
         for engine in self.engines.values():
             engine.path.close_link(for_good=True)
-            engine.path.close_replay()
+            engine.path.replays.close()
         self._core = self._subject.core()
         if saved is not None:
             self._core.restore(saved.core)
@@ -272,13 +273,13 @@ def _adapt(settings: SyncSettings, schedule: Schedule) -> SyncSettings:
 
 
 def replace_settings(settings: SyncSettings, changes: dict[str, object]) -> SyncSettings:
-    """The settings with some of them changed."""
+    """Return the settings with some of them changed."""
     fields = {name: getattr(settings, name) for name in SyncSettings.__slots__}
     return SyncSettings(**{**fields, **changes})
 
 
 def hash_of(text: str) -> int:
-    """A number for a name, the same in every process."""
+    """Return a number for a name, the same in every process."""
     return random.Random(text).getrandbits(48)
 
 
