@@ -61,7 +61,7 @@ restarts = st.builds(
 )
 
 
-@settings(derandomize=True, max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     seed=st.integers(0, 1 << 16),
     faults=st.lists(st.one_of(lasting, points, restarts), max_size=8),
