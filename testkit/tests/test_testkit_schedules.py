@@ -37,6 +37,12 @@ def test_schedules_keep_every_promise(part):
     assert not failures, "\n\n".join(map(str, failures))
 
 
+def test_schedules_that_once_found_a_defect_keep_every_promise():
+    """2846: a successor that goes on where its predecessor ended was taken for it."""
+    failures = find_failures([2846], REAL.on(CORE))
+    assert not failures, "\n\n".join(map(str, failures))
+
+
 def test_a_core_that_fails_now_and_then_costs_blocks_and_never_a_promise():
     failures = find_failures(range(60), REAL.on(CRASHING))
     assert not failures, "\n\n".join(map(str, failures))

@@ -127,6 +127,11 @@ class CatchUp:
 
     def _hole(self, session: Session, seq: int, payload: bytes, now: float) -> bool:
         """The replay skips numbers: they were lost on the way (ask again), are out of reach, or were never sent."""
+        if self._replays.must_prove:
+            # Were the waiting batches applied now, the replay would equal them, and a successor would prove itself.
+            waiting = self._stream.buffer.first()
+            head = seq if waiting is None else min(seq, waiting)
+            self._recovery.give_up_until(head, f"nothing proves that batch {head} follows what is known", now)
         if not self._recovery.drain(now):
             return False
         wanted = self._stream.position.next_seq
