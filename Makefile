@@ -52,8 +52,8 @@ manifests: setup ## Generate the CRDs, the CRD chart and the reference from the 
 verify: setup ## Generated files are what their sources say
 	$(BIN)/python -m kvsync_operator.manifests --check
 
-native: setup ## Build the native index core (needs cargo), and check it with clippy and its own tests
-	cd native && cargo clippy --all-targets -- -D warnings && cargo test --release
+native: setup ## Build the native index core (needs cargo), and check it with rustfmt, clippy and its own tests
+	cd native && cargo fmt --check && cargo clippy --all-targets -- -D warnings && cargo test --release
 
 test-charts: ## Lint, unit tests and schema checks of the charts (helm and its helpers come as Go modules)
 	hack/test-charts.sh

@@ -1,30 +1,54 @@
-//! Reading msgpack without building it: one value's head at a time, everything checked that Python's `msgpack.unpackb`
-//! checks (UTF-8, map keys, lengths, nesting, timestamps), because both cores must refuse the same payloads.
+//! A msgpack reader that builds no values: it reads the head of one value at a time.
+//!
+//! It checks everything that Python's `msgpack.unpackb` checks (UTF-8, map keys, lengths, nesting, timestamps), because
+//! both cores must refuse the same payloads. The parameter `open` of its methods is the number of containers around the
+//! value.
 
-/// Where bytes lie in the payload.
+use std::error::Error;
+use std::fmt;
+
+/// A range of bytes of the payload.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Span {
+    /// Offset of the first byte.
     pub start: u32,
+    /// Number of bytes.
     pub len: u32,
 }
 
 impl Span {
+    /// The bytes.
     #[inline]
     pub fn of<'a>(&self, data: &'a [u8]) -> &'a [u8] {
         &data[self.start as usize..(self.start + self.len) as usize]
     }
 
-    /// Text that was checked when it was read.
+    /// The bytes as text; they were checked when they were read.
     pub fn text<'a>(&self, data: &'a [u8]) -> &'a str {
         std::str::from_utf8(self.of(data)).unwrap_or("")
     }
 }
 
-pub type Parse<T> = Result<T, &'static str>;
+/// Why a payload cannot be decoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WireError(
+    /// What is wrong with it.
+    pub &'static str,
+);
 
-/// One value, or the head of a container whose elements follow.
+impl fmt::Display for WireError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(self.0)
+    }
+}
+
+impl Error for WireError {}
+
+pub(crate) type Parse<T> = Result<T, WireError>;
+
+/// A scalar, or the head of a container whose elements follow.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Head {
+pub(crate) enum Head {
     Nil,
     Bool(bool),
     Int(i64),
@@ -38,19 +62,19 @@ pub enum Head {
     Ext,
 }
 
-/// Sizes over which `msgpack.unpackb` is told to stop.
+/// The longest array, map and string that are read; `msgpack.unpackb` is given the same limits.
 #[derive(Clone, Copy, Debug)]
-pub struct Caps {
+pub(crate) struct Caps {
     pub array: usize,
     pub map: usize,
     pub raw: usize,
 }
 
-/// msgpack's own nesting limit.
+/// The nesting limit of Python's msgpack.
 const MAX_OPEN: usize = 1024;
-const TRUNCATED: &str = "the payload ends inside a value";
+const TRUNCATED: WireError = WireError("the payload ends inside a value");
 
-pub struct Reader<'a> {
+pub(crate) struct Reader<'a> {
     pub data: &'a [u8],
     pub at: usize,
     caps: Caps,
@@ -66,6 +90,7 @@ impl<'a> Reader<'a> {
         self.data.get(self.at).copied().ok_or(TRUNCATED)
     }
 
+    /// The next `N` bytes, a big-endian number.
     #[inline(always)]
     fn be<const N: usize>(&mut self) -> Parse<[u8; N]> {
         let bytes = self.data.get(self.at..self.at + N).ok_or(TRUNCATED)?;
@@ -83,7 +108,7 @@ impl<'a> Reader<'a> {
 
     fn span(&mut self, len: usize) -> Parse<Span> {
         if len > self.caps.raw {
-            return Err("a text or byte string is over the limit");
+            return Err(WireError("a text or byte string is over the limit"));
         }
         if len > self.data.len() - self.at {
             return Err(TRUNCATED);
@@ -95,13 +120,13 @@ impl<'a> Reader<'a> {
 
     fn text(&mut self, len: usize) -> Parse<Head> {
         let span = self.span(len)?;
-        std::str::from_utf8(span.of(self.data)).map_err(|_| "text that is no UTF-8")?;
+        std::str::from_utf8(span.of(self.data)).map_err(|_| WireError("text that is not UTF-8"))?;
         Ok(Head::Text(span))
     }
 
     fn array(&self, len: usize, open: usize) -> Parse<Head> {
         if len > self.caps.array {
-            return Err("an array is over the limit");
+            return Err(WireError("an array is over the limit"));
         }
         Self::nest(open)?;
         Ok(Head::Array(len))
@@ -109,7 +134,7 @@ impl<'a> Reader<'a> {
 
     fn map(&self, len: usize, open: usize) -> Parse<Head> {
         if len > self.caps.map {
-            return Err("a map is over the limit");
+            return Err(WireError("a map is over the limit"));
         }
         Self::nest(open)?;
         Ok(Head::Map(len))
@@ -117,7 +142,7 @@ impl<'a> Reader<'a> {
 
     fn nest(open: usize) -> Parse<()> {
         if open >= MAX_OPEN {
-            return Err("too many arrays and maps inside each other");
+            return Err(WireError("too many arrays and maps inside each other"));
         }
         Ok(())
     }
@@ -131,16 +156,16 @@ impl<'a> Reader<'a> {
                 4 => 0,
                 8 => u64::from_be_bytes(body.try_into().unwrap()) >> 34,
                 12 => u32::from_be_bytes(body[..4].try_into().unwrap()) as u64,
-                _ => return Err("a timestamp of an impossible length"),
+                _ => return Err(WireError("a timestamp of an impossible length")),
             };
             if nanoseconds >= 1_000_000_000 {
-                return Err("an impossible timestamp");
+                return Err(WireError("an impossible timestamp"));
             }
         }
         Ok(Head::Ext)
     }
 
-    /// The next value; for a container, its elements follow. `open` containers are around it.
+    /// The next scalar, or the head of a container whose elements follow.
     pub fn head(&mut self, open: usize) -> Parse<Head> {
         let code = self.peek()?;
         self.at += 1;
@@ -151,7 +176,7 @@ impl<'a> Reader<'a> {
             0x90..=0x9f => self.array((code & 0x0f) as usize, open)?,
             0xa0..=0xbf => self.text((code & 0x1f) as usize)?,
             0xc0 => Head::Nil,
-            0xc1 => return Err("byte 0xc1 starts no value"),
+            0xc1 => return Err(WireError("byte 0xc1 starts no value")),
             0xc2 => Head::Bool(false),
             0xc3 => Head::Bool(true),
             0xc4..=0xc6 => {
@@ -191,7 +216,7 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// As `head`, the short way for the usual arrays and maps.
+    /// As `head`, with a short way for the usual arrays and maps.
     #[inline(always)]
     pub fn opening(&mut self, open: usize) -> Parse<Head> {
         debug_assert!(open < MAX_OPEN);
@@ -211,7 +236,7 @@ impl<'a> Reader<'a> {
         Ok(Head::Array(len))
     }
 
-    /// As `scalar`, the short way for null, small numbers and doubles.
+    /// As `scalar`, with a short way for null, small integers and doubles.
     #[inline(always)]
     pub fn plain(&mut self, open: usize) -> Parse<Head> {
         match self.data.get(self.at..) {
@@ -231,16 +256,16 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Pass over this text, a short one with its head, if it is what follows.
+    /// Pass over `bytes`, the encoding of a short text with its head, if that is what follows.
     #[inline(always)]
     pub fn literal<const N: usize>(&mut self, bytes: &[u8; N]) -> bool {
         let found = self.data.get(self.at..).and_then(|rest| rest.first_chunk::<N>()) == Some(bytes);
-        let found = found && N - 1 <= self.caps.raw; // the head is no text
+        let found = found && N - 1 <= self.caps.raw; // without its head
         self.at += if found { N } else { 0 };
         found
     }
 
-    /// An integer in eight bytes, as hashes nearly always are.
+    /// The next value if it is an unsigned integer of eight bytes, as hashes nearly always are.
     #[inline(always)]
     pub fn wide(&mut self) -> Option<u64> {
         let [0xcf, digits @ ..] = self.data.get(self.at..)?.first_chunk::<9>()? else {
@@ -250,7 +275,7 @@ impl<'a> Reader<'a> {
         Some(u64::from_be_bytes(*digits))
     }
 
-    /// A map's key: text or bytes, nothing else.
+    /// The next key of a map: a text, or None for bytes; anything else is an error.
     #[inline]
     pub fn key(&mut self, open: usize) -> Parse<Option<Span>> {
         if let Some(Some(span)) = self.brief_text() {
@@ -259,11 +284,11 @@ impl<'a> Reader<'a> {
         match self.head(open)? {
             Head::Text(span) => Ok(Some(span)),
             Head::Bytes(_) => Ok(None),
-            _ => Err("a map key that is neither text nor bytes"),
+            _ => Err(WireError("a map key that is neither text nor bytes")),
         }
     }
 
-    /// Pass over the elements of a container whose head was read; `open` counts the containers around it.
+    /// Pass over the elements of a container whose head was read.
     pub fn skip_rest(&mut self, head: Head, open: usize) -> Parse<()> {
         match head {
             Head::Array(len) => (0..len).try_for_each(|_| self.skip(open + 1)),
@@ -275,7 +300,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Pass over one value, checking it.
+    /// Check one value and pass over it.
     pub fn skip(&mut self, open: usize) -> Parse<()> {
         let head = self.head(open)?;
         self.skip_rest(head, open)
@@ -289,7 +314,7 @@ impl<'a> Reader<'a> {
         self.brief()
     }
 
-    /// Null or a short text of ASCII, the usual values of optional fields, without the long way.
+    /// The next value if it is null or a short ASCII text, which optional fields usually are.
     #[inline(always)]
     pub fn brief(&mut self) -> Option<Option<Span>> {
         let code = *self.data.get(self.at)?;
@@ -307,7 +332,7 @@ impl<'a> Reader<'a> {
         Some(Some(span))
     }
 
-    /// The next value if it is no container; a container is passed over and only named.
+    /// The next scalar. A container is passed over, and only its head is returned.
     pub fn scalar(&mut self, open: usize) -> Parse<Head> {
         let head = self.head(open)?;
         self.skip_rest(head, open)?;

@@ -1,55 +1,60 @@
 //! A hash table in segments: small pieces that grow one at a time.
 //!
-//! The high bits of an entry's hash choose the segment, the rest its home in it: home = rest * groups / 2^64, so their
-//! number need not be a power of two. A group is 14 cells, whose tags (a byte of each hash) lie together and apart from
-//! the cells: one comparison of 16 bytes says which cell may be the one, and a new entry is placed without a look at the
-//! others (`tags`). What finds its group full goes to the next one; how many did is counted in the group, so that a miss
-//! ends at the first group nobody passed and removal leaves no tombstones.
+//! The high bits of an entry's hash choose the segment, and the remaining bits its home bucket there:
+//! `rest * buckets / 2^64`, so that the number of buckets need not be a power of two. A bucket has 14 cells, whose tags
+//! (one byte of each hash) lie together and apart from the cells: one comparison of 16 bytes finds the cells that may
+//! hold an entry, and a new entry is placed without reading the others (`tags`). An entry whose home bucket is full goes
+//! to the next bucket that has room. Each bucket that it passes counts it as overflow, so a search ends at the first
+//! bucket without overflow, and a removal leaves no tombstone.
 //!
-//! A segment grows by three sevenths, which keeps 60 to 86 % of the cells in use; because it is small (55 KiB at most
-//! for 16-byte entries) that stays in the cache, its memory is used again for the next, and no insertion waits for a
-//! rehash of everything: only the directory doubles, at powers of two of the size.
+//! A segment grows by three sevenths, which keeps 60 to 86 % of its cells in use. Segments are small (at most 55 KiB for
+//! 16-byte entries), so a segment is rebuilt within the processor's cache, its memory is reused by the next one, and no
+//! insertion waits for a rehash of the whole table. Only the directory doubles, whenever the mean size of a segment
+//! reaches its limit.
 
 use std::mem::MaybeUninit;
 
 use crate::hash::prefetch;
-use crate::tags::{Tags, SLOTS};
+use crate::tags::{Tags, CELLS};
 
-/// What lies in a table.
-pub trait Cell: Copy {
-    /// Where the entry belongs: the high 32 bits count.
+/// An entry of a table.
+pub(crate) trait Cell: Copy {
+    /// The hash that places the entry; only its high 32 bits are used.
     fn hash(&self, seed: u64) -> u64;
 }
 
-/// Where an entry lies; good until the next insertion or removal.
+/// The position of an entry; valid until the next insertion or removal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
+pub(crate) struct Place {
     segment: u32,
-    at: u32,
+    cell: u32,
 }
 
 struct Segment<T> {
     tags: Box<[Tags]>,
-    /// `SLOTS` for each of `tags`; written where the tag is not 0.
+    /// `CELLS` per bucket; initialised where the tag is not 0.
     cells: Box<[MaybeUninit<T>]>,
     len: u32,
 }
 
-pub struct Segments<T> {
+/// The table: a directory of segments.
+pub(crate) struct Segments<T> {
     segments: Vec<Segment<T>>,
+    /// High bits of a hash that choose the segment.
     bits: u32,
     len: usize,
-    pub seed: u64,
+    seed: u64,
 }
 
-/// Mean entries a segment at which the directory doubles.
-const MOST: usize = 2048;
-/// What a full segment grows by: from 60 to 86 % full and once more is the way from a halved segment to the next halving.
+/// The mean number of entries per segment at which the directory doubles.
+const MAX_MEAN_ENTRIES: usize = 2048;
+/// The factor by which a full segment grows, as a fraction. A segment that was just halved is 60 % full; it grows once
+/// at 86 %, and at 86 % again it is due to be halved.
 const GROWTH: (usize, usize) = (10, 7);
-/// Entries a group on average, at most.
-const FULL: usize = 12;
+/// The mean number of entries per bucket at which a segment is full.
+const MAX_BUCKET_MEAN: usize = 12;
 
-/// Segment and rest of a hash.
+/// The segment that a hash chooses, and the remaining bits.
 #[inline(always)]
 fn split(hash: u64, bits: u32) -> (usize, u64) {
     if bits == 0 {
@@ -59,99 +64,100 @@ fn split(hash: u64, bits: u32) -> (usize, u64) {
     }
 }
 
-/// The byte of a hash that is kept beside its cell: none of those that choose the group, and never 0.
+/// The byte of a hash that is kept as its tag. It is not among the bits that choose the bucket, and it is never 0.
 #[inline(always)]
 fn tag(hash: u64) -> u8 {
     ((hash >> 32) as u8).max(1)
 }
 
 impl<T: Cell> Segment<T> {
-    fn with_groups(groups: usize) -> Self {
-        let tags = vec![Tags::default(); groups].into_boxed_slice();
-        Segment { tags, cells: Box::new_uninit_slice(groups * SLOTS), len: 0 }
+    fn with_buckets(buckets: usize) -> Self {
+        let tags = vec![Tags::default(); buckets].into_boxed_slice();
+        Segment { tags, cells: Box::new_uninit_slice(buckets * CELLS), len: 0 }
     }
 
-    /// Groups for so many entries, 60 % full: growing once by `GROWTH` then lasts until there are twice as many.
-    fn groups_for(len: usize) -> usize {
-        len * 5 / (3 * SLOTS) + 1
+    /// The number of buckets that `len` entries fill to 60 %; growing once by `GROWTH` makes room for twice as many.
+    fn buckets_for(len: usize) -> usize {
+        len * 5 / (3 * CELLS) + 1
     }
 
     #[inline(always)]
     fn is_full(&self) -> bool {
-        self.len as usize >= self.tags.len() * FULL
+        self.len as usize >= self.tags.len() * MAX_BUCKET_MEAN
     }
 
     #[inline(always)]
-    fn home(&self, rest: u64) -> usize {
+    fn home_bucket(&self, rest: u64) -> usize {
         ((rest as u128 * self.tags.len() as u128) >> 64) as usize
     }
 
     #[inline(always)]
-    fn after(&self, group: usize) -> usize {
-        if group + 1 == self.tags.len() {
+    fn next_bucket(&self, bucket: usize) -> usize {
+        if bucket + 1 == self.tags.len() {
             0
         } else {
-            group + 1
+            bucket + 1
         }
     }
 
-    /// Put an entry in at its home or the first group behind that has room; the segment is not full.
+    /// Place an entry in its home bucket or in the next one that has room; the segment must not be full.
     #[inline(always)]
-    fn put(&mut self, mut group: usize, hash: u64, cell: T) {
+    fn put(&mut self, mut bucket: usize, hash: u64, cell: T) {
         let free = loop {
-            if let Some(free) = self.tags[group].free() {
+            if let Some(free) = self.tags[bucket].free() {
                 break free;
             }
-            self.tags[group].pass();
-            group = self.after(group);
+            self.tags[bucket].count_overflow();
+            bucket = self.next_bucket(bucket);
         };
-        self.write(group, free, hash, cell);
+        self.write(bucket, free, hash, cell);
     }
 
     #[inline(always)]
-    fn write(&mut self, group: usize, at: usize, hash: u64, cell: T) {
-        self.cells[group * SLOTS + at].write(cell);
-        self.tags[group].set(at, tag(hash));
+    fn write(&mut self, bucket: usize, at: usize, hash: u64, cell: T) {
+        self.cells[bucket * CELLS + at].write(cell);
+        self.tags[bucket].set(at, tag(hash));
         self.len += 1;
     }
 
-    /// A cell whose tag is not 0.
+    /// The entry of a cell whose tag is not 0.
     #[inline(always)]
     fn cell(&self, at: usize) -> &T {
-        debug_assert!(self.tags[at / SLOTS].taken().any(|taken| taken == at % SLOTS));
-        // Safety: a tag is set only by `write`, which wrote the cell, and cells are plain values.
+        debug_assert!(self.tags[at / CELLS].taken().any(|taken| taken == at % CELLS));
+        // Safety: only `write` sets a tag, and it initialises the cell first.
         unsafe { self.cells[at].assume_init_ref() }
     }
 
     fn iter(&self) -> impl Iterator<Item = &T> {
         let places = self.tags.iter().enumerate();
-        places.flat_map(move |(group, tags)| tags.taken().map(move |at| self.cell(group * SLOTS + at)))
+        places.flat_map(move |(bucket, tags)| tags.taken().map(move |at| self.cell(bucket * CELLS + at)))
     }
 
     fn each(&self, mut call: impl FnMut(&T)) {
-        for (group, tags) in self.tags.iter().enumerate() {
+        for (bucket, tags) in self.tags.iter().enumerate() {
             for at in tags.taken() {
-                call(self.cell(group * SLOTS + at));
+                call(self.cell(bucket * CELLS + at));
             }
         }
     }
 
-    /// All entries into empty segments (one, or the halves of this one), each with room for its share.
+    /// Copy all entries to empty segments (one, or the two halves of this one) that have room for them.
     fn spill<const N: usize>(&self, mut to: [Self; N], seed: u64, bits: u32) -> [Self; N] {
-        // How many each group has: read and written as single bytes, where the tags would have to wait for themselves.
+        // Entries per bucket. Counting them apart is faster than reading back tags that were just written: a 16-byte load
+        // has to wait for the single-byte stores before it.
         let mut counts = to.each_ref().map(|segment| vec![0u8; segment.tags.len()]);
         self.each(|cell| {
             let hash = cell.hash(seed);
             let (number, rest) = split(hash, bits);
             let (segment, counts) = (&mut to[number % N], &mut counts[number % N]);
-            let mut group = segment.home(rest);
-            while counts[group] as usize == SLOTS {
-                segment.tags[group].pass();
-                group = segment.after(group);
+            let mut bucket = segment.home_bucket(rest);
+            while counts[bucket] as usize == CELLS {
+                segment.tags[bucket].count_overflow();
+                bucket = segment.next_bucket(bucket);
             }
-            let at = counts[group] as usize;
-            counts[group] += 1;
-            segment.write(group, at, hash, *cell);
+            let at = counts[bucket] as usize;
+            counts[bucket] += 1;
+            segment.write(bucket, at, hash, *cell);
         });
         to
     }
@@ -166,57 +172,53 @@ impl<T: Cell> Segments<T> {
         self.len
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
     pub fn bytes(&self) -> usize {
-        let groups: usize = self.segments.iter().map(|segment| segment.tags.len()).sum();
-        groups * (SLOTS * std::mem::size_of::<T>() + std::mem::size_of::<Tags>())
+        let buckets: usize = self.segments.iter().map(|segment| segment.tags.len()).sum();
+        buckets * (CELLS * std::mem::size_of::<T>() + std::mem::size_of::<Tags>())
             + self.segments.capacity() * std::mem::size_of::<Segment<T>>()
     }
 
-    /// Ask for the tags of a hash.
+    /// Prefetch the tags of a hash's home bucket.
     #[inline(always)]
     pub fn prefetch(&self, hash: u64) {
         let (number, rest) = split(hash, self.bits);
         if let Some(segment) = self.segments.get(number) {
-            prefetch(&segment.tags[segment.home(rest)]);
+            prefetch(&segment.tags[segment.home_bucket(rest)]);
         }
     }
 
-    /// Ask for the cell a new entry of this hash will get; reads the tags.
+    /// Prefetch the cell that a new entry of this hash would get; this reads the tags.
     #[inline(always)]
     pub fn prefetch_free(&self, hash: u64) {
         let (number, rest) = split(hash, self.bits);
         if let Some(segment) = self.segments.get(number) {
-            let group = segment.home(rest);
-            if let Some(cell) = segment.cells.get(group * SLOTS + segment.tags[group].free().unwrap_or(0)) {
+            let bucket = segment.home_bucket(rest);
+            if let Some(cell) = segment.cells.get(bucket * CELLS + segment.tags[bucket].free().unwrap_or(0)) {
                 prefetch(cell);
             }
         }
     }
 
-    /// Look at the entries that may have this hash until `stop` says so; every one with this very hash is among them.
+    /// Visit the entries that may have this hash until `stop` returns true. Every entry that has it is among them.
     #[inline(always)]
     pub fn probe(&self, hash: u64, mut stop: impl FnMut(&T) -> bool) -> Option<Place> {
         let (number, rest) = split(hash, self.bits);
         let segment = self.segments.get(number)?;
-        let mut group = segment.home(rest);
-        let first = group;
+        let mut bucket = segment.home_bucket(rest);
+        let first = bucket;
         loop {
-            let tags = &segment.tags[group];
+            let tags = &segment.tags[bucket];
             for at in tags.with(tag(hash)) {
-                let at = group * SLOTS + at;
+                let at = bucket * CELLS + at;
                 if stop(segment.cell(at)) {
-                    return Some(Place { segment: number as u32, at: at as u32 });
+                    return Some(Place { segment: number as u32, cell: at as u32 });
                 }
             }
-            if !tags.passed() {
+            if !tags.has_overflow() {
                 return None;
             }
-            group = segment.after(group);
-            if group == first {
+            bucket = segment.next_bucket(bucket);
+            if bucket == first {
                 return None;
             }
         }
@@ -224,22 +226,21 @@ impl<T: Cell> Segments<T> {
 
     #[inline(always)]
     pub fn get(&self, place: Place) -> &T {
-        assert!(
-            self.segments[place.segment as usize].tags[place.at as usize / SLOTS].at(place.at as usize % SLOTS) != 0
-        );
-        self.segments[place.segment as usize].cell(place.at as usize)
+        let (segment, at) = (&self.segments[place.segment as usize], place.cell as usize);
+        assert!(segment.tags[at / CELLS].at(at % CELLS) != 0, "a place without an entry");
+        segment.cell(at)
     }
 
-    /// For changes that leave the hash as it is.
+    /// The entry, for changes that do not touch its hash.
     #[inline(always)]
     pub fn get_mut(&mut self, place: Place) -> &mut T {
-        let (segment, at) = (&mut self.segments[place.segment as usize], place.at as usize);
-        assert!(segment.tags[at / SLOTS].at(at % SLOTS) != 0, "an entry that is there");
-        // Safety: as in `Segment::cell`.
+        let (segment, at) = (&mut self.segments[place.segment as usize], place.cell as usize);
+        assert!(segment.tags[at / CELLS].at(at % CELLS) != 0, "a place without an entry");
+        // Safety: as in `Segment::cell`; the tag was checked.
         unsafe { segment.cells[at].assume_init_mut() }
     }
 
-    /// Add an entry; `hash` is its hash.
+    /// Add an entry whose hash is `hash`.
     #[inline(always)]
     pub fn insert(&mut self, hash: u64, cell: T) {
         let (mut number, mut rest) = split(hash, self.bits);
@@ -248,7 +249,7 @@ impl<T: Cell> Segments<T> {
             (number, rest) = split(hash, self.bits);
         }
         let segment = &mut self.segments[number];
-        segment.put(segment.home(rest), hash, cell);
+        segment.put(segment.home_bucket(rest), hash, cell);
         self.len += 1;
     }
 
@@ -256,18 +257,18 @@ impl<T: Cell> Segments<T> {
     #[inline(never)]
     fn make_room(&mut self, hash: u64) {
         if self.segments.is_empty() {
-            self.segments.push(Segment::with_groups(1));
-        } else if self.len >= MOST << self.bits && self.bits < 24 {
+            self.segments.push(Segment::with_buckets(1));
+        } else if self.len >= MAX_MEAN_ENTRIES << self.bits && self.bits < 24 {
             self.double();
         } else {
             let segment = &mut self.segments[split(hash, self.bits).0];
-            let groups = segment.tags.len();
-            let larger = Segment::with_groups((groups * GROWTH.0 / GROWTH.1).max(groups + 1));
+            let buckets = segment.tags.len();
+            let larger = Segment::with_buckets((buckets * GROWTH.0 / GROWTH.1).max(buckets + 1));
             [*segment] = segment.spill([larger], self.seed, self.bits);
         }
     }
 
-    /// Twice as many segments, each a half of an old one.
+    /// Double the directory: each segment becomes two halves.
     fn double(&mut self) {
         self.bits += 1;
         let old = std::mem::take(&mut self.segments);
@@ -276,29 +277,29 @@ impl<T: Cell> Segments<T> {
             let mut upper = 0;
             segment.each(|cell| upper += split(cell.hash(self.seed), self.bits).0 & 1);
             let halves = [segment.len as usize - upper, upper];
-            let halves = halves.map(|len| Segment::with_groups(Segment::<T>::groups_for(len)));
+            let halves = halves.map(|len| Segment::with_buckets(Segment::<T>::buckets_for(len)));
             self.segments.extend(segment.spill(halves, self.seed, self.bits));
         }
     }
 
-    /// Take an entry out.
+    /// Remove an entry.
     #[inline]
     pub fn remove(&mut self, place: Place) {
         let (seed, bits) = (self.seed, self.bits);
         let segment = &mut self.segments[place.segment as usize];
-        let at = place.at as usize;
-        let mut group = segment.home(split(segment.cell(at).hash(seed), bits).1);
-        while group != at / SLOTS {
-            segment.tags[group].unpass();
-            group = segment.after(group);
+        let at = place.cell as usize;
+        let mut bucket = segment.home_bucket(split(segment.cell(at).hash(seed), bits).1);
+        while bucket != at / CELLS {
+            segment.tags[bucket].uncount_overflow();
+            bucket = segment.next_bucket(bucket);
         }
-        segment.tags[group].set(at % SLOTS, 0);
+        segment.tags[bucket].set(at % CELLS, 0);
         segment.len -= 1;
         self.len -= 1;
         if self.len == 0 {
             *self = Segments::new(seed);
         } else if (segment.len as usize) * 3 < segment.cells.len() && segment.tags.len() > 2 {
-            let smaller = Segment::with_groups(Segment::<T>::groups_for(segment.len as usize));
+            let smaller = Segment::with_buckets(Segment::<T>::buckets_for(segment.len as usize));
             [*segment] = segment.spill([smaller], seed, bits);
         }
     }
