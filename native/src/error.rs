@@ -72,3 +72,18 @@ impl From<WireError> for CoreError {
         CoreError::Decode(error.to_string())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_names_the_payload_that_caused_it() {
+        let limit = CoreError::limit("too many".into()).in_batch(1, 3);
+        assert_eq!(limit, CoreError::Limit { message: "batch 2 of 3: too many".into(), batch: Some(1) });
+        let decode = CoreError::from(WireError("bytes after the batch")).in_batch(0, 2);
+        assert_eq!(decode.to_string(), "batch 1 of 2: bytes after the batch");
+        let unknown = CoreError::unknown_publisher("p").in_batch(0, 1);
+        assert_eq!(unknown.to_string(), "no publisher named p");
+    }
+}

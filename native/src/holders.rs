@@ -7,18 +7,20 @@
 use std::collections::HashMap;
 
 use crate::hash::splitmix;
+use crate::identity::Identity;
 use crate::ids::Column;
 
-/// A reference to a set: `NOBODY`, a single column, or (with the highest bit set) a position among the stored sets.
+/// A reference to a set: the empty one, a single column, or (with the highest bit set) a position among the stored sets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(transparent)]
 pub(crate) struct HolderSet(u32);
 
-/// The empty set.
-pub(crate) const NOBODY: HolderSet = HolderSet(u32::MAX);
 const STORED: u32 = 1 << 31;
 
 impl HolderSet {
+    /// The set without any column.
+    pub const EMPTY: HolderSet = HolderSet(u32::MAX);
+
     #[inline(always)]
     fn of(column: Column) -> Self {
         HolderSet(column.0)
@@ -70,31 +72,6 @@ pub(crate) struct Holders {
     last_remove: Option<Step>,
 }
 
-/// A hasher for keys that are hashes already.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct Identity;
-
-pub(crate) struct IdentityHasher(u64);
-
-impl std::hash::BuildHasher for Identity {
-    type Hasher = IdentityHasher;
-    fn build_hasher(&self) -> IdentityHasher {
-        IdentityHasher(0)
-    }
-}
-
-impl std::hash::Hasher for IdentityHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-    fn write(&mut self, _: &[u8]) {
-        unreachable!("only 64-bit keys are hashed")
-    }
-    fn write_u64(&mut self, key: u64) {
-        self.0 = key;
-    }
-}
-
 impl Holders {
     pub fn new(seed: u64) -> Self {
         Holders {
@@ -135,7 +112,7 @@ impl Holders {
         if let Some(only) = set.single() {
             return only == column;
         }
-        if set == NOBODY {
+        if set == HolderSet::EMPTY {
             return false;
         }
         let word = self.sets[set.index()].words.get(column.index() / 64);
@@ -144,7 +121,7 @@ impl Holders {
 
     /// Call with every column of the set, ascending.
     pub fn each(&self, set: HolderSet, mut call: impl FnMut(Column)) {
-        if set == NOBODY {
+        if set == HolderSet::EMPTY {
             return;
         }
         if let Some(only) = set.single() {
@@ -175,7 +152,7 @@ impl Holders {
 
     /// The words of a set, and the position of the first of them; `single` is where a single column's word is made.
     fn words<'a>(&'a self, set: HolderSet, single: &'a mut [u64; 1]) -> (&'a [u64], usize) {
-        if set == NOBODY {
+        if set == HolderSet::EMPTY {
             return (&[], 0);
         }
         match set.single() {
@@ -190,7 +167,7 @@ impl Holders {
     /// The set with a column that it does not have yet. A reference to the old set becomes one to the new.
     #[inline]
     pub fn add(&mut self, set: HolderSet, column: Column) -> HolderSet {
-        if set == NOBODY {
+        if set == HolderSet::EMPTY {
             return HolderSet::of(column);
         }
         let hash = self.hash(set) ^ self.column_hash(column);
@@ -209,10 +186,10 @@ impl Holders {
     #[inline]
     pub fn remove(&mut self, set: HolderSet, column: Column) -> HolderSet {
         if set.single().is_some() {
-            return NOBODY;
+            return HolderSet::EMPTY;
         }
         if self.sets[set.index()].count == 2 {
-            let mut left = NOBODY;
+            let mut left = HolderSet::EMPTY;
             self.each(set, |one| {
                 if one != column {
                     left = HolderSet::of(one);

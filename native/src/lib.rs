@@ -1,15 +1,16 @@
 //! The native core of the kvsync index.
 //!
-//! What everything means is written down once, beside the pure-Python core (`kvsync_indexer/core`), against which this
-//! one is tested. The layers, from the bottom:
+//! The semantics are documented once, in the pure-Python core (`kvsync_indexer/core`), against which this one is tested.
+//! The layers, from the bottom:
 //!
-//! - `ids`, `hash`, `canonical`, `limits`, `error`: the vocabulary.
+//! - `ids`, `hash`, `canonical`, `limits`, `error`: types and functions that all others use.
 //! - `reader` and `wire`: from the bytes of a payload to events in flat buffers.
 //! - `tags`, `segments`: a hash table. `table` is residency by engine hash; `nodes` are blocks by prefix key, and
 //!   `holders` the sets of those who hold them. `media` and `groups` say how residency is read.
 //! - `publisher`: what events do to one publisher; `shared` is what all publishers of a core use.
 //! - `registry` (publishers by name) and `matching` (walks along chains of keys).
-//! - `core`: the operations; `snapshot` saves and restores them, and `python` makes them a Python class.
+//! - `core`: the operations on the whole index. `snapshot` saves and restores its state, and `python` makes it a Python
+//!   class.
 #![warn(missing_docs)]
 
 mod canonical;
@@ -18,6 +19,7 @@ pub mod error;
 mod groups;
 pub mod hash;
 mod holders;
+mod identity;
 pub mod ids;
 #[cfg(feature = "python")]
 mod json_tokens;

@@ -3,7 +3,7 @@
 //! The nodes of a chain are usually made one after the other. A caller that walks a chain therefore passes the next node
 //! as a hint, and the table is searched only where the hint is wrong.
 
-use crate::holders::{HolderSet, Holders, NOBODY};
+use crate::holders::{HolderSet, Holders};
 use crate::ids::{Column, NodeId, PrefixKey};
 use crate::segments::{Cell, Segments};
 
@@ -11,7 +11,7 @@ use crate::segments::{Cell, Segments};
 pub(crate) struct Node {
     /// The block's key; in a free node, the number of the next free one.
     pub key: PrefixKey,
-    /// Who holds the block; NOBODY in a free node.
+    /// Who holds the block; empty in a free node.
     pub holders: HolderSet,
     /// The tag of the parent's key, 0 for the first block of a chain.
     pub parent_tag: u32,
@@ -91,7 +91,7 @@ impl Nodes {
     /// Whether the node that a hint points at has this key and is in use.
     #[inline(always)]
     fn hinted(&self, key: PrefixKey, hint: NodeId) -> Option<&Node> {
-        self.nodes.get(hint.index()).filter(|node| node.key == key && node.holders != NOBODY)
+        self.nodes.get(hint.index()).filter(|node| node.key == key && node.holders != HolderSet::EMPTY)
     }
 
     /// The node of a key and its holders; the node at `hint` is tried first.
@@ -125,7 +125,7 @@ impl Nodes {
         if self.hinted(key, hint).is_some() {
             return hint;
         }
-        self.search(key).unwrap_or_else(|| self.make(Node { key, holders: NOBODY, parent_tag }))
+        self.search(key).unwrap_or_else(|| self.make(Node { key, holders: HolderSet::EMPTY, parent_tag }))
     }
 
     #[inline(always)]
@@ -172,7 +172,7 @@ impl Nodes {
     pub fn hide(&mut self, id: NodeId, column: Column) {
         let node = &mut self.nodes[id.index()];
         node.holders = self.holders.remove(node.holders, column);
-        if node.holders == NOBODY {
+        if node.holders == HolderSet::EMPTY {
             self.release(id);
         }
     }

@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 
 use crate::hash::{local_hash, mix, token_bytes};
-use crate::holders::Identity;
+use crate::identity::Identity;
 use crate::ids::{EngineHash, PrefixKey};
 use crate::wire::{Batch, Event, WireError, WireLimits};
 

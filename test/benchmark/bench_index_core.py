@@ -2,9 +2,9 @@
 
     python test/benchmark/bench_index_core.py [--core native|python] [--quick] [--out out/bench/index-core.json]
 
-Every time is processor time of this thread, because the wall clock of a shared machine measures other processes too, and
-the least of several rounds. Ingest runs alternately with the bare loop of `native/src/reference.rs` (the same decoder
-and two hash maps, nothing else) over the same payloads, so that the ratio of both holds on any machine.
+Every time is processor time of this thread, because the wall clock of a shared machine measures other processes too.
+It is the least of several rounds. Ingest runs alternately with the bare loop of `native/src/reference.rs` (the same
+decoder and two hash maps, nothing else) over the same payloads, so that the ratio of both holds on any machine.
 """
 
 import argparse

@@ -3,12 +3,12 @@
 use crate::hash::{local_hash, mix};
 use crate::ids::PrefixKey;
 
-/// Blocks that are hashed when the first key is asked for: most prompts that nobody holds end there.
+/// Blocks that are hashed when the first key is asked for. A walk along a prompt without holders ends after one.
 const FIRST_BLOCKS: usize = 4;
 const BLOCKS: usize = 64;
 
 /// The prefix keys of a prompt's full blocks, for one block size. They are computed a few blocks ahead of the walk, so
-/// that a prompt that nobody holds is not hashed as a whole.
+/// that a prompt without holders is not hashed as a whole.
 pub(crate) struct PromptKeys<'a> {
     /// The tokens that are not hashed yet, as little-endian u32.
     tokens: &'a [u8],
@@ -60,5 +60,28 @@ impl Iterator for PromptKeys<'_> {
         }
         self.at += 1;
         Some(self.ready[self.at - 1])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_those_of_the_chain_however_long_the_prompt() {
+        let (block_size, root, seed) = (4, PrefixKey(9), 5);
+        for blocks in [0, 1, FIRST_BLOCKS, FIRST_BLOCKS + 1, BLOCKS + FIRST_BLOCKS, 3 * BLOCKS + 7] {
+            let tokens: Vec<u8> = (0..16 * blocks + 15).map(|at| (at * at / 7) as u8).collect();
+            let mut key = root;
+            let expected: Vec<PrefixKey> = tokens
+                .chunks_exact(16)
+                .map(|block| {
+                    key = mix(key, local_hash(block, seed));
+                    key
+                })
+                .collect();
+            assert_eq!(PromptKeys::new(&tokens, block_size, root, seed).collect::<Vec<_>>(), expected);
+            assert_eq!(expected.len(), blocks);
+        }
     }
 }

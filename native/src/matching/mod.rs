@@ -13,7 +13,7 @@ use std::cmp::Reverse;
 pub use found::{Found, Tiers};
 pub(crate) use keys::PromptKeys;
 
-use crate::holders::{HolderSet, NOBODY};
+use crate::holders::HolderSet;
 use crate::ids::{ModelId, NodeId, PrefixKey, PublisherId};
 use crate::registry::Registry;
 use crate::shared::Shared;
@@ -116,14 +116,14 @@ impl Matcher {
     fn walk(&mut self, index: Index, chain: Chain, keys: impl Iterator<Item = PrefixKey>, found: &mut Vec<Found>) {
         let nodes = &index.shared.nodes;
         self.candidates.clear();
-        let (mut at, mut current, mut hint, mut alive) = (0u32, NOBODY, NodeId::NO_HINT, 0usize);
+        let (mut at, mut current, mut hint, mut alive) = (0u32, HolderSet::EMPTY, NodeId::NO_HINT, 0usize);
         for key in keys {
             let holders = match nodes.find(key, hint) {
                 Some((node, holders)) => {
                     hint = node.next();
                     holders
                 }
-                None => NOBODY,
+                None => HolderSet::EMPTY,
             };
             if at == 0 {
                 alive = self.start(index, chain, holders);
