@@ -22,19 +22,23 @@ prompt. There are three exceptions, all of which claim less rather than more:
 - An event without tokens gains nothing, because offload tiers hold a hash once.
 """
 
+from collections import Counter
 from collections.abc import Iterable
+from typing import TypeAlias
 
 from kvsync_events import AllBlocksCleared, BlockRemoved, BlockStored, EventBatch, Hash
 from kvsync_indexer.core.admission import check_batch
 from kvsync_indexer.core.blocks import Block, engine_hash, key_tag, unsigned
 from kvsync_indexer.core.chain import has_chain, read_chain
-from kvsync_indexer.core.counting import AppliedCounts
 from kvsync_indexer.core.groups import medium_of
 from kvsync_indexer.core.keys import mix
 from kvsync_indexer.core.orphans import Orphans
 from kvsync_indexer.core.protocol import MAX_COPIES, Applied, CoreLimits
 from kvsync_indexer.core.residency import Residency
 from kvsync_indexer.core.slots import Slots
+
+AppliedCounts: TypeAlias = Counter[str]
+"""What a batch has done so far, by field of `Applied`."""
 
 
 class Publisher:
@@ -77,17 +81,17 @@ class Publisher:
 
     def apply(self, batch: EventBatch) -> Applied:
         """Apply an admitted batch."""
-        counts = AppliedCounts(unknown_events=batch.unknown_events)
+        counts: AppliedCounts = Counter(unknown_events=batch.unknown_events)
         self._tentative.clear()
         for event in batch.events:
-            counts.events += 1
+            counts["events"] += 1
             if isinstance(event, BlockStored):
                 self._store(event, counts)
             elif isinstance(event, BlockRemoved):
                 self._remove(event, counts)
             else:
-                counts.cleared += self._clear(event)
-        return counts.result()
+                counts["cleared"] += self._clear(event)
+        return Applied(**counts)
 
     # -- stored events -----------------------------------------------------------------------------------------------
 
@@ -167,17 +171,17 @@ class Publisher:
     ) -> Block | None:
         if self.orphans.count >= self._limits.max_orphans:
             self.refused += 1
-            counts.refused += 1
+            counts["refused"] += 1
             return None
         block = self.blocks[hashed] = Block(None, 0, local_hash, parent)
         self.orphans.add(hashed, block)
-        counts.orphans += 1
+        counts["orphans"] += 1
         return block
 
     def _attach(self, block: Block, key: int, parent_tag: int, counts: AppliedCounts) -> None:
         """Give a block that is no longer counted as an orphan its prefix key."""
         block.prefix_key, block.parent_tag, block.local_hash, block.parent = key, parent_tag, None, None
-        counts.attached += 1
+        counts["attached"] += 1
         for slot in block.copies:
             self.residency.show(key, slot)
 
@@ -197,7 +201,7 @@ class Publisher:
         self, hashed: int, raw_hash: Hash, block: Block, slot: int, adds_copy: bool, counts: AppliedCounts
     ) -> bool:
         """Count the block in the slot; True if it was there already and gained a copy."""
-        counts.stored += 1
+        counts["stored"] += 1
         copies = block.copies.get(slot, 0)
         if copies:
             added = adds_copy and copies < MAX_COPIES
@@ -223,9 +227,9 @@ class Publisher:
             hashed = engine_hash(raw_hash)
             block = self.blocks.get(hashed)
             if block is None or slot is None or slot not in block.copies:
-                counts.unknown_removed += 1
+                counts["unknown_removed"] += 1
                 continue
-            counts.removed += 1
+            counts["removed"] += 1
             self._tentative.pop((hashed, slot), None)
             self._release(hashed, block, slot)
 
