@@ -76,10 +76,9 @@ class IndexCore(NativeIndex):
 
     def match(self, context: Context, tokens: Tokens, publishers: Collection[str] | None = None) -> Sequence[Match]:
         """Who holds how much of the prompt."""
-        if type(tokens) is not bytes:
-            tokens = self._buffer(tokens)
         if context.extra_keys is None:
-            return self.match_prompt(context.model, context.lora, context.cache_salt, tokens, publishers)
+            buffer = tokens if type(tokens) is bytes else self._buffer(tokens)
+            return self.match_prompt(context.model, context.lora, context.cache_salt, buffer, publishers)
         raw = token_bytes(tokens, self.max_query_tokens)
         chains = [(size, self._keys(context, raw, size)) for size in self.block_sizes(context.model)]
         return self.match_chains(context.model, chains, publishers)

@@ -122,10 +122,9 @@ impl Publisher {
         let mut parent_tag = if event.parent.is_none() { 0 } else { parent_key.map_or(0, PrefixKey::tag) };
         let mut raw_hashes = event.raw_hashes.of(&source.batch.raw_hashes);
         let first = event.hashes.start as usize;
-        for at in 0..chain.local_hashes.len() {
+        for (at, &local) in chain.local_hashes.iter().enumerate() {
             self.prefetch_ahead(shared, source.batch, &chain, at);
             let wire = wire_hash(source.batch, first + at, &mut raw_hashes);
-            let local = chain.local_hashes[at];
             let mut key = match chain.prefix_keys.get(at) {
                 Some(&key) => Some(key),
                 None => parent_key.map(|key| mix(key, local)),
