@@ -11,8 +11,8 @@ ResidentBlock StepFailedError StepLoad StepResult TierConfig TierReport Transiti
 """
 
 OFFLINE = """
-Arrivals LeastRequestRouter RandomRouter ReplayConfig ReplayResult RequestRecord RoundRobinRouter Router TraceError
-TraceRequest WorkerLoad WorkerRecord arrival_times ideal_hit_tokens packed_tokens read_trace replay
+LeastRequestRouter RandomRouter ReplayConfig ReplayResult RequestRecord RoundRobinRouter Router WorkerLoad WorkerRecord
+replay
 """
 
 

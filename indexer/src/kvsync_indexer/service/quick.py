@@ -1,8 +1,8 @@
-"""The usual match query, from the body's bytes to the answer's without a Python object a token or a row.
+"""The usual match query, from the bytes of the body to those of the answer without a Python object per token or row.
 
-A router asks with token ids and wants every publisher of the model. The native part takes the integers out of the JSON
-and writes the rows; the small rest of the body is decoded as always. Whatever is not this case (text, a list of
-publishers, anything wrong) gives None and is answered by `Matcher`, which says what an answer is; a test compares both.
+A router asks with token ids and wants every publisher of the model. The native core takes the integers out of the JSON
+and writes the rows of the answer; msgspec decodes the small rest of the body. Every other query (text, a list of
+publishers, an error) gives None and is answered by `Matcher`, which defines the answer. A test compares the two.
 """
 
 import time
@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from kvsync_indexer.api import MatchRequest
 from kvsync_indexer.core import QueryError
 from kvsync_indexer.ingest import Ingest, PublisherLink
-from kvsync_indexer.service.request import MatchRequest, context_of
+from kvsync_indexer.service.contexts import context_of
 
 if TYPE_CHECKING:
     from kvsync_native import AnswerTable
@@ -23,7 +24,7 @@ _MOST_ROWS = 1 << 31
 
 
 class QuickMatch:
-    """Answers from the native core. `QuickMatch.of` gives None where the core is another."""
+    """Answers from the native core; made with `QuickMatch.of`."""
 
     def __init__(self, ingest: Ingest, monotonic: Callable[[], float] = time.monotonic) -> None:
         native = import_module("kvsync_native")
@@ -37,11 +38,11 @@ class QuickMatch:
 
     @classmethod
     def of(cls, ingest: Ingest, monotonic: Callable[[], float]) -> "QuickMatch | None":
-        """For the native core only."""
+        """A quick match for an ingest with the native core, None for any other core."""
         return cls(ingest, monotonic) if ingest.core.name == "native" else None
 
     def answer(self, body: bytes) -> bytes | None:
-        """The answer as JSON; None: ask in the usual way."""
+        """The answer as JSON; None: ask `Matcher`."""
         parts = self._split(body)
         if parts is None:
             return None
@@ -71,10 +72,11 @@ class QuickMatch:
     def _table(
         self, model: str, trusted: Mapping[str, frozenset[str]], names: frozenset[str]
     ) -> "tuple[AnswerTable, list[PublisherLink], bool]":
-        """The model's table, its links by row, and whether all are trusted (then the core need not be told which).
+        """The model's table, its links by row, and whether all of them are trusted (the core then needs no list).
 
-        Made again when publishers come, go or change their trust: both collections are replaced, never changed. Whom a
-        table does not know is not in its answers, whatever the core still or already holds of them.
+        The table is made again when publishers are added or removed or their trust changes; `trusted` and the links are
+        replaced, never changed, so their identity tells. A publisher that is not in the table is not in an answer, even
+        if the core holds blocks of it.
         """
         if trusted is not self._trusted:
             self._tables.clear()

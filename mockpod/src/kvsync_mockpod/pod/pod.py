@@ -17,15 +17,13 @@ from kvsync_mockpod.faults.plane import FaultPlane
 from kvsync_mockpod.faults.spec import FaultPlan, parse_plan
 from kvsync_mockpod.logs import get_logger
 from kvsync_mockpod.metrics import EngineMetrics
+from kvsync_mockpod.model_size import TOKEN_BYTES
 from kvsync_mockpod.pod.environment import Environment
 from kvsync_mockpod.pod.executor import TextExecutor
 from kvsync_mockpod.pod.lora import LoraRegistry
 from kvsync_mockpod.pod.rank import Rank
 from kvsync_mockpod.publish import EventPublisher, PublisherHooks, RankEndpoints, plan_endpoints
 from kvsync_mockpod.text import EOS, TextModel, Tokenizer
-
-TOKEN_BYTES = 2 * 32 * 8 * 128 * 2
-"""Keys and values of one token: 2 x layers x KV heads x head size x 2 bytes, of Llama 3.1 8B (its model card)."""
 
 __all__ = ["Pod", "resolve_form", "resolve_version"]
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from kvsync_testkit.checks.facts import Answer, AppliedBatch, Forgotten, Rows, Sample, TrustSample, Violation
+from kvsync_workload.percentiles import percentile
 
 
 def check_sequence(history: Sequence[AppliedBatch | Forgotten]) -> list[Violation]:
@@ -110,8 +111,7 @@ def check_non_interference(
 
 
 def _p99(values: Sequence[float]) -> float:
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(0.99 * len(ordered)))] if ordered else 0.0
+    return percentile(values, 99) or 0.0
 
 
 def _slope(series: Sequence[Sample]) -> float:
