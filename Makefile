@@ -65,8 +65,8 @@ verify: links ## Check that generated files match their sources and that every l
 	$(BIN)/python -m kvsync_operator.manifests --check
 	$(BIN)/python -m kvsync_indexer.sync.diagram --check docs/design/sync-protocol.md
 
-native: setup ## Check the native index core with clippy and run its tests (needs cargo)
-	cd native && cargo clippy --all-targets -- -D warnings && cargo test --release
+native: setup ## Check the native index core with rustfmt and clippy and run its tests (needs cargo)
+	cd native && cargo fmt --check && cargo clippy --all-targets -- -D warnings && cargo test --release
 
 test-charts: ## Run the lint, unit tests and schema checks of the charts (installs helm as a Go module)
 	hack/test-charts.sh

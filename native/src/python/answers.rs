@@ -1,15 +1,18 @@
-//! What the index service asks of the native part beside the core itself: the two ends of a match request.
+//! The two ends of a match request over HTTP, for the index service: token ids out of the JSON body, and the answer as
+//! JSON.
 
 use std::collections::HashMap;
 
-use pyo3::intern;
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyString, PyTuple};
+use pyo3::pybacked::PyBackedStr;
+use pyo3::types::{PyBytes, PyTuple};
 
 use super::results::Matches;
 use crate::json_tokens::split;
 
-/// `(the body without them, token ids as little-endian u32)`; None: decode the body in the usual way.
+/// Split a body into `(the body without its token ids, the token ids as little-endian u32)`. None means that the whole
+/// body has to be decoded in the usual way.
 #[pyfunction]
 pub fn split_token_ids<'py>(py: Python<'py>, body: &[u8]) -> PyResult<Option<Bound<'py, PyTuple>>> {
     let Some(found) = split(body) else { return Ok(None) };
@@ -23,23 +26,22 @@ pub fn split_token_ids<'py>(py: Python<'py>, body: &[u8]) -> PyResult<Option<Bou
     PyTuple::new(py, parts).map(Some)
 }
 
-/// Name, head, ready, machine, link: see `Line`.
-type RowParts = (String, Vec<u8>, bool, Py<PyAny>, Py<PyAny>);
-
 /// One publisher as an answer names it.
 struct Line {
     name: String,
     /// The row's JSON up to its first number.
     head: Vec<u8>,
     ready: bool,
-    machine: Py<PyAny>,
-    link: Py<PyAny>,
 }
+
+/// What a publisher's row says of its stream: the state, when the publisher was last heard of, whether what is known of
+/// it may be incomplete, and its block size if that is known.
+type Status = (PyBackedStr, Option<f64>, bool, Option<u64>);
 
 /// The publishers of one model, and answers to match queries about them as JSON.
 ///
-/// What the JSON is, is said by `MatchAnswer` in `kvsync_indexer.service.match`; a test compares the two. It is made for
-/// one set of publishers and thrown away when that changes.
+/// `MatchAnswer` in `kvsync_indexer.service.match` defines the JSON, and a test compares the two. A table is made for one
+/// set of publishers and replaced when that changes.
 #[pyclass(frozen, module = "kvsync_native")]
 pub struct AnswerTable {
     lines: Vec<Line>,
@@ -48,27 +50,29 @@ pub struct AnswerTable {
 
 #[pymethods]
 impl AnswerTable {
-    /// Rows of `(name, head, ready, machine, link)`, in the order in which they are listed when they hold nothing.
+    /// Rows of `(name, head, ready)`, in the order in which publishers that hold nothing are listed.
     #[new]
-    fn new(rows: Vec<RowParts>) -> Self {
-        let lines: Vec<Line> = rows
-            .into_iter()
-            .map(|(name, head, ready, machine, link)| Line { name, head, ready, machine, link })
-            .collect();
+    fn new(rows: Vec<(String, Vec<u8>, bool)>) -> Self {
+        let lines: Vec<Line> = rows.into_iter().map(|(name, head, ready)| Line { name, head, ready }).collect();
         let places = lines.iter().enumerate().map(|(at, line)| (line.name.clone(), at)).collect();
         AnswerTable { lines, places }
     }
 
-    /// The whole answer.
-    #[pyo3(signature = (matches, query_tokens, now, limit=None))]
+    /// The whole answer. `statuses` has one entry per row, in the order of the rows.
+    #[pyo3(signature = (matches, query_tokens, now, statuses, limit=None))]
     fn answer<'py>(
         &self,
         py: Python<'py>,
         matches: &Matches,
         query_tokens: u64,
         now: f64,
+        statuses: Vec<Status>,
         limit: Option<i64>,
     ) -> PyResult<Bound<'py, PyBytes>> {
+        if statuses.len() != self.lines.len() {
+            let message = format!("{} statuses for {} rows", statuses.len(), self.lines.len());
+            return Err(PyValueError::new_err(message));
+        }
         let most = limit.map_or(usize::MAX, |limit| limit.max(0) as usize);
         let mut size = u64::from(matches.found.first().map_or(0, |found| found.block_size));
         let (mut listed, mut rows) = (vec![false; self.lines.len()], 0);
@@ -77,28 +81,27 @@ impl AnswerTable {
             let Some(&place) = self.places.get(matches.name(found)) else { continue };
             listed[place] = true;
             if rows < most {
-                let tiers = found.tiers.first.iter().chain(&found.tiers.more).copied();
-                let tiers = tiers.map(|(medium, blocks)| (&*matches.media[medium as usize], u64::from(blocks)));
-                let tokens = u64::from(found.blocks) * u64::from(found.block_size);
-                self.row(py, &mut out, place, now, (u64::from(found.blocks), tokens), tiers)?;
+                let tiers = found.tiers.iter();
+                let tiers = tiers.map(|(medium, blocks)| (&*matches.media[medium.index()], u64::from(blocks)));
+                let counts = (u64::from(found.blocks), found.tokens());
+                self.lines[place].write(&mut out, &statuses[place], now, counts, tiers);
                 rows += 1;
             }
         }
         for place in (0..self.lines.len()).filter(|&place| !listed[place]) {
             if rows < most {
-                self.row(py, &mut out, place, now, (0, 0), std::iter::empty())?;
+                self.lines[place].write(&mut out, &statuses[place], now, (0, 0), std::iter::empty());
                 rows += 1;
             } else if size != 0 {
                 break;
             }
             if size == 0 {
-                let known = self.lines[place].link.bind(py).getattr(intern!(py, "block_size"))?;
-                size = known.extract::<Option<u64>>()?.unwrap_or(0);
+                size = statuses[place].3.unwrap_or(0);
             }
         }
         let blocks = query_tokens.checked_div(size).unwrap_or(0);
         let start = format!("{{\"block_size\":{size},\"query_blocks\":{blocks},\"matches\":[");
-        out.pop(); // the last row's comma, if there is a row
+        out.pop(); // the comma after the last row, if there is a row
         PyBytes::new_with(py, start.len() + out.len() + 2, |whole| {
             let (head, rest) = whole.split_at_mut(start.len());
             head.copy_from_slice(start.as_bytes());
@@ -109,19 +112,17 @@ impl AnswerTable {
     }
 }
 
-impl AnswerTable {
-    fn row<'t>(
+impl Line {
+    /// Append the publisher's row and a comma.
+    fn write<'t>(
         &self,
-        py: Python<'_>,
         out: &mut Vec<u8>,
-        place: usize,
+        (state, last_alive, incomplete, _): &Status,
         now: f64,
         (blocks, tokens): (u64, u64),
         tiers: impl Iterator<Item = (&'t str, u64)>,
-    ) -> PyResult<()> {
-        let line = &self.lines[place];
-        let machine = line.machine.bind(py);
-        out.extend_from_slice(&line.head);
+    ) {
+        out.extend_from_slice(&self.head);
         number(out, blocks);
         out.extend_from_slice(b",\"matched_tokens\":");
         number(out, tokens);
@@ -135,16 +136,13 @@ impl AnswerTable {
             number(out, blocks);
         }
         out.extend_from_slice(b"},\"state\":");
-        let state = machine.getattr(intern!(py, "state"))?;
-        text(out, if line.ready { state.cast::<PyString>()?.to_str()? } else { "not_ready" });
+        text(out, if self.ready { state } else { "not_ready" });
         out.extend_from_slice(b",\"age_s\":");
-        match machine.getattr(intern!(py, "last_alive"))?.extract::<Option<f64>>()? {
+        match last_alive {
             Some(heard) => microseconds(out, now - heard),
             None => out.extend_from_slice(b"null"),
         }
-        let incomplete = machine.getattr(intern!(py, "incomplete"))?.is_truthy()?;
-        out.extend_from_slice(if incomplete { b",\"incomplete\":true}," } else { b",\"incomplete\":false}," });
-        Ok(())
+        out.extend_from_slice(if *incomplete { b",\"incomplete\":true}," } else { b",\"incomplete\":false}," });
     }
 }
 
@@ -162,7 +160,7 @@ fn number(out: &mut Vec<u8>, mut value: u64) {
     out.extend_from_slice(&digits[at..]);
 }
 
-/// Seconds to the microsecond; below zero (clocks of two threads) is zero.
+/// Seconds to the microsecond. A negative number, which the clocks of two threads can give, is written as zero.
 fn microseconds(out: &mut Vec<u8>, seconds: f64) {
     let all = (seconds.max(0.0) * 1e6).round_ties_even() as u64;
     number(out, all / 1_000_000);

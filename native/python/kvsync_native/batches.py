@@ -1,7 +1,6 @@
-"""A decoded batch back to bytes, for `apply_batch`: the native core reads nothing else.
+"""Encoding of decoded batches, because the compiled core reads nothing but payloads.
 
-The map form with every field: what was decoded comes back as it was, `AllBlocksCleared.medium` included, which no
-vLLM version sends.
+The map form is used, with every field that an event has: `AllBlocksCleared.medium` too, which no vLLM version sends.
 """
 
 from dataclasses import fields
@@ -11,11 +10,11 @@ import msgpack
 
 from kvsync_events import BlockStored, Event, EventBatch
 
-_MASK = (1 << 64) - 1
+_MASK_64 = (1 << 64) - 1
 
 
 def encode(batch: EventBatch) -> bytes:
-    """The payload of a batch, without events of unknown tag."""
+    """The payload of a batch; events of unknown tags, of which a batch has only the number, are left out."""
     return bytes(msgpack.packb([batch.ts, [_event(event) for event in batch.events], batch.data_parallel_rank]))
 
 
@@ -33,4 +32,4 @@ def _event(event: Event) -> dict[str, Any]:
 
 
 def _hash(item: int | bytes) -> int | bytes:
-    return item & _MASK if isinstance(item, int) else item
+    return item & _MASK_64 if isinstance(item, int) else item

@@ -1,40 +1,16 @@
-"""Scripted schedules: the scenario format of the fidelity oracle, and an executor that plays it.
-
-A scenario is JSON lines: an engine line, controls, requests. Prompts and outputs are generated from small numbers by
-one 64-bit mix, so a file of a few hundred bytes describes schedules of thousands of tokens, the same on both sides.
-"""
+"""Reads and validates scenario files."""
 
 import gzip
 import json
 import zlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kvsync_mockpod.engine import (
-    EngineConfig,
-    EngineConfigError,
-    EngineError,
-    Executor,
-    LoraRef,
-    Request,
-)
-
-__all__ = [
-    "Control",
-    "Scenario",
-    "ScenarioError",
-    "ScriptedExecutor",
-    "ScriptedRequest",
-    "load_scenario",
-    "parse_scenario",
-    "token",
-]
-
-_MASK = 0xFFFFFFFFFFFFFFFF
-_FIRST_ORDINARY = 1000
-"""Generated token ids start here; smaller ones are special."""
+from kvsync_mockpod.engine import EngineConfig, EngineConfigError, LoraRef, Request
+from kvsync_mockpod.errors import ScenarioError
+from kvsync_mockpod.scenario.model import Control, Scenario, ScriptedRequest
+from kvsync_mockpod.scenario.tokens import token
 
 ENGINE_DEFAULTS: dict[str, Any] = {
     "block_size": 16,
@@ -55,87 +31,20 @@ ENGINE_DEFAULTS: dict[str, Any] = {
     "eos_token_id": 2,
     "max_loras": 0,
 }
-"""What a scenario's engine line may leave out (the oracle's defaults)."""
-
-
-class ScenarioError(EngineError):
-    """A scenario file that cannot be played: names the file, the line and what is wrong."""
-
-
-@dataclass(slots=True)
-class Control:
-    """`reset_prefix_cache`, `pause` or `resume` before step `step`."""
-
-    step: int
-    kind: str = "reset_prefix_cache"
-    reset_running_requests: bool = False
-    level: str | None = None
-    """Of a pause: `new` or `all`."""
-
-
-@dataclass(slots=True)
-class ScriptedRequest:
-    """A request and its script."""
-
-    request: Request
-    arrival_step: int
-    eos_at: int | None = None
-    output_token_ids: list[int] | None = None
-    abort_at_step: int | None = None
-    abort_during_step: int | None = None
-
-
-@dataclass(slots=True)
-class Scenario:
-    """One schedule: the engine, who arrives when, what happens in between."""
-
-    config: EngineConfig
-    requests: list[ScriptedRequest] = field(default_factory=list)
-    controls: list[Control] = field(default_factory=list)
-
-
-def _mix(stream: int, index: int) -> int:
-    h = 0x9E3779B97F4A7C15
-    for x in (stream, index):
-        h ^= x & _MASK
-        h = (h ^ (h >> 30)) * 0xBF58476D1CE4E5B9 & _MASK
-        h = (h ^ (h >> 27)) * 0x94D049BB133111EB & _MASK
-        h ^= h >> 31
-    return h
-
-
-def token(stream: int, index: int, vocab_size: int) -> int:
-    """The `index`-th token of a stream: never a special one."""
-    return _FIRST_ORDINARY + _mix(stream, index) % (vocab_size - _FIRST_ORDINARY)
-
-
-class ScriptedExecutor(Executor):
-    """Outputs from the script: `output_token_ids`, EOS at `eos_at`, generated beyond."""
-
-    def __init__(self, scenario: Scenario) -> None:
-        self._vocab = scenario.config.vocab_size
-        self._eos = scenario.config.eos_token_id
-        self._script = {r.request.request_id: r for r in scenario.requests}
-        self._stream = {i: (1 << 48) + zlib.crc32(i.encode()) for i in self._script}
-
-    def sample(self, request: Request, index: int) -> int:
-        """The scripted token."""
-        script = self._script[request.request_id]
-        if script.eos_at == index:
-            return self._eos
-        given = script.output_token_ids
-        if given is not None and index < len(given):
-            return given[index]
-        return token(self._stream[request.request_id], index, self._vocab)
+"""Values for what a scenario's engine line leaves out."""
 
 
 def load_scenario(path: str | Path) -> Scenario:
-    """Read a scenario file (`.gz` or plain). Raises ScenarioError naming file and line."""
+    """Read a scenario file, plain or compressed (`.gz`).
+
+    Raises:
+        ScenarioError: names the file and the line.
+    """
     return parse_scenario(_rows(Path(path)), str(path))
 
 
 def parse_scenario(rows: Iterable[tuple[int, dict[str, Any]]], name: str = "scenario") -> Scenario:
-    """A scenario from its numbered rows; errors name `name` and the row's number."""
+    """Build a scenario from numbered rows; errors name `name` and the number of the row."""
     engine: dict[str, Any] = dict(ENGINE_DEFAULTS)
     step_s, engine_line = 0.02, 1
     others: list[tuple[int, dict[str, Any]]] = []
@@ -180,7 +89,7 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                 try:
                     row = json.loads(line)
                 except ValueError as error:
-                    raise ScenarioError(f"{path}:{n}: no JSON: {error}") from None
+                    raise ScenarioError(f"{path}:{n}: not JSON: {error}") from None
                 if not isinstance(row, dict):
                     raise ScenarioError(f"{path}:{n}: a line must be a JSON object, got {line.strip()!r:.60}")
                 yield n, row

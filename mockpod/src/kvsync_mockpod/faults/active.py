@@ -1,7 +1,8 @@
-"""Which faults happen: decides by rule, number and seed, counts them, and writes them into the truth log.
+"""The faults in force: decides by rule, number and seed which fault fires, counts them and logs them.
 
-Pure: the publisher, the replay server and the HTTP side ask, and do what they are told. A rule draws from its
-own generator per rank, so that the same plan over the same batches does the same, whatever else happens.
+It does no I/O. The publisher, the replay server and the HTTP application ask it and apply the faults that it returns.
+Each rule has its own random generator per rank, so that the same plan applied to the same batches does the same
+regardless of other traffic.
 """
 
 import random
@@ -12,16 +13,14 @@ from typing import Any
 
 from kvsync_mockpod.faults.spec import EVENT_KINDS, HTTP_KINDS, REPLAY_KINDS, Fault, FaultPlan, HttpFailure
 
-__all__ = ["FaultEntry", "FaultPlane"]
-
 _LOG_ENTRIES = 100_000
 _HTTP = -1
-"""In the place of a rank: HTTP faults come before one is chosen."""
+"""Stands for a rank in HTTP faults, which are decided before a rank is chosen."""
 
 
 @dataclass(frozen=True, slots=True)
 class FaultEntry:
-    """One fault that was committed. `before` is the number of the block transition it came before."""
+    """One fault that was injected. `before` is the number of the block transition that follows it."""
 
     before: int
     rank: int
@@ -31,7 +30,7 @@ class FaultEntry:
 
 
 class _State:
-    """One rule at one rank."""
+    """The state of one rule at one rank."""
 
     __slots__ = ("chance", "fired", "left", "rule", "seen")
 
@@ -43,7 +42,7 @@ class _State:
         self.fired = 0
 
     def fires(self, number: int) -> bool:
-        """Whether the rule applies to this number; counts."""
+        """Decide whether the rule applies to this number, and count it."""
         rule = self.rule
         self.seen += 1
         if rule.limit is not None and self.fired >= rule.limit:
@@ -65,8 +64,8 @@ def _concerns(rule: Fault, path: str, *, generates: bool) -> bool:
     return path.startswith(rule.path) if isinstance(rule, HttpFailure) else generates
 
 
-class FaultPlane:
-    """The plan in force. One for a pod; every question names the rank."""
+class ActiveFaults:
+    """The plan in force, one per pod. Every method names the rank that it concerns."""
 
     def __init__(self) -> None:
         self.plan = FaultPlan()
@@ -76,7 +75,7 @@ class FaultPlane:
         self.events_active = self.replay_active = self.http_active = False
 
     def set(self, plan: FaultPlan) -> None:
-        """Put a plan in force (an empty one heals); numbers of `at` and draws start anew."""
+        """Put a plan in force; an empty plan ends all faults. Counts for `at` and random draws start again."""
         self.plan = plan
         self._states = {}
         kinds = {rule.kind for rule in plan.faults}
@@ -95,22 +94,22 @@ class FaultPlane:
         return states
 
     def at_once(self, rank: int) -> list[Fault]:
-        """The rules that happen as the plan is set."""
+        """The rules that apply at once when the plan is set."""
         found = [state for state in self._of(rank) if state.rule.at_once]
         for state in found:
             state.fired += 1
         return [state.rule for state in found]
 
     def on_batch(self, rank: int, seq: int) -> list[tuple[Fault, random.Random]]:
-        """Faults of the batch that is about to get number `seq`, in plan order, each with its generator."""
+        """The faults of the batch that will get number `seq`, in plan order, each with its random generator."""
         return self._ask(rank, seq, EVENT_KINDS)
 
     def on_replay(self, rank: int, number: int) -> list[tuple[Fault, random.Random]]:
-        """Faults of the `number`-th replay request."""
+        """The faults of the replay request with this number."""
         return self._ask(rank, number, REPLAY_KINDS)
 
     def on_request(self, path: str, *, generates: bool) -> list[tuple[Fault, random.Random]]:
-        """Faults of the next HTTP request; a rule counts only the requests it could apply to."""
+        """The faults of the next HTTP request; a rule counts only the requests that it could apply to."""
         concerned = [
             state
             for state in self._of(_HTTP)
@@ -124,13 +123,13 @@ class FaultPlane:
         ]
 
     def record(self, rank: int, fault: str, before: int, seq: int | None = None, **detail: object) -> None:
-        """Count a committed fault and write it down."""
+        """Count an injected fault and log it."""
         self.counts[fault] += 1
         log = self._log.setdefault(rank, deque(maxlen=_LOG_ENTRIES))
         log.append(FaultEntry(before, rank, fault, seq, dict(detail)))
 
     def log(self, rank: int) -> Iterable[FaultEntry]:
-        """What was committed at a rank, in order."""
+        """The faults injected at a rank, in order."""
         return tuple(self._log.get(rank, ()))
 
     def shown(self) -> dict[str, Any]:

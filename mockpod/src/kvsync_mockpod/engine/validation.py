@@ -1,10 +1,10 @@
-"""Which requests an engine accepts, and what becomes of an accepted one."""
+"""The conditions under which the engine accepts a request, and the sequence made from an accepted one."""
 
 from collections.abc import Container
 
-from .api import Request
-from .config import EngineConfig
-from .errors import (
+from kvsync_mockpod.engine.api import Request
+from kvsync_mockpod.engine.config import EngineConfig
+from kvsync_mockpod.engine.errors import (
     DrainingError,
     DuplicateRequestError,
     InvalidRequestError,
@@ -13,13 +13,15 @@ from .errors import (
     QueueFullError,
     UnknownLoraError,
 )
-from .sequence import Sequence
-
-__all__ = ["check_request", "make_sequence"]
+from kvsync_mockpod.engine.sequence import Sequence
 
 
 def check_request(request: Request, config: EngineConfig, *, live: Container[str], queued: int, draining: bool) -> None:
-    """Raise the RequestRefusedError that applies, if one does."""
+    """Check a request against the configuration and the state of the engine.
+
+    Raises:
+        RequestRefusedError: the subclass says why the request is not accepted.
+    """
     prompt = len(request.prompt_token_ids)
     if draining:
         raise DrainingError("the engine is shutting down")
@@ -41,7 +43,7 @@ def check_request(request: Request, config: EngineConfig, *, live: Container[str
 
 
 def make_sequence(request: Request, config: EngineConfig, ticket: int) -> Sequence:
-    """The engine's own view of an accepted request."""
+    """Resolve a request's stop tokens and output limit."""
     eos = config.eos_token_id if request.eos_token_id is None else request.eos_token_id
     stops = set(request.stop_token_ids)
     if not request.ignore_eos:
