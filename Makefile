@@ -54,6 +54,7 @@ imports: setup ## Check the layers, written as import contracts
 
 manifests: setup ## Generate the CRDs, the CRD chart and the reference pages from the models
 	$(BIN)/python -m kvsync_operator.manifests
+	$(BIN)/python -m kvsync_indexer.sync.diagram docs/design/sync-protocol.md
 
 docs: manifests links ## Generate the generated pages and check the links of every page
 
@@ -62,6 +63,7 @@ links: setup ## Check the links and anchors of every Markdown page, without a ne
 
 verify: links ## Check that generated files match their sources and that every link leads somewhere
 	$(BIN)/python -m kvsync_operator.manifests --check
+	$(BIN)/python -m kvsync_indexer.sync.diagram --check docs/design/sync-protocol.md
 
 native: setup ## Check the native index core with rustfmt and clippy and run its tests (needs cargo)
 	cd native && cargo fmt --check && cargo clippy --all-targets -- -D warnings && cargo test --release

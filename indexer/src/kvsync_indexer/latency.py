@@ -1,7 +1,8 @@
-"""How late events are: plain counters in the I/O thread, turned into Prometheus histograms when scraped."""
+"""How late events are: plain counters in the I/O thread, turned into Prometheus histograms when they are scraped."""
 
 import struct
 from bisect import bisect_left
+from collections.abc import Callable
 
 _TS = struct.Struct(">d")
 _FLOAT64 = 0xCB
@@ -11,11 +12,11 @@ BUCKETS_S = (
     0.00002, 0.00005, 0.0001, 0.00015, 0.0002, 0.0003, 0.0004, 0.0005, 0.0006, 0.0008, 0.001, 0.0015, 0.002, 0.003,
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
 )  # fmt: skip
-"""Fine up to a millisecond, which is what a match and a healthy stream take."""
+"""Upper bounds in seconds: fine up to a millisecond, which is what a match and a healthy stream take."""
 
 
 class LatencyHistogram:
-    """Counts by bucket; written by one thread, read by any."""
+    """Counts per bucket; written by one thread, read by any."""
 
     __slots__ = ("counts", "total_s")
 
@@ -24,14 +25,14 @@ class LatencyHistogram:
         self.total_s = 0.0
 
     def observe(self, seconds: float) -> None:
-        """Count one value; below zero (clocks that disagree) counts as zero."""
+        """Count one value; a negative one, which clocks that disagree give, counts as zero."""
         if seconds < 0.0:
             seconds = 0.0
         self.counts[bisect_left(BUCKETS_S, seconds)] += 1
         self.total_s += seconds
 
     def observe_since(self, begun: list[float], now: float) -> None:
-        """Count `now` minus each: a run that came in one piece is mostly in one bucket, and counted in one step."""
+        """Count `now` minus each value; a run that arrived in one piece is mostly in one bucket and counted at once."""
         longest, shortest = now - min(begun), now - max(begun)
         bucket = bisect_left(BUCKETS_S, longest)
         if shortest >= 0.0 and bucket == bisect_left(BUCKETS_S, shortest):
@@ -42,7 +43,7 @@ class LatencyHistogram:
             self.observe(now - each)
 
     def cumulative(self) -> list[tuple[str, int]]:
-        """(upper bound, count up to it) pairs, as Prometheus wants them."""
+        """Return (upper bound, count up to it) pairs, as Prometheus expects them."""
         pairs: list[tuple[str, int]] = []
         total = 0
         for bound, count in zip((*BUCKETS_S, float("inf")), self.counts, strict=True):
@@ -51,7 +52,7 @@ class LatencyHistogram:
         return pairs
 
     def quantile(self, share: float) -> float:
-        """Upper bound of the bucket in which the share lies; 0.0 when nothing was counted."""
+        """Return the upper bound of the bucket in which the share lies; 0.0 if nothing was counted."""
         wanted = share * sum(self.counts)
         total = 0
         for bound, count in zip((*BUCKETS_S, BUCKETS_S[-1]), self.counts, strict=True):
@@ -61,10 +62,25 @@ class LatencyHistogram:
         return 0.0
 
 
-def batch_times(payloads: list[bytes]) -> list[float]:
-    """The wall times at which batches were made, read from their first bytes (`[ts: float64, ...]`) and no further.
+class StreamMeter:
+    """Counts the bytes and delays of every stream that shares it."""
 
-    A batch that does not begin so is left out.
+    __slots__ = ("arrival", "bytes_in", "visible", "wall")
+
+    def __init__(self, wall: Callable[[], float]) -> None:
+        self.wall = wall
+        """The wall clock, in seconds since the epoch, as the publishers' own."""
+        self.arrival = LatencyHistogram()
+        """From the making of a batch to its arrival."""
+        self.visible = LatencyHistogram()
+        """From the making of a batch until queries can match it."""
+        self.bytes_in = 0
+
+
+def batch_times(payloads: list[bytes]) -> list[float]:
+    """Return the wall times at which batches were made, from their first bytes (`[ts: float64, ...]`).
+
+    A batch that does not begin so is left out; nothing else is decoded.
     """
     read = _TS.unpack_from
     return [
