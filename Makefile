@@ -31,7 +31,7 @@ test-pure: setup ## Run the tests that use the index as on a machine without Rus
 cover: setup ## Run the tests of `make test` with branch coverage
 	$(BIN)/pytest -n $(PYTEST_WORKERS) --dist loadfile --cov --cov-report=term --cov-report=html:out/coverage $(TEST_ARGS)
 
-lint: setup ## Run ruff, the formatter, codespell, deptry, shellcheck and yamllint
+lint: dialect ## Run ruff, the formatter, codespell, deptry, shellcheck, yamllint and the house rules
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/codespell
