@@ -11,7 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from kvsync_mockpod.config.events import KVEventsConfig
 from kvsync_mockpod.config.lengths import AUTO, parse_length
-from kvsync_mockpod.config.parallel import RankPlan, plan_ranks
+from kvsync_mockpod.config.parallel import ParallelFlags, RankPlan, plan_ranks
 
 
 class LoraModule(BaseModel):
@@ -183,7 +183,7 @@ class PodConfig(BaseModel):
             raise ValueError("mock_offload_min_uses: uses are counted only with mock_tier_frequency")
         if self.mock_host_blocks and not self.enable_prefix_caching:
             raise ValueError("mock_host_blocks: lower tiers need enable_prefix_caching")
-        plan_ranks(self)
+        _ = self.rank_plan
         names = [module.name for module in self.lora_modules]
         taken = set(self.names)
         for name in names:
@@ -200,7 +200,16 @@ class PodConfig(BaseModel):
     @property
     def rank_plan(self) -> RankPlan:
         """The data-parallel ranks that run in this pod."""
-        return plan_ranks(self)
+        return plan_ranks(
+            ParallelFlags(
+                size=self.data_parallel_size,
+                size_local=self.data_parallel_size_local,
+                rank=self.data_parallel_rank,
+                start_rank=self.data_parallel_start_rank,
+                hybrid_lb=self.data_parallel_hybrid_lb,
+                external_lb=self.data_parallel_external_lb,
+            )
+        )
 
     @property
     def lora_enabled(self) -> bool:

@@ -6,12 +6,20 @@ balancing needs a mixture-of-experts model, and that ranks above 0 need a reacha
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from kvsync_mockpod.config.model import PodConfig
 
 MAX_LOCAL_RANKS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class ParallelFlags:
+    """The data-parallel flags that decide, without their common prefix."""
+
+    size: int
+    size_local: int | None
+    rank: int | None
+    start_rank: int | None
+    hybrid_lb: bool
+    external_lb: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,29 +42,29 @@ class RankPlan:
         return range(self.first, self.first + self.count)
 
 
-def plan_ranks(settings: "PodConfig") -> RankPlan:
-    """The ranks that these settings put into the pod.
+def plan_ranks(flags: ParallelFlags) -> RankPlan:
+    """The ranks that these flags put into the pod.
 
     Raises:
         ValueError: vLLM refuses this combination.
     """
-    size, local = settings.data_parallel_size, settings.data_parallel_size_local
-    if settings.data_parallel_hybrid_lb and settings.data_parallel_external_lb:
+    size, local = flags.size, flags.size_local
+    if flags.hybrid_lb and flags.external_lb:
         raise ValueError("data_parallel_hybrid_lb and data_parallel_external_lb cannot be enabled together")
-    if settings.data_parallel_external_lb or settings.data_parallel_rank is not None:
-        if settings.data_parallel_rank is None:
+    if flags.external_lb or flags.rank is not None:
+        if flags.rank is None:
             raise ValueError("data_parallel_external_lb requires data_parallel_rank")
         if local not in (1, None):
             raise ValueError(f"data_parallel_size_local: {local} refused; an external data-parallel rank requires 1")
-        return _checked(RankPlan(settings.data_parallel_rank, 1, 1), size)
+        return _checked(RankPlan(flags.rank, 1, 1), size)
     if local is None:
-        if settings.data_parallel_hybrid_lb:
+        if flags.hybrid_lb:
             raise ValueError("data_parallel_hybrid_lb requires data_parallel_size_local")
         return _checked(RankPlan(0, size, size), size)
     if local > size:
         raise ValueError(f"data_parallel_size_local: {local} is more than data_parallel_size ({size})")
-    start = settings.data_parallel_start_rank
-    own_only = local < size and (settings.data_parallel_hybrid_lb or start is not None)
+    start = flags.start_rank
+    own_only = local < size and (flags.hybrid_lb or start is not None)
     return _checked(RankPlan(start or 0, local, local if own_only else size), size)
 
 
