@@ -98,6 +98,9 @@ class FakeIndex:
     def publishers(self):
         return [PublisherRow(name=one.name, model=MODEL, state="live", http_url=one.url) for one in self._engines]
 
+    def api_key(self, _publisher):
+        return None
+
     def record_prediction(self, report):
         if self._record is not None:
             self._record(report)
