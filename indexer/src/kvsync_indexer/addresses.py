@@ -4,6 +4,7 @@ An engine's URL comes from a file or from a pod, and a redirect or a DNS name of
 metadata service gives credentials to whoever can reach it, so no engine is ever asked at such an address.
 """
 
+import errno
 import ipaddress
 import socket
 from typing import Any
@@ -30,7 +31,7 @@ def guarded_socket(info: tuple[Any, ...]) -> socket.socket:
     """A socket for one resolved address. Raises OSError for an address that must not be connected to."""
     family, kind, protocol, _, address = info
     if forbidden(str(address[0])):
-        raise PermissionError(f"{address[0]} is a link-local or metadata address")
+        raise PermissionError(errno.EACCES, f"{address[0]} is a link-local or metadata address")
     return socket.socket(family, kind, protocol)
 
 

@@ -3,7 +3,7 @@
 Fields that are not listed are accepted and ignored, as in vLLM. `/openapi.json` is generated from the same structs.
 """
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
@@ -46,6 +46,9 @@ class SamplingFields(Struct, kw_only=True):
     repetition_penalty: Annotated[float, Meta(gt=0.0, le=1e6)] | None = None
     priority: SignedInt = 0
     cache_salt: str | None = None
+    prompt_logprobs: Annotated[int, Meta(ge=-1, le=2**31 - 1)] | None = None
+    truncate_prompt_tokens: Annotated[int, Meta(ge=-1, le=I64)] | None = None
+    truncation_side: Literal["left", "right"] | None = None
     session_id: str | None = None
     request_id: Annotated[str, Meta(min_length=1, max_length=256)] | None = None
     return_token_ids: bool | None = None
@@ -67,7 +70,20 @@ class CompletionRequest(SamplingFields, kw_only=True):
     best_of: Count | None = None
 
 
-class ChatRequest(SamplingFields, kw_only=True):
+class TemplateFields(Struct, kw_only=True):
+    """The fields that decide how messages become a prompt. The mock's tokenizer adds no special tokens."""
+
+    tools: list[dict[str, Any]] | None = None
+    chat_template: str | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
+    add_generation_prompt: bool = True
+    continue_final_message: bool = False
+    add_special_tokens: bool | None = None
+    mm_processor_kwargs: dict[str, Any] | None = None
+    media_io_kwargs: dict[str, dict[str, Any]] | None = None
+
+
+class ChatRequest(SamplingFields, TemplateFields, kw_only=True):
     """`POST /v1/chat/completions`."""
 
     messages: Annotated[list[dict[str, Any]], Meta(min_length=1)]
@@ -75,21 +91,17 @@ class ChatRequest(SamplingFields, kw_only=True):
     max_completion_tokens: Annotated[int, Meta(ge=0, le=2**31 - 1)] | None = None
     logprobs: bool | None = False
     top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
-    tools: list[dict[str, Any]] | None = None
-    add_generation_prompt: bool = True
-    continue_final_message: bool = False
     echo: bool = False
+    reasoning_effort: str | None = None
+    documents: list[dict[str, Any]] | None = None
 
 
-class TokenizeRequest(Struct, kw_only=True):
+class TokenizeRequest(TemplateFields, kw_only=True):
     """`POST /tokenize`: a `prompt` or `messages`."""
 
     model: str | None = None
     prompt: str | None = None
     messages: Annotated[list[dict[str, Any]], Meta(min_length=1)] | None = None
-    tools: list[dict[str, Any]] | None = None
-    add_special_tokens: bool = True
-    add_generation_prompt: bool = True
     return_token_strs: bool | None = False
 
 
