@@ -3,7 +3,7 @@
 Fields that are not listed are accepted and ignored, as in vLLM. `/openapi.json` is generated from the same structs.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Protocol
 
 from msgspec import Meta, Struct
 
@@ -70,9 +70,23 @@ class CompletionRequest(SamplingFields, kw_only=True):
     best_of: Count | None = None
 
 
-class TemplateFields(Struct, kw_only=True):
+class TemplateFields(Protocol):
     """The fields that decide how messages become a prompt. The mock's tokenizer adds no special tokens."""
 
+    tools: list[dict[str, Any]] | None
+    chat_template: str | None
+    add_generation_prompt: bool
+    continue_final_message: bool
+
+
+class ChatRequest(SamplingFields, kw_only=True):
+    """`POST /v1/chat/completions`."""
+
+    messages: Annotated[list[dict[str, Any]], Meta(min_length=1)]
+    max_tokens: Annotated[int, Meta(ge=0, le=2**31 - 1)] | None = None
+    max_completion_tokens: Annotated[int, Meta(ge=0, le=2**31 - 1)] | None = None
+    logprobs: bool | None = False
+    top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
     tools: list[dict[str, Any]] | None = None
     chat_template: str | None = None
     chat_template_kwargs: dict[str, Any] | None = None
@@ -81,27 +95,25 @@ class TemplateFields(Struct, kw_only=True):
     add_special_tokens: bool | None = None
     mm_processor_kwargs: dict[str, Any] | None = None
     media_io_kwargs: dict[str, dict[str, Any]] | None = None
-
-
-class ChatRequest(SamplingFields, TemplateFields, kw_only=True):
-    """`POST /v1/chat/completions`."""
-
-    messages: Annotated[list[dict[str, Any]], Meta(min_length=1)]
-    max_tokens: Annotated[int, Meta(ge=0, le=2**31 - 1)] | None = None
-    max_completion_tokens: Annotated[int, Meta(ge=0, le=2**31 - 1)] | None = None
-    logprobs: bool | None = False
-    top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
     echo: bool = False
     reasoning_effort: str | None = None
     documents: list[dict[str, Any]] | None = None
 
 
-class TokenizeRequest(TemplateFields, kw_only=True):
+class TokenizeRequest(Struct, kw_only=True):
     """`POST /tokenize`: a `prompt` or `messages`."""
 
     model: str | None = None
     prompt: str | None = None
     messages: Annotated[list[dict[str, Any]], Meta(min_length=1)] | None = None
+    tools: list[dict[str, Any]] | None = None
+    chat_template: str | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
+    add_generation_prompt: bool = True
+    continue_final_message: bool = False
+    add_special_tokens: bool | None = None
+    mm_processor_kwargs: dict[str, Any] | None = None
+    media_io_kwargs: dict[str, dict[str, Any]] | None = None
     return_token_strs: bool | None = False
 
 
