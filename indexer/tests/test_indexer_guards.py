@@ -60,7 +60,7 @@ def test_a_key_comes_from_a_flag_or_a_file(tmp_path):
     assert read_api_key(None, path) == read_api_key("s3cret", None) == "s3cret"
     assert read_api_key(None, None) is None
     for key, file in (("x", path), (None, tmp_path / "none"), (None, tmp_path)):
-        with pytest.raises(ConfigError, match="^--engine-api-key"):
+        with pytest.raises(ConfigError, match=r"^--engine-api-key"):
             read_api_key(key, file)
     path.write_text("")
     with pytest.raises(ConfigError, match="must hold one key"):
@@ -120,14 +120,10 @@ def test_health_and_metrics_answer_when_clients_hold_all_descriptors(tmp_path):
         for name in ("/healthz", "/metrics", "/readyz"):
             wait_until(f"{name} answers", lambda name=name: answered(name), deadline_s=30, retry_on=(OSError,))
         assert (answers["/healthz"], answers["/metrics"]) == (200, 200)
-        wait_until(
-            "other paths are refused", lambda: index.ask("GET", "/v1/publishers")[0] == 503, retry_on=(OSError,)
-        )
+        wait_until("other paths are refused", lambda: index.ask("GET", "/v1/publishers")[0] == 503, retry_on=(OSError,))
         while held:
             held.pop().close()
-        wait_until(
-            "other paths are served", lambda: index.ask("GET", "/v1/publishers")[0] == 200, retry_on=(OSError,)
-        )
+        wait_until("other paths are served", lambda: index.ask("GET", "/v1/publishers")[0] == 200, retry_on=(OSError,))
     finally:
         for one in held:
             one.close()

@@ -230,7 +230,8 @@ async def test_a_prompt_is_truncated_as_the_engine_truncates_it(fields, tokens):
 class Ingest:
     """An index without blocks."""
 
-    trusted = {MODEL: frozenset()}
+    def __init__(self):
+        self.trusted = {MODEL: frozenset()}
 
     def links_of(self, _model):
         return ()

@@ -253,13 +253,13 @@ async def test_nonsense_is_one_clean_error_with_an_outcome(head):
 async def test_nonsense_of_one_engine_is_retried_at_another():
     engine = await raw_engine(HEADS["status 999"])
     try:
-        async with running_engines("b") as (good,):
-            async with (
-                running_router([engine, good], {"raw": 4}) as (_, url),
-                aiohttp.ClientSession() as session,
-            ):
-                status, headers, _ = await ask(session, url)
-                assert (status, headers["x-kvsync-endpoint"]) == (200, "b")
+        async with (
+            running_engines("b") as (good,),
+            running_router([engine, good], {"raw": 4}) as (_, url),
+            aiohttp.ClientSession() as session,
+        ):
+            status, headers, _ = await ask(session, url)
+            assert (status, headers["x-kvsync-endpoint"]) == (200, "b")
     finally:
         engine.close()
 

@@ -60,6 +60,12 @@ def test_of_several_prompts_the_first_is_asked_about():
     assert not read(prompt=["a", "b"]).single
 
 
+def test_the_path_decides_which_prompt_counts():
+    body = json.dumps({**CHAT, "prompt": "abc"}).encode()
+    assert match_request(parse_request(body, chat=True), "m", None).messages == CHAT["messages"]
+    assert match_request(parse_request(body, chat=False), "m", None).prompt == "abc"
+
+
 @pytest.mark.parametrize(
     "fields",
     [

@@ -51,8 +51,10 @@ class InferenceRequest:
 _DECODER = msgspec.json.Decoder(RequestBody, strict=False)
 
 
-def parse_request(body: bytes) -> InferenceRequest:
-    """Read the body of a completion or a chat. Raises RequestRefusedError with status 400.
+def parse_request(body: bytes, *, chat: bool | None = None) -> InferenceRequest:
+    """Read the body of a chat or a completion; None stands for either. Raises RequestRefusedError with status 400.
+
+    A completion ignores messages, and a chat everything but messages, as engines do.
 
     Of several prompts in one request only the first is scored, because all of them go to one endpoint.
     """
@@ -62,6 +64,10 @@ def parse_request(body: bytes) -> InferenceRequest:
         raise RequestRefusedError(400, f"invalid request body: {error}", "invalid_request_error") from None
     except RecursionError:
         raise RequestRefusedError(400, "the request body is nested too deeply", "invalid_request_error") from None
+    if chat is True:
+        fields.prompt = fields.prompt_embeds = None
+    elif chat is False:
+        fields.messages = None
     prompt = first_prompt(fields)
     limit = fields.max_completion_tokens if fields.max_completion_tokens is not None else fields.max_tokens
     return InferenceRequest(
@@ -72,7 +78,7 @@ def parse_request(body: bytes) -> InferenceRequest:
         output_limit=limit,
         cache_salt=fields.cache_salt,
         stream=bool(fields.stream),
-        skips_cache=skips_cache(fields, chat=fields.prompt is None),
+        skips_cache=skips_cache(fields, chat=prompt.messages is not None),
         unknown=unknown_body(fields),
         fields=fields,
     )

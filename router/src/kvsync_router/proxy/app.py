@@ -16,10 +16,10 @@ from starlette.routing import Route
 
 from kvsync_indexer.serving import Receive, Scope, Send
 from kvsync_router.errors import RequestRefusedError
-from kvsync_router.proxy.proxy import Proxy
+from kvsync_router.proxy.proxy import CHAT_PATH, Proxy
 from kvsync_router.routing import Routing
 
-PROXIED_PATHS = ("/v1/completions", "/v1/chat/completions")
+PROXIED_PATHS = ("/v1/completions", CHAT_PATH)
 
 
 class ProxyApp:

@@ -23,6 +23,7 @@ from kvsync_router.routing import Routing
 
 _log = structlog.get_logger("kvsync_router.proxy")
 
+CHAT_PATH = "/v1/chat/completions"
 HEADER_ENDPOINT = b"x-kvsync-endpoint"
 HEADER_MATCHED = b"x-kvsync-matched-tokens"
 UNKNOWN = b"unknown"
@@ -72,7 +73,7 @@ class Proxy:
             if self._in_flight >= self._config.max_requests:
                 raise RequestRefusedError(429, "the router is full", "rate_limit_error")
             body = await _read_body(receive, self._config.max_body_bytes)
-            request = parse_request(body)
+            request = parse_request(body, chat=scope["path"] == CHAT_PATH)
         except RequestRefusedError as error:
             self._count(policy, "refused")
             await send_error(send, error, {HEADER_POLICY: policy.encode()})
