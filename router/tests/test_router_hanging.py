@@ -28,6 +28,22 @@ async def hang(_request):
     await asyncio.Event().wait()
 
 
+def begin_and_fall_silent(engine):
+    """Let the engine send the first bytes of an answer and nothing more."""
+
+    async def behave(request):
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(b"data: 1\n\n")
+        await engine.release.wait()
+
+    engine.behave = behave
+
+
+def post(session, url):
+    return session.post(f"{url}/v1/completions", data=json.dumps({"model": MODEL, "prompt": "x"}))
+
+
 # -- decisions -----------------------------------------------------------------------------------------------------
 
 
@@ -171,19 +187,12 @@ async def test_an_engine_that_only_fails_is_left_out_even_if_its_failures_are_pa
 
 async def test_an_answer_that_has_begun_is_never_asked_for_again():
     async with running_engines("a", "b") as (first, second):
-
-        async def behave(request):
-            response = web.StreamResponse()
-            await response.prepare(request)
-            await response.write(b"data: 1\n\n")
-            await first.release.wait()
-
-        first.behave = behave
+        begin_and_fall_silent(first)
         settings = {"health_s": 0.02, "health_timeout_s": 0.1, "left_idle_timeout_s": 0.05, "idle_timeout_s": NEVER}
         async with (
             running_router([first, second], {"a": 4}, **settings) as (router, url),
             aiohttp.ClientSession() as session,
-            session.post(f"{url}/v1/completions", data=json.dumps({"model": MODEL, "prompt": "x"})) as response,
+            post(session, url) as response,
         ):
             assert await response.content.readany() == b"data: 1\n\n"
             first.hangs = True
@@ -193,25 +202,13 @@ async def test_an_answer_that_has_begun_is_never_asked_for_again():
             await until("counted", lambda: outcome(router, "cut") == 1)
 
 
-async def begun(engine):
-    """An answer whose first bytes have come and that then falls silent."""
-
-    async def behave(request):
-        response = web.StreamResponse()
-        await response.prepare(request)
-        await response.write(b"data: 1\n\n")
-        await engine.release.wait()
-
-    engine.behave = behave
-
-
 async def test_a_silent_answer_ends():
     async with running_engines("a") as (engine,):
-        await begun(engine)
+        begin_and_fall_silent(engine)
         async with (
             running_router([engine], idle_timeout_s=0.05) as (router, url),
             aiohttp.ClientSession() as session,
-            session.post(f"{url}/v1/completions", data=json.dumps({"model": MODEL, "prompt": "x"})) as response,
+            post(session, url) as response,
         ):
             with pytest.raises(aiohttp.ClientError):
                 await response.content.read()
@@ -221,13 +218,13 @@ async def test_a_silent_answer_ends():
 
 async def test_a_silent_answer_ends_soon_after_its_publisher_has_left():
     async with running_engines("a") as (engine,):
-        await begun(engine)
+        begin_and_fall_silent(engine)
         index = FakeIndex([engine])
         settings = {"idle_timeout_s": NEVER, "left_idle_timeout_s": 0.05}
         async with (
             running_router([engine], index=index, **settings) as (router, url),
             aiohttp.ClientSession() as session,
-            session.post(f"{url}/v1/completions", data=json.dumps({"model": MODEL, "prompt": "x"})) as response,
+            post(session, url) as response,
         ):
             assert await response.content.readany() == b"data: 1\n\n"
             index._engines = []
