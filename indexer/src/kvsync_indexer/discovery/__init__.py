@@ -1,6 +1,8 @@
 """Kubernetes discovery: pods with a matching label become publishers, and are removed with their pods.
 
-- `pods`: from one pod to its publishers; `arguments` reads its command line
+- `pods`: from one pod to its publishers; `command` and `shell` find its engine, `arguments` and `ranks` read its flags
+- `sources`: what an engine itself says about its endpoints; `asking` asks it
+- `limits`: what one pod may make the index read
 - `table`: the pods of one watch, and what changes for the index
 - `watcher`: lists and watches pods through the API server
 - `service`: starts one watcher per namespace
