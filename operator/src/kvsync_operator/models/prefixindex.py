@@ -210,7 +210,8 @@ class PrefixIndexSpec(Model):
     namespaces: Annotated[
         list[_Namespace], Field(max_length=32, json_schema_extra={"x-kubernetes-list-type": "set"})
     ] = Field(default_factory=list)
-    """Namespaces in which engine pods are selected. By default the namespace of the PrefixIndex."""
+    """Namespaces in which engine pods are selected. By default the namespace of the PrefixIndex. The installation must
+    grant every other namespace (`operator.crossNamespace` of the chart)."""
     publishers: Annotated[
         list[StaticPublisher], Field(max_length=256, json_schema_extra={"x-list-map-keys": ["name"]})
     ] = Field(default_factory=list)
