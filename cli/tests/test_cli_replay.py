@@ -120,7 +120,7 @@ def test_the_command_writes_the_same_bytes_and_a_page(tmp_path):
         (("t.jsonl", "--offline", "--blocks", "4"), 2, "max_model_len"),
         (("t.jsonl", "--target", "x", "--scale", "3"), 2, "scale = 3: allowed is a divisor of 512"),
         (("--synthetic", "t.jsonl", "--offline"), 2, "workload t.jsonl: "),
-        (("t.jsonl", "--offline", "--latency", "quadratics"), 2, "did you mean quadratic"),
+        (("t.jsonl", "--offline", "--latency", "quadratics"), 2, "did you mean 'quadratic'"),
         (("t.jsonl", "--offline", "--rate", "1", "--poisson", "1"), 2, "exclude each other"),
         (("t.jsonl", "--target", "http://127.1.202.1:9"), 1, "http://127.1.202.1:9"),
     ],

@@ -1,4 +1,4 @@
-"""The public names of the engine and of the offline replay, pinned: a change here is a change for others."""
+"""The public names of the engine and of the offline replay, which others depend on."""
 
 import kvsync_mockpod.engine as engine
 import kvsync_mockpod.offline as offline

@@ -1,4 +1,4 @@
-"""Integration tests 11, 12, 19 (times): throughput, percentiles and latency models on a virtual clock."""
+"""Integration tests 11, 12 and 19 (times): throughput, percentiles and latency models on a virtual clock."""
 
 import random
 
@@ -11,7 +11,7 @@ from kvsync_workload.percentiles import summarize
 
 
 def test_11_throughput_is_n_over_virtual_elapsed_exactly():
-    # 8 prompts of 16 tokens prefill together (2 ms), then 9 decode steps of 1 ms.
+    # 8 prompts of 16 tokens are computed together (2 ms), followed by 9 decode steps of 1 ms.
     latency = make_latency({"prefill_us": 2000, "decode_us": 1000})
     record = run([request(f"r{i}", n=16, max_tokens=10) for i in range(8)], latency=latency, max_num_batched_tokens=128)
     assert record.now == pytest.approx(0.002 + 9 * 0.001, abs=1e-12)
@@ -41,7 +41,7 @@ def test_11_counters_equal_the_history():
 
 
 def nearest_rank(values, q):
-    """The definition, spelled out: the smallest value with at least q percent of all not above it."""
+    """The definition of nearest rank: the smallest value such that at least q percent of all values are not larger."""
     ordered = sorted(values)
     return next(v for v in ordered if sum(w <= v for w in ordered) * 100 >= q * len(ordered))
 
@@ -83,7 +83,7 @@ def test_every_profile_grows_with_its_load():
 
 
 def test_a_decode_step_of_an_8b_model_on_an_h100_takes_several_milliseconds():
-    # Reading 16 GB of weights at 70 % of 3.35 TB/s: 6.85 ms, plus 1 ms.
+    # Reading 16 GB of weights at 70 % of 3.35 TB/s takes 6.85 ms, plus 1 ms of overhead.
     assert PROFILES["h100-llama3-8b"].step_s(StepLoad(0, 1, 0, 1000)) == pytest.approx(7.85e-3, rel=0.01)
 
 
@@ -101,9 +101,9 @@ def test_jitter_is_bounded_seeded_and_fresh_every_step():
 @pytest.mark.parametrize(
     ("spec", "says"),
     [
-        ("quadratik", "did you mean quadratic?"),
-        ("{", "no JSON"),
-        ({"prefil_us": 1}, "did you mean prefill_us?"),
+        ("quadratik", "did you mean 'quadratic'?"),
+        ("{", "not JSON"),
+        ({"prefil_us": 1}, "did you mean 'prefill_us'?"),
         ({"decode_us": -1}, "decode_us -1"),
         ('{"jitter": 1.5}', "jitter 1.5"),
     ],

@@ -43,7 +43,7 @@ def hash_blocks() -> Callable[[], Work]:
 @job("engine_steps", "s/step")
 def engine_steps() -> Callable[[], Work]:
     """Play a stored fidelity schedule, 300 requests of the conversation trace, through the mock engine."""
-    from kvsync_mockpod.scripted import load_scenario
+    from kvsync_mockpod.scenario import load_scenario
     from kvsync_mockpod.steps import play
 
     scenario = load_scenario(FIDELITY_DATA / "13_mooncake300.jsonl.gz")

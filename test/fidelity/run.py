@@ -1,11 +1,13 @@
-"""`make test-fidelity`: fresh random schedules through vLLM's own engine core and through the mock, step for step.
+"""`make test-fidelity`: plays random schedules on vLLM's own engine core and on the mock engine and compares every
+step.
 
     run.py [--count 200] [--seed N] [--vllm 0.33.0] [--environment DIR] [--out out/fidelity]
-    run.py --replay FILE     one schedule file instead
-    run.py --canary [NAME]   bugs planted in the mock engine instead: each must be found and shrunk
+    run.py --replay FILE     play one schedule file instead
+    run.py --canary [NAME]   plant bugs in the mock engine; each must be found and shrunk
 
-Exit 0: all equal (or every planted bug found). 1: something differs; the first divergence is shrunk and written with
-both logs (or a planted bug was missed). 2: vLLM could not be fetched or run.
+The exit code is 0 if all schedules are equal (or every planted bug was found), 1 if one differs (or a planted bug was
+missed), and 2 if vLLM could not be installed or run. The first divergence is shrunk and written together with both
+logs.
 """
 
 import argparse
@@ -21,7 +23,7 @@ from generate import generate
 from shrink import shrink
 from vllm_process import Vllm, VllmError
 
-from kvsync_mockpod.scripted import ScenarioError
+from kvsync_mockpod.errors import ScenarioError
 
 
 def write_rows(path, rows):
@@ -29,7 +31,7 @@ def write_rows(path, rows):
 
 
 def compare_all(comparison, args, out):
-    """Every schedule; the first that differs is shrunk and ends it."""
+    """Compare all schedules up to the first that differs, which is shrunk."""
     began = time.monotonic()
     for count, (name, rows) in enumerate(schedules(args), 1):
         first = comparison.first_difference(rows)
@@ -46,7 +48,7 @@ def compare_all(comparison, args, out):
 
 
 def report(comparison, rows, out, name):
-    """Shrink a diverging schedule, write it and both logs, and say what differs."""
+    """Shrink a diverging schedule, write it and both logs, and report the difference."""
     small = shrink(rows, comparison.differs_at)
     write_rows(out / f"{name}.jsonl", small)
     write_rows(out / f"{name}.vllm.jsonl", comparison.vllm.log(small))
@@ -58,7 +60,7 @@ def report(comparison, rows, out, name):
 
 
 def canaries(comparison, args, out):
-    """Every planted bug, or the one named: found, shrunk, and gone without the bug."""
+    """Check every planted bug, or the named one: it is found, shrunk, and absent from the unchanged engine."""
     missed = 0
     for canary in [c for c in CANARIES if args.canary in ("all", c.name)]:
         began, asked = time.monotonic(), comparison.vllm.asked

@@ -8,7 +8,8 @@ from pathlib import Path
 import click
 
 from kvsync.errors import UsageProblemError
-from kvsync_mockpod.steps import ScenarioError, run_steps
+from kvsync_mockpod.errors import ScenarioError
+from kvsync_mockpod.steps import run_steps
 
 
 @click.command("steps")
