@@ -4,11 +4,10 @@ import json
 import random
 
 import pytest
-from discovery_helpers import FakeApiServer, pod
+from discovery_helpers import Sink, pod
 from service_helpers import DEADLINE_S
-from test_indexer_discovery import Sink
 
-from kvsync_indexer.discovery import KubernetesDiscovery, PodError, PodTable, pod_publishers, watcher
+from kvsync_indexer.discovery import PodError, PodTable, pod_publishers, watcher
 from kvsync_testkit.waiting import wait_until
 
 DEEP = 100_000
@@ -101,33 +100,10 @@ def test_generated_pods_never_hide_the_pods_behind_them(seed):
 # -- through the watch --------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def server():
-    made = FakeApiServer()
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def follow(server):
-    running = []
-
-    def start():
-        sink = Sink()
-        found = KubernetesDiscovery(sink, selector="", namespaces=("default",), api=server.api())
-        found.start()
-        running.append(found)
-        return sink, found
-
-    yield start
-    for found in running:
-        found.stop()
-
-
 @pytest.mark.parametrize("seed", range(3))
 def test_the_watch_survives_every_generated_pod(server, follow, seed):
     rng = random.Random(seed)
-    sink, found = follow()
+    sink, found = follow(namespaces=("default",))
     wait_until("a watch runs", lambda: server.watchers, deadline_s=DEADLINE_S)
     for number in range(40):
         kind = rng.choice(["ADDED", "MODIFIED", "DELETED", "BOOKMARK", "ODD"])
@@ -143,7 +119,7 @@ def test_the_watch_survives_every_generated_pod(server, follow, seed):
     [b'{"type":"ADDED","object":7}', b'{"type":"ADDED"}', b"[]", b"7", b"{", b"\xff", b"[" * 100_000],
 )
 def test_an_event_that_is_none_makes_the_watcher_list_again(server, follow, line):
-    sink, found = follow()
+    sink, found = follow(namespaces=("default",))
     wait_until("a watch runs", lambda: server.watchers, deadline_s=DEADLINE_S)
     server.tell_raw(line)
     wait_until("the pods are listed again", lambda: found.watchers[0].lists == 2, deadline_s=DEADLINE_S)
@@ -155,13 +131,13 @@ def test_pods_too_large_for_one_page_are_listed_in_smaller_ones(server, follow, 
     monkeypatch.setattr(watcher, "MAX_LIST_BYTES", 8_000)
     for number in range(8):
         server.apply(pod(f"p{number}", notes={"model": "m", "events-port": "7000", "filler": "x" * 5000}))
-    sink, found = follow()
+    sink, found = follow(namespaces=("default",))
     wait_until("all pods are found", lambda: len(sink.specs) == 8, deadline_s=DEADLINE_S)
     assert found.watchers[0].failures == 0
 
 
 def test_health_notices_a_watch_thread_that_ended_or_hangs(server, follow, monkeypatch):
-    _, found = follow()
+    _, found = follow(namespaces=("default",))
     one = found.watchers[0]
     wait_until("a watch runs", lambda: server.watchers, deadline_s=DEADLINE_S)
     assert found.health_problem() is None
@@ -176,7 +152,7 @@ def test_health_notices_a_watch_thread_that_ended_or_hangs(server, follow, monke
 def test_problems_are_bounded_and_counted(server, follow):
     for number in range(130):
         server.apply(pod(f"p{number}", notes={}))
-    _, found = follow()
+    _, found = follow(namespaces=("default",))
     wait_until("the pods are listed", lambda: found.problem_count == 130, deadline_s=DEADLINE_S)
     assert len(found.problems) == 101
     assert found.problems["further pods"].startswith("30 more pods")

@@ -6,9 +6,8 @@ import socket
 import threading
 
 import pytest
-from discovery_helpers import pod
+from discovery_helpers import Sink, pod
 from service_helpers import DEADLINE_S
-from test_indexer_discovery import Sink
 
 from kvsync_indexer.discovery import PodError, PodTable, pod_publishers
 from kvsync_indexer.discovery.asking import Answer, SourceAsker

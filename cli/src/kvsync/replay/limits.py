@@ -90,25 +90,30 @@ async def _models(session: aiohttp.ClientSession, url: str) -> list[_Model]:
 
 async def _measure(session: aiohttp.ClientSession, url: str, model: str) -> int | None:
     """The number of ids that the server accepts. None if it accepts all, or refuses for another reason."""
-    if await _accepts(session, url, model, HIGHEST_ID) or not await _accepts(session, url, model, 1):
+    if await _accepts(session, url, model, HIGHEST_ID) is not False:
+        return None
+    if not await _accepts(session, url, model, 1):
         return None
     accepted, refused = 1, HIGHEST_ID
     while refused - accepted > 1:
         middle = (accepted + refused) // 2
-        if await _accepts(session, url, model, middle):
-            accepted = middle
-        else:
-            refused = middle
+        answer = await _accepts(session, url, model, middle)
+        if answer is None:
+            return None
+        accepted, refused = (middle, refused) if answer else (accepted, middle)
     return accepted + 1
 
 
-async def _accepts(session: aiohttp.ClientSession, url: str, model: str, token_id: int) -> bool:
-    """Whether the server completes a prompt of this one token. Raises UnreachableError if it does not answer."""
+async def _accepts(session: aiohttp.ClientSession, url: str, model: str, token_id: int) -> bool | None:
+    """Whether the server completes a prompt of this one token; None for an answer that does not tell.
+
+    Raises UnreachableError if there is no answer.
+    """
     body = {"model": model, "prompt": [token_id], "max_tokens": 1}
     try:
         timeout = aiohttp.ClientTimeout(total=ANSWER_S)
         async with session.post(f"{url}/v1/completions", json=body, timeout=timeout) as response:
-            return response.status == 200
+            return {200: True, 400: False, 422: False}.get(response.status)
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
         raise UnreachableError(f"{url}/v1/completions: {describe(error)}") from None
 
