@@ -127,6 +127,7 @@ def test_sglang_has_no_switch_and_its_own_port():
     assert ports(found(*words, "--dp-size", "2", "--enable-dp-attention")) == [("6000", "30000"), ("6001", "30000")]
     second = found(*words, "--dp-size", "8", "--nnodes", "2", "--node-rank", "1")
     assert [(spec.rank, spec.http_url) for spec in second] == [(4, None), (5, None), (6, None), (7, None)]
+    assert ports(found("/entry", *words[3:], "--dp", "2")) == [("6000", "30000"), ("6001", "30000")]
     for config in ("{}", '{"publisher":"null"}', '{"enable_kv_cache_events":true}'):
         with pytest.raises(PodError, match="does not enable"):
             found(*words[:5], "--kv-events-config", config)

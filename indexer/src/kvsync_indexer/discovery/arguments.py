@@ -70,7 +70,7 @@ def read_arguments(command: EngineCommand) -> EngineArguments:
     while at < len(words):
         word = words[at]
         at += 1
-        name, equals, value = _split(word, command.kind)
+        name, equals, value = _split(word)
         if name is None:
             if positional is None and at >= 2 and words[at - 2] == "serve":
                 positional = word
@@ -96,7 +96,7 @@ def read_arguments(command: EngineCommand) -> EngineArguments:
     return _arguments(command.kind, found, dotted, positional)
 
 
-def _split(word: str, kind: EngineKind | None) -> tuple[str | None, bool, str]:
+def _split(word: str) -> tuple[str | None, bool, str]:
     """(flag name with dashes or None, whether a value is attached to it, that value)."""
     if word in _SHORT:
         return _SHORT[word], False, ""
@@ -105,8 +105,7 @@ def _split(word: str, kind: EngineKind | None) -> tuple[str | None, bool, str]:
     name, equals, value = word[2:].partition("=")
     head, dot, tail = name.partition(".")
     head = head.replace("_", "-")
-    if kind == "sglang":
-        head = _SGLANG_NAMES.get(head, head)
+    head = _SGLANG_NAMES.get(head, head)
     return head + dot + tail.replace("-", "_"), bool(equals), value
 
 
@@ -124,6 +123,8 @@ def _arguments(
 ) -> EngineArguments:
     counts = {name: number(f"--{name}", found[name], 0, MAX_RANK) for name in _COUNTS if name in found}
     switches = {name for name in _SWITCHES if found.get(name, "false").lower() in ("true", "1", "yes")}
+    if kind is None and "model-path" in found:
+        kind = "sglang"  # the program is unknown, and only SGLang has this flag
     model = found.get("model", found.get("model-path", positional))
     if model is not None and UNKNOWN in model:
         model = None

@@ -15,21 +15,24 @@ from kvsync_events import EndpointError, publisher_binds, rank_endpoint
 from kvsync_indexer.discovery.arguments import HTTP_PORTS, EngineArguments, read_arguments
 from kvsync_indexer.discovery.command import engine_command
 from kvsync_indexer.discovery.limits import MAX_PROBLEM, MAX_RANK, MAX_RANKS, ArgumentsError, number, quoted, text_of
+from kvsync_indexer.discovery.podfields import (
+    ANNOTATIONS,
+    Pod,
+    PodError,
+    annotations,
+    engine_container,
+    has_left,
+    is_ready,
+    restart_count,
+)
 from kvsync_indexer.discovery.ranks import Ranks
 from kvsync_indexer.discovery.sources import Sources, own_sources
 from kvsync_indexer.publishers import PublisherSpec
 
-ANNOTATIONS = "kvsync.dev"
 MODEL_LABEL = "model.aibrix.ai/name"
 PORT_LABEL = "model.aibrix.ai/port"
 EVENTS_PORT, REPLAY_PORT = 5557, 5558
 _PORT_OF = re.compile(r"^tcp://.*:(\d{1,5})$")
-
-Pod = Mapping[str, Any]
-
-
-class PodError(ValueError):
-    """The pod cannot be followed; the message names the annotation or the flag."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +51,9 @@ class PodReading:
 
     def __init__(self, pod: Pod) -> None:
         self._metadata, self._status = pod["metadata"], pod.get("status") or {}
-        self._notes = _annotations(self._metadata)
+        self._notes = annotations(self._metadata)
         self._labels: Mapping[str, str] = self._metadata.get("labels") or {}
-        container = _engine_container(pod, self._notes)
+        container = engine_container(pod, self._notes)
         self.identity = f"{self._metadata['uid']}/{restart_count(self._status, container.get('name'))}"
         self._hidden: str | None = None
         self._arguments = EngineArguments()
@@ -237,48 +240,6 @@ def pod_publishers(pod: Pod, *, qualified: bool, sources: Sources | None = None)
     """
     reading = read_pod(pod)
     return [] if reading is None else reading.publishers(sources, qualified=qualified)
-
-
-def has_left(pod: Pod) -> bool:
-    """Whether the pod is being deleted or has ended, so that nothing must be routed to it."""
-    phase = (pod.get("status") or {}).get("phase")
-    return bool(pod["metadata"].get("deletionTimestamp")) or phase in ("Succeeded", "Failed")
-
-
-def is_ready(status: Mapping[str, Any]) -> bool:
-    """Whether the condition Ready is true."""
-    conditions = status.get("conditions") or ()
-    return any(each.get("type") == "Ready" and each.get("status") == "True" for each in conditions)
-
-
-def restart_count(status: Mapping[str, Any], container: str | None) -> int:
-    """How often the engine's container was restarted."""
-    for each in status.get("containerStatuses") or ():
-        if each.get("name") == container:
-            return int(each.get("restartCount") or 0)
-    return 0
-
-
-def _annotations(metadata: Mapping[str, Any]) -> dict[str, str]:
-    prefix = f"{ANNOTATIONS}/"
-    found = metadata.get("annotations") or {}
-    return {name.removeprefix(prefix): str(value) for name, value in found.items() if name.startswith(prefix)}
-
-
-def _engine_container(pod: Pod, notes: Mapping[str, str]) -> Mapping[str, Any]:
-    """The container that an annotation names, else the one with an event configuration, else the first."""
-    containers: list[Mapping[str, Any]] = list((pod.get("spec") or {}).get("containers") or ())
-    if "container" in notes:
-        for each in containers:
-            if each.get("name") == notes["container"]:
-                return each
-        names = ", ".join(str(each.get("name")) for each in containers)
-        raise PodError(f"annotation {ANNOTATIONS}/container {quoted(notes['container'])}: the pod has {names:.200}")
-    for each in containers:
-        words = [*(each.get("command") or ()), *(each.get("args") or ())]
-        if any("kv-events-config" in str(word).replace("_", "-") for word in words):
-            return each
-    return containers[0] if containers else {}
 
 
 def _enabled_port(config: Mapping[str, Any], kind: str | None) -> int:

@@ -12,7 +12,8 @@ import structlog
 
 from kvsync_indexer.discovery.asking import Answer, Deliver
 from kvsync_indexer.discovery.limits import MAX_PROBLEM
-from kvsync_indexer.discovery.pods import Pod, PodError, PodReading, has_left, read_pod
+from kvsync_indexer.discovery.podfields import Pod, PodError, has_left
+from kvsync_indexer.discovery.pods import PodReading, read_pod
 from kvsync_indexer.publishers import PublisherSink, PublisherSpec
 
 _log = structlog.get_logger("kvsync_indexer.discovery")
