@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-pure cover lint fmt typecheck imports manifests verify lock native clean docs \
-	build-images cluster-up cluster-down test-kv-sync-e2e test-kv-sync-benchmark test-kv-sync-all \
+	build-images cluster-up cluster-down chaos-mesh-up chaos-mesh-down test-kv-sync-e2e test-kv-sync-benchmark test-kv-sync-all \
 	test-fidelity test-interop test-faults
 
 BIN := .venv/bin
@@ -66,6 +66,12 @@ cluster-up: ## A real cluster: KUBECONFIG if given, else kind; see hack/airgap f
 
 cluster-down: ## Delete the cluster that cluster-up made
 	hack/cluster-down.sh
+
+chaos-mesh-up: ## Chaos Mesh on that cluster: the released chart, or built from Go modules where no image can be pulled
+	hack/chaos-mesh-up.sh
+
+chaos-mesh-down: ## Take Chaos Mesh off the cluster
+	hack/chaos-mesh-down.sh
 
 test-kv-sync-e2e: setup ## The end-to-end suite on the cluster (KVSYNC_SCALE=10, 50, 100 pods in LargeScale)
 	test/e2e/run.sh $(TEST_ARGS)
