@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# The three images: kvsync/operator, kvsync/mockpod, kvsync/indexer. `make build-images`.
-#   hack/build-images.sh [--load] [NAME...]   all of them, or those named; --load puts them into the kind cluster
-#   hack/build-images.sh --lock UV            refresh images/build.lock
+# Builds the images kvsync/operator, kvsync/mockpod and kvsync/indexer: `make build-images`.
+#   hack/build-images.sh [--load] [NAME...]   build all images, or the named ones; --load loads them into kind
+#   hack/build-images.sh --lock UV            update images/build.lock
 #
 #   KVSYNC_IMAGE_TAG=0.1.0            tag (default: the version of the operator package)
-#   KVSYNC_BASE_IMAGE, KVSYNC_BUILD_IMAGE   bases of the final and of the build stage; default: what
-#                                     `make cluster-up` wrote to out/cluster.env, else the Dockerfiles' own
-#   KVSYNC_NO_NATIVE=1                leave the native core out of the indexer even where cargo is installed
-#   KVSYNC_DOCKER_ARGS="..."          more arguments for `docker build`, such as --no-cache
+#   KVSYNC_BASE_IMAGE, KVSYNC_BUILD_IMAGE   base images of the final and of the build stage (default: those that
+#                                     `make cluster-up` wrote to out/cluster.env, otherwise those of the Dockerfiles)
+#   KVSYNC_NO_NATIVE=1                build the indexer without its native core even if cargo is installed
+#   KVSYNC_DOCKER_ARGS="..."          further arguments for `docker build`, such as --no-cache
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 say() { printf 'build-images: %s\n' "$*" >&2; }
@@ -34,11 +34,11 @@ for name in "${names[@]}"; do
   [ -f "images/$name/Dockerfile" ] || { say "unknown image '$name' (known: operator, mockpod, indexer)"; exit 2; }
 done
 if ! docker info >/dev/null 2>&1; then
-  say "no docker daemon answers: start one, or run make cluster-up, which starts one where it may"
+  say "no docker daemon answers: start one, or run make cluster-up, which starts one if it is permitted to"
   exit 2
 fi
 
-if [ -f out/cluster.env ]; then # what the environment says wins
+if [ -f out/cluster.env ]; then # the environment takes precedence
   while IFS='=' read -r key value; do
     case $key in KVSYNC_BASE_IMAGE | KVSYNC_BUILD_IMAGE | KVSYNC_KIND | KVSYNC_KIND_CLUSTER)
       [ -n "${!key:-}" ] || printf -v "$key" '%s' "$value" ;;
@@ -49,15 +49,15 @@ tag=${KVSYNC_IMAGE_TAG:-$(sed -n 's/^version = "\(.*\)"/\1/p' operator/pyproject
 context=$(mktemp -d)
 trap 'rm -rf "$context"' EXIT
 
-native_wheel() { # into $context/wheels, where cargo and maturin are
+native_wheel() { # builds the native core into $context/wheels if cargo and maturin are installed
   mkdir -p "$context/wheels"
   if [ -n "${KVSYNC_NO_NATIVE:-}" ] || [ ! -f native/Cargo.toml ] || ! command -v cargo >/dev/null; then
-    say "indexer: without the native core (no cargo, or KVSYNC_NO_NATIVE is set)"
+    say "the indexer image will have no native core: cargo is not installed, or KVSYNC_NO_NATIVE is set"
     return 0
   fi
   local maturin=.venv/bin/maturin
-  [ -x "$maturin" ] || maturin=$(command -v maturin) || { say "indexer: without the native core (no maturin)"; return 0; }
-  say "indexer: building the native core"
+  [ -x "$maturin" ] || maturin=$(command -v maturin) || { say "the indexer image will have no native core: maturin is not installed"; return 0; }
+  say "building the native core for the indexer image"
   nice "$maturin" build --quiet --release --strip --manifest-path native/Cargo.toml --out "$context/wheels" \
     --interpreter python3.11 --compatibility linux
 }
@@ -66,7 +66,6 @@ fill_context() { # NAME: exactly what the Dockerfile copies, as it is tracked, w
   local name=$1 paths=(LICENSE images/build.lock images/finish.py "images/$1/Dockerfile" "requirements/$1.lock" events "$1")
   git ls-files -z --cached --others --exclude-standard -- "${paths[@]}" ':!*/tests/*' |
     tar --create --null --files-from=- --file=- --ignore-failed-read | tar --extract --file=- --directory "$context"
-  # A README that a pyproject.toml names may be left out above; the licence stands for all.
 }
 
 for name in "${names[@]}"; do
@@ -83,6 +82,6 @@ for name in "${names[@]}"; do
   say "kvsync/$name:$tag, $(($(docker image inspect --format '{{.Size}}' "kvsync/$name:$tag") / 1000000)) MB, $((SECONDS - began)) s"
   if [ -n "$load" ]; then
     "${KVSYNC_KIND:-kind}" load docker-image --name "${KVSYNC_KIND_CLUSTER:-kvsync}" "kvsync/$name:$tag" >/dev/null
-    say "kvsync/$name:$tag is in the cluster"
+    say "loaded kvsync/$name:$tag into the cluster"
   fi
 done

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Take the kind cluster of cluster-up.sh away: `make cluster-down`. A cluster given by KUBECONFIG is left alone,
-# and so is a docker daemon that we did not start. What was built stays in the cache (KVSYNC_CACHE) for the next time.
-#   --keep-docker   leave our dockerd running
+# Deletes the kind cluster of cluster-up.sh: `make cluster-down`. It does not touch the cluster of KUBECONFIG, nor a
+# docker daemon that cluster-up.sh did not start. The build results remain in the cache (KVSYNC_CACHE).
+#   --keep-docker   keep the docker daemon of cluster-up.sh running
 set -euo pipefail
 export KVSYNC_PROG=cluster-down
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -14,12 +14,12 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
 case ${1:-} in '' | --keep-docker) ;; *) die "unknown argument '$1' (allowed: --keep-docker)" ;; esac
 if given_kubeconfig; then
-  say "the cluster of KUBECONFIG=$KUBECONFIG is yours: left alone"
+  say "the cluster of KUBECONFIG=$KUBECONFIG was not created by cluster-up and is not deleted"
   rm -f "$CLUSTER_ENV"
   exit 0
 fi
 if ! have docker || ! docker_answers; then
-  say "no docker daemon answers: nothing to take down"
+  say "no docker daemon answers, so there is no cluster to delete"
   rm -f "$CLUSTER_ENV"
   exit 0
 fi
@@ -30,7 +30,7 @@ if cluster_exists; then
   export KIND
   run_step "delete cluster $CLUSTER_NAME" delete_cluster
 else
-  say "no cluster $CLUSTER_NAME"
+  say "there is no cluster $CLUSTER_NAME"
 fi
 rm -f "$CLUSTER_ENV"
 [ "${1:-}" = --keep-docker ] || stop_our_docker

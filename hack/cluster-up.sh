@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
-# A Kubernetes cluster to develop and test on: `make cluster-up`. Run it again at any time; it builds what is missing.
-#   1. KUBECONFIG set to a cluster of yours: checked and used as it is.
-#   2. container images can be pulled: kind with its released node image.
-#   3. neither: kind with a node image built from package registries (hack/airgap/README.md).
-# The outcome is written to out/cluster.env (KUBECONFIG and more), which the other scripts read.
+# Provides a Kubernetes cluster for development and tests: `make cluster-up`. It can be run again at any time and builds
+# only what is missing.
+#   1. If KUBECONFIG is set, that cluster is checked and used.
+#   2. Otherwise, if container images can be pulled, kind creates a cluster from its released node image.
+#   3. Otherwise kind creates a cluster from a node image that is built from package registries (hack/airgap/README.md).
+# The settings of the cluster are written to out/cluster.env, which the other scripts read.
 #
-#   KVSYNC_CLUSTER_MODE=auto|released|airgap   which of 2 and 3 (default: auto)
-#   KVSYNC_CLUSTER_NAME=kvsync                 the kind cluster's name
-#   KVSYNC_NODES=1                             nodes: one control plane, the rest workers
-#   KVSYNC_CACHE=~/.cache/kvsync               what is kept between runs
+#   KVSYNC_CLUSTER_MODE=auto|released|airgap   automatic choice between 2 and 3, or one of them (default: auto)
+#   KVSYNC_CLUSTER_NAME=kvsync                 name of the kind cluster
+#   KVSYNC_NODES=1                             number of nodes: one control plane node, the others are workers
+#   KVSYNC_CACHE=~/.cache/kvsync               folder of what is kept between runs
 set -euo pipefail
 export KVSYNC_PROG=cluster-up
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -42,10 +43,10 @@ case $mode in
     airgap_keys
     if airgap_is_cached; then
       mode=airgap
-    elif run_step "can images be pulled here?" can_pull_images 2>/dev/null; then
+    elif run_step "check whether images can be pulled" can_pull_images 2>/dev/null; then
       mode=released
     else
-      say "no images can be pulled here: the cluster is built from package registries"
+      say "images cannot be pulled, so the cluster is built from package registries"
       mode=airgap
     fi
     ;;
@@ -57,15 +58,15 @@ if [ "$mode" = airgap ]; then
   # shellcheck disable=SC2153  # set by airgap_keys
   node_image=$NODE_IMAGE
 else
-  node_image=${KVSYNC_KIND_IMAGE:-} # kind's own default, by digest
+  node_image=${KVSYNC_KIND_IMAGE:-} # empty selects the default image of kind, by digest
   BASE_IMAGE=python:3.11-slim-bookworm BUILD_IMAGE=python:3.11-bookworm
 fi
 
 if ! cluster_is_healthy; then
   if cluster_exists; then revive_cluster || run_step "delete the broken cluster" delete_cluster; fi
   cluster_exists || run_step "create cluster $CLUSTER_NAME ($NODES node)" create_cluster "$node_image"
-  [ "$mode" != airgap ] || [ "$NODES" = 1 ] || run_step "routes between nodes" route_pods
-  run_step "wait for the cluster's own pods" wait_for_system_pods
+  [ "$mode" != airgap ] || [ "$NODES" = 1 ] || run_step "add routes between nodes" route_pods
+  run_step "wait for the system pods" wait_for_system_pods
 fi
 write_cluster_env "$mode" "$CLUSTER_KUBECONFIG" "$BASE_IMAGE" "$BUILD_IMAGE"
-say "cluster $CLUSTER_NAME ($mode) is up: export KUBECONFIG=$CLUSTER_KUBECONFIG"
+say "cluster $CLUSTER_NAME ($mode) is ready: export KUBECONFIG=$CLUSTER_KUBECONFIG"

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Make .venv with every member of the workspace in it. Quick when nothing changed: the state of
-# the last run is kept in .venv/.state by content.
-#   PYTHON=python3.12 hack/setup.sh    another interpreter
-#   KVSYNC_NO_NATIVE=1 hack/setup.sh   leave the Rust core out even where cargo is installed
+# Creates .venv with every member of the workspace. If nothing changed since the last run, according to the hash in
+# .venv/.state, it does nothing.
+#   PYTHON=python3.12 hack/setup.sh    use another interpreter
+#   KVSYNC_NO_NATIVE=1 hack/setup.sh   do not build the Rust core even if cargo is installed
 set -euo pipefail
 cd "$(dirname "$0")/.."
 say() { printf 'setup: %s\n' "$*" >&2; }
@@ -19,7 +19,7 @@ find_python() {
   exit 1
 }
 
-find_uv() { # a uv of our own in .tools, unless one is installed
+find_uv() { # prints the path of the installed uv, otherwise installs one into .tools
   if command -v uv >/dev/null; then
     command -v uv
     return
@@ -28,7 +28,7 @@ find_uv() { # a uv of our own in .tools, unless one is installed
     say "installing uv into .tools"
     if "$1" -m venv .tools >/dev/null 2>&1 && [ -x .tools/bin/pip ]; then
       .tools/bin/pip install --quiet uv
-    else # Debian without python3-venv: pip alone, or apt brings both
+    else # Debian without the package python3-venv
       rm -rf .tools
       "$1" -m pip --version >/dev/null 2>&1 || install_pip "$1"
       "$1" -m pip install --quiet --target .tools/lib uv
@@ -54,7 +54,7 @@ python=$(find_python)
 state() {
   { "$python" -V; cat requirements/dev.lock hack/setup.sh "${members[@]/%//pyproject.toml}"; pwd; } | sha256sum
 }
-native_state() { # what the native core is built from, or that it is not built
+native_state() { # prints a hash of what the native core is built from, or "none" if it is not built
   if [ -n "${KVSYNC_NO_NATIVE:-}" ] || ! command -v cargo >/dev/null || [ ! -f native/Cargo.toml ]; then
     echo none
   else
@@ -67,7 +67,7 @@ native_state() { # what the native core is built from, or that it is not built
 
 if [ "$(cat .venv/.state 2>/dev/null)" != "$(state)" ]; then
   uv=$(find_uv "$python")
-  say "making .venv ($("$python" -V))"
+  say "creating .venv ($("$python" -V))"
   [ -x .venv/bin/python ] || "$uv" venv --quiet --python "$python" .venv
   export VIRTUAL_ENV=$PWD/.venv
   "$uv" pip sync --quiet --require-hashes requirements/dev.lock

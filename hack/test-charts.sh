@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# The charts without a cluster: lint, unit tests, and every rendering against Kubernetes' own schemas where those can be
-# had. helm, helm-unittest and kubeconform are built from the Go module proxy where they are not installed.
-#   KVSYNC_SCHEMAS=DIR|URL   schema location for kubeconform (default: its own, on a Git host; skipped out of reach)
+# Tests the charts without a cluster: lint, unit tests, and validation against the Kubernetes schemas. Tools that are not
+# installed are built from the Go module proxy.
+#   KVSYNC_SCHEMAS=DIR|URL   schema location for kubeconform; the default is on a Git host, and validation is skipped if
+#                            that host cannot be reached
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 say() { printf 'test-charts: %s\n' "$*" >&2; }
@@ -21,7 +22,7 @@ done
 location=${KVSYNC_SCHEMAS:-default}
 if [ "$location" = default ] && ! timeout 10 curl --silent --fail --output /dev/null \
   https://raw.githubusercontent.com/yannh/kubernetes-json-schema/master/README.md; then
-  say "skipped(capability): Kubernetes' schemas are out of reach, so kubeconform did not run"
+  say "skipped(capability): the Kubernetes schemas cannot be downloaded, so kubeconform did not run"
   exit 0
 fi
 "$(hack/lib/tools.sh kubeconform)" -strict -summary -ignore-missing-schemas -schema-location "$location" "$rendered"

@@ -1,4 +1,4 @@
-"""`kvsync doctor --cluster` on an API that is a dictionary: each kind of trouble is named, with a next step."""
+"""`kvsync doctor --cluster` on a fake API: every problem is reported with a next step."""
 
 import copy
 
@@ -44,7 +44,7 @@ def healthy():
 
 
 class FakeKube:
-    """Answers from a dictionary; an int in it is a status."""
+    """Returns answers from a dictionary; an integer is the status of an error."""
 
     def __init__(self, answers, forbidden=()):
         self.answers, self.forbidden = answers, forbidden
@@ -90,29 +90,35 @@ def test_an_old_crd_is_named():
     assert "serves v1alpha0, not v1alpha1" in problems(answers)["CRD mockengines.kvsync.dev"]
 
 
-def test_no_operator_and_missing_rights():
+def test_no_operator_and_missing_permissions():
     answers = healthy()
-    assert "op in ns may not patch deployments" in problems(answers, forbidden=("deployments",))["operator's rights"]
+    assert (
+        "op in ns may not patch deployments"
+        in problems(answers, forbidden=("deployments",))["permissions of the operator"]
+    )
     answers["/apis/apps/v1/deployments"]["items"][0]["status"] = {}
     assert "0 of 1 ready" in problems(answers)["operator ns/kvsync-operator"]
     answers["/apis/apps/v1/deployments"]["items"] = []
     assert "is not installed" in problems(answers)["operator"]
 
 
-def test_a_resource_says_its_own_trouble():
+def test_a_resource_reports_its_own_problem():
     answers = healthy()
     degraded = {"type": "Degraded", "status": "True", "message": "two PrefixIndexes want one port"}
     answers[f"{API}/mockengines"]["items"] = [resource("MockEngine", "eng", degraded)]
     del answers[f"{API}/prefixindexes"]["items"][0]["status"]
     found = problems(answers)
     assert "two PrefixIndexes want one port" in found["MockEngine ns/eng"]
-    assert "no operator has seen it" in found["PrefixIndex ns/idx"]
+    assert "has no status" in found["PrefixIndex ns/idx"]
 
 
 @pytest.mark.parametrize(
     ("status", "says"),
     [
-        ({"containerStatuses": [{"state": {"waiting": {"reason": "ImagePullBackOff"}}, "image": "x:1"}]}, "kind load"),
+        (
+            {"containerStatuses": [{"state": {"waiting": {"reason": "ImagePullBackOff"}}, "image": "x:1"}]},
+            "make build-images",
+        ),
         ({"containerStatuses": [{"state": {"waiting": {"reason": "CrashLoopBackOff"}}}]}, "--previous"),
         (
             {
@@ -141,7 +147,7 @@ def test_a_stale_publisher_says_why():
     assert "does not answer" in problems(answers)["index ns/idx"]
 
 
-def test_what_may_not_be_read_is_a_note_and_not_a_problem():
+def test_a_missing_permission_of_the_user_is_a_note_and_not_a_problem():
     answers = healthy() | {"/api/v1/pods": 403, "/apis/apps/v1/deployments": 403, f"{API}/mockengines": 403}
     assert problems(answers) == {}
     notes = [finding.what for finding in check_cluster(FakeKube(answers)) if finding.level == "note"]

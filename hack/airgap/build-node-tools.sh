@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# etcd, CoreDNS and the pause program.  usage: build-node-tools.sh OUT     Cold about 2 minutes on two cores.
+# Builds etcd, CoreDNS and the pause program.
+# usage: build-node-tools.sh OUT     Takes about 2 minutes on two cores, 5 s with a warm Go cache.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=/dev/null

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The kind node image, with the cluster's own component images preloaded.
-# usage: node-image.sh IMAGE KUBERNETES_DIR NODE_TOOLS_DIR ROOTFS_DIR     About 30 seconds, 1 GB. Needs dockerd.
+# Builds the node image of kind, which contains the images of the Kubernetes components.
+# usage: node-image.sh IMAGE KUBERNETES_DIR NODE_TOOLS_DIR ROOTFS_DIR     Takes about 30 s and 1 GB; needs dockerd.
 set -euo pipefail
 # shellcheck source=/dev/null
 . "$(dirname "${BASH_SOURCE[0]}")/../lib/common.sh"
@@ -8,10 +8,10 @@ image=$1 kubernetes=$(cd "$2" && pwd) tools=$(cd "$3" && pwd) rootfs=$(cd "$4" &
 work=$(scratch_dir node-image)
 builder=kvsync-node-builder-$$
 trap 'docker rm -f "$builder" >/dev/null 2>&1 || true; rm -rf "$work"' EXIT
-registry=registry.k8s.io # only a name: it is what kubeadm asks the node's containerd for
+registry=registry.k8s.io # only a name, by which kubeadm requests the images from containerd; nothing is pulled
 components=()
 
-import_binary() { # IMAGE BINARY PATH: an image of one static binary
+import_binary() { # IMAGE BINARY PATH: makes an image with one static binary
   local tree=$work/tree
   rm -rf "$tree"
   mkdir -p "$tree$(dirname "$3")" "$tree/tmp" "$tree/etc"
@@ -23,7 +23,7 @@ import_binary() { # IMAGE BINARY PATH: an image of one static binary
   components+=("$1")
 }
 
-import_proxy() { # IMAGE: Debian's iptables and friends around kube-proxy
+import_proxy() { # IMAGE: makes an image with kube-proxy and the network tools of Debian
   local tree=$work/proxy program
   mkdir "$tree"
   tar -C "$tree" -xf "$rootfs/proxy.tar"
@@ -70,4 +70,4 @@ printf '%s\n' 'FROM kvsync-node-pre:build' 'ENV container=docker' 'STOPSIGNAL SI
   'ENTRYPOINT ["/usr/local/bin/entrypoint", "/sbin/init"]' 'CMD []' |
   DOCKER_BUILDKIT=0 docker build -q -t "$image" - >/dev/null
 docker rm -f "$builder" >/dev/null
-docker rmi "${components[@]}" kvsync-node-pre:build kvsync-node-base:build >/dev/null 2>&1 || true # the node carries them now
+docker rmi "${components[@]}" kvsync-node-pre:build kvsync-node-base:build >/dev/null 2>&1 || true # the node image contains them

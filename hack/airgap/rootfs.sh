@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# File systems from the Debian mirror alone: a kind node's, and kube-proxy's.
-# usage: rootfs.sh OUT     -> OUT/node.tar, OUT/proxy.tar     About 75 seconds.
-# kind's image files (entrypoint, units, configuration) come from its Go module.
+# Builds the file systems of a kind node and of kube-proxy from the Debian mirror. The image files of kind (entrypoint,
+# units and configuration) come from its Go module.
+# usage: rootfs.sh OUT     Writes OUT/node.tar and OUT/proxy.tar; takes about 75 s.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=/dev/null
@@ -24,7 +24,7 @@ rm -rf "$files/LICENSES" "$files/usr/local/bin/clean-install"
 cp "$here/node/cni-lite" "$here/node/crictl" "$files/usr/local/bin/"
 cp "$here/node/cni-lite.service" "$files/etc/systemd/system/"
 chmod 0755 "$files"/usr/local/bin/* "$files"/kind/bin/*
-# containerd must not lower oom_score_adj (that needs CAP_SYS_RESOURCE); pause by the tag that kubeadm expects
+# containerd must not lower oom_score_adj, which needs CAP_SYS_RESOURCE; the tag of pause is the one kubeadm expects
 sed -i -e 's/restrict_oom_score_adj = false/restrict_oom_score_adj = true/' \
   -e "s#pause:[0-9.]*#pause:$PAUSE_VERSION#" "$files/etc/containerd/config.toml"
 sed -i -e 's#/usr/local/bin/containerd$#/usr/bin/containerd#' "$files/etc/systemd/system/containerd.service"
@@ -37,6 +37,6 @@ for folder in doc man locale; do slim+=(--dpkgopt="path-exclude=/usr/share/$fold
 mmdebstrap --variant=minbase "${slim[@]}" --include="$packages" \
   --customize-hook="cp -a $files/. \"\$1\"/ && chown -R 0:0 \"\$1\"/kind \"\$1\"/etc/containerd" \
   --customize-hook="sh $here/node/finish.sh \"\$1\"" "$DEBIAN_SUITE" "$out/node.tar"
-# --variant=extract runs no maintainer scripts: node-image.sh makes the iptables alternatives by hand
+# --variant=extract runs no maintainer scripts, so node-image.sh creates the alternatives of iptables
 mmdebstrap --variant=extract --include=iptables,conntrack,ipset,nftables,kmod "$DEBIAN_SUITE" "$out/proxy.tar"
 rm -rf "$work"

@@ -1,18 +1,19 @@
 #!/usr/bin/env bash
-# The kind cluster: created, revived, checked, described. Sourced after common.sh and docker.sh; $KIND is kind's path.
+# Creates, restarts, checks and deletes the kind cluster. Sourced after common.sh and docker.sh.
+# $KIND is the path of kind.
 
 CLUSTER_NAME=${KVSYNC_CLUSTER_NAME:-kvsync}
 NODES=${KVSYNC_NODES:-1}
 CLUSTER_KUBECONFIG=$KVSYNC_CACHE/clusters/$CLUSTER_NAME.kubeconfig
-CLUSTER_MARK=$CLUSTER_KUBECONFIG.complete # its creation came to its end
-CLUSTER_ENV=$KVSYNC_ROOT/out/cluster.env # a second cluster beside the usual one gets a file of its own
+CLUSTER_MARK=$CLUSTER_KUBECONFIG.complete # exists once the creation of the cluster has completed
+CLUSTER_ENV=$KVSYNC_ROOT/out/cluster.env # a cluster with another name has its own file
 [ "$CLUSTER_NAME" = kvsync ] || CLUSTER_ENV=$KVSYNC_ROOT/out/cluster-$CLUSTER_NAME.env
 
-given_kubeconfig() { # is KUBECONFIG somebody's own cluster (and not the one we made)?
+given_kubeconfig() { # succeeds if KUBECONFIG is set to another cluster than that of cluster-up.sh
   [ -n "${KUBECONFIG:-}" ] && [ "$KUBECONFIG" != "$CLUSTER_KUBECONFIG" ]
 }
 
-kubectl_here() { # kubectl by the node's own binary: it always fits, and needs nothing installed
+kubectl_here() { # runs the kubectl of the node, which has the right version and needs no installation
   docker exec -i "$CLUSTER_NAME-control-plane" kubectl --kubeconfig=/etc/kubernetes/admin.conf "$@"
 }
 
@@ -23,10 +24,10 @@ check_given_cluster() {
   elif [ -x "$KVSYNC_ROOT/.venv/bin/python" ]; then
     answer=$(timeout 30 "$KVSYNC_ROOT/.venv/bin/python" -c 'import kubernetes as k; k.config.load_kube_config(); print(k.client.VersionApi().get_code().git_version)' 2>&1) && return 0
   else
-    die "KUBECONFIG is set, but neither kubectl nor .venv (make setup) is here to check that cluster"
+    die "KUBECONFIG is set, but that cluster cannot be checked: install kubectl, or run make setup"
   fi
   die "the cluster of KUBECONFIG=$KUBECONFIG does not answer: $(tail -n 1 <<<"$answer")" \
-    "fix it, or unset KUBECONFIG and a kind cluster is made"
+    "repair it, or unset KUBECONFIG to create a kind cluster"
 }
 
 cluster_exists() { [ -n "$(docker ps -aq --filter "label=io.x-k8s.kind.cluster=$CLUSTER_NAME")" ]; }
@@ -36,9 +37,9 @@ cluster_is_healthy() {
     kubectl --kubeconfig=/etc/kubernetes/admin.conf get --raw /readyz >/dev/null 2>&1 </dev/null
 }
 
-revive_cluster() { # its nodes stopped (docker was restarted, say): start them and see
-  [ -e "$CLUSTER_MARK" ] || return 1 # half made
-  say "cluster $CLUSTER_NAME is there but does not answer: starting its nodes"
+revive_cluster() { # starts the nodes of a stopped cluster, for example after a restart of docker
+  [ -e "$CLUSTER_MARK" ] || return 1 # its creation was interrupted
+  say "cluster $CLUSTER_NAME exists but does not answer: starting its nodes"
   docker ps -aq --filter "label=io.x-k8s.kind.cluster=$CLUSTER_NAME" | xargs docker start >/dev/null || return 1
   local tries
   for ((tries = 0; tries < 45; tries++)); do
@@ -53,11 +54,11 @@ revive_cluster() { # its nodes stopped (docker was restarted, say): start them a
   return 1
 }
 
-kind_config() { # on stdout; $1: the node image ('' for kind's own)
+kind_config() { # NODE_IMAGE: prints the configuration; '' is the default image of kind
   local number
   echo 'kind: Cluster'
   echo 'apiVersion: kind.x-k8s.io/v1alpha4'
-  # Ours carries its own pod network (cni-lite); the released image brings kindnet, with network policies
+  # The built image has its own pod network (cni-lite). The released image has kindnet, which enforces NetworkPolicy.
   case $1 in kvsync-node:*) printf 'networking:\n  disableDefaultCNI: true\n' ;; esac
   cat <<'CONFIG'
 nodes:
@@ -91,7 +92,7 @@ delete_cluster() {
   rm -f "$CLUSTER_KUBECONFIG"*
 }
 
-route_pods() { # several nodes without kindnet: a static route from each node to the pods of each other
+route_pods() { # adds a static route from each node to the pods of each other node, as kindnet would
   local table node range address other
   table=$(kubectl_here get nodes -o \
     jsonpath='{range .items[*]}{.metadata.name} {.spec.podCIDR} {.status.addresses[?(@.type=="InternalIP")].address}{"\n"}{end}' </dev/null)
@@ -105,7 +106,7 @@ route_pods() { # several nodes without kindnet: a static route from each node to
 wait_for_system_pods() {
   kubectl_here -n kube-system rollout status daemonset/kube-proxy --timeout=120s
   kubectl_here -n kube-system rollout status deployment/coredns --timeout=120s
-  local tries # the default service account comes last: without it the first pod of a test is refused
+  local tries # the default service account is created last, and pods are refused without it
   for ((tries = 0; tries < 60; tries++)); do
     kubectl_here -n default get serviceaccount default && return 0
     sleep 1
@@ -116,7 +117,7 @@ wait_for_system_pods() {
 write_cluster_env() { # KIND_OF_CLUSTER KUBECONFIG BASE_IMAGE BUILD_IMAGE
   mkdir -p "$(dirname "$CLUSTER_ENV")"
   {
-    echo '# Written by hack/cluster-up.sh: the cluster that is up, for scripts and tests'
+    echo '# Written by hack/cluster-up.sh for scripts and tests: the settings of the cluster'
     printf 'KUBECONFIG=%q\nKVSYNC_CLUSTER=%q\n' "$2" "$1"
     [ "$1" = given ] || printf 'KVSYNC_KIND=%q\nKVSYNC_KIND_CLUSTER=%q\n' "$KIND" "$CLUSTER_NAME"
     [ -z "$3" ] || printf 'KVSYNC_BASE_IMAGE=%q\nKVSYNC_BUILD_IMAGE=%q\n' "$3" "$4"

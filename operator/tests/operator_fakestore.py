@@ -1,9 +1,8 @@
-"""The memory of the small API server in `operator_fakeapi`: objects, versions, server-side apply, owners.
+"""The storage of the small API server in `operator_fakeapi`: objects, versions, server-side apply and owners.
 
-It does what the operator relies on and no more: resource versions rise, generations rise with the spec,
-apply takes away what its manager applied before and does not any more, deleting an owner deletes what it
-owns, and a Deployment gets a status. What the operator must not rely on is left out on purpose: defaults,
-validation, managed fields.
+It implements what the operator relies on: resource versions increase, generations increase with the spec, apply
+removes fields that its manager no longer applies, the deletion of an owner deletes what it owns, and a workload gets a
+status. It deliberately omits what the operator must not rely on: defaults, validation and managed fields.
 """
 
 import copy
@@ -38,7 +37,7 @@ BY_PLURAL = {plural: key for key, plural in KINDS.items()}
 
 
 class RefusedError(Exception):
-    """An answer other than 200."""
+    """An answer with a status other than 200."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -46,7 +45,7 @@ class RefusedError(Exception):
 
 
 def merged(base: Any, change: Any) -> Any:
-    """`change` over `base`: maps by key, lists of named entries by name, everything else replaced."""
+    """Merge `change` into `base`: maps by key, lists of named entries by name; other values are replaced."""
     if isinstance(base, dict) and isinstance(change, dict):
         return {**base, **{key: merged(base.get(key), value) for key, value in change.items()}}
     if isinstance(base, list) and isinstance(change, list) and change:
@@ -59,7 +58,7 @@ def merged(base: Any, change: Any) -> Any:
 
 
 def without(live: Any, before: Any, after: Any) -> Any:
-    """`live` without what is in `before` and not in `after` (what a manager does not apply any more)."""
+    """Return `live` without the fields that are in `before` but not in `after`, which a manager no longer applies."""
     if isinstance(live, dict) and isinstance(before, dict):
         after = after if isinstance(after, dict) else {}
         result = {}
@@ -72,7 +71,7 @@ def without(live: Any, before: Any, after: Any) -> Any:
 
 
 def locked(method: Any) -> Any:
-    """One change at a time: tests and the server's thread both write."""
+    """Serialise changes, because tests and the thread of the server both write."""
 
     @functools.wraps(method)
     def call(self: "Store", *args: Any, **kwargs: Any) -> Any:
@@ -84,7 +83,7 @@ def locked(method: Any) -> Any:
 
 @dataclass
 class Store:
-    """All objects, and a feed of what happened to them."""
+    """All objects, and a callback for every change."""
 
     feed: Callable[[str, str, Object, Object | None], None]
     workloads_ready: bool = True
@@ -97,7 +96,7 @@ class Store:
     @property
     @locked
     def version(self) -> str:
-        """The version of the newest change, as a list shows it."""
+        """Return the version of the latest change, which a list contains."""
         current = next(self._versions)
         self._versions = itertools.count(current)
         return str(current - 1)
@@ -119,19 +118,19 @@ class Store:
 
     @locked
     def create(self, path: Path, body: Object) -> Object:
-        """POST."""
+        """Create an object (POST)."""
         if path in self.objects:
             raise RefusedError(409, f"{path[2]} already exists")
         return self._put(path, copy.deepcopy(body), None)
 
     @locked
     def edit(self, path: Path, change: Mapping[str, Any]) -> Object:
-        """What a person does with `kubectl edit`: merged over the object, owned by nobody we know."""
+        """Merge `change` into an object, like a person who uses `kubectl edit`."""
         return self._put(path, merged(self.objects[path], dict(change)), self.objects[path])
 
     @locked
     def delete(self, path: Path) -> Object:
-        """Delete an object and everything it owns."""
+        """Delete an object and everything that it owns."""
         live = self.objects.pop(path, None)
         if live is None:
             raise RefusedError(404, f"{path[2]} not found")
@@ -162,7 +161,7 @@ class Store:
 
     @locked
     def finish_rollout(self, path: Path, ready: int | None = None) -> None:
-        """What the workload's controller and the kubelet do: all pods up, or `ready` of them."""
+        """Set the status that the controller of the workload would: all pods are ready, or `ready` of them."""
         obj = copy.deepcopy(self.objects[path])
         wanted = obj["spec"]["replicas"]
         up = wanted if ready is None else ready

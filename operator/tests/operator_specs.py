@@ -1,4 +1,4 @@
-"""Hypothesis strategies for the specs a structural schema allows."""
+"""Hypothesis strategies for the specs that a structural schema accepts."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 
 def specs(schema: dict[str, Any]) -> st.SearchStrategy[Any]:
-    """Values that `schema` (as the CRDs have it) accepts, small ones first."""
+    """Return a strategy for the values that `schema`, a structural schema of a CRD, accepts."""
     if schema.get("x-kubernetes-int-or-string"):
         return st.integers(0, 5000) | st.from_regex(schema["pattern"], fullmatch=True)
     if "enum" in schema:

@@ -1,6 +1,6 @@
-"""What the operator writes is what the pods read: configuration files, command lines, probes' paths, permissions.
+"""What the operator writes is what the pods read: configuration files, command lines, probe paths, permissions.
 
-The members do not import each other; their contracts meet here.
+The members do not import each other, so their contracts are tested here.
 """
 
 from pathlib import Path
@@ -27,7 +27,7 @@ FILES = [*sorted((ROOT / "config/samples").glob("*.yaml")), *CASES]
 
 
 def resources(kind):
-    """Every resource of `kind` in the samples and the golden cases, as parameters."""
+    """Return every resource of `kind` in the samples and the golden cases, as parameters."""
     documents = [(file, document) for file in FILES for document in yaml.safe_load_all(file.read_text()) if document]
     return [
         pytest.param(parse_resource(document), id=f"{file.parent.name}/{document['metadata']['name']}")

@@ -1,6 +1,6 @@
-"""The CRDs: structural, bounded, fresh, and in agreement with the models about what is allowed.
+"""The CRDs are structural, bounded and up to date, and accept the same specs as the models.
 
-A real API server's word on the CEL rules is in test/e2e; here the schemas are checked as far as JSON Schema goes.
+The CEL rules are tested on a real API server in test/e2e; this module tests what JSON Schema can express.
 """
 
 from pathlib import Path
@@ -38,7 +38,7 @@ def documents(file):
 
 
 def closed(schema):
-    """The schema as an API server with pruning sees it: unknown fields are errors; ours extensions are JSON Schema."""
+    """Return `schema` as JSON Schema without the extensions of Kubernetes, in which unknown fields are errors."""
     result = {key: value for key, value in schema.items() if not key.startswith("x-kubernetes")}
     if schema.get("x-kubernetes-int-or-string"):
         return {"anyOf": [{"type": "integer"}, {"type": "string", "pattern": schema["pattern"]}]}
@@ -130,7 +130,7 @@ def refusal(document):
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.kind)
 def test_models_take_what_the_schema_takes(kind):
-    """Anything the schema accepts is either a resource or refused by a cross-field rule, in one sentence."""
+    """A spec that the schema accepts is valid, or is refused by a rule between fields in one sentence."""
     spec = schema_of(kind)["properties"]["spec"]
 
     @settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))

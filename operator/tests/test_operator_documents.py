@@ -1,4 +1,4 @@
-"""Refusals: one sentence that names the field, its value and what is allowed; the same for operator and `kvsync up`."""
+"""A refusal is one sentence that names the field, its value and what is allowed, in the operator and in `kvsync up`."""
 
 import pytest
 
@@ -49,7 +49,7 @@ ENGINE = {"model": {"name": "m"}}
             "spec.model.loras",
             "name of the base model",
         ),
-        ("MockEngine", {**ENGINE, "latency": {"timeScale": "0.0"}}, "spec.latency.timeScale", "more than 0"),
+        ("MockEngine", {**ENGINE, "latency": {"timeScale": "0.0"}}, "spec.latency.timeScale", "greater than 0"),
         ("MockEngine", {**ENGINE, "latency": {"profile": "none", "custom": {}}}, "spec.latency", "exclude each other"),
         ("MockEngine", {**ENGINE, "faults": [{"kind": "drops"}]}, "spec.faults[0].kind", "'drops' is not allowed"),
         (
@@ -60,7 +60,7 @@ ENGINE = {"model": {"name": "m"}}
         ),
         ("MockEngine", {**ENGINE, "terminationGrace": "30"}, "spec.terminationGrace", "'30' is not allowed"),
         ("PrefixIndex", {"router": {"port": 8090}}, "spec.router.port", "8090 is the index's own port"),
-        ("PrefixIndex", {"sync": {"staleAfter": "0"}}, "spec.sync.staleAfter", "more than 0"),
+        ("PrefixIndex", {"sync": {"staleAfter": "0"}}, "spec.sync.staleAfter", "greater than 0"),
         ("PrefixIndex", {"namespaces": ["x", "x"]}, "spec.namespaces", "'x' occurs more than once"),
         (
             "PrefixIndex",

@@ -1,4 +1,4 @@
-"""Drift: what the API server and others add is none; what was asked for and is not there is."""
+"""Drift: a field that the API server or another client adds is none; a desired field that is missing or differs is."""
 
 import pytest
 

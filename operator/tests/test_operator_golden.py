@@ -1,4 +1,4 @@
-"""Golden tests of `reconcile`: a custom resource and what is observed go in, objects, status and events come out."""
+"""Golden tests of `reconcile`: from a custom resource and the observed objects to objects, status and events."""
 
 import os
 from pathlib import Path
@@ -23,7 +23,7 @@ def deep_merge(base, change):
 
 
 def observed_children(seen, desired):
-    """`children: desired` is everything as it should be, then changed and removed as the case says."""
+    """Return the observed objects: with `children: desired` all desired ones, changed and removed as the case says."""
     if seen.get("children") != "desired":
         return []
     children = []

@@ -1,9 +1,10 @@
-"""The operator as it runs, kopf and both clients, against a small API server: what comes about on the cluster."""
+"""The whole operator with kopf and both clients against a small API server: which objects it creates and changes."""
 
 import asyncio
 import contextlib
-import time
-from collections.abc import AsyncIterator, Callable
+import functools
+import math
+from collections.abc import AsyncIterator
 
 import aiohttp
 import kubernetes
@@ -12,9 +13,13 @@ from aiohttp import web
 from operator_fakeapi import FakeApi
 
 from kvsync_operator import names
+from kvsync_operator.cache import Key
 from kvsync_operator.client import KubeClient
 from kvsync_operator.running import Operator
 from kvsync_operator.settings import build_settings
+from kvsync_testkit.waiting import until
+
+until = functools.partial(until, deadline_s=30.0, every_s=0.02)
 
 KINDS = ("serviceaccounts", "configmaps", "services", "networkpolicies", "poddisruptionbudgets", "deployments")
 
@@ -38,15 +43,6 @@ def index(name="main", namespace="lab", **spec):
     }
 
 
-async def until(what: str, probe: Callable[[], object], within_s: float = 15.0):
-    """Wait until `probe` answers something true, and return it."""
-    deadline = time.monotonic() + within_s
-    while not (found := probe()):
-        assert time.monotonic() < deadline, f"{what} did not come about within {within_s} s"
-        await asyncio.sleep(0.02)
-    return found
-
-
 def condition(obj, kind):
     conditions = (obj or {}).get("status", {}).get("conditions", [])
     return next((item for item in conditions if item["type"] == kind), None)
@@ -61,22 +57,32 @@ def is_ready(api, plural="mockengines", name="llama", namespace="lab"):
 async def running(api: FakeApi, folder, monkeypatch, **settings) -> AsyncIterator[Operator]:
     monkeypatch.setenv("KUBECONFIG", str(api.kubeconfig(folder)))
     values = {"namespaces": ("lab", "far"), "http_host": "127.0.0.1", "http_port": 0, **settings}
-    ours = build_settings(**values)
+    own = build_settings(**values)
     configuration = kubernetes.client.Configuration()
     configuration.host = api.url
     configuration.retries = False
-    client = KubeClient(kubernetes.client.ApiClient(configuration), ours.write_slots, ours.request_timeout_s)
+    client = KubeClient(kubernetes.client.ApiClient(configuration), own.write_slots, own.request_timeout_s)
     stop = asyncio.Event()
     async with aiohttp.ClientSession() as session:
-        operator = Operator(ours, client, session)
+        operator = Operator(own, client, session)
         task = asyncio.create_task(operator.run(stop))
         try:
             await until("watching", lambda: operator.health.ready or task.done())
             yield operator
         finally:
             stop.set()
-            await asyncio.wait_for(task, 20)
+            await task
             client.close()
+
+
+def is_idle(operator):
+    """Whether the watches have delivered every write of the operator, and no worker has a pass to make."""
+    stats = operator.controller.stats()
+    return not operator.watchdog.silent(math.inf) and stats.woken == stats.running == 0
+
+
+def writes(api):
+    return {key: count for key, count in api.requests.items() if not key.startswith("GET")}
 
 
 @pytest.fixture
@@ -85,8 +91,8 @@ def api():
         yield server
 
 
-async def test_an_engine_gets_its_objects_and_goes_without_trace(api, tmp_path, monkeypatch):
-    async with running(api, tmp_path, monkeypatch):
+async def test_an_engine_gets_its_objects_and_its_deletion_leaves_nothing(api, tmp_path, monkeypatch):
+    async with running(api, tmp_path, monkeypatch) as operator:
         api.put(engine(replicas=3))
         await until("ready", lambda: is_ready(api))
         for kind in KINDS:
@@ -104,7 +110,9 @@ async def test_an_engine_gets_its_objects_and_goes_without_trace(api, tmp_path, 
         assert [event["reason"] for event in api.all("events")] == ["Ready"]
         api.store.delete(("mockengines", "lab", "llama"))
         await until("gone", lambda: not any(api.all(kind) for kind in KINDS))
-        await asyncio.sleep(0.3)  # nothing may come back: give a wrong pass the time to do it
+        key = Key("MockEngine", "lab", "llama")
+        await until("every deletion was delivered", lambda: not operator.cache.children(key) and is_idle(operator))
+        assert operator.controller.stats().workers == 0, "no worker is left that could create the objects again"
         assert not any(api.all(kind) for kind in KINDS)
 
 
@@ -165,7 +173,7 @@ async def test_what_is_changed_by_hand_is_put_back(api, tmp_path, monkeypatch, p
             }
 
         await until("put back", same)
-        reason = "Recreated" if "metadata" in change else "Repaired"  # without our label it left our sight
+        reason = "Recreated" if "metadata" in change else "Repaired"  # without the label the watch no longer selects it
         await until("announced", lambda: any(event["reason"] == reason for event in api.all("events")))
 
 
@@ -199,13 +207,13 @@ async def test_an_invalid_spec_becomes_a_condition_and_what_runs_is_left(api, tm
         assert found["message"].startswith("spec.events.wireVersion: ")
         assert api.get("deployments", "lab", "llama-engine") is not None
         assert api.get("mockengines", "lab", "llama")["status"]["observedGeneration"] == 2
-        assert operator.health.complaints() == []
+        assert operator.health.failures() == []
         api.put(engine(events={"wireVersion": "0.20.0"}))
         await until("ready again", lambda: is_ready(api) and not degraded())
         await until("announced", lambda: "Recovered" in [event["reason"] for event in api.all("events")])
 
 
-async def test_an_object_of_somebody_else_is_never_taken_over(api, tmp_path, monkeypatch):
+async def test_an_object_of_someone_else_is_never_taken_over(api, tmp_path, monkeypatch):
     mine = {
         "apiVersion": "v1",
         "kind": "ConfigMap",
@@ -224,7 +232,7 @@ async def test_an_object_of_somebody_else_is_never_taken_over(api, tmp_path, mon
         assert "ConfigMap lab/llama-engine exists and does not belong to this MockEngine" in found["message"]
         assert api.get("configmaps", "lab", "llama-engine")["data"] == {"precious": "yes"}
         api.store.delete(("configmaps", "lab", "llama-engine"))
-        await until("ready", lambda: is_ready(api), within_s=20)
+        await until("ready", lambda: is_ready(api))
 
 
 @pytest.mark.parametrize(
@@ -242,7 +250,7 @@ async def test_a_failed_write_is_told_and_tried_again(api, tmp_path, monkeypatch
         found = await until("told", told)
         assert found["reason"] == reason
         assert "Service lab/llama-engine" in found["message"]
-        assert api.get("deployments", "lab", "llama-engine") is not None  # the rest was not held up
+        assert api.get("deployments", "lab", "llama-engine") is not None  # the other objects were applied
         await until("ready", lambda: is_ready(api))
 
 
@@ -264,15 +272,17 @@ async def test_a_restart_in_the_middle_converges(api, tmp_path, monkeypatch):
 
 
 async def test_a_settled_operator_writes_nothing(api, tmp_path, monkeypatch):
-    async with running(api, tmp_path, monkeypatch):
+    async with running(api, tmp_path, monkeypatch) as operator:
         for number in range(5):
             api.put(engine(f"e{number}"))
         await until("ready", lambda: all(is_ready(api, name=f"e{n}") for n in range(5)))
-        await asyncio.sleep(0.5)  # echoes of our own writes settle
-        before = {key: count for key, count in api.requests.items() if not key.startswith("GET")}
-        await asyncio.sleep(1.0)
-        after = {key: count for key, count in api.requests.items() if not key.startswith("GET")}
-        assert after == before
+        await until("idle", lambda: is_idle(operator))
+        before = writes(api)
+        for key in operator.cache.keys():  # noqa: SIM118
+            operator.controller.wake(key)
+        assert not is_idle(operator)
+        await until("idle again", lambda: is_idle(operator))
+        assert writes(api) == before
 
 
 async def test_an_index_watches_other_namespaces_and_leaves_nothing_there(api, tmp_path, monkeypatch):
@@ -295,7 +305,7 @@ async def test_an_index_watches_other_namespaces_and_leaves_nothing_there(api, t
 
 @contextlib.asynccontextmanager
 async def index_pod(api: FakeApi, address: str, states: list[str]) -> AsyncIterator[list[str]]:
-    """A ready index pod of `main` at a loopback address, whose publishers are in `states` (change the list at will)."""
+    """Run a ready index pod of `main` at a loopback address. Its publishers are in `states`, which may be changed."""
 
     async def publishers(_: web.Request) -> web.Response:
         return web.json_response({"publishers": [{"name": str(n), "state": s} for n, s in enumerate(states)]})
@@ -321,15 +331,15 @@ def synced(api):
     return (found["status"], found["reason"]) if found else None
 
 
-async def test_an_index_says_itself_whether_it_is_in_step(api, tmp_path, monkeypatch):
+async def test_the_index_reports_whether_it_is_in_sync(api, tmp_path, monkeypatch):
     async with running(api, tmp_path, monkeypatch, sync_poll_s=1):
         api.put(index())
         await until("ready", lambda: is_ready(api, "prefixindexes", "main"))
-        assert synced(api) == ("Unknown", "IndexNotAsked")  # no pod answers: neither True nor False
+        assert synced(api) == ("Unknown", "IndexNotAsked")  # no index pod answers
         async with index_pod(api, "127.94.0.1", ["live", "replaying"]) as states:
             await until("resyncing", lambda: synced(api) == ("False", "Resyncing"))
             states[1] = "live"
-            await until("in step", lambda: synced(api) == ("True", "AllLive"))
+            await until("in sync", lambda: synced(api) == ("True", "AllLive"))
             status = api.get("prefixindexes", "lab", "main")["status"]
             assert status["publishers"] == {"total": 2, "live": 2, "stale": 0, "resyncing": 0, "quarantined": 0}
             states[0] = "stale"
@@ -348,19 +358,20 @@ async def test_the_index_pod_that_is_behind_decides(api, tmp_path, monkeypatch):
         ):
             await until("behind", lambda: synced(api) == ("False", "Resyncing"))
             behind[1] = "live"
-            await until("in step", lambda: synced(api) == ("True", "AllLive"))
+            await until("in sync", lambda: synced(api) == ("True", "AllLive"))
 
 
 async def test_a_silent_watch_makes_liveness_fail(api, tmp_path, monkeypatch):
     async with running(api, tmp_path, monkeypatch, audit_s=1) as operator:
-        operator.watchdog.patience_s = 0.5
         api.put(engine())
         await until("ready", lambda: is_ready(api))
-        assert operator.health.complaints() == []
+        await until("idle", lambda: is_idle(operator))
+        operator.watchdog.max_lag_s = 0.1
+        assert operator.health.failures() == []
         api.silent.add("mockengines")
         api.put(engine(replicas=2))
-        complaints = await until("noticed", operator.health.complaints)
-        assert "the watch on MockEngine has been silent" in complaints[0]
+        failures = await until("noticed", operator.health.failures)
+        assert "the watch on MockEngine has been silent" in failures[0]
         async with (
             aiohttp.ClientSession() as session,
             session.get(f"http://127.0.0.1:{operator.http_port}/healthz") as response,
@@ -372,11 +383,13 @@ async def test_an_api_outage_does_not_make_liveness_fail(api, tmp_path, monkeypa
     async with running(api, tmp_path, monkeypatch, audit_s=1) as operator:
         api.put(engine())
         await until("ready", lambda: is_ready(api))
+        await until("idle", lambda: is_idle(operator))
+        operator.watchdog.max_lag_s = 0.1
         api.fail("PATCH", ".", 503, times=10**6)
         api.fail("GET", "mockengines", 503, times=10**6)
         api.put(engine(replicas=2))
-        await asyncio.sleep(2.5)
-        assert operator.health.complaints() == []
+        await until("passes and audits fail", lambda: all(fault.times <= 10**6 - 2 for fault in api.faults))
+        assert operator.health.failures() == []
         api.faults.clear()
         await until("scaled", lambda: api.get("deployments", "lab", "llama-engine")["spec"]["replicas"] == 2)
 

@@ -1,4 +1,4 @@
-"""The small parts: cache, watchdog, publishers' counts, settings, client errors, the smoke check, the public names."""
+"""The small parts: cache, watchdog, publisher counts, settings, client errors, smoke check and public names."""
 
 import json
 
@@ -87,7 +87,7 @@ def test_objects_without_our_label_belong_to_nobody():
 
 
 def test_orphans_are_those_of_indexes_that_are_gone():
-    role = child("r", **{names.LABEL_INDEX: "main", names.LABEL_HOME: "home"})
+    role = child("r", **{names.LABEL_INDEX: "main", names.LABEL_INDEX_NAMESPACE: "home"})
     assert find_orphans([role], {("home", "main")}) == []
     (found,) = find_orphans([role], {("lab", "main")})
     assert found.name == "r"
@@ -229,7 +229,7 @@ async def test_no_server_is_an_error_of_ours():
 
 def test_smoke_waits_and_gives_up():
     time = iter(range(0, 1000, 40))
-    complaints = iter(["no", "no", None])
-    assert smoke.wait_for("u", lambda _: next(complaints), lambda: next(time), lambda _: None) is None
+    failures = iter(["no", "no", None])
+    assert smoke.wait_for("u", lambda _: next(failures), lambda: next(time), lambda _: None) is None
     assert smoke.wait_for("u", lambda _: "down", lambda: next(time), lambda _: None) == "down"
     assert smoke.main([]) == 2

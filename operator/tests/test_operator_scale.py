@@ -1,7 +1,7 @@
-"""Many MockEngines at once: the operator as a process of its own against the small API server, timed and weighed.
+"""Many MockEngines at once: the operator as a separate process against the small API server, with a report of its cost.
 
-60 of them in the ordinary suite; `KVSYNC_OPERATOR_SCALE=200` for the promise, 200 within a minute. The report is
-out/operator-scale.json.
+The ordinary suite creates 60 of them. With `KVSYNC_OPERATOR_SCALE=200` the test also asserts the documented limit, 200
+of them ready within a minute. The report is out/operator-scale.json.
 """
 
 import json
@@ -15,12 +15,15 @@ from pathlib import Path
 import psutil
 from operator_fakeapi import FakeApi
 
+from kvsync_testkit.waiting import wait_until
+
 ROOT = Path(__file__).resolve().parents[2]
-COUNT = int(os.environ.get("KVSYNC_OPERATOR_SCALE", "60"))
-WITHIN_S = 60.0
+SCALE = os.environ.get("KVSYNC_OPERATOR_SCALE")
+COUNT = int(SCALE or "60")
+LIMIT_S = 60.0
 
 
-def ready(api):
+def count_ready(api):
     found = 0
     for obj in api.all("mockengines"):
         conditions = obj.get("status", {}).get("conditions", [])
@@ -28,7 +31,7 @@ def ready(api):
     return found
 
 
-def test_many_engines_within_a_minute(tmp_path):
+def test_many_engines_become_ready(tmp_path):
     with FakeApi() as api:
         for number in range(COUNT):
             metadata = {"name": f"engine-{number}", "namespace": "lab"}
@@ -43,17 +46,18 @@ def test_many_engines_within_a_minute(tmp_path):
                 [*command, "--http-host", "127.0.0.1", "--http-port", "0"], env=environment, stdout=log, stderr=log
             ) as process,
         ):
+
+            def all_ready():
+                assert process.poll() is None, (tmp_path / "log").read_text()
+                return count_ready(api) == COUNT
+
             try:
-                while ready(api) < COUNT:
-                    assert process.poll() is None, (tmp_path / "log").read_text()
-                    assert time.monotonic() - began < WITHIN_S, f"{ready(api)} of {COUNT} are ready"
-                    time.sleep(0.05)
+                wait_until(f"{COUNT} engines are ready", all_ready, deadline_s=110.0, every_s=0.05)
                 elapsed = time.monotonic() - began
                 usage = psutil.Process(process.pid)
                 cpu, memory = usage.cpu_times(), usage.memory_info()
             finally:
                 process.terminate()
-                process.wait(15)
     writes = {key: count for key, count in sorted(api.requests.items()) if not key.startswith("GET")}
     report = {
         "engines": COUNT,
@@ -68,6 +72,7 @@ def test_many_engines_within_a_minute(tmp_path):
     out.mkdir(exist_ok=True)
     (out / "operator-scale.json").write_text(json.dumps(report, indent=2) + "\n")
     print(json.dumps(report))
-    assert elapsed < WITHIN_S
-    assert writes["PATCH deployments"] <= COUNT * 1.1, "objects are applied once, not at every echo"
+    if SCALE:
+        assert elapsed < LIMIT_S
+    assert writes["PATCH deployments"] <= COUNT * 1.1, "objects are applied once, not whenever a watch delivers them"
     assert memory.rss < 512 * 2**20

@@ -1,10 +1,9 @@
-"""Fixtures: the session's cluster and installation, a namespace a test, and what is kept of a failure."""
+"""Fixtures: the cluster and the installation of the session, a namespace per test, and the records of failures."""
 
 import json
 import os
 import re
 import subprocess
-import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +15,7 @@ from e2e_engines import Engine, build_engine
 from e2e_index import Index, build_index
 from e2e_install import Installation
 from e2e_kube import Kube, Object, cluster_setting, find_kubeconfig, has_writable_volumes
-from e2e_wait import KubeError, wait_until
+from e2e_wait import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 OUT = Path(os.environ.get("KVSYNC_E2E_OUT") or ROOT / "out" / "e2e")
@@ -50,7 +49,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 
 def _reason(report: pytest.TestReport) -> str:
-    """Why it was skipped, or the message with which it failed."""
+    """Return the reason for a skip, or the message of a failure."""
     if report.skipped and isinstance(report.longrepr, tuple):
         return str(report.longrepr[2])
     crash = getattr(report.longrepr, "reprcrash", None)
@@ -65,7 +64,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 @pytest.fixture(scope="session")
 def kube() -> Iterator[Kube]:
-    """The cluster of KUBECONFIG or of `make cluster-up`; without one every test is an error, never a skip."""
+    """The cluster of KUBECONFIG or of `make cluster-up`. Without a cluster every test is an error, not a skip."""
     connection = Kube(find_kubeconfig(ROOT))
     connection.call("GET", "/readyz")
     yield connection
@@ -74,7 +73,7 @@ def kube() -> Iterator[Kube]:
 
 @pytest.fixture(scope="session")
 def installation(kube: Kube) -> Iterator[Installation]:
-    """CRDs and operator, by helm, as a user installs them; taken away at the end."""
+    """The CRDs and the operator, installed by helm as a user would, and uninstalled at the end."""
     _sweep(kube)
     install = Installation(kube, ROOT)
     install.install()
@@ -85,18 +84,18 @@ def installation(kube: Kube) -> Iterator[Installation]:
 
 
 def _sweep(kube: Kube) -> None:
-    """Take away the namespaces of tests, of this run and of one that was killed, and wait until they are gone."""
+    """Delete the namespaces of this run and of any interrupted run, and wait until they no longer exist."""
 
     def ours() -> list[str]:
         return [item["metadata"]["name"] for item in kube.objects("Namespace", selector=NAMESPACE_LABEL)]
 
     for name in ours():
         kube.delete("Namespace", name)
-    wait_until("the tests' namespaces are gone", lambda: not ours(), deadline_s=180.0, every_s=1.0)
+    wait_until("the namespaces of the tests no longer exist", lambda: not ours(), deadline_s=180.0, every_s=1.0)
 
 
 class Deploy:
-    """Makes namespaces, engines and indexes for one test."""
+    """Creates namespaces, engines and indexes for one test."""
 
     def __init__(self, kube: Kube, installation: Installation, stem: str) -> None:
         self.kube = kube
@@ -105,7 +104,7 @@ class Deploy:
         self._stem = stem
 
     def namespace(self, suffix: str = "") -> str:
-        """A fresh namespace in which the `restricted` pod security standard is enforced."""
+        """Create a namespace that enforces the `restricted` pod security standard."""
         name = f"e2e-{self._stem[:38].strip('-')}-{uuid.uuid4().hex[:5]}{suffix}"
         labels = {NAMESPACE_LABEL: "true", "pod-security.kubernetes.io/enforce": "restricted"}
         self.kube.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
@@ -123,7 +122,7 @@ class Deploy:
 
 @pytest.fixture
 def deploy(kube: Kube, installation: Installation, request: pytest.FixtureRequest) -> Iterator[Deploy]:
-    """Everything one test puts on the cluster; dumped to out/e2e when the test failed, then taken away."""
+    """Creates the objects of one test; they are dumped to out/e2e if the test fails, and deleted afterwards."""
     stem = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower().removeprefix("test_"))
     maker = Deploy(kube, installation, stem)
     yield maker
@@ -140,7 +139,7 @@ def deploy(kube: Kube, installation: Installation, request: pytest.FixtureReques
 
 @pytest.fixture
 def namespace(deploy: Deploy) -> str:
-    """The test's own namespace."""
+    """A namespace for this test."""
     return deploy.namespace()
 
 
@@ -152,18 +151,18 @@ def cluster_kind() -> str:
 
 @pytest.fixture(scope="session")
 def policy_gap(installation: Installation, cluster_kind: str) -> str:
-    """Empty when the cluster's network enforces NetworkPolicy, else why it cannot be tested here (capability)."""
+    """Empty if the pod network enforces NetworkPolicy, otherwise the reason for which denial cannot be tested."""
     return installation.network_policy_gap(cluster_kind)
 
 
 @pytest.fixture
 def volume_class(kube: Kube, cluster_kind: str) -> Iterator[str]:
-    """A storage class whose volumes pods without root may write: the default one ('') or a folder of our own node."""
+    """A storage class with volumes that non-root pods can write: the default (''), or one for a folder of the node."""
     if has_writable_volumes(kube):
         yield ""
         return
     if cluster_kind != "airgap":
-        pytest.skip("skipped(capability): the cluster's storage class gives volumes that only root may write")
+        pytest.skip("skipped(capability): only root can write to volumes of the default storage class")
     (node, *_) = kube.objects("Node")
     name = f"e2e-{uuid.uuid4().hex[:8]}"
     folder = f"/var/local/{name}"
@@ -178,7 +177,7 @@ def volume_class(kube: Kube, cluster_kind: str) -> Iterator[str]:
 
 
 def _local_volume(name: str, folder: str, hostname: str) -> list[Object]:
-    """One volume in a folder of the node, and a class of its own for it."""
+    """Build a volume in a folder of the node, and its storage class."""
     terms = [{"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "In", "values": [hostname]}]}]
     spec = {
         "storageClassName": name,
@@ -195,20 +194,10 @@ def _local_volume(name: str, folder: str, hostname: str) -> list[Object]:
 
 @pytest.fixture
 def report_file() -> Any:
-    """Writes a report under out/e2e."""
+    """A function that writes a report to out/e2e."""
 
     def write(name: str, text: str) -> None:
         OUT.mkdir(parents=True, exist_ok=True)
         (OUT / name).write_text(text)
 
     return write
-
-
-@pytest.fixture
-def stopwatch() -> Any:
-    """Seconds since the test began."""
-    began = time.monotonic()
-    return lambda: time.monotonic() - began
-
-
-__all__ = ["KubeError"]

@@ -1,10 +1,9 @@
-"""What is kept of a test that failed: objects, events, logs, and the index's own words, under out/e2e/<test>/."""
+"""Records of a failed test in out/e2e/<test>/: objects, events, logs, and the publishers and metrics of its indexes."""
 
 from pathlib import Path
 
 import yaml
-from e2e_kube import Kube, Object
-from e2e_wait import KubeError
+from e2e_kube import Kube, KubeError, Object
 
 KINDS = [
     "MockEngine", "PrefixIndex", "Deployment", "StatefulSet", "ReplicaSet", "Pod", "Service", "ConfigMap",
@@ -13,7 +12,7 @@ KINDS = [
 
 
 def dump_namespace(kube: Kube, namespace: str, folder: Path) -> None:
-    """Everything that may explain a failure; what cannot be read is said, not raised."""
+    """Write everything that may explain a failure to `folder`. The file of what cannot be read contains the error."""
     folder.mkdir(parents=True, exist_ok=True)
     for kind in KINDS:
         _write(folder / f"{kind.lower()}s.yaml", lambda kind=kind: _objects(kube, kind, namespace))

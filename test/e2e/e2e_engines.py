@@ -1,4 +1,4 @@
-"""Mock engines: their resource, their pods, and their own word about their blocks (ground truth)."""
+"""Mock engines: their resources, their pods, and their block tables, which are the ground truth of the suite."""
 
 import json
 import random
@@ -6,19 +6,19 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from e2e_kube import Kube, Object, is_ready
-from e2e_wait import KubeError, wait_until
+from e2e_kube import Kube, KubeError, Object, is_ready
+from e2e_wait import wait_until
 
 API = "kvsync.dev/v1alpha1"
 HTTP = 8000
 BLOCK = 16
 
 Row = tuple[str, str, int | None]
-"""A resident block: engine hash, medium, group."""
+"""A resident block: its hash in the engine, its medium, and its KV cache group."""
 
 
 def build_engine(name: str, namespace: str, *, model: str = "", replicas: int = 1, **spec: Any) -> Object:
-    """A MockEngine with its debug plane on and quick to end; `spec` is merged over it, by top-level field."""
+    """Build a MockEngine with debug endpoints and a short termination grace; `spec` replaces its top-level fields."""
     model_spec = spec.pop("model_spec", {})
     body = {
         "replicas": replicas,
@@ -31,7 +31,7 @@ def build_engine(name: str, namespace: str, *, model: str = "", replicas: int = 
 
 
 def tokens_of(seed: object, count: int) -> list[int]:
-    """`count` token ids, always the same for the same seed; ids beyond 16 bits are among them."""
+    """Return `count` token ids that depend only on the seed; some of them need more than 16 bits."""
     chance = random.Random(str(seed))
     return [chance.randrange(300, 100_000) for _ in range(count)]
 
@@ -55,12 +55,12 @@ class Engine:
         return self.kube.objects("Pod", self.namespace, f"kvsync.dev/engine={self.name}")
 
     def pods(self) -> list["Pod"]:
-        """Its Ready pods, by name."""
+        """Return the ready pods, sorted by name."""
         ready = [pod for pod in self.all_pods() if is_ready(pod)]
         return sorted((Pod(self.kube, self.namespace, pod["metadata"]["name"]) for pod in ready), key=lambda p: p.name)
 
     def wait_ready(self, count: int, *, deadline_s: float = 90.0) -> list["Pod"]:
-        """Exactly `count` pods, all Ready and none on its way out."""
+        """Wait until exactly `count` pods exist and all of them are ready and not terminating."""
 
         def probe() -> list[Pod] | None:
             everyone, ready = self.all_pods(), self.pods()
@@ -79,7 +79,7 @@ class Engine:
 
 @dataclass(frozen=True)
 class Pod:
-    """One engine pod, reached through the API server's proxy."""
+    """An engine pod, reached through the proxy of the API server."""
 
     kube: Kube
     namespace: str
@@ -91,19 +91,19 @@ class Pod:
     def complete(
         self, tokens: list[int], *, model: str, max_tokens: int = 1, rank: int | None = None, **fields: Any
     ) -> Object:
-        """One completion, on one rank if that is given; returns the answer."""
+        """Send a completion request, to one rank if `rank` is given, and return the answer."""
         body = {"model": model, "prompt": tokens, "max_tokens": max_tokens, "ignore_eos": True, **fields}
         headers = {} if rank is None else {"X-data-parallel-rank": str(rank)}
         return self.call("POST", "/v1/completions", body, timeout_s=120.0, headers=headers)
 
     def wait_quiet(self, *, deadline_s: float = 30.0) -> None:
-        """No work left and every event on the wire."""
+        """Wait until the pod has no requests and has sent all of its events."""
         wait_until(
             f"{self.name} is quiet", lambda: self.call("GET", "/debug/kv/digest")["quiet"], deadline_s=deadline_s
         )
 
     def blocks(self) -> dict[Row, int]:
-        """Its own block table, over all ranks: copies by block."""
+        """Return the number of copies of each block in the block table of the pod, over all ranks."""
         path = self.kube.pod_path(self.namespace, self.name, HTTP, "/debug/kv/blocks")
         answer = self.kube.send("GET", path)
         if answer.status != 200:
@@ -114,7 +114,7 @@ class Pod:
         return str(self.call("GET", "/metrics"))
 
     def end_process(self) -> None:
-        """Make the container's process end in place: the kubelet starts it again in the same pod."""
+        """End the process of the container, which the kubelet then restarts in the same pod."""
         self.kube.execute(self.name, self.namespace, ["python3", "-c", "import os; os.kill(1, 15)"])
 
     def restarts(self) -> int:
@@ -123,7 +123,7 @@ class Pod:
 
 
 def parse_blocks(data: bytes) -> dict[Row, int]:
-    """NDJSON of blocks, from an engine or the index, as copies by block."""
+    """Parse the NDJSON of blocks of an engine or the index into the number of copies of each block."""
     table: Counter[Row] = Counter()
     for line in data.splitlines():
         if line.strip():

@@ -1,4 +1,4 @@
-"""The index: its resource, its Service, and the comparison of what it believes with what the engines know."""
+"""The index: its resource, its Service, and the comparison of its blocks with those of the engines."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -6,19 +6,19 @@ from typing import Any
 from urllib.parse import quote
 
 from e2e_engines import API, Pod, parse_blocks
-from e2e_kube import Kube, Object, is_ready
-from e2e_wait import KubeError, wait_until
+from e2e_kube import Kube, KubeError, Object, is_ready
+from e2e_wait import wait_until
 
 
 def build_index(name: str, namespace: str, **spec: Any) -> Object:
-    """A PrefixIndex over the engines of its own namespace; `spec` is merged over it, by top-level field."""
+    """Build a PrefixIndex of the engines in its namespace; `spec` replaces its top-level fields."""
     body = {"sync": {"staleAfter": "5s", "replayTimeout": "5s"}, **spec}
     return {"apiVersion": API, "kind": "PrefixIndex", "metadata": {"name": name, "namespace": namespace}, "spec": body}
 
 
 @dataclass(frozen=True)
 class Index:
-    """A PrefixIndex on the cluster, asked over its Service."""
+    """A PrefixIndex on the cluster, reached through its Service."""
 
     kube: Kube
     namespace: str
@@ -41,7 +41,7 @@ class Index:
         return self.kube.objects("Pod", self.namespace, f"kvsync.dev/index={self.name}")
 
     def wait_ready(self, count: int = 1, *, deadline_s: float = 90.0) -> list[Object]:
-        """Exactly `count` index pods, all Ready, and the Service answers."""
+        """Wait until exactly `count` index pods exist, all of them are ready, and the Service answers."""
 
         def probe() -> list[Object] | None:
             pods = self.pods()
@@ -53,7 +53,7 @@ class Index:
 
         return wait_until(f"index {self.name} is ready", probe, deadline_s=deadline_s)
 
-    # what it knows
+    # Contents
 
     def publishers(self) -> list[Object]:
         return self.call("GET", "/v1/publishers")["publishers"]
@@ -62,7 +62,7 @@ class Index:
         return [row for row in self.publishers() if row["pod"].rsplit("/", 1)[-1] == pod]
 
     def blocks_of(self, pod: str) -> dict[Any, int]:
-        """Its belief about one pod, over the pod's ranks."""
+        """Return the number of copies of each block that the index has for one pod, over all ranks."""
         table: dict[Any, int] = {}
         for row in self.publishers_of(pod):
             path = self.path(f"/v1/publishers/{quote(row['name'], safe='')}/blocks")
@@ -74,18 +74,18 @@ class Index:
         return table
 
     def match(self, model: str, tokens: list[int], **context: Any) -> list[Object]:
-        """Best first."""
+        """Return the matches, best first."""
         return self.call("POST", "/v1/match", {"model": model, "token_ids": tokens, **context})["matches"]
 
     def matched(self, model: str, tokens: list[int], **context: Any) -> dict[str, int]:
-        """Matched blocks by pod, only where there are any."""
+        """Return the number of matched blocks by pod, without pods that match none."""
         found = self.match(model, tokens, **context)
         return {row["pod"].rsplit("/", 1)[-1]: row["matched_blocks"] for row in found if row["matched_blocks"]}
 
-    # waits
+    # Waits
 
     def wait_live(self, pods: Iterable[str], *, deadline_s: float = 60.0) -> list[Object]:
-        """Every publisher of these pods is live, and there are no others."""
+        """Wait until every publisher of these pods is live and there are no other publishers."""
         wanted = set(pods)
 
         def probe() -> list[Object]:
@@ -99,9 +99,15 @@ class Index:
         return wait_until(f"index {self.name} follows {len(wanted)} pods", probe, deadline_s=deadline_s)
 
     def wait_agrees(self, pods: Iterable[Pod], *, groups: bool = True, deadline_s: float = 30.0) -> dict[str, int]:
-        """I1: for every pod the index's blocks are exactly the pod's own. Returns the number of blocks by pod.
+        """Wait until the index has exactly the blocks of every pod (invariant I1).
 
-        `groups=False` leaves the cache group out: before vLLM 0.20 it is not on the wire, so the index cannot know it.
+        Args:
+            pods: The pods to compare.
+            groups: Whether to compare KV cache groups. Events of vLLM before 0.20 do not carry them.
+            deadline_s: Longest time to wait per pod, in seconds.
+
+        Returns:
+            The number of blocks by pod.
         """
         counts: dict[str, int] = {}
         for pod in pods:
@@ -111,10 +117,10 @@ class Index:
 
     def _wait_one_agrees(self, pod: Pod, groups: bool, deadline_s: float) -> int:
         def probe() -> list[int]:
-            truth, belief = pod.blocks(), self.blocks_of(pod.name)
+            truth, indexed = pod.blocks(), self.blocks_of(pod.name)
             if not groups:
-                truth, belief = _without_groups(truth), _without_groups(belief)
-            assert truth == belief, describe_difference(pod.name, truth, belief)
+                truth, indexed = _without_groups(truth), _without_groups(indexed)
+            assert truth == indexed, describe_difference(pod.name, truth, indexed)
             return [len(truth)]
 
         return wait_until(f"I1: the index agrees with {pod.name}", probe, deadline_s=deadline_s)[0]
@@ -124,13 +130,13 @@ def _without_groups(table: dict[Any, int]) -> dict[Any, int]:
     return {(block, medium, None): copies for (block, medium, _), copies in table.items()}
 
 
-def describe_difference(pod: str, truth: dict[Any, int], belief: dict[Any, int]) -> str:
-    """Which side has what the other has not."""
-    lost = [key for key in truth if key not in belief]
-    ghosts = [key for key in belief if key not in truth]
-    copies = [(key, truth[key], belief[key]) for key in truth if key in belief and truth[key] != belief[key]]
+def describe_difference(pod: str, truth: dict[Any, int], indexed: dict[Any, int]) -> str:
+    """Describe the blocks that only one side has, and those with different numbers of copies."""
+    missing = [key for key in truth if key not in indexed]
+    extra = [key for key in indexed if key not in truth]
+    copies = [(key, truth[key], indexed[key]) for key in truth if key in indexed and truth[key] != indexed[key]]
     return (
-        f"{pod}: {len(truth)} blocks in the pod, {len(belief)} in the index;"
-        f" missing in the index {len(lost)} {lost[:3]};"
-        f" only in the index {len(ghosts)} {ghosts[:3]}; other copies {len(copies)} {copies[:3]}"
+        f"{pod}: {len(truth)} blocks in the pod, {len(indexed)} in the index;"
+        f" missing in the index {len(missing)} {missing[:3]};"
+        f" only in the index {len(extra)} {extra[:3]}; other copies {len(copies)} {copies[:3]}"
     )

@@ -1,4 +1,4 @@
-"""CRDs and operator on the cluster, installed by helm from this checkout's charts, as a user does it."""
+"""The CRDs and the operator, installed by helm from the charts of this checkout as a user would install them."""
 
 import os
 import subprocess
@@ -17,7 +17,7 @@ OPERATOR = "app.kubernetes.io/name=kvsync-operator"
 
 
 class Installation:
-    """One installation of both charts; `images` are what the cluster's nodes hold already or can pull."""
+    """An installation of both charts. `images` must be present on the nodes or available for pulling."""
 
     def __init__(self, kube: Kube, root: Path) -> None:
         self.kube = kube
@@ -30,11 +30,11 @@ class Installation:
         self._helm = ""
 
     def _image(self, name: str) -> str:
-        """The image under test: one given for this run (the mutants), else the common prefix and tag."""
+        """Return the image under test: the one given for this run, as for mutants, or the one of the common tag."""
         return os.environ.get(f"KVSYNC_E2E_{name.upper()}_IMAGE") or f"{self.prefix}/{name}:{self.tag}"
 
     def helm(self, *arguments: str, timeout_s: float = 240.0) -> str:
-        """Runs helm against the suite's cluster. Raises `AssertionError` with what it said."""
+        """Run helm on the cluster and return its output; raise `AssertionError` with its messages if it fails."""
         if not self._helm:
             finder = [str(self.root / "hack" / "lib" / "tools.sh"), "helm"]
             self._helm = subprocess.run(
@@ -46,7 +46,7 @@ class Installation:
         return done.stdout
 
     def image_values(self) -> list[str]:
-        """The `--set` arguments by which the chart's pods run the images under test."""
+        """Return the `--set` arguments that select the images under test."""
         values = []
         for name, image in self.images.items():
             repository, _, tag = image.rpartition(":")
@@ -54,7 +54,7 @@ class Installation:
         return values
 
     def install(self) -> None:
-        """Both charts; the operator serves all namespaces and installs no index of its own. Waits until it is ready."""
+        """Install both charts without an index; the operator serves all namespaces. Wait until it is ready."""
         self._refuse_a_second_operator()
         labels = {"pod-security.kubernetes.io/enforce": "restricted", "kvsync.dev/e2e-system": "true"}
         self.kube.apply(
@@ -83,7 +83,7 @@ class Installation:
         return any(item["type"] == "Established" and item["status"] == "True" for item in crd["status"]["conditions"])
 
     def upgrade(self, *extra: str) -> None:
-        """An upgrade that replaces the operator's pod."""
+        """Upgrade the release so that the pod of the operator is replaced."""
         self._upgrades += 1
         self.helm(
             "upgrade", RELEASE, str(self.root / "charts" / "kvsync"), "--namespace", self.namespace, "--reuse-values",
@@ -92,7 +92,7 @@ class Installation:
         )  # fmt: skip
 
     def set_replicas(self, count: int) -> None:
-        """How many operators run: 0 leaves the stage to another release."""
+        """Set the number of operators. With 0, the operator of another release can run."""
         self.kube.scale("Deployment", f"{RELEASE}-operator", self.namespace, count)
         wait_until(f"{count} operators run", lambda: len(self._operator_pods()) == count, deadline_s=60.0)
         if count:
@@ -102,7 +102,7 @@ class Installation:
         return self.kube.objects("Pod", self.namespace, f"{OPERATOR},pod-template-hash")
 
     def operator_pod(self) -> Object:
-        """The operator's pod. Raises `AssertionError` while there is none that is Ready."""
+        """Return the pod of the operator; raise `AssertionError` if none is ready."""
         ready = [pod for pod in self._operator_pods() if is_ready(pod)]
         assert len(ready) == 1, f"{len(ready)} operator pods are ready"
         return ready[0]
@@ -111,24 +111,26 @@ class Installation:
         return str(self.operator_pod()["spec"]["serviceAccountName"])
 
     def uninstall(self) -> None:
-        """Take both releases away. The CRDs stay, by the chart's keep policy; so says the chart's own test."""
+        """Uninstall both releases. The CRDs remain because of the keep policy of their chart."""
         self.helm("uninstall", RELEASE, "--namespace", self.namespace, "--ignore-not-found", "--wait")
         self.helm("uninstall", f"{RELEASE}-crds", "--namespace", self.namespace, "--ignore-not-found", "--wait")
         self.kube.delete("Namespace", self.namespace)
         wait_until(
-            "the system namespace is gone", lambda: not self.kube.find("Namespace", self.namespace), deadline_s=90.0
+            "the system namespace no longer exists",
+            lambda: not self.kube.find("Namespace", self.namespace),
+            deadline_s=90.0,
         )
 
     def network_policy_gap(self, cluster_kind: str) -> str:
-        """Empty where the pod network enforces NetworkPolicy, else why denial cannot be tested."""
+        """Return why the denial of connections cannot be tested; empty if the pod network enforces NetworkPolicy."""
         agents = ("kindnet", "calico", "cilium", "antrea", "weave", "kube-router", "ovn", "kube-network-policies")
         running = [pod["metadata"]["name"] for pod in self.kube.objects("Pod", "kube-system")]
         if cluster_kind != "airgap" and any(name.startswith(agents) for name in running):
             return ""
-        return "the cluster's network enforces no NetworkPolicy (no agent of one runs in kube-system)"
+        return "the pod network does not enforce NetworkPolicy (no agent that does runs in kube-system)"
 
     def samples(self) -> list[Object]:
-        """Every object of config/samples."""
+        """Return every object of config/samples."""
         return [obj for path in sorted((self.root / "config" / "samples").rglob("*.yaml")) for obj in _documents(path)]
 
 

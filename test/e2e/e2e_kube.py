@@ -1,7 +1,7 @@
-"""The cluster as the suite sees it: objects as plain dicts, pods and Services through the API server's proxy.
+"""Access to the cluster: objects as plain dicts, and pods and Services through the proxy of the API server.
 
-Built on the official client for configuration, certificates and credentials. Going through the proxy means the suite
-needs nothing but the API server: it runs against kind and against a cluster far away alike.
+The official client supplies configuration, certificates and credentials. Because of the proxy the suite needs only the
+API server, so it runs on kind and on a remote cluster alike.
 """
 
 import json
@@ -13,7 +13,6 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 import urllib3
-from e2e_wait import KubeError
 from kubernetes import client, config, stream
 
 Object = dict[str, Any]
@@ -48,9 +47,18 @@ _PATHS = {
 }
 
 
+class KubeError(Exception):
+    """An answer of the API server, or of a pod or Service behind its proxy, whose status is not 2xx."""
+
+    def __init__(self, status: int, method: str, path: str, body: str) -> None:
+        super().__init__(f"{method} {path}: {status} {body[:2000]}")
+        self.status = status
+        self.body = body
+
+
 @dataclass(frozen=True)
 class Answer:
-    """What came back, whatever its status."""
+    """An answer with any status."""
 
     status: int
     headers: Mapping[str, str]
@@ -61,7 +69,7 @@ class Answer:
 
 
 class Kube:
-    """A connection to one API server, safe to use from several threads."""
+    """A connection to one API server. It is thread-safe."""
 
     def __init__(self, kubeconfig: Path) -> None:
         settings = client.Configuration()
@@ -86,7 +94,7 @@ class Kube:
         headers: Mapping[str, str] | None = None,
         timeout_s: float = 60.0,
     ) -> Answer:
-        """One request; no status is an error here. Raises `OSError` when nobody answers in time."""
+        """Send a request and return the answer with any status; raise `OSError` if there is none in time."""
         head = {"Accept": "application/json", **(headers or {})}
         if body is not None:
             head["Content-Type"] = content_type
@@ -100,7 +108,7 @@ class Kube:
         return Answer(answer.status, answer.headers, answer.data)
 
     def call(self, method: str, path: str, body: object = None, **options: Any) -> Any:
-        """One request that must succeed; returns the JSON, or the text where it is none. Raises `KubeError`."""
+        """Send a request and return the JSON or text of the answer; raise `KubeError` if its status is not 2xx."""
         answer = self.send(method, path, body, **options)
         if not 200 <= answer.status < 300:
             raise KubeError(answer.status, method, path, answer.data.decode(errors="replace"))
@@ -114,7 +122,7 @@ class Kube:
         return self.call("GET", _path(kind, namespace, name))
 
     def find(self, kind: str, name: str, namespace: str = "") -> Object | None:
-        """The object, or None when there is none."""
+        """Return the object, None if there is none."""
         try:
             return self.get(kind, name, namespace)
         except KubeError as error:
@@ -128,7 +136,7 @@ class Kube:
         return [{**item, "kind": kind} for item in items]
 
     def apply(self, obj: Object, *, dry_run: bool = False) -> Object:
-        """Server-side apply."""
+        """Apply an object server-side."""
         meta = obj["metadata"]
         query = {"fieldManager": FIELD_MANAGER, "force": "true", "fieldValidation": "Strict"}
         if dry_run:
@@ -137,12 +145,12 @@ class Kube:
         return self.call("PATCH", path, obj, query=query, content_type=APPLY)
 
     def patch(self, kind: str, name: str, namespace: str, change: Object, *, subresource: str = "") -> Object:
-        """JSON merge patch."""
+        """Change an object with a JSON merge patch."""
         path = _path(kind, namespace, name) + (f"/{subresource}" if subresource else "")
         return self.call("PATCH", path, change, content_type=MERGE)
 
     def delete(self, kind: str, name: str, namespace: str = "", *, grace_s: int | None = None) -> None:
-        """Delete in the background; gone already is fine."""
+        """Delete an object with background propagation; an object that does not exist is no error."""
         body: Object = {"propagationPolicy": "Background"}
         if grace_s is not None:
             body["gracePeriodSeconds"] = grace_s
@@ -153,7 +161,7 @@ class Kube:
                 raise
 
     def scale(self, kind: str, name: str, namespace: str, replicas: int) -> Object:
-        """Through the scale subresource, as `kubectl scale` and autoscalers do."""
+        """Change the replicas through the scale subresource, like `kubectl scale` and autoscalers."""
         return self.patch(kind, name, namespace, {"spec": {"replicas": replicas}}, subresource="scale")
 
     def logs(self, pod: str, namespace: str, container: str, *, previous: bool = False) -> str:
@@ -161,7 +169,7 @@ class Kube:
         return str(self.call("GET", _path("Pod", namespace, pod) + "/log", query=query))
 
     def execute(self, pod: str, namespace: str, command: list[str], *, timeout_s: float = 30.0) -> str:
-        """Run a command in the pod's first container; returns what it printed."""
+        """Run a command in the first container of the pod and return its output."""
         with client.ApiClient(self._settings) as connection:
             session = stream.stream(
                 client.CoreV1Api(connection).connect_get_namespaced_pod_exec, pod, namespace, command=command,
@@ -171,12 +179,12 @@ class Kube:
                 session.run_forever(timeout=timeout_s)
                 return str(session.read_all())
             finally:
-                session.sock.shutdown()  # close() leaves the socket open where the other end closed first
+                session.sock.shutdown()  # close() leaves the socket open if the other end closed first
 
     def can_i(
         self, user: str, verb: str, resource: str, *, group: str = "", namespace: str = "", sub: str = ""
     ) -> bool:
-        """Whether `user` (a full user name) may, said by the API server itself."""
+        """Ask the API server whether `user`, a full user name, has a permission."""
         attributes = {"verb": verb, "resource": resource, "group": group, "namespace": namespace, "subresource": sub}
         review = {
             "apiVersion": "authorization.k8s.io/v1",
@@ -209,7 +217,7 @@ def _groups(user: str) -> list[str]:
 
 
 def condition(obj: Object, kind: str) -> Object:
-    """The condition of that type, or an empty one."""
+    """Return the condition of that type; its status is "absent" if the object has none."""
     for item in obj.get("status", {}).get("conditions", []):
         if item["type"] == kind:
             return item
@@ -221,9 +229,9 @@ def is_ready(pod: Object) -> bool:
 
 
 def has_writable_volumes(kube: Kube) -> bool:
-    """Whether the default storage class gives volumes that pods without root may write.
+    """Return whether a non-root pod can write to volumes of the default storage class.
 
-    The in-tree host-path provisioner, which kind falls back to, makes folders that belong to root.
+    The in-tree host-path provisioner, which kind uses if there is no other, creates folders that belong to root.
     """
     default = "storageclass.kubernetes.io/is-default-class"
     classes = kube.objects("StorageClass")
@@ -232,7 +240,7 @@ def has_writable_volumes(kube: Kube) -> bool:
 
 
 def find_kubeconfig(root: Path) -> Path:
-    """KUBECONFIG, else the cluster `make cluster-up` wrote down."""
+    """Return the path in KUBECONFIG, otherwise the one that `make cluster-up` recorded."""
     named = os.environ.get("KUBECONFIG")
     if named:
         return Path(named)
@@ -243,7 +251,7 @@ def find_kubeconfig(root: Path) -> Path:
 
 
 def cluster_setting(root: Path, name: str) -> str:
-    """A value of out/cluster.env or of the environment; empty when it is not there."""
+    """Return a value of the environment or of out/cluster.env; empty if it is in neither."""
     if name in os.environ:
         return os.environ[name]
     for line in _lines(root / "out" / "cluster.env"):

@@ -1,4 +1,4 @@
-"""A Prometheus page as numbers."""
+"""Parsing of Prometheus metrics."""
 
 import math
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ Sample = tuple[str, dict[str, str], float]
 
 @dataclass(frozen=True)
 class Histogram:
-    """Counts up to each upper bound."""
+    """Cumulative counts by upper bound."""
 
     buckets: dict[float, float]
 
@@ -18,7 +18,7 @@ class Histogram:
         return Histogram({bound: count - earlier.buckets.get(bound, 0.0) for bound, count in self.buckets.items()})
 
     def quantile(self, share: float) -> float:
-        """Upper bound of the bucket in which the share lies; 0 when nothing was counted."""
+        """Return the upper bound of the bucket that contains the quantile; 0 if the histogram is empty."""
         bounds = sorted(self.buckets)
         total = self.buckets[bounds[-1]] if bounds else 0.0
         if not total:
@@ -39,7 +39,7 @@ class Metrics:
         return cls([(s.name, dict(s.labels), s.value) for family in families for s in family.samples])
 
     def total(self, name: str) -> float:
-        """Sum over all label sets."""
+        """Return the sum of a metric over all label sets."""
         return sum(value for sample, _, value in self.samples if sample == name)
 
     def value(self, name: str) -> float:

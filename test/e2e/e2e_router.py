@@ -1,4 +1,4 @@
-"""Traffic through a router Service, and what its answers say about the routing."""
+"""Requests through the Service of a router, and the routing decisions that the answers report."""
 
 import time
 from collections import Counter
@@ -13,7 +13,7 @@ from e2e_wait import wait_until
 
 @dataclass(frozen=True)
 class Outcome:
-    """One request's end: exactly one for each request sent (I13)."""
+    """The outcome of a request. Every request has exactly one (invariant I13)."""
 
     status: int
     endpoint: str
@@ -40,7 +40,7 @@ class Tally:
         return Counter(item.policy for item in self.outcomes)
 
     def cached_share(self) -> float:
-        """Cached prompt tokens over all prompt tokens, as the engines report them."""
+        """Return the share of prompt tokens that the engines report as cached."""
         total = sum(item.prompt_tokens for item in self.outcomes)
         return sum(item.cached_tokens for item in self.outcomes) / total if total else 0.0
 
@@ -58,7 +58,7 @@ class Router:
         return self.kube.service_path(self.namespace, self.service, self.port, path)
 
     def complete(self, model: str, tokens: list[int], **fields: Any) -> Outcome:
-        """One completion; a connection that breaks counts as status 0."""
+        """Send a completion request. A broken connection is an outcome with status 0."""
         body = {"model": model, "prompt": tokens, "max_tokens": 1, "ignore_eos": True, **fields}
         try:
             answer = self.kube.send("POST", self.path("/v1/completions"), body, timeout_s=60.0)
@@ -67,7 +67,7 @@ class Router:
         return _outcome(answer, len(tokens))
 
     def wait_knows(self, count: int, *, deadline_s: float = 30.0) -> None:
-        """The router has that many endpoints to choose from."""
+        """Wait until the router knows `count` endpoints."""
 
         def probe() -> bool:
             found = self.kube.call("GET", self.path("/v1/endpoints"))["endpoints"]
@@ -77,7 +77,7 @@ class Router:
         wait_until(f"the router {self.service} knows {count} endpoints", probe, deadline_s=deadline_s)
 
     def run(self, model: str, prompts: Iterable[list[int]], *, workers: int = 4, **fields: Any) -> Tally:
-        """All prompts, a few at a time, in order of their start."""
+        """Send all prompts, `workers` at a time, and return the outcomes in the order of the prompts."""
         with ThreadPoolExecutor(workers) as pool:
             return Tally(list(pool.map(lambda tokens: self.complete(model, tokens, **fields), prompts)))
 
@@ -100,8 +100,8 @@ def _outcome(answer: Answer, prompt_tokens: int) -> Outcome:
     )
 
 
-class Background:
-    """Steady traffic beside a change: start, do the change, stop, look at the outcomes."""
+class BackgroundTraffic:
+    """Steady traffic during a change of the cluster, as a context manager."""
 
     def __init__(self, router: Router, model: str, prompts: list[list[int]], *, workers: int = 2) -> None:
         self._router, self._model, self._prompts = router, model, prompts
@@ -111,7 +111,7 @@ class Background:
         self._jobs: list[Any] = []
         self.tally = Tally()
 
-    def __enter__(self) -> "Background":
+    def __enter__(self) -> "BackgroundTraffic":
         self._jobs = [self._pool.submit(self._work, number) for number in range(self._workers)]
         return self
 

@@ -1,55 +1,30 @@
-"""Waiting for conditions: every wait of the suite is one of these, with a deadline and a reason when it passes."""
+"""Waits of the suite, on a cluster whose API server and pods may be restarting."""
 
-import threading
 import time
 from collections.abc import Callable
 from typing import TypeVar
 
+from e2e_kube import KubeError
+
+from kvsync_testkit import waiting
+
 T = TypeVar("T")
 
-_never = threading.Event()
-
-
-class DeadlineError(AssertionError):
-    """The condition did not come to hold; the message says what was last seen."""
+NOT_YET = (AssertionError, OSError, KubeError)
+"""Errors of a probe that mean "not yet"."""
 
 
 def wait_until(what: str, probe: Callable[[], T], *, deadline_s: float, every_s: float = 0.25) -> T:
-    """The first truthy result of `probe`.
-
-    An AssertionError of the probe counts as "not yet" and its message as what was last seen; so does any error of the
-    API server or a pod (they may be restarting).
-
-    Raises:
-        DeadlineError: naming `what`, the time, and the last result or error.
-    """
-    began = time.monotonic()
-    seen: object = None
-    while True:
-        try:
-            result = probe()
-            if result:
-                return result
-            seen = result
-        except (AssertionError, OSError, KubeError) as error:
-            seen = error
-        if time.monotonic() - began >= deadline_s:
-            raise DeadlineError(f"{what}: not within {deadline_s:g} s; last seen: {seen!r}")
-        _never.wait(every_s)
+    """Wait for a truthy result of `probe` with `kvsync_testkit.waiting`. An error in `NOT_YET` counts as "not yet"."""
+    return waiting.wait_until(what, probe, deadline_s=deadline_s, every_s=every_s, retry_on=NOT_YET)
 
 
-def wait_while(what: str, probe: Callable[[], object], *, for_s: float, every_s: float = 0.5) -> None:
-    """Fails as soon as `probe` is falsy or raises within `for_s` seconds: for what must *stay* so."""
-    began = time.monotonic()
-    while time.monotonic() - began < for_s:
-        assert probe(), f"{what}: no longer so after {time.monotonic() - began:.1f} s"
-        _never.wait(every_s)
+def wait_while(what: str, probe: Callable[[], object], *, for_s: float) -> None:
+    """Fail as soon as `probe` returns a falsy value or raises within `for_s` seconds."""
+    end = time.monotonic() + for_s
 
+    def over() -> bool:
+        assert probe(), f"{what}: no longer true"
+        return time.monotonic() >= end
 
-class KubeError(Exception):
-    """An answer of the API server, or of a pod or Service behind its proxy, that is not 2xx."""
-
-    def __init__(self, status: int, method: str, path: str, body: str) -> None:
-        super().__init__(f"{method} {path}: {status} {body[:2000]}")
-        self.status = status
-        self.body = body
+    waiting.wait_until(f"{what} for {for_s:g} s", over, deadline_s=for_s + 60.0, every_s=0.5)

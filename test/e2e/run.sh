@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
-# The e2e suite on a real cluster: `make test-kv-sync-e2e`. Arguments go to pytest.
-#   KVSYNC_SCALE=10|50|100     pods of the LargeScale class (default 10)
-#   KUBECONFIG=...             a cluster of yours; else the one of `make cluster-up`, which is run first
-#   KVSYNC_IMAGE_TAG=...       images that exist already (kvsync/NAME:TAG); else they are built and loaded into kind
-#   KVSYNC_IMAGE_PREFIX=...    where they are pulled from, in place of `kvsync`
-#   KVSYNC_E2E_KEEP=1          leave namespaces and installation for a look afterwards
-# Results: out/e2e (report.json, junit.xml, scale-N.json, and of each failure its objects, events and logs).
+# Runs the e2e suite on a real cluster: `make test-kv-sync-e2e`. Arguments are passed to pytest.
+#   KVSYNC_SCALE=10|50|100     number of pods of the LargeScale test (default 10)
+#   KUBECONFIG=...             use this cluster; by default `make cluster-up` is run first and its cluster is used
+#   KVSYNC_IMAGE_TAG=...       use the existing images kvsync/NAME:TAG; by default images are built and loaded into kind
+#   KVSYNC_IMAGE_PREFIX=...    use the images PREFIX/NAME:TAG instead of kvsync/NAME:TAG
+#   KVSYNC_E2E_KEEP=1          keep the namespaces and the installation for inspection
+# Results are written to out/e2e: report.json, junit.xml, scale-N.json, and the objects, events and logs of failures.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 say() { printf 'e2e: %s\n' "$*" >&2; }
 
-images_key() { # of everything the images are built from
+images_key() { # prints a hash of everything from which the images are built
   {
     echo "${KVSYNC_NO_NATIVE:-native}"
     git ls-files -z --cached --others --exclude-standard -- LICENSE images requirements events mockpod indexer operator native ':!*/tests/*' |
@@ -26,8 +26,8 @@ set +a
 
 if [ -z "${KVSYNC_IMAGE_TAG:-}" ]; then
   if [ "$KVSYNC_CLUSTER" = given ]; then
-    say "KUBECONFIG names a cluster of yours: push the images of hack/build-images.sh where it can pull them, then set"
-    say "KVSYNC_IMAGE_TAG, and KVSYNC_IMAGE_PREFIX if they are not kvsync/NAME"
+    say "KUBECONFIG is set: push the images of hack/build-images.sh to a registry from which that cluster can pull them,"
+    say "and set KVSYNC_IMAGE_TAG, and KVSYNC_IMAGE_PREFIX if they are not called kvsync/NAME"
     exit 2
   fi
   KVSYNC_IMAGE_TAG=e2e-$(images_key)

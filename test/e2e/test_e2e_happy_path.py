@@ -1,4 +1,4 @@
-"""HappyPath: one pod; requests become events over real sockets, and the index equals the pod's own table."""
+"""HappyPath: the requests to one pod become events on real sockets, and the index equals the block table of the pod."""
 
 from e2e_engines import BLOCK, tokens_of
 from e2e_wait import wait_until
@@ -17,7 +17,7 @@ def test_requests_become_events_and_the_index_equals_the_pods_own_table(deploy, 
     for tokens in prompts:
         pod.complete(tokens, model="one", max_tokens=2 * BLOCK)
     counts = index.wait_agrees([pod])
-    # 10 blocks of the prompt, and one or two that decoding filled
+    # 10 blocks of the prompt, and one or two blocks of generated tokens
     assert 8 * 11 <= counts[pod.name] <= 8 * 12
 
     assert index.matched("one", prompts[3]) == {pod.name: 10}
@@ -30,7 +30,7 @@ def test_requests_become_events_and_the_index_equals_the_pods_own_table(deploy, 
 
 
 def test_evicted_and_cleared_blocks_leave_the_index(deploy, namespace):
-    # 63 usable blocks: eight prompts of ten blocks cannot all stay
+    # 63 usable blocks cannot hold eight prompts of ten blocks.
     engine = deploy.engine(
         "small", namespace, cache={"numGpuBlocks": 64}, scheduler={"maxModelLen": 512, "maxNumSeqs": 8}
     )

@@ -1,4 +1,4 @@
-"""LargeScale: KVSYNC_SCALE pods (10, 50, 100) come up, publish and converge; what it cost is in a report."""
+"""LargeScale: KVSYNC_SCALE pods (10, 50 or 100) start, publish and converge; a report contains times and costs."""
 
 import json
 import os
@@ -57,20 +57,20 @@ def test_many_pods_come_up_publish_and_converge(deploy, namespace, report_file):
     events = after.total("kvsync_indexer_events_total") - before.total("kvsync_indexer_events_total")
     assert events >= SCALE * REQUESTS_PER_POD
 
-    # the right pod wins among all of them
+    # The best match is the right pod.
     for pod in pods[:: max(1, SCALE // 10)]:
         tokens = shared + tokens_of((pod.name, 0), (PROMPT_BLOCKS - 8) * BLOCK)
         best = index.match("crowd", tokens)[0]
         assert best["pod"].endswith(pod.name)
         assert best["matched_blocks"] == PROMPT_BLOCKS
 
-    # a third leaves at once: their entries go, the others' stay
+    # A third of the pods is removed at once; only their entries leave the index.
     remaining = SCALE - max(1, SCALE // 3)
     engine.scale(remaining)
     down_began = time.monotonic()
     left = engine.wait_ready(remaining, deadline_s=60.0 + SCALE)
     index.wait_live([pod.name for pod in left], deadline_s=30.0)
-    wait_until("the survivors agree", lambda: index.wait_agrees(left[:3]), deadline_s=30.0)
+    wait_until("the index agrees with the remaining pods", lambda: index.wait_agrees(left[:3]), deadline_s=30.0)
 
     report = {
         "pods": SCALE,

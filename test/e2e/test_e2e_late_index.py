@@ -1,4 +1,4 @@
-"""Late index: engines first, the index later; and an index pod that is killed and replaced."""
+"""Late index: an index that starts after its engines, and an index pod that is killed and replaced."""
 
 from e2e_engines import BLOCK, tokens_of
 from e2e_wait import wait_until
@@ -38,10 +38,10 @@ def test_a_history_longer_than_the_replay_buffer_is_marked_and_never_over_claime
     index = deploy.index("idx", namespace)
     index.wait_ready()
     (row,) = index.wait_live([pod.name])
-    assert row["incomplete"], "the buffer no longer held the beginning, and the index says so"
-    truth, belief = pod.blocks(), index.blocks_of(pod.name)
-    assert set(belief) < set(truth), "I2: nothing is claimed that the pod does not hold"
-    assert belief, "what the buffer still held is there"
+    assert row["incomplete"], "the index reports that the replay buffer did not reach back to the first batch"
+    truth, indexed = pod.blocks(), index.blocks_of(pod.name)
+    assert set(indexed) < set(truth), "I2: the index has no block that the pod does not have"
+    assert indexed, "the index has the blocks of the replay buffer"
 
 
 def test_a_killed_index_pod_is_replaced_and_catches_up(deploy, namespace, kube):

@@ -1,4 +1,4 @@
-"""MultiModel: the same tokens under two models, adapters or salts are different prefixes, for matching and routing."""
+"""MultiModel: the same tokens with different models, adapters or salts are different prefixes."""
 
 import pytest
 from e2e_engines import BLOCK, tokens_of
@@ -25,7 +25,7 @@ def test_two_models_in_two_namespaces_share_no_hit(deploy):
     assert index.matched("beta", tokens) == {pods["beta"].name: 5}
     assert index.matched("gamma", tokens) == {}
 
-    # removal in one model takes nothing from the other
+    # The removal of one model removes nothing of the other.
     engines["alpha"].scale(0)
     engines["alpha"].wait_ready(0)
     index.wait_live([pods["beta"].name])
@@ -97,7 +97,7 @@ def test_adapters_and_salts_are_kept_apart(deploy, namespace):
     pod.complete(tokens, model="base")
     counts = index.wait_agrees([pod])
     assert seen()["base"] == {pod.name: 6}
-    assert counts[pod.name] == 18, "three contexts, three chains"
+    assert counts[pod.name] == 18, "three contexts have three chains of blocks"
 
 
 @pytest.mark.parametrize("version", ["0.11.0", "0.23.0", "0.26.0"])
@@ -110,5 +110,5 @@ def test_older_wire_forms_are_followed_too(deploy, namespace, version):
     tokens = tokens_of(version, 7 * BLOCK)
     pod.complete(tokens, model="older")
     index.wait_agrees([pod], groups=version >= "0.20")
-    assert index.call("POST", "/v1/audit")["equal"], "the index's own audit says so too"
+    assert index.call("POST", "/v1/audit")["equal"], "the audit of the index agrees"
     assert index.matched("older", tokens) == {pod.name: 7}

@@ -1,4 +1,4 @@
-"""MultiPod: three pods with different prompts stay apart in the index (I4), and the best match is the right pod."""
+"""MultiPod: the index keeps the entries of several pods apart (invariant I4), and the best match is the right pod."""
 
 from e2e_engines import BLOCK, tokens_of
 
@@ -20,9 +20,11 @@ def test_each_pods_entries_are_its_own_and_the_best_match_is_the_right_pod(deplo
     for pod in pods:
         everyone = index.matched("trio", own[pod.name])
         assert everyone == {other.name: 12 if other == pod else 4 for other in pods}
-        assert index.match("trio", own[pod.name])[0]["pod"].endswith(pod.name), "the pod with all of it comes first"
+        assert index.match("trio", own[pod.name])[0]["pod"].endswith(pod.name), (
+            "the pod with the longest match comes first"
+        )
 
-    # I4: what one pod does changes nothing about the others
+    # I4: the events of one pod do not change the entries of the others.
     before = {pod.name: index.blocks_of(pod.name) for pod in pods[1:]}
     pods[0].complete(tokens_of("only the first", 20 * BLOCK), model="trio")
     index.wait_agrees([pods[0]])

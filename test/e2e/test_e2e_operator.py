@@ -1,17 +1,17 @@
-"""Operator: upgrades under traffic, kills, drift, invalid resources, rights, pod security, network policy, deletion."""
+"""Operator: upgrades during traffic, restarts, drift, invalid resources, permissions, pod security, deletion."""
 
 import pytest
 from e2e_dump import KINDS
 from e2e_engines import BLOCK, Engine, tokens_of
-from e2e_kube import condition
-from e2e_router import Background, Router
-from e2e_wait import KubeError, wait_until, wait_while
+from e2e_kube import KubeError, condition
+from e2e_router import BackgroundTraffic, Router
+from e2e_wait import wait_until, wait_while
 
 OWNED = [kind for kind in KINDS if kind not in ("MockEngine", "PrefixIndex", "ReplicaSet", "Pod")]
 
 
 def wait_condition(kube, kind, name, namespace, wanted, *, deadline_s=60.0, **expect):
-    """The condition `wanted` ("Ready=True"), decided for the newest generation; `expect` are parts of its fields."""
+    """Wait for a condition such as `Ready=True` of the latest generation. `expect` has substrings of its fields."""
     condition_type, status = wanted.split("=")
 
     def probe():
@@ -20,7 +20,7 @@ def wait_condition(kube, kind, name, namespace, wanted, *, deadline_s=60.0, **ex
         assert found["status"] == status, f"{condition_type} is {found}"
         generation = resource["metadata"]["generation"]
         assert found.get("observedGeneration") == generation, (
-            f"decided for another generation than {generation}: {found}"
+            f"the condition is not of generation {generation}: {found}"
         )
         for key, text in expect.items():
             assert text in found[key], found
@@ -30,7 +30,7 @@ def wait_condition(kube, kind, name, namespace, wanted, *, deadline_s=60.0, **ex
 
 
 def owned_objects(kube, namespace):
-    """(kind, name) of all that the operator made in the namespace."""
+    """Return (kind, name) of every object of the operator in the namespace."""
     managed = "app.kubernetes.io/managed-by=kvsync-operator"
     return sorted((kind, item["metadata"]["name"]) for kind in OWNED for item in kube.objects(kind, namespace, managed))
 
@@ -44,7 +44,7 @@ def test_status_is_truthful_from_creation_to_ready(deploy, namespace, kube):
     index = wait_condition(kube, "PrefixIndex", "idx", namespace, "Synced=True")
     assert index["status"]["publishers"]["live"] == index["status"]["publishers"]["total"] == 2
     selector = engine["status"]["selector"]
-    assert len(kube.objects("Pod", namespace, selector)) == 2, "the scale subresource's selector finds the pods"
+    assert len(kube.objects("Pod", namespace, selector)) == 2, "the selector of the scale subresource matches the pods"
 
 
 def test_helm_upgrade_with_traffic_running(deploy, namespace, kube, installation):
@@ -57,7 +57,7 @@ def test_helm_upgrade_with_traffic_running(deploy, namespace, kube, installation
     router.wait_knows(2)
     prompts = [tokens_of(("upgrade", number), 6 * BLOCK) for number in range(20)]
     before = installation.operator_pod()
-    with Background(router, "fleet", prompts) as traffic:
+    with BackgroundTraffic(router, "fleet", prompts) as traffic:
         wait_until("traffic flows", lambda: len(traffic.tally.outcomes) >= 10, deadline_s=30.0)
         installation.upgrade()
         wait_until(
@@ -66,9 +66,9 @@ def test_helm_upgrade_with_traffic_running(deploy, namespace, kube, installation
             deadline_s=90.0,
         )
         mark = len(traffic.tally.outcomes)
-        wait_until("traffic flows on", lambda: len(traffic.tally.outcomes) >= mark + 20, deadline_s=30.0)
+        wait_until("traffic continues", lambda: len(traffic.tally.outcomes) >= mark + 20, deadline_s=30.0)
     assert traffic.tally.failures() == []
-    assert engine.wait_ready(2) == pods, "an upgrade of the operator alone restarts no engine"
+    assert engine.wait_ready(2) == pods, "an upgrade of the operator restarts no engine"
     index.wait_agrees(pods)
     engine.scale(1)
     engine.wait_ready(1)
@@ -83,14 +83,14 @@ def test_rolling_update_of_the_engines_with_traffic_running(deploy, namespace, k
     router = Router(kube, namespace, "idx-router")
     router.wait_knows(2)
     prompts = [tokens_of(("rolling", number), 6 * BLOCK) for number in range(20)]
-    with Background(router, "fleet", prompts) as traffic:
+    with BackgroundTraffic(router, "fleet", prompts) as traffic:
         wait_until("traffic flows", lambda: len(traffic.tally.outcomes) >= 10, deadline_s=30.0)
         kube.patch("MockEngine", "fleet", namespace, {"spec": {"cache": {"numGpuBlocks": 5000}}})
         wait_condition(kube, "MockEngine", "fleet", namespace, "Ready=True", deadline_s=120.0)
         new = engine.wait_ready(2, deadline_s=90.0)
         index.wait_live([pod.name for pod in new])
         mark = len(traffic.tally.outcomes)
-        wait_until("traffic flows on", lambda: len(traffic.tally.outcomes) >= mark + 10, deadline_s=30.0)
+        wait_until("traffic continues", lambda: len(traffic.tally.outcomes) >= mark + 10, deadline_s=30.0)
     assert not set(new) & set(old), "every pod was replaced"
     assert traffic.tally.failures() == []
     index.wait_agrees(new)
@@ -122,19 +122,19 @@ def test_drift_is_repaired(deploy, namespace, kube):
 
     kube.patch("Deployment", name, namespace, {"spec": {"replicas": 3}})
     wait_until(
-        "the number of replicas is put right",
+        "the number of replicas is restored",
         lambda: kube.get("Deployment", name, namespace)["spec"]["replicas"] == 1,
         deadline_s=60.0,
     )
     kube.patch("ConfigMap", name, namespace, {"data": {"config.yaml": "port: 1\n"}})
     wait_until(
-        "the configuration is put right",
+        "the configuration is restored",
         lambda: "block-size" in kube.get("ConfigMap", name, namespace)["data"]["config.yaml"],
         deadline_s=60.0,
     )
     for kind, victim in [("Service", name), ("NetworkPolicy", name), ("Service", "idx-index"), ("Deployment", name)]:
         kube.delete(kind, victim, namespace)
-    wait_until("what was deleted is back", lambda: owned_objects(kube, namespace) == complete, deadline_s=90.0)
+    wait_until("the deleted objects exist again", lambda: owned_objects(kube, namespace) == complete, deadline_s=90.0)
     engine.wait_ready(1)
     wait_condition(kube, "MockEngine", "drift", namespace, "Ready=True")
 
@@ -146,10 +146,10 @@ def test_deleting_the_resources_leaves_nothing(deploy, namespace, kube):
     engine.wait_ready(1)
     index.wait_ready()
     assert owned_objects(kube, namespace)
-    assert owned_objects(kube, other), "a Role lets the index watch the other namespace"
+    assert owned_objects(kube, other), "a Role permits the index to watch the other namespace"
     kube.delete("MockEngine", "leaver", namespace)
     kube.delete("PrefixIndex", "idx", namespace)
-    wait_until("the resources are gone", lambda: not kube.find("PrefixIndex", "idx", namespace), deadline_s=60.0)
+    wait_until("the resources no longer exist", lambda: not kube.find("PrefixIndex", "idx", namespace), deadline_s=60.0)
 
     def nothing_is_left():
         left = owned_objects(kube, namespace) + owned_objects(kube, other)
@@ -160,7 +160,7 @@ def test_deleting_the_resources_leaves_nothing(deploy, namespace, kube):
     wait_until("nothing is left", nothing_is_left, deadline_s=60.0)
 
 
-def test_an_invalid_resource_becomes_a_condition_and_can_be_mended(deploy, namespace, kube, installation):
+def test_an_invalid_resource_becomes_a_condition_and_can_be_corrected(deploy, namespace, kube, installation):
     deploy.engine("wrong", namespace, events={"wireVersion": "0.1.0"})
     wait_condition(kube, "MockEngine", "wrong", namespace, "Degraded=True", message="spec.events.wireVersion")
     assert condition(kube.get("MockEngine", "wrong", namespace), "Ready")["status"] == "False"
@@ -210,7 +210,7 @@ def test_pods_pass_the_restricted_pod_security_standard(deploy, namespace, kube,
     index = deploy.index("idx", namespace, router={})
     engine.wait_ready(1)
     index.wait_ready()
-    # the namespace really refuses what is not restricted
+    # The namespace refuses pods that are not restricted.
     loose = {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -242,14 +242,14 @@ for port in map(int, sys.argv[2:]):
 
 
 def test_only_index_pods_reach_the_event_ports(deploy, namespace, kube, policy_gap):
-    """Denial needs a network that enforces NetworkPolicy; what is admitted is checked on every cluster."""
+    """Denial is only tested if the pod network enforces NetworkPolicy; admission is tested on every cluster."""
     engine = deploy.engine("guarded", namespace)
     index = deploy.index("idx", namespace)
     stranger = deploy.engine("stranger", namespace)
     (pod,) = engine.wait_ready(1)
     (other,) = stranger.wait_ready(1)
     index.wait_ready()
-    index.wait_live([pod.name, other.name])  # admitted: the index reaches 5557
+    index.wait_live([pod.name, other.name])  # the index may connect to port 5557
     policy = kube.get("NetworkPolicy", engine.workload, namespace)
     admitted = [rule for rule in policy["spec"]["ingress"] if any(p["port"] == 5557 for p in rule["ports"])]
     assert admitted
@@ -269,7 +269,7 @@ def test_two_hundred_scale_calls_in_a_row_end_at_the_last_one(deploy, namespace,
         engine.scale(number % 3)
     engine.scale(2)
     pods = engine.wait_ready(2)
-    wait_while("it stays at two", lambda: len(engine.all_pods()) == 2, for_s=3.0)
+    wait_while("there are two pods", lambda: len(engine.all_pods()) == 2, for_s=3.0)
     assert engine.pods() == pods
 
 

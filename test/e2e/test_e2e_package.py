@@ -1,4 +1,4 @@
-"""The charts as a user meets them: install, test, upgrade, uninstall; nothing is left behind."""
+"""Package: the charts are installed, tested, upgraded and uninstalled, and leave no objects behind."""
 
 from e2e_dump import KINDS
 from e2e_engines import Engine
@@ -10,7 +10,7 @@ CLUSTER_KINDS = ["ClusterRole", "ClusterRoleBinding"]
 
 
 def left_over(kube, namespace, release):
-    """What helm or the operator made and has not taken away, in the namespace and cluster-wide."""
+    """Return the objects of helm and of the operator that still exist, in the namespace and cluster-wide."""
     mine = f"app.kubernetes.io/instance={release}"
     return sorted(
         [(kind, item["metadata"]["name"]) for kind in [*KINDS, "Pod"] for item in kube.objects(kind, namespace)
@@ -22,7 +22,7 @@ def left_over(kube, namespace, release):
 
 def test_install_test_upgrade_and_uninstall_leave_nothing_behind(deploy, namespace, kube, installation):
     release = "trial"
-    installation.set_replicas(0)  # the suite's own operator serves all namespaces: not this time
+    installation.set_replicas(0)  # the operator of the suite serves all namespaces, and must not serve this release
     try:
         chart = str(installation.root / "charts" / "kvsync")
         common = ["--namespace", namespace, "--wait", "--timeout", "180s", *installation.image_values()]
@@ -59,7 +59,7 @@ def test_install_test_upgrade_and_uninstall_leave_nothing_behind(deploy, namespa
 
         wait_until("nothing is left", nothing_is_left, deadline_s=90.0)
         for name in CRDS:
-            assert kube.find("CustomResourceDefinition", name), "the definitions are kept by their chart's policy"
+            assert kube.find("CustomResourceDefinition", name), "the CRDs remain because of the keep policy"
     finally:
         installation.helm("uninstall", release, "--namespace", namespace, "--ignore-not-found")
         installation.set_replicas(1)

@@ -1,14 +1,14 @@
-"""PodLifecycle: pods come, publish at once, go, are replaced; entries follow, and those of survivors persist."""
+"""PodLifecycle: pods are created, deleted and replaced; the index follows, and the entries of other pods persist."""
 
 from e2e_engines import BLOCK, tokens_of
 from e2e_wait import wait_until, wait_while
 
 GONE_WITHIN_S = 15.0
-"""T_del of invariant I10: from the deletion to the last entry and the last route, termination grace included."""
+"""T_del of invariant I10 in seconds: from the deletion until no entry and no route is left, with termination grace."""
 
 
 def fill(pods, model, blocks=6):
-    """Give each pod a prompt of its own; returns the prompts by pod name."""
+    """Send a different prompt to each pod and return the prompts by pod name."""
     prompts = {pod.name: tokens_of(pod.name, blocks * BLOCK) for pod in pods}
     for pod in pods:
         pod.complete(prompts[pod.name], model=model)
@@ -20,14 +20,14 @@ def test_a_pod_that_publishes_at_once_is_followed_from_its_first_block(deploy, n
     index.wait_ready()
     engine = deploy.engine("eager", namespace)
     (pod,) = engine.wait_ready(1)
-    # not waiting for the index: what it missed must come by replay
+    # The requests do not wait for the index, so it must learn by replay what it missed.
     prompts = [tokens_of(("eager", number), 6 * BLOCK) for number in range(6)]
     for tokens in prompts:
         pod.complete(tokens, model="eager")
     index.wait_live([pod.name])
     index.wait_agrees([pod])
     (row,) = index.publishers()
-    assert not row["incomplete"], "replay reached back to the first batch"
+    assert not row["incomplete"], "the replay began at the first batch"
     assert index.matched("eager", prompts[0]) == {pod.name: 6}
 
 
@@ -44,7 +44,7 @@ def test_entries_follow_scaling_and_survivors_keep_theirs(deploy, namespace):
     pods = engine.wait_ready(3)
     assert first in pods
     index.wait_live([pod.name for pod in pods])
-    assert index.matched("flex", prompts[first.name]) == {first.name: 6}, "the survivor's entries persist"
+    assert index.matched("flex", prompts[first.name]) == {first.name: 6}, "the entries of the remaining pod persist"
     prompts |= fill([pod for pod in pods if pod != first], "flex")
     index.wait_agrees(pods)
 
@@ -60,7 +60,7 @@ def test_entries_follow_scaling_and_survivors_keep_theirs(deploy, namespace):
     wait_until("the index is empty", lambda: index.publishers() == [], deadline_s=GONE_WITHIN_S)
 
 
-def test_a_deleted_pods_entries_and_routes_go_and_its_replacement_is_new(deploy, namespace, kube, stopwatch):
+def test_a_deleted_pods_entries_and_routes_go_and_its_replacement_is_new(deploy, namespace, kube):
     engine = deploy.engine("mortal", namespace, replicas=2)
     index = deploy.index("idx", namespace)
     pods = engine.wait_ready(2)
@@ -72,13 +72,11 @@ def test_a_deleted_pods_entries_and_routes_go_and_its_replacement_is_new(deploy,
     victim, survivor = pods
 
     kube.delete("Pod", victim.name, namespace)
-    began = stopwatch()
     wait_until(
         "the deleted pod has no entry and no route",
         lambda: not index.publishers_of(victim.name) and index.matched("mortal", prompts[victim.name]) == {},
         deadline_s=GONE_WITHIN_S,
     )
-    assert stopwatch() - began <= GONE_WITHIN_S
     assert index.matched("mortal", prompts[survivor.name]) == {survivor.name: 6}
 
     replaced = engine.wait_ready(2)
@@ -88,9 +86,9 @@ def test_a_deleted_pods_entries_and_routes_go_and_its_replacement_is_new(deploy,
     index.wait_agrees([fresh, survivor])
     (row,) = index.publishers_of(fresh.name)
     assert row["epoch"] not in epochs
-    assert index.blocks_of(fresh.name) == {}, "nothing of the old pod is handed to the new one"
-    # no late frame brings the deleted one back
-    wait_while("it stays gone", lambda: not index.publishers_of(victim.name), for_s=3.0)
+    assert index.blocks_of(fresh.name) == {}, "the new pod has no blocks of the old one"
+    # A late frame must not add the deleted pod again.
+    wait_while("the deleted pod has no entry", lambda: not index.publishers_of(victim.name), for_s=3.0)
 
 
 def test_a_restarted_container_is_a_new_epoch_and_its_old_blocks_go(deploy, namespace):

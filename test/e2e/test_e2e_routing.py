@@ -1,18 +1,18 @@
-"""Routing: traffic through the in-cluster router; `kv` beats round robin; an index outage is no outage of traffic."""
+"""Routing: policy `kv` is better than round robin, and traffic continues while the index is not available."""
 
 import random
 
 from e2e_engines import BLOCK, tokens_of
-from e2e_router import Background, Router
+from e2e_router import BackgroundTraffic, Router
 from e2e_wait import wait_until
 
 GROUPS, ROUNDS = 12, 6
 ROUTE_GONE_WITHIN_S = 15.0
-"""T_del of invariant I10 for routes."""
+"""T_del of invariant I10 for routes, in seconds."""
 
 
 def shared_prefix_trace(seed=7):
-    """Requests of 12 tenants with a long prefix each and a short tail, in one shuffled order for every policy."""
+    """Return prompts of 12 tenants, each with its own long prefix and short tails, in the same shuffled order."""
     prefixes = [tokens_of(("tenant", group), 20 * BLOCK) for group in range(GROUPS)]
     trace = [
         prefixes[group] + tokens_of(("tail", group, turn), 2 * BLOCK)
@@ -24,7 +24,7 @@ def shared_prefix_trace(seed=7):
 
 
 def standalone_router(deploy, namespace, index_url, image, policy="kv"):
-    """A `kvsync-router` of its own, which lives on when the index is gone; returns it ready to be asked."""
+    """Deploy a stand-alone `kvsync-router`, which continues to run without the index."""
     name = "front"
     labels = {"app": name}
     container = {
@@ -75,14 +75,14 @@ def test_kv_routing_beats_round_robin_on_the_same_trace(deploy, kube):
         assert tally.failures() == []
         assert len(tally.outcomes) == GROUPS * ROUNDS
         assert set(tally.policies()) == {policy}, tally.outcomes[:3]
-        assert len(tally.by_endpoint()) == 3, f"one endpoint got no traffic at all: {tally.by_endpoint()}"
+        assert len(tally.by_endpoint()) == 3, f"an endpoint got no traffic: {tally.by_endpoint()}"
         index.wait_agrees(pods)
         shares[policy] = tally.cached_share()
     assert shares["kv"] > 0.6, shares
     assert shares["kv"] > shares["round_robin"] + 0.15, shares
 
 
-def test_traffic_goes_on_while_the_index_is_away_and_converges_when_it_is_back(deploy, namespace, kube, installation):
+def test_traffic_continues_without_the_index_and_converges_when_it_returns(deploy, namespace, kube, installation):
     engine = deploy.engine("fleet", namespace, replicas=2)
     index = deploy.index("idx", namespace)
     pods = engine.wait_ready(2)
@@ -94,13 +94,13 @@ def test_traffic_goes_on_while_the_index_is_away_and_converges_when_it_is_back(d
     trace = shared_prefix_trace()
     wait_until("the router routes by kv", lambda: router.complete("fleet", trace[0]).policy == "kv", deadline_s=60.0)
 
-    with Background(router, "fleet", trace) as traffic:
+    with BackgroundTraffic(router, "fleet", trace) as traffic:
         wait_until("traffic flows", lambda: len(traffic.tally.outcomes) >= 10, deadline_s=30.0)
         index_spec = {"spec": {"replicas": 0}}
         kube.patch("PrefixIndex", index.name, namespace, index_spec)
-        wait_until("the index is gone", lambda: not index.pods(), deadline_s=60.0)
+        wait_until("the index has no pods", lambda: not index.pods(), deadline_s=60.0)
         mark = len(traffic.tally.outcomes)
-        wait_until("traffic goes on", lambda: len(traffic.tally.outcomes) >= mark + 20, deadline_s=30.0)
+        wait_until("traffic continues", lambda: len(traffic.tally.outcomes) >= mark + 20, deadline_s=30.0)
         during = list(traffic.tally.outcomes[mark:])
         kube.patch("PrefixIndex", index.name, namespace, {"spec": {"replicas": 1}})
         index.wait_ready()
@@ -110,8 +110,8 @@ def test_traffic_goes_on_while_the_index_is_away_and_converges_when_it_is_back(d
             lambda: traffic.tally.outcomes[-1].policy == "kv",
             deadline_s=30.0,
         )
-    assert traffic.tally.failures() == [], "I13: no request fails because the index is away"
-    assert all(item.policy != "kv" for item in during[4:]), "the answers say that it fell back"
+    assert traffic.tally.failures() == [], "I13: no request fails because of the missing index"
+    assert all(item.policy != "kv" for item in during[4:]), "the answers report the fallback policy"
     index.wait_agrees(pods)
 
 
@@ -132,9 +132,13 @@ def test_a_deleted_engine_pod_gets_no_more_traffic(deploy, namespace, kube):
     assert first.status == 200
     assert victim.name in first.endpoint or address in first.endpoint
 
-    with Background(router, "fleet", [tokens]) as traffic:
+    with BackgroundTraffic(router, "fleet", [tokens]) as traffic:
         kube.delete("Pod", victim.name, namespace)
-        wait_until("the index forgot it", lambda: not index.publishers_of(victim.name), deadline_s=ROUTE_GONE_WITHIN_S)
+        wait_until(
+            "the index has no publisher of the deleted pod",
+            lambda: not index.publishers_of(victim.name),
+            deadline_s=ROUTE_GONE_WITHIN_S,
+        )
 
         def last_ten_go_elsewhere():
             last = traffic.tally.outcomes[-10:]
@@ -143,9 +147,9 @@ def test_a_deleted_engine_pod_gets_no_more_traffic(deploy, namespace, kube):
             assert victim.name not in routes, routes
             return True
 
-        wait_until("no route to it is left", last_ten_go_elsewhere, deadline_s=ROUTE_GONE_WITHIN_S)
+        wait_until("no request is routed to the deleted pod", last_ten_go_elsewhere, deadline_s=ROUTE_GONE_WITHIN_S)
         mark = len(traffic.tally.outcomes)
-        wait_until("traffic flows on", lambda: len(traffic.tally.outcomes) >= mark + 20, deadline_s=30.0)
-    assert traffic.tally.failures() == [], "the departure of a pod fails no request"
+        wait_until("traffic continues", lambda: len(traffic.tally.outcomes) >= mark + 20, deadline_s=30.0)
+    assert traffic.tally.failures() == [], "no request fails because of the deleted pod"
     assert victim.name not in {outcome.endpoint.rsplit("/", 1)[-1] for outcome in traffic.tally.outcomes[mark:]}
     assert survivor in engine.wait_ready(2)

@@ -1,4 +1,4 @@
-"""Every file of config/samples works as it stands: applied, it becomes Ready, and its indexes follow its engines."""
+"""Every file of config/samples works unchanged: its resources become ready, and its indexes follow its engines."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ def needs_claim(obj):
 @pytest.mark.parametrize("path", SAMPLES, ids=[path.stem for path in SAMPLES])
 def test_the_sample_works_as_it_stands(deploy, namespace, kube, path):
     objects = [obj for obj in objects_of(path) if obj["kind"] in ("MockEngine", "PrefixIndex")]
-    assert objects, f"{path.name} holds no resource of ours"
+    assert objects, f"{path.name} contains neither a MockEngine nor a PrefixIndex"
     left_out = [obj for obj in objects if needs_claim(obj) and not has_writable_volumes(kube)]
     applied = [obj for obj in objects if obj not in left_out]
     for obj in applied:
@@ -35,7 +35,7 @@ def test_the_sample_works_as_it_stands(deploy, namespace, kube, path):
         name = obj["metadata"]["name"]
         if obj["kind"] == "MockEngine":
             assert len(Engine(kube, namespace, name).pods()) == obj["spec"].get("replicas", 1)
-        elif obj["spec"].get("publishers"):  # engines outside the cluster, which nobody here runs
+        elif obj["spec"].get("publishers"):  # the listed engines do not exist
             rows = Index(kube, namespace, name).publishers()
             assert {row["name"] for row in rows} == {row["name"] for row in obj["spec"]["publishers"]}
             assert "live" not in {row["state"] for row in rows}
@@ -43,7 +43,7 @@ def test_the_sample_works_as_it_stands(deploy, namespace, kube, path):
             wait_condition(kube, "PrefixIndex", name, namespace, "Synced=True", deadline_s=60.0)
     if left_out:
         names = ", ".join(obj["metadata"]["name"] for obj in left_out)
-        pytest.skip(f"skipped(capability): no storage that pods without root may write for {names}; the rest works")
+        pytest.skip(f"skipped(capability): no volume that non-root pods can write for {names}; the rest works")
 
 
 def test_there_are_samples_for_each_use():

@@ -1,15 +1,15 @@
-"""The CRDs on a real API server: what must be refused is refused with a message that names the field."""
+"""Schema: a real API server refuses invalid resources with a message that names the field."""
 
 import copy
 
 import pytest
 from e2e_engines import build_engine
 from e2e_index import build_index
-from e2e_wait import KubeError
+from e2e_kube import KubeError
 
 
 def merged(base, change):
-    """`base` with `change` laid over it, maps merged."""
+    """Return `base` with `change` merged into it, maps by key."""
     result = copy.deepcopy(base)
     for key, value in change.items():
         result[key] = (
@@ -19,7 +19,7 @@ def merged(base, change):
 
 
 def refusal(kube, obj):
-    """The API server's message about `obj`, which must be refused as invalid or malformed; nothing is stored."""
+    """Return the message with which the API server refuses `obj` as invalid or malformed. Nothing is stored."""
     with pytest.raises(KubeError) as caught:
         kube.apply(obj, dry_run=True)
     assert caught.value.status in (400, 422, 500), caught.value

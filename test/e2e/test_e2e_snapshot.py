@@ -1,4 +1,4 @@
-"""Snapshot and replicas of the index: a restarted pod resumes, and each replica follows every engine by itself."""
+"""Snapshot and replicas: a restarted index resumes from its snapshot, and each replica follows every engine."""
 
 from e2e_engines import BLOCK, tokens_of
 from e2e_index import parse_blocks
@@ -6,7 +6,7 @@ from e2e_wait import wait_until
 
 
 def test_a_restarted_index_container_resumes_from_its_snapshot(deploy, namespace, kube):
-    # the replay buffer is too short to rebuild from: only the snapshot can bring the old blocks back
+    # The replay buffer is too short for the old blocks, which only the snapshot can restore.
     engine = deploy.engine("shortmemory", namespace, events={"bufferSteps": 4})
     index = deploy.index("idx", namespace, snapshot={"volume": "EmptyDir", "size": "64Mi"})
     (pod,) = engine.wait_ready(1)
@@ -54,7 +54,7 @@ def test_a_claim_outlives_the_index_pod(deploy, namespace, kube, volume_class):
     index.wait_agrees([pod])
     assert index.matched("shortmemory", prompts[0]) == {pod.name: 6}
     kube.delete("PrefixIndex", "idx", namespace)
-    wait_until("the claim goes too", lambda: not kube.objects("PersistentVolumeClaim", namespace), deadline_s=60.0)
+    wait_until("the claim is deleted", lambda: not kube.objects("PersistentVolumeClaim", namespace), deadline_s=60.0)
 
 
 def test_each_replica_of_the_index_follows_every_engine(deploy, namespace, kube):
@@ -69,14 +69,14 @@ def test_each_replica_of_the_index_follows_every_engine(deploy, namespace, kube)
     for replica in replicas:
         wait_until(
             f"{replica['metadata']['name']} agrees with every engine",
-            lambda replica=replica: all(_belief(kube, namespace, replica, pod) == pod.blocks() for pod in pods),
+            lambda replica=replica: all(_indexed_blocks(kube, namespace, replica, pod) == pod.blocks() for pod in pods),
             deadline_s=60.0,
         )
     assert index.matched("watched", prompts[pods[0].name]) == {pods[0].name: 6}
 
 
-def _belief(kube, namespace, replica, pod):
-    """What one index pod, asked directly, knows about an engine pod."""
+def _indexed_blocks(kube, namespace, replica, pod):
+    """Return the blocks that one index pod, asked directly, has for an engine pod."""
     name = replica["metadata"]["name"]
     base = kube.pod_path(namespace, name, 8090, "/v1/publishers")
     rows = [row for row in kube.call("GET", base)["publishers"] if row["pod"].rsplit("/", 1)[-1] == pod.name]

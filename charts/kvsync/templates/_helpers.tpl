@@ -43,7 +43,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name (.Chart.Version | replace "+" "_") 
 {{- end }}
 {{- end }}
 
-{{/* Metadata of an object: (dict "root" $ "name" NAME "annotations" MAP). */}}
+{{/* The metadata of an object; the argument is (dict "root" $ "name" NAME "annotations" MAP). */}}
 {{- define "kvsync.metadata" -}}
 name: {{ .name }}
 labels:
@@ -54,19 +54,20 @@ annotations:
 {{- end }}
 {{- end }}
 
-{{/* An image: (dict "root" $ "image" MAP). */}}
+{{/* The reference of an image; the argument is (dict "root" $ "image" MAP). */}}
 {{- define "kvsync.image" -}}
 {{- $repository := .image.repository -}}
 {{- with .root.Values.images.registry }}{{- $repository = printf "%s/%s" (trimSuffix "/" .) $repository -}}{{- end -}}
 {{- printf "%s:%s" $repository (default .root.Chart.AppVersion .image.tag) -}}
 {{- end }}
 
-{{/* The namespaces served, the release's own first, as a JSON list. */}}
+{{/* The namespaces that the operator serves, as a JSON list that begins with the namespace of the release. */}}
 {{- define "kvsync.namespaces" -}}
 {{- prepend .Values.operator.namespaces .Release.Namespace | uniq | toJson -}}
 {{- end }}
 
-{{/* What the operator may do in a namespace it serves. It must hold itself what it grants to index pods. */}}
+{{/* The permissions of the operator in a namespace that it serves. They include those it grants to index pods, because
+Kubernetes does not let an account grant permissions that it does not have. */}}
 {{- define "kvsync.rules" -}}
 - apiGroups: [kvsync.dev]
   resources: [mockengines, prefixindexes]

@@ -1,4 +1,4 @@
-// CoreDNS with only the plugins that kubeadm's Corefile names: the full one drags in the clients of several clouds.
+// CoreDNS with only the plugins in the Corefile of kubeadm. The full program also contains clients of several clouds.
 package main
 
 import (
@@ -21,7 +21,7 @@ import (
 	_ "github.com/coredns/coredns/plugin/template"
 )
 
-// The order in which plugins handle a query, as in CoreDNS's own directive list.
+// The order in which plugins handle a query, taken from the directive list of CoreDNS.
 func init() {
 	dnsserver.Directives = []string{
 		"reload", "health", "ready", "prometheus", "errors", "log", "cache", "rewrite",

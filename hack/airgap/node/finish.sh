@@ -1,5 +1,5 @@
 #!/bin/sh
-# Runs inside mmdebstrap on the unpacked node: enable what a kind node runs, drop what it does not.
+# Runs in mmdebstrap on the unpacked node: enables the units that a kind node runs and removes the others.
 set -eu
 root=$1
 cd "$root"
@@ -14,7 +14,7 @@ done
 chroot "$root" systemctl mask systemd-binfmt.service
 mkdir -p etc/kubernetes/manifests opt/cni etc/cni/net.d kind/manifests
 ln -sfn /usr/lib/cni opt/cni/bin
-# containerd's default container, with kind's hook and without resource limits that need CAP_SYS_RESOURCE
+# The default container specification, with the hook of kind and without limits that need CAP_SYS_RESOURCE
 chroot "$root" ctr oci spec |
   jq '.hooks.createContainer += [{"path": "/kind/bin/mount-product-files.sh"}] | del(.process.rlimits)' \
     >etc/containerd/cri-base.json

@@ -1,4 +1,4 @@
-/* The container that holds a pod's namespaces: waits for a signal to end, reaps what is left behind. */
+/* The process that keeps the namespaces of a pod: it waits for a signal to end, and reaps orphaned processes. */
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/wait.h>

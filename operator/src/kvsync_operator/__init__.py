@@ -1,7 +1,8 @@
-"""Runs mock engines and prefix indexes from custom resources.
+"""The operator, which runs mock engines and prefix indexes from custom resources.
 
-The public surface: validate a document, build its objects, decide a pass. `kvsync up` builds the same
-objects without a cluster. The operator process itself is `kvsync-operator`.
+The names exported here validate a resource, build its Kubernetes objects, and decide what one reconcile pass does. None
+of them needs a cluster: `kvsync up` uses them to run a resource on one machine. The process that serves a cluster is
+`kvsync-operator`.
 """
 
 from kvsync_operator.errors import InvalidSpecError, OperatorError

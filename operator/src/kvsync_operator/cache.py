@@ -1,22 +1,20 @@
-"""What the watches have shown so far: custom resources and the objects that belong to them.
+"""The last known state of the custom resources and of the objects that belong to them.
 
-A write's answer goes in as well, so that the next pass sees its own work before the watch brings it
-back. Older news never replaces newer: resource versions of one object are compared as the integers
-they are (Kubernetes guarantees the order since 1.35, etcd always had it).
+The watches fill the cache, and so do the answers to the operator's own writes, so that a pass sees what the previous
+pass wrote even if the watch has not delivered it yet. An older version never replaces a newer one: the resource
+versions of one object are compared as integers, an order that Kubernetes guarantees since 1.35 and etcd always had.
 """
 
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from kvsync_operator import names
-from kvsync_operator.objects.meta import KubeObject
+from kvsync_operator.objects.meta import KubeObject, resource_version
 from kvsync_operator.reconcile.types import Reference, reference_of
-
-__all__ = ["Cache", "Key", "owner_key"]
 
 
 class Key(NamedTuple):
-    """Which custom resource."""
+    """The identity of a custom resource. It has no uid, so a resource and its successor of the same name share it."""
 
     kind: str
     namespace: str
@@ -24,10 +22,10 @@ class Key(NamedTuple):
 
 
 def owner_key(obj: Mapping[str, Any]) -> Key | None:
-    """The custom resource whose labels `obj` carries, None when it carries none."""
+    """Return the custom resource that the labels of `obj` name, None if `obj` does not belong to the operator."""
     metadata = obj["metadata"]
     labels = metadata.get("labels") or {}
-    namespace = labels.get(names.LABEL_HOME) or metadata.get("namespace", "")
+    namespace = labels.get(names.LABEL_INDEX_NAMESPACE) or metadata.get("namespace", "")
     if labels.get(names.LABEL_MANAGED_BY) != names.FIELD_MANAGER:
         return None
     for kind, label in ((names.MOCK_ENGINE, names.LABEL_ENGINE), (names.PREFIX_INDEX, names.LABEL_INDEX)):
@@ -36,13 +34,8 @@ def owner_key(obj: Mapping[str, Any]) -> Key | None:
     return None
 
 
-def _version(obj: Mapping[str, Any]) -> int:
-    text = obj["metadata"].get("resourceVersion") or "0"
-    return int(text) if str(text).isdigit() else 0
-
-
 class Cache:
-    """Latest known state of every object, by reference and by the custom resource it belongs to."""
+    """Objects by reference, and by the custom resource to which they belong."""
 
     def __init__(self) -> None:
         self._resources: dict[Key, dict[str, Any]] = {}
@@ -51,16 +44,25 @@ class Cache:
         self._children: dict[Key, set[Reference]] = {}
 
     def put_resource(self, document: dict[str, Any]) -> Key:
-        """Take in a custom resource; older news is dropped."""
+        """Store a custom resource, unless a later version of it is stored already."""
         metadata = document["metadata"]
         key = Key(document["kind"], metadata["namespace"], metadata["name"])
         known = self._resources.get(key)
-        if known is None or known["metadata"]["uid"] != metadata["uid"] or _version(known) <= _version(document):
+        stale = (
+            known is not None
+            and known["metadata"]["uid"] == metadata["uid"]
+            and resource_version(known) > resource_version(document)
+        )
+        if not stale:
             self._resources[key] = document
         return key
 
     def drop_resource(self, key: Key, uid: str | None = None) -> bool:
-        """Forget a custom resource, with `uid` only if it is still that one; whether it was known."""
+        """Remove a custom resource; with `uid`, only if it still is the one with that uid.
+
+        Returns:
+            Whether it was removed.
+        """
         known = self._resources.get(key)
         if known is None or (uid is not None and known["metadata"]["uid"] != uid):
             return False
@@ -68,53 +70,38 @@ class Cache:
         return True
 
     def resource(self, key: Key) -> dict[str, Any] | None:
-        """The custom resource, None when there is none."""
+        """Return the custom resource, None if it is not known."""
         return self._resources.get(key)
 
     def keys(self) -> list[Key]:
-        """Every custom resource known."""
+        """Return the keys of all custom resources."""
         return list(self._resources)
 
     def put_object(self, obj: KubeObject) -> Key | None:
-        """Take in an object; the custom resource it belongs to."""
+        """Store an object, unless a later version of it is stored already, and return its custom resource."""
         reference, key = reference_of(obj), owner_key(obj)
         known = self._objects.get(reference)
         same = known is not None and known["metadata"].get("uid") == obj["metadata"].get("uid")
-        if known is not None and same and _version(known) > _version(obj):
+        if known is not None and same and resource_version(known) > resource_version(obj):
             return key
-        self._forget(reference)
+        self.forget_reference(reference)
         if key is not None:
-            self._objects[reference] = _slim(obj)
+            self._objects[reference] = _without_managed_fields(obj)
             self._owners[reference] = key
             self._children.setdefault(key, set()).add(reference)
         return key
 
     def drop_object(self, obj: KubeObject) -> Key | None:
-        """Forget a deleted object, unless a new one of its name is known already; whose it was."""
+        """Remove a deleted object, unless its successor of the same name is stored, and return its custom resource."""
         reference = reference_of(obj)
         known = self._objects.get(reference)
         key = self._owners.get(reference) or owner_key(obj)
         if known is not None and known["metadata"].get("uid") == obj["metadata"].get("uid"):
-            self._forget(reference)
+            self.forget_reference(reference)
         return key
 
     def forget_reference(self, reference: Reference) -> None:
-        """Forget an object that a read showed to be gone."""
-        self._forget(reference)
-
-    def object(self, reference: Reference) -> KubeObject | None:
-        """The object, None when it is not known."""
-        return self._objects.get(reference)
-
-    def children(self, key: Key) -> tuple[KubeObject, ...]:
-        """Every known object of a custom resource, in a stable order."""
-        return tuple(self._objects[reference] for reference in sorted(self._children.get(key, ())))
-
-    def objects(self) -> Iterable[KubeObject]:
-        """Every known object."""
-        return list(self._objects.values())
-
-    def _forget(self, reference: Reference) -> None:
+        """Remove an object, whatever its uid."""
         key = self._owners.pop(reference, None)
         self._objects.pop(reference, None)
         if key is not None:
@@ -123,8 +110,20 @@ class Cache:
             if not siblings:
                 del self._children[key]
 
+    def object(self, reference: Reference) -> KubeObject | None:
+        """Return the object, None if it is not known."""
+        return self._objects.get(reference)
 
-def _slim(obj: KubeObject) -> KubeObject:
-    """`obj` without its managed fields, which are its largest part and never looked at."""
+    def children(self, key: Key) -> tuple[KubeObject, ...]:
+        """Return the objects of a custom resource, in a stable order."""
+        return tuple(self._objects[reference] for reference in sorted(self._children.get(key, ())))
+
+    def objects(self) -> Iterable[KubeObject]:
+        """Return all objects."""
+        return list(self._objects.values())
+
+
+def _without_managed_fields(obj: KubeObject) -> KubeObject:
+    """Return `obj` without its managed fields, which are its largest part and which nothing here reads."""
     metadata = {key: value for key, value in obj["metadata"].items() if key != "managedFields"}
     return {**obj, "metadata": metadata}

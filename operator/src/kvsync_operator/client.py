@@ -1,7 +1,7 @@
-"""The few API calls the operator makes, over the official client.
+"""The API calls that the operator makes itself, through the official client. kopf makes the lists and watches.
 
-The official client is synchronous, so calls run in a pool of threads of a fixed size, which is at the same
-time the bound on concurrent writes. Every failure becomes one of `errors.ApiError`.
+The official client is synchronous, so every call runs in a thread pool. The fixed size of the pool also limits the
+number of concurrent requests. Every failure is raised as a subclass of `errors.ApiError`.
 """
 
 import asyncio
@@ -26,8 +26,6 @@ from kvsync_operator.errors import (
 from kvsync_operator.metrics import API_REQUESTS
 from kvsync_operator.reconcile.types import Reference
 
-__all__ = ["KubeClient", "load_api_client", "resource_path"]
-
 T = TypeVar("T")
 
 _APPLY = "application/apply-patch+yaml"
@@ -49,10 +47,13 @@ _PLURALS = {
 
 
 def load_api_client(pool_size: int) -> kubernetes.client.ApiClient:
-    """A client for the cluster we run in, else for the one KUBECONFIG names.
+    """Connect to the cluster in which the process runs, otherwise to the one that KUBECONFIG names.
+
+    Args:
+        pool_size: Number of connections to keep open.
 
     Raises:
-        ConfigError: there is neither.
+        ConfigError: The process runs in no cluster, and KUBECONFIG names none.
     """
     configuration = kubernetes.client.Configuration()
     try:
@@ -61,26 +62,26 @@ def load_api_client(pool_size: int) -> kubernetes.client.ApiClient:
         try:
             kubernetes.config.load_kube_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
         except (kubernetes.config.ConfigException, OSError) as error:
-            raise ConfigError(f"no cluster: not in a pod, and KUBECONFIG: {error}") from None
+            raise ConfigError(f"no cluster: this is not a pod, and KUBECONFIG names none: {error}") from None
     configuration.connection_pool_maxsize = pool_size
     configuration.retries = False
     return kubernetes.client.ApiClient(configuration)
 
 
 def resource_path(api_version: str, kind: str, namespace: str | None, name: str | None = None) -> str:
-    """The API path of a kind, in a namespace (None: in all of them), of one object when named."""
+    """Return the path of a kind in one namespace, or in all if `namespace` is None, or of the object called `name`."""
     root = f"/apis/{api_version}" if "/" in api_version else f"/api/{api_version}"
     scope = f"/namespaces/{namespace}" if namespace else ""
     return f"{root}{scope}/{_PLURALS[kind]}" + (f"/{name}" if name else "")
 
 
 class KubeClient:
-    """Asynchronous face of the official client; close it when done.
+    """An asynchronous interface to the official client. Call `close` at the end.
 
     Args:
-        api: the official client.
-        slots: requests at a time.
-        timeout_s: time one request may take.
+        api: The official client.
+        slots: Number of concurrent requests.
+        timeout_s: Longest duration of one request, in seconds.
     """
 
     def __init__(self, api: kubernetes.client.ApiClient, slots: int, timeout_s: float) -> None:
@@ -89,16 +90,16 @@ class KubeClient:
         self._pool = ThreadPoolExecutor(max_workers=slots, thread_name_prefix="kube-api")
 
     def close(self) -> None:
-        """Let running requests end and refuse new ones."""
+        """Wait for the running requests and refuse new ones."""
         self._pool.shutdown(wait=True, cancel_futures=True)
         self._api.close()  # type: ignore[no-untyped-call]
 
     async def apply(self, obj: Mapping[str, Any], *, force: bool = True) -> dict[str, Any]:
-        """Server-side apply; the object as it is afterwards."""
+        """Apply an object server-side and return its new state; `force` takes over fields of other managers."""
         return await self._run(self._apply, obj, force, "")
 
     async def apply_status(self, document: Mapping[str, Any], status: Mapping[str, Any]) -> dict[str, Any]:
-        """Server-side apply of the whole status of `document`, if it still is the same object."""
+        """Apply the whole status of `document` server-side; raise `ConflictError` if its uid is no longer the same."""
         metadata = document["metadata"]
         body = {
             "apiVersion": document["apiVersion"],
@@ -109,7 +110,7 @@ class KubeClient:
         return await self._run(self._apply, body, True, "/status")
 
     async def get(self, reference: Reference) -> dict[str, Any] | None:
-        """The object, None when it is not there."""
+        """Return the object, None if it does not exist."""
         path = resource_path(reference.api_version, reference.kind, reference.namespace, reference.name)
         try:
             return await self._run(self._request, "GET", path)
@@ -117,7 +118,7 @@ class KubeClient:
             return None
 
     async def delete(self, reference: Reference) -> None:
-        """Delete in the background; nothing happens when it is gone already."""
+        """Delete the object with background propagation; an object that does not exist is no error."""
         path = resource_path(reference.api_version, reference.kind, reference.namespace, reference.name)
         try:
             await self._run(self._request, "DELETE", path, {"propagationPolicy": "Background"})
@@ -125,20 +126,20 @@ class KubeClient:
             return
 
     async def list_metadata(self, api_version: str, kind: str, namespace: str | None) -> list[dict[str, Any]]:
-        """The metadata of every object of a kind."""
+        """Return the metadata of every object of a kind, in one namespace or, if that is None, in all."""
         answer = await self._run(
             self._request, "GET", resource_path(api_version, kind, namespace), None, accept=_METADATA_ONLY
         )
         return [item["metadata"] for item in answer.get("items") or ()]
 
     async def list_pods(self, namespace: str, selector: str) -> list[dict[str, Any]]:
-        """Pods by label."""
+        """Return the pods that the label selector matches."""
         path = resource_path("v1", "Pod", namespace)
         answer = await self._run(self._request, "GET", path, {"labelSelector": selector})
         return list(answer.get("items") or ())
 
     async def create(self, obj: Mapping[str, Any]) -> None:
-        """Create an object that nobody updates, such as an Event; one that exists already is left alone."""
+        """Create an object that is never updated, such as an Event; one that exists already is no error."""
         path = resource_path(obj["apiVersion"], obj["kind"], obj["metadata"]["namespace"])
         try:
             await self._run(self._request, "POST", path, {"fieldManager": names.FIELD_MANAGER}, body=obj)
@@ -146,7 +147,7 @@ class KubeClient:
             return
 
     async def served_kinds(self) -> set[str]:
-        """Kinds of our API group that the server knows; empty before the CRDs are installed."""
+        """Return the kinds of the group `kvsync.dev` that the server knows; empty before the CRDs are installed."""
         try:
             answer = await self._run(self._request, "GET", f"/apis/{names.API_VERSION}")
         except NotFoundError:
@@ -173,7 +174,7 @@ class KubeClient:
         content_type: str = "application/json",
         accept: str = "application/json",
     ) -> dict[str, Any]:
-        # The body bypasses the official client's own serialisation, which walks it key by key.
+        # An apply body is serialised here, because the official client would walk it key by key.
         headers = {"Accept": accept, "Content-Type": content_type}
         payload: object = json.dumps(body) if content_type == _APPLY else body
         _, url, headers, _, _ = self._api.param_serialize(
@@ -198,7 +199,7 @@ class KubeClient:
 
     @staticmethod
     def _failed(method: str, status: int, text: str) -> ApiError:
-        """The error of our own tree for an answer, its message taken out of the Status object."""
+        """Build the error for a status code; its message is that of the Status object in `text`."""
         try:
             message = str(json.loads(text)["message"])
         except (ValueError, TypeError, KeyError):

@@ -1,10 +1,11 @@
-"""One daemon a custom resource: it sleeps until woken, or until its slow resync, and then makes one pass.
+"""One worker task per custom resource, which reconciles whenever it is woken and at a slow resync interval.
 
-Level, not edge: waking only says *look*, so wakes that come during a pass or close together become one
-more pass. A pass that fails is tried again with growing delays; nothing a pass does ends its daemon.
+Reconciliation is level-triggered: a wake-up says only that the resource should be looked at, so wake-ups that arrive
+during a pass, or in quick succession, lead to a single further pass. A failed pass is retried with growing delays, and
+no failure ends the worker.
 
-The daemons are tasks of our own rather than `kopf.daemon`s, because those need a finalizer on every
-custom resource, and a finalizer holds up deletion for as long as the operator is away.
+The workers are plain tasks rather than `kopf.daemon` handlers, because kopf puts a finalizer on every resource that has
+a daemon, and a finalizer blocks the deletion of the resource for as long as the operator is not running.
 """
 
 import asyncio
@@ -15,49 +16,51 @@ from dataclasses import dataclass, field
 import structlog
 
 from kvsync_operator.cache import Key
+from kvsync_operator.clock import Clock, wait_for_event
 from kvsync_operator.errors import OperatorError
 from kvsync_operator.metrics import PASS_SECONDS, PASSES
 
-__all__ = ["Backoff", "Controller", "ControllerStats", "Pass"]
-
-log = structlog.get_logger()
+_log = structlog.get_logger()
 
 _RETRY_S = 1.0
-"""Time at least between a pass that failed and the next."""
+"""Shortest time between a failed pass and the next one, in seconds."""
 _SETTLE_S = 0.05
-"""Changes that come within this time of the first are seen by one pass."""
+"""How long a woken worker waits, in seconds, so that one pass sees all changes of a burst."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """What a pass is told and what it answers is in `Reconcile`; `enforce` is true for a slow resync."""
+    """One pass to make over a custom resource.
+
+    Args:
+        key: The resource.
+        enforce: Whether to apply every object even if it looks right, which is the case for the slow resync.
+    """
 
     key: Key
     enforce: bool
 
 
 Reconcile = Callable[[Pass], Awaitable[float | None]]
-"""Make one pass; answer after how many seconds to look again (None: at the next resync). May raise."""
-
-Clock = Callable[[], float]
+"""Makes one pass. Returns after how many seconds the next pass is due, None for the next resync; may raise."""
 
 
 @dataclass(slots=True)
 class Backoff:
-    """Delays after failures in a row: 1 s doubled up to a minute, with a fifth of jitter."""
+    """Delays after consecutive failures: 1 s, doubled up to 60 s, with 20 % of jitter."""
 
     rng: random.Random
     failures: int = 0
 
     def next_s(self) -> float:
-        """The delay after one more failure."""
+        """Count one more failure and return the delay after it, in seconds."""
         self.failures += 1
         return float(min(60.0, 2.0 ** (self.failures - 1)) * self.rng.uniform(0.8, 1.2))
 
 
 @dataclass(slots=True)
-class _Daemon:
-    """One custom resource's task and where it stands."""
+class _Worker:
+    """The task of one custom resource. `woken_at` and `started_at` are None while it is idle."""
 
     task: asyncio.Task[None]
     wake: asyncio.Event
@@ -69,111 +72,114 @@ class _Daemon:
 
 @dataclass(frozen=True, slots=True)
 class ControllerStats:
-    """A look at the daemons: how many, how many at work, and the longest wait or pass in seconds."""
+    """A snapshot of the workers.
 
-    daemons: int
+    Args:
+        workers: Number of workers, which is the number of custom resources.
+        woken: Workers that were woken and have not started their pass.
+        running: Workers in the middle of a pass.
+        longest_s: The longest time that a pass has been due or running, in seconds.
+    """
+
+    workers: int
+    woken: int
     running: int
     longest_s: float
 
 
 @dataclass(slots=True)
 class Controller:
-    """The daemons.
+    """Starts, wakes and ends the workers.
 
     Args:
-        reconcile: makes one pass.
-        resync_s: the slow resync; each daemon's share is spread by a tenth.
-        rng: for jitter.
-        clock: monotonic seconds.
+        reconcile: Makes one pass.
+        resync_s: Interval of the slow resync in seconds; each interval varies by 10 %, so that workers spread out.
+        rng: Source of the jitter.
+        clock: Used for every wait.
     """
 
     reconcile: Reconcile
     resync_s: float
     rng: random.Random
     clock: Clock
-    _daemons: dict[Key, _Daemon] = field(default_factory=dict)
+    _workers: dict[Key, _Worker] = field(default_factory=dict)
 
     def wake(self, key: Key) -> None:
-        """Look at `key` soon; its daemon starts when there is none."""
-        daemon = self._daemons.get(key)
-        if daemon is None:
-            wake = asyncio.Event()
-            task = asyncio.create_task(self._live(key), name=f"{key.kind} {key.namespace}/{key.name}")
-            daemon = self._daemons[key] = _Daemon(task, wake, Backoff(self.rng))
-            daemon.resync_at = self._next_resync()
-        if daemon.woken_at is None:
-            daemon.woken_at = self.clock()
-        daemon.wake.set()
+        """Request a pass over `key`, and start its worker if there is none."""
+        worker = self._workers.get(key)
+        if worker is None:
+            task = asyncio.create_task(self._run(key), name=f"{key.kind} {key.namespace}/{key.name}")
+            worker = self._workers[key] = _Worker(task, asyncio.Event(), Backoff(self.rng))
+            worker.resync_at = self._next_resync()
+        if worker.woken_at is None:
+            worker.woken_at = self.clock.monotonic()
+        worker.wake.set()
 
     def forget(self, key: Key) -> None:
-        """End the daemon of a resource that is gone."""
-        daemon = self._daemons.pop(key, None)
-        if daemon is not None:
-            daemon.task.cancel()
+        """End the worker of a resource that no longer exists."""
+        worker = self._workers.pop(key, None)
+        if worker is not None:
+            worker.task.cancel()
 
     async def close(self) -> None:
-        """End every daemon and wait for them."""
-        tasks = [daemon.task for daemon in self._daemons.values()]
-        self._daemons.clear()
+        """End every worker and wait until all have ended."""
+        tasks = [worker.task for worker in self._workers.values()]
+        self._workers.clear()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def stats(self) -> ControllerStats:
-        """Where the daemons stand now."""
-        now = self.clock()
-        running = [daemon for daemon in self._daemons.values() if daemon.started_at is not None]
-        since = [daemon.started_at for daemon in running]
-        since += [daemon.woken_at for daemon in self._daemons.values() if daemon.started_at is None]
-        longest = max((now - moment for moment in since if moment is not None), default=0.0)
-        return ControllerStats(len(self._daemons), len(running), longest)
+        """Return the current state of the workers."""
+        now = self.clock.monotonic()
+        workers = self._workers.values()
+        woken = [worker.woken_at for worker in workers if worker.started_at is None and worker.woken_at is not None]
+        started = [worker.started_at for worker in workers if worker.started_at is not None]
+        longest = max((now - moment for moment in [*woken, *started]), default=0.0)
+        return ControllerStats(len(workers), len(woken), len(started), longest)
 
     def _next_resync(self) -> float:
-        return self.clock() + self.resync_s * self.rng.uniform(0.9, 1.1)
+        return self.clock.monotonic() + self.resync_s * self.rng.uniform(0.9, 1.1)
 
-    async def _live(self, key: Key) -> None:
-        daemon = self._daemons[key]
+    async def _run(self, key: Key) -> None:
+        worker = self._workers[key]
         again_s: float | None = None
         while True:
-            await self._sleep(daemon, again_s)
-            again_s = await self._pass(key, daemon)
+            await self._wait(worker, again_s)
+            again_s = await self._pass(key, worker)
 
-    async def _sleep(self, daemon: _Daemon, again_s: float | None) -> None:
-        """Until woken, until the pass asked to look again, or until the resync is due."""
-        until_resync = max(0.0, daemon.resync_at - self.clock())
+    async def _wait(self, worker: _Worker, again_s: float | None) -> None:
+        """Wait for a wake-up, for the time that the last pass asked for, or for the resync, whichever is first."""
+        until_resync = max(0.0, worker.resync_at - self.clock.monotonic())
         limit = until_resync if again_s is None else min(again_s, until_resync)
-        if daemon.backoff.failures:  # wakes of its own making must not turn a failing pass into a busy loop
+        if worker.backoff.failures:  # a failing pass wakes itself by what it writes, and must not become a busy loop
             pause = min(_RETRY_S, limit)
-            await asyncio.sleep(pause)
+            await self.clock.sleep(pause)
             limit -= pause
-        try:
-            async with asyncio.timeout(limit):
-                await daemon.wake.wait()
-        except TimeoutError:
-            return
-        await asyncio.sleep(_SETTLE_S)
+        if await wait_for_event(self.clock, worker.wake, limit):
+            await self.clock.sleep(_SETTLE_S)
 
-    async def _pass(self, key: Key, daemon: _Daemon) -> float | None:
-        started = self.clock()
-        enforce = started >= daemon.resync_at
-        daemon.wake.clear()
-        daemon.woken_at, daemon.started_at = None, started
+    async def _pass(self, key: Key, worker: _Worker) -> float | None:
+        started = self.clock.monotonic()
+        enforce = started >= worker.resync_at
+        worker.wake.clear()
+        worker.woken_at, worker.started_at = None, started
         try:
             again_s = await self.reconcile(Pass(key, enforce))
         except OperatorError as error:
-            again_s = daemon.backoff.next_s()
+            again_s = worker.backoff.next_s()
             PASSES.labels(key.kind, "error").inc()
-            log.warning("pass failed", kind=key.kind, namespace=key.namespace, name=key.name, error=str(error))
-        except Exception:
-            again_s = daemon.backoff.next_s()
+            _log.warning("pass_failed", kind=key.kind, namespace=key.namespace, name=key.name, error=str(error))
+        except Exception:  # noqa: BLE001  (no failure may end the worker)
+            again_s = worker.backoff.next_s()
             PASSES.labels(key.kind, "bug").inc()
-            log.exception("pass failed unexpectedly", kind=key.kind, namespace=key.namespace, name=key.name)
+            _log.exception("pass_crashed", kind=key.kind, namespace=key.namespace, name=key.name)
         else:
-            daemon.backoff.failures = 0
+            worker.backoff.failures = 0
             if enforce:
-                daemon.resync_at = self._next_resync()
+                worker.resync_at = self._next_resync()
             PASSES.labels(key.kind, "ok").inc()
         finally:
-            daemon.started_at = None
-            PASS_SECONDS.labels(key.kind).observe(self.clock() - started)
+            worker.started_at = None
+            PASS_SECONDS.labels(key.kind).observe(self.clock.monotonic() - started)
         return again_s

@@ -1,4 +1,4 @@
-"""The two CustomResourceDefinitions, built from the models."""
+"""The CustomResourceDefinitions, built from the models."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,12 +9,10 @@ from kvsync_operator.models.mockengine import MockEngineSpec, MockEngineStatus
 from kvsync_operator.models.prefixindex import PrefixIndexSpec, PrefixIndexStatus
 from kvsync_operator.models.schema import structural_schema
 
-__all__ = ["KINDS", "Kind", "build_crd"]
-
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What a CRD says beyond its schema."""
+    """The names, models and printer columns of one custom resource."""
 
     kind: str
     plural: str
@@ -38,7 +36,7 @@ KINDS = (
         names.PLURALS[names.MOCK_ENGINE],
         "mockengine",
         "me",
-        "A set of pods that behave as vLLM servers do, without a GPU: API, scheduler, KV cache and KV events.",
+        "A set of pods that behave like vLLM servers without a GPU, with their API, scheduler, KV cache and KV events.",
         MockEngineSpec,
         MockEngineStatus,
         (_READY, _DESIRED, _AGE, ("Model", "string", ".spec.model.name", 1), _MESSAGE),
@@ -48,7 +46,7 @@ KINDS = (
         names.PLURALS[names.PREFIX_INDEX],
         "prefixindex",
         "pi",
-        "An index of which engine holds which prefix, kept in step with the engines' KV events, and its router.",
+        "An index of the prefixes that each engine holds, kept in sync by the engines' KV events, and its router.",
         PrefixIndexSpec,
         PrefixIndexStatus,
         (
@@ -65,7 +63,7 @@ KINDS = (
 
 
 def build_crd(kind: Kind) -> dict[str, Any]:
-    """The CustomResourceDefinition of `kind`."""
+    """Build the CustomResourceDefinition of `kind`."""
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
@@ -124,7 +122,7 @@ def _root_schema(kind: Kind) -> dict[str, Any]:
             {
                 "rule": f"self.metadata.name.size() <= {names.MAX_NAME}"
                 " && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
-                "message": "metadata.name must be lower-case letters, digits and '-', begin with a letter,"
+                "message": "metadata.name must consist of lower-case letters, digits and '-', begin with a letter,"
                 f" and have at most {names.MAX_NAME} characters",
             }
         ],

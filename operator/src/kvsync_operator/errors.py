@@ -1,44 +1,31 @@
-"""The exceptions of this package, one tree.
+"""The exception tree of this package.
 
 ```
 OperatorError
-├── InvalidSpecError      a resource that cannot be run as it is written: names the field
-├── ConfigError           the operator's own settings are wrong: exit code 2
-├── IncompleteError       a pass that could not bring everything about: its condition says so, it is tried again
-└── ApiError              the API server refused or did not answer
+├── InvalidSpecError      the spec of a resource is invalid; the error names the field
+├── ConfigError           a setting of the operator process is invalid; exit code 2
+├── IncompleteError       a pass could not apply or prune every object; the pass is retried
+└── ApiError              the API server refused a request or did not answer
     ├── NotFoundError     404
-    ├── ConflictError     409: another manager owns a field, or the object changed meanwhile
-    ├── ForbiddenError    401, 403: rights are missing; more attempts do not help by themselves
-    ├── RefusedError      400, 422: the API server finds the object invalid
-    └── UnavailableError  no answer, 429, 5xx: worth another attempt
+    ├── ConflictError     409: another manager owns a field, or the object has changed
+    ├── ForbiddenError    401, 403: the operator lacks a permission
+    ├── RefusedError      400, 422: the API server considers the object invalid
+    └── UnavailableError  no answer, 429 or 5xx; a later attempt may succeed
 ```
-They become conditions or log lines at the edge; no handler lets one escape into kopf.
+They become conditions or log lines; none of them reaches kopf.
 """
-
-__all__ = [
-    "ApiError",
-    "ConfigError",
-    "ConflictError",
-    "ForbiddenError",
-    "IncompleteError",
-    "InvalidSpecError",
-    "NotFoundError",
-    "OperatorError",
-    "RefusedError",
-    "UnavailableError",
-]
 
 
 class OperatorError(Exception):
-    """Everything this package raises on purpose."""
+    """Base of all errors that this package raises."""
 
 
 class InvalidSpecError(OperatorError):
-    """A custom resource that cannot be run.
+    """The spec of a custom resource is invalid.
 
     Args:
-        field: path of the field as written in YAML, such as `spec.cache.blockSize`.
-        reason: what is wrong and what is allowed.
+        field: Path of the field as it is written in YAML, such as `spec.cache.blockSize`.
+        reason: What is wrong with the value, and which values are allowed.
     """
 
     def __init__(self, field: str, reason: str) -> None:
@@ -48,15 +35,15 @@ class InvalidSpecError(OperatorError):
 
 
 class ConfigError(OperatorError):
-    """A setting of the operator process is wrong."""
+    """A setting of the operator process is invalid."""
 
 
 class IncompleteError(OperatorError):
-    """A pass after which something is still missing; the status says what."""
+    """A pass could not apply or prune every object; the status of the resource says which and why."""
 
 
 class ApiError(OperatorError):
-    """The API server did not do what was asked. `status` is the HTTP code, 0 without an answer."""
+    """The API server refused a request or did not answer. `status` is the HTTP status code, 0 without an answer."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -64,20 +51,20 @@ class ApiError(OperatorError):
 
 
 class NotFoundError(ApiError):
-    """The object, or its kind, is not there."""
+    """The object, or its kind, does not exist."""
 
 
 class ConflictError(ApiError):
-    """Another field manager owns a field, or the object changed meanwhile."""
+    """Another field manager owns a field, the object has changed, or its name is taken."""
 
 
 class ForbiddenError(ApiError):
-    """The operator's service account may not do this."""
+    """The operator's service account lacks a permission, or an admission rule or a quota refused the request."""
 
 
 class RefusedError(ApiError):
-    """The API server finds the object invalid."""
+    """The API server considers the object invalid."""
 
 
 class UnavailableError(ApiError):
-    """No answer, or one that says to come back later."""
+    """The API server did not answer, or asked to try again later."""

@@ -1,9 +1,9 @@
-"""The whole of what kopf does here: watch, and tell what it saw.
+"""The kopf handlers. They record what the watches deliver and wake the workers; they make no decision.
 
-Every watched kind has an index handler, which kopf runs for each object before any other handler, and
-before it lets any handler run at all until every kind was listed; so the cache is full before the first
-pass. The event handlers wake the daemon of the resource an object belongs to. Neither does anything
-that can fail.
+Every watched kind has an index handler, which kopf calls for each object before any other handler. kopf calls no other
+handler at all until it has listed every kind, so the cache is complete before the first pass. The event handlers wake
+the worker of the custom resource to which an object belongs. Neither kind of handler does anything that can fail,
+because kopf does not retry them.
 """
 
 from dataclasses import dataclass
@@ -15,11 +15,9 @@ from kvsync_operator import names
 from kvsync_operator.cache import Cache, Key
 from kvsync_operator.controller import Controller
 from kvsync_operator.metrics import WATCH_EVENTS
-from kvsync_operator.service import Service
+from kvsync_operator.reconciler import Reconciler
 from kvsync_operator.settings import OperatorSettings
 from kvsync_operator.watchdog import Watchdog
-
-__all__ = ["CHILD_KINDS", "Watching", "build_registry", "configure"]
 
 CHILD_KINDS: tuple[tuple[str, str, str], ...] = (
     ("", "v1", "serviceaccounts"),
@@ -32,47 +30,46 @@ CHILD_KINDS: tuple[tuple[str, str, str], ...] = (
     ("rbac.authorization.k8s.io", "v1", "roles"),
     ("rbac.authorization.k8s.io", "v1", "rolebindings"),
 )
-"""(group, version, plural) of every kind we make; only objects with our label are watched."""
+"""(group, version, plural) of every kind that the operator creates. Only objects with its label are watched."""
 
 
 @dataclass(slots=True)
-class Watching:
-    """Where what the watches bring goes."""
+class WatchHandlers:
+    """The handlers, and the parts to which they pass on what the watches deliver."""
 
     cache: Cache
     controller: Controller
     watchdog: Watchdog
-    service: Service
+    reconciler: Reconciler
 
-    async def seen(self, body: kopf.Body, **_: object) -> None:
-        """An object exists in this state (kopf index handler; it indexes nothing)."""
+    async def object_seen(self, body: kopf.Body, **_: object) -> None:
+        """Store the state of an object (a kopf index handler that indexes nothing)."""
         obj = dict(body)
-        self.watchdog.saw(obj, self.controller.clock())
+        self.watchdog.saw(obj, self.controller.clock.monotonic())
         if obj["apiVersion"] == names.API_VERSION:
             self.cache.put_resource(obj)
         else:
             self.cache.put_object(obj)
 
     async def resource_changed(self, event: kopf.RawEvent, **_: object) -> None:
-        """A custom resource came, changed or went."""
+        """Handle the creation, change or deletion of a custom resource."""
         document = cast("dict[str, Any]", event["object"])
         metadata = document["metadata"]
         key = Key(document["kind"], metadata["namespace"], metadata["name"])
         WATCH_EVENTS.labels(key.kind).inc()
         if event["type"] == "DELETED":
-            self.watchdog.saw(document, self.controller.clock(), deleted=True)
+            self.watchdog.saw(document, self.controller.clock.monotonic(), deleted=True)
             if self.cache.drop_resource(key, metadata["uid"]):
                 self.controller.forget(key)
-                self.service.forget(key)
         else:
             self.controller.wake(key)
 
     async def child_changed(self, event: kopf.RawEvent, **_: object) -> None:
-        """An object with our label came, changed or went."""
+        """Handle the creation, change or deletion of an object with the operator's label."""
         obj = cast("dict[str, Any]", event["object"])
         WATCH_EVENTS.labels(obj["kind"]).inc()
         if event["type"] == "DELETED":
-            self.watchdog.saw(obj, self.controller.clock(), deleted=True)
+            self.watchdog.saw(obj, self.controller.clock.monotonic(), deleted=True)
             key = self.cache.drop_object(obj)
         else:
             key = self.cache.put_object(obj)
@@ -80,15 +77,15 @@ class Watching:
             self.controller.wake(key)
 
 
-def configure(settings: kopf.OperatorSettings, ours: OperatorSettings) -> None:
-    """Kopf's settings: no finalizers or annotations are ever written, so only watching and timeouts matter."""
+def configure_kopf(settings: kopf.OperatorSettings, own: OperatorSettings) -> None:
+    """Set kopf's timeouts and selectors. kopf writes no finalizers or annotations here, so it only watches."""
     settings.posting.enabled = False
     settings.scanning.disabled = True
-    settings.queueing.exit_timeout = 0.2  # our handlers never block
+    settings.queueing.exit_timeout = 0.2  # the handlers never block
     settings.watching.server_timeout = 270
     settings.watching.client_timeout = 300
     settings.watching.connect_timeout = 10
-    settings.networking.request_timeout = ours.request_timeout_s
+    settings.networking.request_timeout = own.request_timeout_s
     settings.networking.connect_timeout = 5
     settings.persistence.finalizer = f"{names.GROUP}/unused"
     settings.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix=names.GROUP)
@@ -97,26 +94,26 @@ def configure(settings: kopf.OperatorSettings, ours: OperatorSettings) -> None:
         settings.watching.label_selectors[group, version, plural] = f"{names.LABEL_MANAGED_BY}={names.FIELD_MANAGER}"
 
 
-def build_registry(watching: Watching, ours: OperatorSettings) -> kopf.OperatorRegistry:
-    """The handlers, in a registry of their own."""
+def build_registry(handlers: WatchHandlers, own: OperatorSettings) -> kopf.OperatorRegistry:
+    """Register the handlers in a registry that belongs to this operator alone."""
     registry = kopf.OperatorRegistry()
 
     async def startup(settings: kopf.OperatorSettings, **_: object) -> None:
-        configure(settings, ours)
+        configure_kopf(settings, own)
 
     async def login(**kwargs: Any) -> kopf.ConnectionInfo | None:  # noqa: ANN401
         return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
 
     async def cleanup(**_: object) -> None:
-        await watching.controller.close()  # else kopf waits for the daemons, which never end by themselves
+        await handlers.controller.close()  # kopf would wait for the workers, which do not end by themselves
 
     kopf.on.startup(registry=registry)(startup)
     kopf.on.cleanup(registry=registry)(cleanup)
     kopf.on.login(registry=registry, errors=kopf.ErrorsMode.TEMPORARY, backoff=5)(login)
     for plural in names.PLURALS.values():
-        kopf.index(names.GROUP, names.VERSION, plural, id=f"seen_{plural}", registry=registry)(watching.seen)
-        kopf.on.event(names.GROUP, names.VERSION, plural, registry=registry)(watching.resource_changed)
+        kopf.index(names.GROUP, names.VERSION, plural, id=f"seen_{plural}", registry=registry)(handlers.object_seen)
+        kopf.on.event(names.GROUP, names.VERSION, plural, registry=registry)(handlers.resource_changed)
     for group, version, plural in CHILD_KINDS:
-        kopf.index(group, version, plural, id=f"seen_{plural}", registry=registry)(watching.seen)
-        kopf.on.event(group, version, plural, registry=registry)(watching.child_changed)
+        kopf.index(group, version, plural, id=f"seen_{plural}", registry=registry)(handlers.object_seen)
+        kopf.on.event(group, version, plural, registry=registry)(handlers.child_changed)
     return registry

@@ -1,10 +1,10 @@
-"""/healthz, /readyz and /metrics, served by the loop that does the work: when it hangs, so do they.
+"""The endpoints /healthz, /readyz and /metrics.
 
-Liveness fails when a pass takes or waits too long, or when a watch went silent. It does not fail when the
-API server is away: a restart would not bring it back, and what runs goes on running.
+The event loop that reconciles also serves them, so a blocked loop makes the probes time out. Liveness fails when a pass
+is due or running for too long, and when a watch has gone silent. It does not fail while the API server is unreachable,
+because a restart of the operator would not help.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from aiohttp import web
@@ -12,31 +12,39 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from kvsync_operator import names
 from kvsync_operator.cache import Cache
+from kvsync_operator.clock import Clock
 from kvsync_operator.controller import Controller
 from kvsync_operator.metrics import RESOURCES, WATCH_SILENT
 from kvsync_operator.watchdog import Watchdog
 
-__all__ = ["Health", "start_server"]
-
 
 @dataclass(slots=True)
 class Health:
-    """Whether the operator is alive and at work."""
+    """Decides whether the operator is alive and ready.
+
+    Args:
+        controller: Reports how long passes have been due or running.
+        watchdog: Reports silent watches.
+        cache: Counted for the metrics.
+        stuck_after_s: Longest time that a pass may be due or running, in seconds.
+        clock: Supplies the time to the watchdog.
+        ready: Whether every kind has been listed, set by the operator.
+    """
 
     controller: Controller
     watchdog: Watchdog
     cache: Cache
     stuck_after_s: float
-    clock: Callable[[], float]
+    clock: Clock
     ready: bool = False
 
-    def complaints(self) -> list[str]:
-        """Why a restart would help; empty while all is well."""
+    def failures(self) -> list[str]:
+        """Return the reasons for which the liveness probe fails; empty if the operator is alive."""
         found = []
         stats = self.controller.stats()
         if stats.longest_s > self.stuck_after_s:
-            found.append(f"a pass has been due or under way for {stats.longest_s:.0f} s")
-        silent = self.watchdog.silent(self.clock())
+            found.append(f"a pass has been due or running for {stats.longest_s:.0f} s")
+        silent = self.watchdog.silent(self.clock.monotonic())
         for kind in WATCHED_KINDS:
             WATCH_SILENT.labels(kind).set(kind in silent)
         for kind, seconds in sorted(silent.items()):
@@ -44,9 +52,9 @@ class Health:
         return found
 
     def count_resources(self) -> None:
-        """Bring the gauge of resources up to date."""
+        """Set the gauge of custom resources from the cache."""
         counts = {(kind, ready): 0 for kind in names.PLURALS for ready in ("True", "False", "Unknown")}
-        for key in self.cache.keys():  # noqa: SIM118  (Cache is no mapping)
+        for key in self.cache.keys():  # noqa: SIM118  (Cache is not a mapping)
             document = self.cache.resource(key) or {}
             conditions = (document.get("status") or {}).get("conditions") or ()
             ready = next((item.get("status") for item in conditions if item.get("type") == "Ready"), "Unknown")
@@ -70,17 +78,28 @@ WATCHED_KINDS = (
 
 
 async def start_server(health: Health, host: str, port: int) -> tuple[web.AppRunner, int]:
-    """Serve; the runner to clean up in the end, and the port."""
+    """Start the HTTP server.
+
+    Args:
+        health: Answers the probes.
+        host: Address to listen on.
+        port: Port to listen on; 0 lets the system choose.
+
+    Returns:
+        The runner, which the caller must clean up, and the port.
+    """
 
     async def healthz(_: web.Request) -> web.Response:
-        complaints = health.complaints()
-        return web.Response(status=503 if complaints else 200, text="\n".join(complaints) or "ok")
+        failures = health.failures()
+        return web.Response(status=503 if failures else 200, text="\n".join(failures) or "ok")
 
     async def readyz(_: web.Request) -> web.Response:
-        return web.Response(status=200 if health.ready else 503, text="ok" if health.ready else "not watching yet")
+        return web.Response(
+            status=200 if health.ready else 503, text="ok" if health.ready else "the watches have not started"
+        )
 
     async def metrics(_: web.Request) -> web.Response:
-        health.complaints()
+        health.failures()
         health.count_resources()
         return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 

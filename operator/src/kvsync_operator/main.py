@@ -12,13 +12,11 @@ from kvsync_operator.errors import ConfigError
 from kvsync_operator.running import run_operator
 from kvsync_operator.settings import build_settings
 
-__all__ = ["main"]
-
 _LEVELS = ("debug", "info", "warning", "error")
 
 
 def configure_logging(level: str) -> None:
-    """JSON lines in a pod, readable lines on a terminal; kopf and urllib3 go the same way, but only warnings."""
+    """Log JSON lines in a pod and readable lines on a terminal; libraries log only warnings unless `level` is debug."""
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -51,25 +49,25 @@ def configure_logging(level: str) -> None:
 
 
 @click.command(context_settings={"auto_envvar_prefix": "KVSYNC_OPERATOR", "help_option_names": ["-h", "--help"]})
-@click.option("--namespace", "namespaces", multiple=True, metavar="NAME", help="Serve this namespace; repeatable.")
+@click.option("--namespace", "namespaces", multiple=True, metavar="NAME", help="Serve this namespace. Can be repeated.")
 @click.option("--all-namespaces", is_flag=True, help="Serve the whole cluster.")
-@click.option("--mockpod-image", metavar="IMAGE", help="Image of engine pods that name none.")
-@click.option("--indexer-image", metavar="IMAGE", help="Image of index pods that name none.")
-@click.option("--resync-s", type=float, metavar="SECONDS", help="Every object is applied again this often.")
+@click.option("--mockpod-image", metavar="IMAGE", help="Image of engine pods whose resource names none.")
+@click.option("--indexer-image", metavar="IMAGE", help="Image of index pods whose resource names none.")
+@click.option("--resync-s", type=float, metavar="SECONDS", help="How often every object is applied again.")
 @click.option("--sync-poll-s", type=float, metavar="SECONDS", help="How often an index is asked for its publishers.")
 @click.option("--audit-s", type=float, metavar="SECONDS", help="How often watches are checked against a list.")
-@click.option("--write-slots", type=int, metavar="N", help="API requests at a time.")
-@click.option("--request-timeout-s", type=float, metavar="SECONDS", help="Time one API request may take.")
-@click.option("--stuck-after-s", type=float, metavar="SECONDS", help="Liveness fails when a pass takes longer.")
-@click.option("--http-host", metavar="ADDRESS", help="Address of /healthz, /readyz and /metrics.")
-@click.option("--http-port", type=int, metavar="PORT", help="Port of /healthz, /readyz and /metrics.")
-@click.option("--log-level", type=click.Choice(_LEVELS), default="info", show_default=True, help="Least level logged.")
+@click.option("--write-slots", type=int, metavar="N", help="Number of concurrent API requests.")
+@click.option("--request-timeout-s", type=float, metavar="SECONDS", help="Longest duration of one API request.")
+@click.option("--stuck-after-s", type=float, metavar="SECONDS", help="Liveness fails if a pass takes longer.")
+@click.option("--http-host", metavar="ADDRESS", help="Address to serve /healthz, /readyz and /metrics on.")
+@click.option("--http-port", type=int, metavar="PORT", help="Port to serve /healthz, /readyz and /metrics on.")
+@click.option("--log-level", type=click.Choice(_LEVELS), default="info", show_default=True, help="Lowest level logged.")
 @click.version_option(package_name="kvsync-operator")
 def main(log_level: str, all_namespaces: bool, namespaces: tuple[str, ...], **values: object) -> None:
     """Run MockEngine and PrefixIndex resources.
 
-    Every option can be set in the environment as well, as KVSYNC_OPERATOR_ and its name in capitals.
-    The cluster is the one the process runs in, else the one KUBECONFIG names.
+    Every option can also be set in the environment, as KVSYNC_OPERATOR_ followed by its name in capitals.
+    The operator serves the cluster in which it runs, otherwise the one that KUBECONFIG names.
     """
     try:
         settings = build_settings(namespaces=namespaces, all_namespaces=all_namespaces, **values)

@@ -1,7 +1,9 @@
-"""Write everything that is generated from the models: CRDs, the CRD chart's templates, the CRD reference.
+"""Generates files from the models: the CRDs, the templates of the CRD chart, and the CRD reference.
 
-`python -m kvsync_operator.manifests [ROOT] [--check]`. With `--check` nothing is written: stale files are
-named and the exit code is 1, which is what `make verify` runs.
+    python -m kvsync_operator.manifests [ROOT] [--check]
+
+`make manifests` writes the files. With `--check`, as in `make verify`, nothing is written: the stale files are named
+and the exit code is 1.
 """
 
 import sys
@@ -11,8 +13,6 @@ import yaml
 
 from kvsync_operator.crds import KINDS, Kind, build_crd
 from kvsync_operator.reference import render_reference
-
-__all__ = ["dump_yaml", "generate", "main"]
 
 _HEADER = "# Generated from the pydantic models by `make manifests`. Do not edit.\n"
 _CHART_HEADER = '{{- /* Generated from the pydantic models by "make manifests". Do not edit. */ -}}\n'
@@ -28,7 +28,7 @@ _CHART_ANNOTATIONS = """\
 
 
 class _Dumper(yaml.SafeDumper):
-    """YAML as people write it: lists indented under their key, no anchors."""
+    """Indents lists under their key, writes texts of several lines as blocks, and uses no anchors."""
 
     def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:  # noqa: ARG002
         super().increase_indent(flow, False)
@@ -44,7 +44,7 @@ _Dumper.add_representer(str, _Dumper.represent_text)
 
 
 def dump_yaml(document: object) -> str:
-    """`document` as YAML text in the order of its keys, lines folded where they can be."""
+    """Return `document` as YAML. The order of keys is kept, and long texts are folded."""
     return yaml.dump(document, Dumper=_Dumper, sort_keys=False, width=110, allow_unicode=True)
 
 
@@ -54,7 +54,7 @@ def _chart_template(kind: Kind) -> str:
 
 
 def generate() -> dict[str, str]:
-    """Every generated file: path from the repository's root -> content."""
+    """Return the content of every generated file by its path relative to the root of the repository."""
     files: dict[str, str] = {}
     for kind in KINDS:
         files[f"config/crd/bases/kvsync.dev_{kind.plural}.yaml"] = _HEADER + dump_yaml(build_crd(kind))
@@ -64,7 +64,7 @@ def generate() -> dict[str, str]:
 
 
 def main(arguments: list[str]) -> int:
-    """Write or check; 0 when all is well, 1 when a file is stale, 2 for a wrong call."""
+    """Write or check the files and return the exit code: 0, 1 if a file is stale, 2 for wrong usage."""
     check = "--check" in arguments
     rest = [argument for argument in arguments if argument != "--check"]
     if len(rest) > 1 or any(argument.startswith("-") for argument in rest):

@@ -1,7 +1,7 @@
-"""Names that others rely on: the API group, labels, annotations, ports, and how objects are named.
+"""Names on which other programs rely: the API group, labels, annotations, ports, and the names of objects.
 
-Everything here is a contract: the index discovers pods by these labels and annotations, AIBrix and
-llm-d find them by theirs, and renaming an object means deleting it.
+All of them are contracts. The index discovers pods by the `kvsync.dev` labels and annotations, AIBrix and llm-d
+discover them by their own, and an object can only be renamed by deleting it.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ PLURALS: Final = {MOCK_ENGINE: "mockengines", PREFIX_INDEX: "prefixindexes"}
 
 FIELD_MANAGER: Final = "kvsync-operator"
 
-# Labels on every object we make.
+# Labels of every object that the operator creates.
 LABEL_NAME: Final = "app.kubernetes.io/name"
 LABEL_INSTANCE: Final = "app.kubernetes.io/instance"
 LABEL_COMPONENT: Final = "app.kubernetes.io/component"
@@ -25,17 +25,17 @@ LABEL_PART_OF: Final = "app.kubernetes.io/part-of"
 LABEL_MANAGED_BY: Final = "app.kubernetes.io/managed-by"
 LABEL_ENGINE: Final = "kvsync.dev/engine"
 LABEL_INDEX: Final = "kvsync.dev/index"
-# Of an object in another namespace than its PrefixIndex, where owner references cannot reach.
-LABEL_HOME: Final = "kvsync.dev/index-namespace"
+# On an object in another namespace than its PrefixIndex, because an owner reference cannot cross namespaces.
+LABEL_INDEX_NAMESPACE: Final = "kvsync.dev/index-namespace"
 
-# Labels on engine pods.
+# Labels of engine pods.
 LABEL_KV_EVENTS: Final = "kvsync.dev/kv-events"
 LABEL_AIBRIX_MODEL: Final = "model.aibrix.ai/name"
 LABEL_AIBRIX_PORT: Final = "model.aibrix.ai/port"
 LABEL_AIBRIX_EVENTS: Final = "model.aibrix.ai/kv-events-enabled"
 LABEL_LLMD_SERVING: Final = "llm-d.ai/inference-serving"
 
-# Annotations on engine pods: what the index needs to know to follow one.
+# Annotations of engine pods: what the index needs to know to follow them.
 ANNOTATION_MODEL: Final = "kvsync.dev/model"
 ANNOTATION_HTTP_PORT: Final = "kvsync.dev/http-port"
 ANNOTATION_EVENTS_PORT: Final = "kvsync.dev/events-port"
@@ -44,50 +44,50 @@ ANNOTATION_RANKS: Final = "kvsync.dev/data-parallel-size"
 ANNOTATION_TOPIC: Final = "kvsync.dev/topic"
 ANNOTATION_DEBUG: Final = "kvsync.dev/debug"
 
-# Annotations on our objects.
+# Annotations of the objects that the operator creates.
 ANNOTATION_CONFIG_HASH: Final = "kvsync.dev/config-hash"
 ANNOTATION_SPEC_HASH: Final = "kvsync.dev/spec-hash"
 
 HTTP_PORT: Final = 8000
 INDEX_PORT: Final = 8090
 
-# A user and group that exist in no image and own nothing.
-RUN_AS: Final = 65532
+# A user and group that no image defines and that owns no files.
+RUN_AS_USER: Final = 65532
 
-# Longest name of a custom resource: the longest suffix and the 11 characters of a pod's hash still
-# fit into a 63-character label value.
+# Longest name of a custom resource. With the longest suffix and the 11 characters that Kubernetes appends to the name
+# of a pod's controller, it fits into a label value of 63 characters.
 MAX_NAME: Final = 40
 
 _NOT_LABEL = re.compile(r"[^A-Za-z0-9._-]+")
 
 
 def engine_name(name: str) -> str:
-    """Name of every object of the MockEngine `name`."""
+    """Return the name of every object of the MockEngine `name`."""
     return f"{name}-engine"
 
 
 def index_name(name: str) -> str:
-    """Name of every object of the PrefixIndex `name`, except its router Service."""
+    """Return the name of every object of the PrefixIndex `name`, except its router Service."""
     return f"{name}-index"
 
 
 def router_name(name: str) -> str:
-    """Name of the router Service of the PrefixIndex `name`."""
+    """Return the name of the router Service of the PrefixIndex `name`."""
     return f"{name}-router"
 
 
 def watch_role_name(name: str, namespace: str, target: str) -> str:
-    """Name of the Role that lets the PrefixIndex `namespace/name` watch pods in `target`.
+    """Return the name of the Role by which the PrefixIndex `namespace/name` may watch pods in namespace `target`.
 
-    In a foreign namespace two PrefixIndexes of one name may meet, so the home namespace is part of it.
+    In another namespace it contains that of the PrefixIndex, because several of the same name may have a Role there.
     """
     return index_name(name) if namespace == target else f"{index_name(name)}-{namespace}"
 
 
 def label_value(text: str) -> str:
-    """`text` as a label value: at most 63 characters of `[A-Za-z0-9._-]`, alphanumeric at both ends.
+    """Convert `text` to a label value: at most 63 characters of `[A-Za-z0-9._-]`, alphanumeric at both ends.
 
-    Text that had to be cut ends in a hash of the whole, so that two long names stay apart.
+    A text that has to be shortened ends in a hash of the whole text, so that two long names remain different.
     """
     clean = _NOT_LABEL.sub("-", text).strip("-._")
     if len(clean) > 63:

@@ -1,4 +1,4 @@
-"""The CRD reference in Markdown, from the same schemas the API server gets."""
+"""The CRD reference in Markdown, generated from the schemas that the API server uses."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -6,11 +6,9 @@ from typing import Any
 from kvsync_operator import names
 from kvsync_operator.crds import Kind, build_crd
 
-__all__ = ["render_reference"]
-
 
 def render_reference(kind: Kind) -> str:
-    """One page: every field of spec and status with type, limits, default and meaning, and the cross-field rules."""
+    """Return the page of one kind: a table of all fields of spec and status, and the rules between fields."""
     crd = build_crd(kind)
     schema = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
     lines = [
@@ -19,14 +17,14 @@ def render_reference(kind: Kind) -> str:
         "",
         kind.description,
         "",
-        f"`kubectl get {kind.plural}`, short name `{kind.short}`. Namespaced; subresources `status` and `scale`.",
+        f"`kubectl get {kind.plural}`, short name `{kind.short}`; namespaced, with subresources `status` and `scale`.",
         "",
     ]
     for part in ("spec", "status"):
-        lines += [f"## {part}", "", "|field|type|default|meaning|", "|---|---|---|---|"]
+        lines += [f"## {part}", "", "|Field|Type|Default|Meaning|", "|---|---|---|---|"]
         lines += [_row(*entry) for entry in _walk(schema["properties"][part], part)]
         lines.append("")
-    lines += ["## Rules", "", "Checked by the API server (CEL) and again by the operator:", ""]
+    lines += ["## Rules", "", "The API server checks these rules (as CEL expressions), and so does the operator:", ""]
     lines += [f"- {rule['message']}" for rule in _rules(schema)]
     return "\n".join(lines) + "\n"
 

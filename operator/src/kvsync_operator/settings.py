@@ -1,4 +1,4 @@
-"""The operator process's own settings: from flags and environment, validated once."""
+"""The settings of the operator process, taken from options and the environment and validated once."""
 
 from typing import Annotated, Self
 
@@ -7,41 +7,39 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from kvsync_operator.errors import ConfigError
 from kvsync_operator.objects.images import Images
 
-__all__ = ["OperatorSettings", "build_settings"]
-
 _Namespace = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)]
 _Image = Annotated[str, StringConstraints(pattern=r"^[^\s]+$", max_length=512)]
 
 
 class OperatorSettings(BaseModel):
-    """How the operator runs."""
+    """Settings of the operator process."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     namespaces: Annotated[tuple[_Namespace, ...], Field(max_length=256)] = ()
-    """Namespaces served."""
+    """Namespaces in which resources are served."""
     all_namespaces: bool = False
-    """Serve the whole cluster; needs a ClusterRole."""
+    """Serve resources in all namespaces, which requires a ClusterRole."""
     mockpod_image: _Image = Images().mockpod
-    """Image of engine pods that name none."""
+    """Image of engine pods whose resource names none."""
     indexer_image: _Image = Images().indexer
-    """Image of index pods that name none."""
+    """Image of index pods whose resource names none."""
     resync_s: Annotated[float, Field(ge=5, le=86_400)] = 300.0
-    """Every object is applied again this often, whatever the watches say."""
+    """How often every object is applied again, even without a change, in seconds."""
     sync_poll_s: Annotated[float, Field(ge=1, le=3600)] = 10.0
-    """How often an index is asked for its publishers."""
+    """How often an index that is in sync is asked for its publishers, in seconds."""
     audit_s: Annotated[float, Field(ge=1, le=3600)] = 30.0
-    """How often the watched resources are listed, to notice a watch that went silent."""
+    """How often the custom resources are listed in order to detect a silent watch, in seconds."""
     write_slots: Annotated[int, Field(ge=1, le=64)] = 8
-    """API requests of ours at a time."""
+    """Number of concurrent API requests."""
     request_timeout_s: Annotated[float, Field(ge=1, le=300)] = 15.0
-    """Time one API request may take."""
+    """Longest duration of one API request, in seconds."""
     stuck_after_s: Annotated[float, Field(ge=5, le=3600)] = 120.0
-    """A pass that takes or waits longer than this makes the liveness probe fail."""
+    """The liveness probe fails when a pass is due or running for longer than this, in seconds."""
     http_host: str = "0.0.0.0"
-    """Address of /healthz, /readyz and /metrics."""
+    """Address to serve /healthz, /readyz and /metrics on."""
     http_port: Annotated[int, Field(ge=0, le=65_535)] = 8081
-    """Port of /healthz, /readyz and /metrics; 0 lets the system choose."""
+    """Port to serve /healthz, /readyz and /metrics on; 0 lets the system choose."""
 
     @model_validator(mode="after")
     def _one_scope(self) -> Self:
@@ -51,15 +49,15 @@ class OperatorSettings(BaseModel):
 
     @property
     def images(self) -> Images:
-        """The default images of the pods."""
+        """Images of pods whose resource names none."""
         return Images(mockpod=self.mockpod_image, indexer=self.indexer_image)
 
 
 def build_settings(**values: object) -> OperatorSettings:
-    """Validate `values`; those that are None keep their default.
+    """Validate `values`. A value of None selects the default.
 
     Raises:
-        ConfigError: one line naming the setting, its value and what is allowed.
+        ConfigError: A value is invalid; one line names the option, the value and what is allowed.
     """
     try:
         return OperatorSettings.model_validate({key: value for key, value in values.items() if value is not None})

@@ -1,8 +1,8 @@
-"""The pod of `helm test`: every URL given must answer 200 within two minutes.
+"""The program of the `helm test` pod: every given URL must answer with status 200 within 100 seconds.
 
     python -m kvsync_operator.smoke URL...
 
-Standard library only, so that the check itself depends on nothing it checks.
+It uses only the standard library, so that the check does not depend on what it checks.
 """
 
 import sys
@@ -11,16 +11,15 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 
-__all__ = ["main", "wait_for"]
-
 _WITHIN_S = 100.0
+"""Less than the `activeDeadlineSeconds` of the pod, so that the pod reports the reason before it is killed."""
 _EVERY_S = 1.0
 
 
 def probe(url: str) -> str | None:
-    """None when `url` answers 200, else what happened."""
+    """Request `url` once and return what is wrong, None if it answers with status 200."""
     try:
-        with urllib.request.urlopen(url, timeout=5) as response:  # noqa: S310  (addresses come from our own chart)
+        with urllib.request.urlopen(url, timeout=5) as response:  # noqa: S310  (the addresses come from the chart)
             return None if response.status == 200 else f"answered {response.status}"
     except urllib.error.HTTPError as error:
         return f"answered {error.code}"
@@ -31,24 +30,24 @@ def probe(url: str) -> str | None:
 def wait_for(
     url: str, check: Callable[[str], str | None], clock: Callable[[], float], sleep: Callable[[float], None]
 ) -> str | None:
-    """Ask until it is well or the time is over; the last complaint, None when well."""
+    """Call `check` every second until it returns None or the time is over, and return its last result."""
     deadline = clock() + _WITHIN_S
-    while (complaint := check(url)) is not None:
+    while (problem := check(url)) is not None:
         if clock() >= deadline:
-            return complaint
+            return problem
         sleep(_EVERY_S)
     return None
 
 
 def main(urls: list[str]) -> int:
-    """0 when all are well, 1 when one is not, 2 for a wrong call."""
+    """Check all URLs and return the exit code: 0 if all answer, 1 if one does not, 2 for wrong usage."""
     if not urls:
         print("usage: python -m kvsync_operator.smoke URL...", file=sys.stderr)
         return 2
     for url in urls:
-        complaint = wait_for(url, probe, time.monotonic, time.sleep)
-        print(f"{url}: {complaint or 'ok'}")
-        if complaint is not None:
+        problem = wait_for(url, probe, time.monotonic, time.sleep)
+        print(f"{url}: {problem or 'ok'}")
+        if problem is not None:
             return 1
     return 0
 

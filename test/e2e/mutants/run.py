@@ -1,10 +1,10 @@
-"""Plant each bug of mutants.yaml into an image, run the test that must notice it, and require that it fails.
+"""Plants each bug of mutants.yaml in an image, runs the test that must find it, and requires the test to fail.
 
     .venv/bin/python test/e2e/mutants/run.py [NAME...]        after test/e2e/run.sh, on the same cluster
 
-A mutant is a layer of changed files on top of the image under test, so the rest is what the suite ran. It is caught
-only if the named test fails in its own body and the failure says what it should: a test that breaks for another reason
-proves nothing. Exit code 1 when a mutant survives. The outcome is in out/e2e/mutants.json.
+A mutant is the image under test with one more layer of changed files. It is caught only if the named test fails in its
+own body and with the expected message, because a test that fails for another reason proves nothing. The exit code is 1
+if a mutant survives. The results are written to out/e2e/mutants.json.
 """
 
 import json
@@ -23,7 +23,7 @@ PACKAGES = "/app"
 
 
 def settings() -> dict[str, str]:
-    """The environment of the runs: what `make cluster-up` wrote, under what is set already."""
+    """Return the environment of the runs: the settings of `make cluster-up`, overridden by the present environment."""
     name = os.environ.get("KVSYNC_CLUSTER_NAME", "kvsync")
     file = ROOT / "out" / ("cluster.env" if name == "kvsync" else f"cluster-{name}.env")
     lines = [line for line in file.read_text().splitlines() if "=" in line and not line.startswith("#")]
@@ -31,14 +31,14 @@ def settings() -> dict[str, str]:
 
 
 def newest_tag(image: str) -> str:
-    """The tag of the image the suite built last."""
+    """Return the tag of the image that the suite built last."""
     command = ["docker", "images", "--format", "{{.Tag}}", f"kvsync/{image}"]
     tags = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
     return next(tag for tag in tags if tag.startswith("e2e"))
 
 
 def mutated_files(mutant: dict[str, Any]) -> dict[str, str]:
-    """Changed sources by path. Raises `SystemExit` when the code no longer has the line to break."""
+    """Return the changed sources by path; exit if a source does not contain the text to replace exactly once."""
     sources: dict[str, str] = {}
     for change in mutant["changes"]:
         path = change["file"]
@@ -50,7 +50,7 @@ def mutated_files(mutant: dict[str, Any]) -> dict[str, str]:
 
 
 def build(mutant: dict[str, Any], tag: str) -> str:
-    """The mutant's image; returns its name."""
+    """Build the image of a mutant and return its name."""
     image = f"kvsync/{mutant['image']}:mutant-{mutant['name']}"
     with tempfile.TemporaryDirectory() as folder:
         context = Path(folder)
@@ -60,7 +60,7 @@ def build(mutant: dict[str, Any], tag: str) -> str:
             target = context / inside
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_text(text)
-            # byte code in the image is not checked against its source
+            # Python does not check the byte code in the image against its source.
             recipe += [
                 f"COPY {inside} {PACKAGES}/{inside}",
                 f"RUN python3 -m compileall -q -f --invalidation-mode unchecked-hash {PACKAGES}/{inside}",
@@ -76,7 +76,7 @@ def build(mutant: dict[str, Any], tag: str) -> str:
 
 
 def run(mutant: dict[str, Any], environment: dict[str, str]) -> dict[str, Any]:
-    """Build, load, run its test; the verdict."""
+    """Build and load a mutant, run its test, and return the result."""
     tag = environment.get("KVSYNC_IMAGE_TAG") or newest_tag(mutant["image"])
     image = build(mutant, tag)
     kind, cluster = environment["KVSYNC_KIND"], environment["KVSYNC_KIND_CLUSTER"]
@@ -101,7 +101,7 @@ def run(mutant: dict[str, Any], environment: dict[str, str]) -> dict[str, Any]:
 
 
 def main() -> int:
-    """Every mutant, or those named."""
+    """Run all mutants or the named ones, and return the exit code."""
     mutants = yaml.safe_load((HERE / "mutants.yaml").read_text())
     wanted = sys.argv[1:]
     unknown = set(wanted) - {mutant["name"] for mutant in mutants}
@@ -109,13 +109,13 @@ def main() -> int:
         print(f"mutants: no such mutant: {', '.join(sorted(unknown))}", file=sys.stderr)
         return 2
     environment = settings()
-    verdicts = [run(mutant, environment) for mutant in mutants if not wanted or mutant["name"] in wanted]
+    results = [run(mutant, environment) for mutant in mutants if not wanted or mutant["name"] in wanted]
     report = ROOT / "out" / "e2e" / "mutants.json"
     report.parent.mkdir(parents=True, exist_ok=True)
-    report.write_text(json.dumps(verdicts, indent=2) + "\n")
-    for verdict in verdicts:
-        print(f"{'caught  ' if verdict['caught'] else 'SURVIVED'} {verdict['mutant']} by {verdict['test']}")
-    return 0 if all(verdict["caught"] for verdict in verdicts) else 1
+    report.write_text(json.dumps(results, indent=2) + "\n")
+    for result in results:
+        print(f"{'caught  ' if result['caught'] else 'SURVIVED'} {result['mutant']} by {result['test']}")
+    return 0 if all(result["caught"] for result in results) else 1
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""What `kvsync doctor` looks at: one function a check, each with a verdict and the next step."""
+"""The checks of `kvsync doctor`. Each check is a function that returns findings with the next step to take."""

@@ -1,6 +1,6 @@
-"""Explains an installation on a cluster: from the API server to each publisher, and the next step for what is broken.
+"""Checks of an installation on a cluster, from the API server to each publisher.
 
-Every check is a function of what the API says; the reads are in `kube`.
+Every check is a function of the answers of the API server; `kube` makes the requests.
 """
 
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ API = f"/apis/{names.API_VERSION}"
 CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 OPERATOR_QUERY = {"labelSelector": "app.kubernetes.io/name=kvsync-operator"}
 PODS_QUERY = {"labelSelector": "app.kubernetes.io/part-of=kvsync"}
-RIGHTS = (
+PERMISSIONS = (
     ("list", names.GROUP, "mockengines"),
     ("list", names.GROUP, "prefixindexes"),
     ("patch", "apps", "deployments"),
@@ -24,32 +24,33 @@ RIGHTS = (
 )
 INSTALL_CRDS = "helm install kvsync-crds charts/kvsync-crds"
 INSTALL = "helm install kvsync charts/kvsync"
+PROVIDE_IMAGE = "build the image (make build-images) and load or push it, or set images.registry"
 POD_STEPS = {
-    "ImagePullBackOff": "load or push the image (make build-images; kind load), or set images.registry",
-    "ErrImagePull": "load or push the image (make build-images; kind load), or set images.registry",
+    "ImagePullBackOff": PROVIDE_IMAGE,
+    "ErrImagePull": PROVIDE_IMAGE,
     "ErrImageNeverPull": "load the image into the node (kind load docker-image)",
-    "CrashLoopBackOff": "kubectl logs --previous says why it ends",
-    "CreateContainerConfigError": "a ConfigMap or key it needs is missing: kubectl describe says which",
-    "Unschedulable": "no node has room or fits: see resources, nodeSelector and tolerations in its template",
+    "CrashLoopBackOff": "kubectl logs --previous shows why the container ends",
+    "CreateContainerConfigError": "a ConfigMap or a key is missing; kubectl describe shows which",
+    "Unschedulable": "no node is suitable; check resources, nodeSelector and tolerations in the template",
 }
 PUBLISHER_STEPS = {
-    "connecting": "is the pod up, and does a NetworkPolicy let the index reach the events port?",
-    "stale": "nothing comes and nobody answers: look at the pod and at the network between",
-    "quarantined": "it sent what cannot be decoded: compare its version with events.wireVersion; it is tried again",
-    "gap": "events were lost and a replay is under way: if it stays, is the replay port reachable?",
-    "restart": "its process changed a moment ago; its blocks come back as they are announced",
-    "replaying": "history is being read: wait; if it stays, is the replay port reachable?",
-    "resyncing": "history is being read again: wait; if it stays, is the replay port reachable?",
+    "connecting": "check that the pod runs and that network policies admit the index to the event port",
+    "stale": "the publisher is silent and does not respond; check the pod and the network",
+    "quarantined": "it sent invalid data; compare its version with events.wireVersion; the index tries it again later",
+    "gap": "events were lost, and a replay is running; if the state persists, check that the replay port is reachable",
+    "restart": "its process has restarted; its blocks return as the engine announces them",
+    "replaying": "a replay is running; if the state persists, check that the replay port is reachable",
+    "resyncing": "another replay is running; if the state persists, check that the replay port is reachable",
 }
 
 
 def check_cluster(kube: Kube) -> Iterator[Finding]:
-    """All checks; later ones are skipped where an earlier one makes them pointless."""
+    """Run every check. Without an API server or the CRDs the remaining checks are skipped."""
     try:
         version = kube.get("/version")
     except KubeError as error:
         yield Finding(
-            "problem", "API server", str(error), "check KUBECONFIG and that the cluster is up (make cluster-up)"
+            "problem", "API server", str(error), "check KUBECONFIG, and that the cluster runs (make cluster-up)"
         )
         return
     yield Finding("ok", "API server", str(version.get("gitVersion", "answers")))
@@ -72,7 +73,7 @@ def _crds(kube: Kube) -> Iterator[Finding]:
         except KubeError as error:
             if error.status == 403:
                 yield Finding(
-                    "note", f"CRD {name}", "you may not read CRDs", "ask who installed it, or use an admin account"
+                    "note", f"CRD {name}", "this account may not read CRDs", "use an account that may read them"
                 )
             else:
                 yield Finding("problem", f"CRD {name}", "is not installed", INSTALL_CRDS)
@@ -91,10 +92,10 @@ def _operator(kube: Kube) -> Iterator[Finding]:
     try:
         deployments = kube.get("/apis/apps/v1/deployments", OPERATOR_QUERY)["items"]
     except KubeError as error:
-        yield Finding("note", "operator", f"cannot be looked for: {error}", "use an account that may list deployments")
+        yield Finding("note", "operator", f"cannot be found: {error}", "use an account that may list deployments")
         return
     if not deployments:
-        yield Finding("problem", "operator", "is not installed: resources will not become pods", INSTALL)
+        yield Finding("problem", "operator", "is not installed, so resources have no effect", INSTALL)
     for deployment in deployments:
         metadata = deployment["metadata"]
         what = f"operator {metadata['namespace']}/{metadata['name']}"
@@ -105,29 +106,34 @@ def _operator(kube: Kube) -> Iterator[Finding]:
             yield Finding("problem", what, f"{ready} of {wanted} ready ({image})", step)
         else:
             yield Finding("ok", what, f"ready ({image})")
-        yield from _rights(kube, deployment)
+        yield from _permissions(kube, deployment)
 
 
-def _rights(kube: Kube, deployment: dict[str, Any]) -> Iterator[Finding]:
+def _permissions(kube: Kube, deployment: dict[str, Any]) -> Iterator[Finding]:
     namespace = deployment["metadata"]["namespace"]
     account = deployment["spec"]["template"]["spec"].get("serviceAccountName", "default")
     user = f"system:serviceaccount:{namespace}:{account}"
     try:
         missing = [
             f"{verb} {resource}"
-            for verb, group, resource in RIGHTS
+            for verb, group, resource in PERMISSIONS
             if not kube.may(user, {"namespace": namespace, "verb": verb, "group": group, "resource": resource})
         ]
     except KubeError as error:
         yield Finding(
-            "note", "operator's rights", f"cannot be checked: {error}", "use an account that may review access"
+            "note",
+            "permissions of the operator",
+            f"cannot be checked: {error}",
+            "use an account that may review access",
         )
         return
     if missing:
         step = "helm upgrade kvsync charts/kvsync --set rbac.create=true"
-        yield Finding("problem", "operator's rights", f"{account} in {namespace} may not {', '.join(missing)}", step)
+        yield Finding(
+            "problem", "permissions of the operator", f"{account} in {namespace} may not {', '.join(missing)}", step
+        )
     else:
-        yield Finding("ok", "operator's rights", f"{account} in {namespace} may do its work")
+        yield Finding("ok", "permissions of the operator", f"{account} in {namespace} has the required permissions")
 
 
 def _resources(kube: Kube, plural: str) -> Iterator[Finding]:
@@ -137,18 +143,16 @@ def _resources(kube: Kube, plural: str) -> Iterator[Finding]:
         yield Finding("note", plural, f"cannot be listed: {error}", "use an account that may list them")
         return
     if not items:
-        yield Finding("note", plural, "there is none", "kubectl apply -f config/samples/single.yaml")
+        yield Finding("note", plural, "there are none", "kubectl apply -f config/samples/single.yaml")
     for item in items:
         metadata, status = item["metadata"], item.get("status") or {}
         what = f"{item.get('kind', plural)} {metadata['namespace']}/{metadata['name']}"
         step = f"kubectl -n {metadata['namespace']} describe {plural}.{names.GROUP} {metadata['name']}"
         if not status.get("conditions"):
-            yield Finding(
-                "problem", what, "has no status: no operator has seen it", "is the operator up, and in this namespace?"
-            )
+            yield Finding("problem", what, "has no status", "check that an operator runs and serves this namespace")
         elif status.get("observedGeneration", 0) < metadata.get("generation", 0):
             yield Finding(
-                "note", what, "its newest spec has not been taken up yet", "wait a moment; then the operator's logs"
+                "note", what, "its current spec has not been processed", "wait, then check the logs of the operator"
             )
         else:
             yield from _conditions(what, item, step)
@@ -186,7 +190,7 @@ def _pods(kube: Kube) -> Iterator[Finding]:
 
 
 def _why(pod: dict[str, Any]) -> tuple[str, str]:
-    """(reason, sentence) of a pod that is not ready."""
+    """Return why a pod is not ready, as a reason and a sentence."""
     status = pod.get("status") or {}
     for container in status.get("containerStatuses") or ():
         waiting = (container.get("state") or {}).get("waiting")
@@ -200,7 +204,7 @@ def _why(pod: dict[str, Any]) -> tuple[str, str]:
 
 
 def _publishers(kube: Kube) -> Iterator[Finding]:
-    """What each index says of its publishers, asked through the API server."""
+    """Ask each index for its publishers, through the API server."""
     try:
         items = kube.get(f"{API}/prefixindexes")["items"]
     except KubeError:
@@ -221,8 +225,8 @@ def _publishers(kube: Kube) -> Iterator[Finding]:
             detail = f"is {row['state']}: {row.get('reason') or 'no reason given'}"
             yield Finding("problem", f"{what}, publisher {row['name']}", detail, PUBLISHER_STEPS.get(row["state"], ""))
         if not rows:
-            step = "do the engines' labels match spec.selector, and their namespace spec.namespaces?"
-            yield Finding("problem", what, "follows no publisher", step)
+            step = "check the labels of the engines against spec.selector, and their namespace against spec.namespaces"
+            yield Finding("problem", what, "has no publishers", step)
         elif not broken:
             yield Finding("ok", what, f"{len(rows)} publishers live, {sum(row['blocks'] for row in rows):,} blocks")
 

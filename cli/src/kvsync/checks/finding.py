@@ -1,4 +1,4 @@
-"""One result of a check."""
+"""The result of a check."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,7 +8,14 @@ Level = Literal["ok", "note", "problem"]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What was looked at, what it is, and what to do about it."""
+    """The result of a check.
+
+    Args:
+        level: `ok`, `problem`, or `note` for what is no problem or could not be checked.
+        what: What was checked.
+        detail: What was found.
+        next_step: A command or an instruction that helps; empty if nothing has to be done.
+    """
 
     level: Level
     what: str

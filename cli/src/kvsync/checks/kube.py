@@ -1,4 +1,4 @@
-"""The few reads `kvsync doctor --cluster` makes, over the official client; every answer is plain JSON."""
+"""The API requests of `kvsync doctor --cluster`, through the official client. All answers are plain JSON."""
 
 import json
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ TIMEOUT_S = (5.0, 15.0)
 
 
 class KubeError(KvsyncError):
-    """The API server refused, or did not answer; `status` is 0 without an answer."""
+    """The API server refused a request or did not answer. `status` is the HTTP status code, 0 without an answer."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -23,24 +23,24 @@ class KubeError(KvsyncError):
 
 
 class Kube(Protocol):
-    """What the checks need of a cluster."""
+    """The part of the Kubernetes API that the checks use."""
 
     def get(self, path: str, query: Mapping[str, str] | None = None) -> dict[str, Any]:
-        """GET a path of the API; KubeError."""
+        """Return the answer to GET `path`; raise `KubeError` if there is none."""
         ...
 
     def may(self, user: str, attributes: Mapping[str, str]) -> bool:
-        """Whether `user` is allowed what `attributes` say; KubeError when we may not ask."""
+        """Return whether `user` has the permission `attributes`; raise `KubeError` if that cannot be reviewed."""
         ...
 
 
 def service_path(namespace: str, service: str, port: int, path: str) -> str:
-    """The path on which the API server passes a request on to a Service."""
+    """Return the path on which the API server forwards a request to a Service."""
     return f"/api/v1/namespaces/{quote(namespace)}/services/{quote(service)}:{port}/proxy{path}"
 
 
 class KubeApi:
-    """The cluster that KUBECONFIG, or the pod we run in, names."""
+    """The cluster that KUBECONFIG names, otherwise the one in which the process runs."""
 
     def __init__(self) -> None:
         configuration = kubernetes.client.Configuration()
@@ -56,11 +56,11 @@ class KubeApi:
         self._api = ApiClient(configuration)
 
     def get(self, path: str, query: Mapping[str, str] | None = None) -> dict[str, Any]:
-        """GET a path of the API."""
+        """Return the answer to GET `path`."""
         return self._request("GET", path, query)
 
     def may(self, user: str, attributes: Mapping[str, str]) -> bool:
-        """A SubjectAccessReview."""
+        """Ask for a SubjectAccessReview and return whether the permission is granted."""
         body = {
             "apiVersion": "authorization.k8s.io/v1",
             "kind": "SubjectAccessReview",
@@ -92,7 +92,7 @@ class KubeApi:
         try:
             decoded: dict[str, Any] = json.loads(data)
         except ValueError:
-            raise KubeError(0, f"{path}: the answer is no JSON") from None
+            raise KubeError(0, f"{path}: the answer is not JSON") from None
         return decoded
 
 

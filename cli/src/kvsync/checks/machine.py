@@ -1,4 +1,4 @@
-"""Checks of this machine: versions, entry points, the index core, addresses and sockets."""
+"""Checks of this machine: versions, commands, the index core, addresses and sockets."""
 
 import platform
 import shutil
@@ -23,7 +23,7 @@ DEMO_ENGINES = 3
 
 
 def check_machine() -> Iterator[Finding]:
-    """Every local check, in order of what depends on what."""
+    """Run every local check; a check comes after those on which it depends."""
     yield _python()
     yield _versions()
     yield _entry_points()
@@ -36,7 +36,7 @@ def check_machine() -> Iterator[Finding]:
 def _python() -> Finding:
     found = f"Python {platform.python_version()} on {platform.system()} {platform.machine()}"
     if sys.platform != "linux":
-        step = "use Linux for demo and up: they need an address of 127.0.0.0/8 an engine"
+        step = "use Linux for demo and up, which need one address of 127.0.0.0/8 per engine"
         return Finding("problem", "system", found, step)
     return Finding("ok", "system", found)
 
@@ -65,7 +65,7 @@ def _core() -> Finding:
     native = native_version()
     if native is None:
         return Finding(
-            "note", "index core", f"{core.name}; the native one is not installed", "make native (needs Rust)"
+            "note", "index core", f"{core.name}; the native core is not installed", "install Rust, then make setup"
         )
     return Finding("ok", "index core", f"{core.name}; native {native}")
 
@@ -74,24 +74,29 @@ def _addresses() -> Finding:
     try:
         network = claim_network(lambda network: wanted_ports(network, DEMO_ENGINES))
     except KvsyncError as error:
-        return Finding("problem", "ports", str(error), "end what listens there, or give it one address instead of all")
+        return Finding(
+            "problem",
+            "ports",
+            str(error),
+            "end the process that listens there, or bind it to one address instead of all",
+        )
     network.release()
     return Finding("ok", "ports", f"8000, 5557, 5558, 8080 and 8090 are free on {network.prefix}.0/24")
 
 
 def _binding() -> Finding:
-    """An events socket at one address must be written as IPv6 to be bound (vLLM's rule)."""
+    """Bind an IPv4-mapped IPv6 address, which vLLM and the mock engine do with an event socket on a single address."""
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     try:
         with context.socket(zmq.PUB) as publisher:
             publisher.setsockopt(zmq.IPV6, 1)
             publisher.bind("tcp://[::ffff:127.0.0.1]:*")
     except zmq.ZMQError as error:
-        step = "start the kernel with IPv6 (no address is needed, only the protocol)"
+        step = "enable IPv6 in the kernel; the machine needs no IPv6 address"
         return Finding("problem", "events sockets", f"cannot bind an IPv4-mapped address: {error.strerror}", step)
     finally:
         context.destroy(linger=0)
-    return Finding("ok", "events sockets", "bound at an address of their own")
+    return Finding("ok", "events sockets", "can be bound to a single address")
 
 
 def _kept() -> Finding:

@@ -16,10 +16,12 @@ MARKS = {"ok": "[green]ok     [/]", "note": "[yellow]note   [/]", "problem": "[r
 
 
 @click.command("doctor")
-@click.option("--cluster", is_flag=True, help="Look at the installation on the cluster of KUBECONFIG instead.")
-@click.option("--json", "as_json", is_flag=True, help="Findings as JSON lines.")
+@click.option(
+    "--cluster", is_flag=True, help="Check the installation on the cluster of KUBECONFIG instead of this machine."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON lines.")
 def command(cluster: bool, as_json: bool) -> None:
-    """Say what works on this machine, and the next step for what does not; exit 1 if there is a problem."""
+    """Check this machine or a cluster, and print the next step for each problem; exit 1 if there is a problem."""
     sys.exit(report(_on_cluster() if cluster else check_machine(), as_json=as_json))
 
 
@@ -30,11 +32,11 @@ def _on_cluster() -> Iterable[Finding]:
     try:
         return check_cluster(KubeApi())
     except KubeError as error:
-        return [Finding("problem", "cluster", str(error), "set KUBECONFIG, or make cluster-up")]
+        return [Finding("problem", "cluster", str(error), "set KUBECONFIG, or run make cluster-up")]
 
 
 def report(findings: Iterable[Finding], *, as_json: bool) -> int:
-    """Print findings as they come; the exit code."""
+    """Print each finding as soon as it is available, and return the exit code."""
     console = Console(soft_wrap=True, highlight=False)
     problems = 0
     for finding in findings:

@@ -1,4 +1,4 @@
-"""The custom resources as frozen pydantic models: the one source of the CRDs and of their documentation."""
+"""The custom resources as frozen pydantic models, from which the CRDs and their reference are generated."""
 
 from kvsync_operator.models.common import Condition, Model, PodTemplate, duration_seconds
 from kvsync_operator.models.document import Resource, parse_resource

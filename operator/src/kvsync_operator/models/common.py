@@ -1,8 +1,8 @@
-"""What both custom resources are made of: the base model, bounded scalar types, the pod template.
+"""The parts that both custom resources share: the base model, bounded scalar types, and the pod template.
 
-The models are the one source of the CRDs (`kvsync_operator.manifests`), so every field carries its
-documentation, every string, list and map a maximum, and nothing is a float or a bare number of an
-unspoken unit.
+The CRDs are generated from the models (`kvsync_operator.manifests`). Therefore every field has a docstring, which
+becomes its description; every string, list and map has a maximum size; and no field is a float or a number whose unit
+is not part of its name.
 """
 
 from collections.abc import Sequence
@@ -11,37 +11,19 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, WithJsonSchema
 from pydantic.alias_generators import to_camel
 
-__all__ = [
-    "Condition",
-    "Duration",
-    "EnvVar",
-    "LabelName",
-    "LabelValue",
-    "Model",
-    "PodTemplate",
-    "Port",
-    "Quantity",
-    "ResourceRequirements",
-    "Toleration",
-    "duplicates",
-    "duration_seconds",
-    "rules",
-    "with_defaults",
-]
-
 
 def rules(*pairs: tuple[str, str]) -> dict[str, Any]:
-    """`json_schema_extra` with CEL validations: pairs of (rule, message)."""
+    """Return `json_schema_extra` with CEL validations, given as pairs of (rule, message)."""
     return {"x-kubernetes-validations": [{"rule": rule, "message": message} for rule, message in pairs]}
 
 
 def with_defaults() -> dict[str, Any]:
-    """`json_schema_extra` of a field whose own defaults the API server fills in when it is left out."""
+    """Return `json_schema_extra` that makes the API server fill in the defaults of an omitted object."""
     return {"default": {}}
 
 
 class Model(BaseModel):
-    """Base of all resource models: frozen, camelCase in YAML, unknown fields refused."""
+    """Base of all models: frozen, with camelCase names in YAML, and without unknown fields."""
 
     model_config = ConfigDict(
         frozen=True,
@@ -55,10 +37,10 @@ class Model(BaseModel):
 _UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 Duration = Annotated[str, StringConstraints(pattern=r"^(0|[0-9]{1,9}(ms|s|m|h))$", max_length=11)]
-"""A whole number and its unit, such as `500ms`, `10s`, `5m`, `1h`, or `0`."""
+"""An integer and its unit, such as `500ms`, `10s`, `5m` or `1h`, or `0`."""
 
 Port = Annotated[int, Field(ge=1024, le=65535)]
-"""A TCP port a process without privileges may listen on."""
+"""A TCP port on which an unprivileged process may listen."""
 
 LabelName = Annotated[
     str,
@@ -85,7 +67,7 @@ Quantity = Annotated[
 
 
 def duration_seconds(text: str) -> float:
-    """Seconds of a `Duration`: `"500ms"` -> 0.5, `"0"` -> 0.0."""
+    """Convert a `Duration` to seconds: `"500ms"` is 0.5, `"0"` is 0.0."""
     for unit in ("ms", "s", "m", "h"):
         if text.endswith(unit):
             return int(text.removesuffix(unit)) * _UNIT_S[unit]
@@ -93,89 +75,89 @@ def duration_seconds(text: str) -> float:
 
 
 class EnvVar(Model):
-    """One environment variable of the container."""
+    """An environment variable of the container."""
 
     name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=128)]
     """Name of the variable."""
     value: Annotated[str, StringConstraints(max_length=4096)] = ""
-    """Its value, as it is."""
+    """Value of the variable; references such as `$(NAME)` follow the rules of Kubernetes."""
 
 
 class Toleration(Model):
-    """A taint the pods put up with; the fields are those of a pod's toleration."""
+    """A taint that the pods tolerate, with the fields of a Kubernetes toleration."""
 
     key: Annotated[str, StringConstraints(max_length=317)] | None = None
-    """Taint key; without one, every key (then the operator must be `Exists`)."""
+    """Key of the taint. Without a key every taint matches, and the operator must be `Exists`."""
     operator: Literal["Exists", "Equal"] = "Equal"
     """How the value is compared."""
     value: Annotated[str, StringConstraints(max_length=63)] | None = None
-    """Taint value."""
+    """Value of the taint."""
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
-    """Taint effect; without one, every effect."""
+    """Effect of the taint. Without an effect every effect matches."""
     toleration_seconds: Annotated[int, Field(ge=0, le=86400)] | None = None
-    """For how many seconds a NoExecute taint is tolerated."""
+    """How long a `NoExecute` taint is tolerated, in seconds."""
 
 
 class ResourceRequirements(Model):
-    """What a container asks for and may use."""
+    """Compute resources of the container."""
 
     requests: Annotated[dict[str, Quantity], Field(max_length=8)] = Field(default_factory=dict)
-    """Guaranteed amounts by resource name."""
+    """Guaranteed amount of each resource."""
     limits: Annotated[dict[str, Quantity], Field(max_length=8)] = Field(default_factory=dict)
-    """Upper bounds by resource name."""
+    """Upper limit of each resource."""
 
 
 class PodTemplate(Model):
-    """How the pods are run, beyond what they do. Security settings are fixed and not part of it."""
+    """How and where the pods run. The security settings of the pods are fixed and cannot be changed here."""
 
     image: Annotated[str, StringConstraints(pattern=r"^[^\s]+$", max_length=512)] | None = None
-    """Container image; without one, the image the operator was installed with."""
+    """Container image. By default the image that the operator was installed with."""
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
     """When the image is pulled."""
     image_pull_secrets: Annotated[
         list[Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]],
         Field(max_length=8),
     ] = Field(default_factory=list)
-    """Names of secrets in the same namespace with which the image is pulled."""
+    """Names of the secrets, in the same namespace, that are used to pull the image."""
     resources: ResourceRequirements | None = None
-    """Container resources; without them, small requests that suit a test cluster."""
+    """Compute resources of the container. The default requests are small and suit a test cluster."""
     labels: Annotated[dict[LabelName, LabelValue], Field(max_length=32)] = Field(default_factory=dict)
-    """Additional pod labels. The operator's own labels win."""
+    """Additional labels of the pods. Labels that the operator sets take precedence."""
     annotations: Annotated[
         dict[LabelName, Annotated[str, StringConstraints(max_length=4096)]], Field(max_length=32)
     ] = Field(default_factory=dict)
-    """Additional pod annotations. The operator's own annotations win."""
+    """Additional annotations of the pods. Annotations that the operator sets take precedence."""
     node_selector: Annotated[dict[LabelName, LabelValue], Field(max_length=32)] = Field(default_factory=dict)
-    """Labels a node must have."""
+    """Labels that a node must have to run the pods."""
     tolerations: Annotated[list[Toleration], Field(max_length=16)] = Field(default_factory=list)
-    """Taints the pods put up with."""
+    """Taints that the pods tolerate."""
     env: Annotated[list[EnvVar], Field(max_length=64, json_schema_extra={"x-list-map-keys": ["name"]})] = Field(
         default_factory=list
     )
-    """Additional environment variables. Those the operator sets itself cannot be replaced."""
+    """Additional environment variables. Variables that the operator sets cannot be replaced."""
     priority_class_name: Annotated[str, StringConstraints(max_length=253)] | None = None
-    """PriorityClass of the pods."""
+    """Name of the PriorityClass of the pods."""
 
 
 class Condition(Model):
-    """One observation about the resource, in the form all Kubernetes conditions have."""
+    """A Kubernetes condition: one aspect of the observed state."""
 
     type: Annotated[str, StringConstraints(pattern=r"^[A-Za-z]+$", max_length=64)]
-    """What it is about: `Ready`, `Progressing`, `Degraded` or `Synced`."""
+    """Type of the condition: `Ready`, `Progressing`, `Degraded` or `Synced`."""
     status: Literal["True", "False", "Unknown"]
-    """Whether it holds."""
+    """Whether the condition holds."""
     reason: Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9]*$", max_length=128)]
-    """One word for machines."""
+    """Reason for the status as one word, for programs."""
     message: Annotated[str, StringConstraints(max_length=2048)] = ""
-    """A sentence for people."""
+    """Explanation of the status as a sentence, for people."""
     observed_generation: Annotated[int, Field(ge=0)] = 0
-    """Generation of the resource this was decided for."""
+    """Generation of the resource to which the condition applies."""
     last_transition_time: Annotated[
         str, StringConstraints(max_length=32), WithJsonSchema({"type": "string", "format": "date-time"})
     ]
-    """When the status last changed."""
+    """When the status of the condition last changed."""
 
 
 def duplicates(names: Sequence[str]) -> list[str]:
-    """The names that occur more than once, each once, sorted."""
+    """Return the names that occur more than once, sorted."""
     return sorted({name for name in names if names.count(name) > 1})

@@ -1,8 +1,7 @@
-"""From a document, read from YAML or from the API, to a validated resource.
+"""Parsing of a document, read from YAML or from the API server, into a validated resource.
 
-One place turns pydantic's findings into the one sentence people get to see, in a condition, on a
-terminal or in a log: which field, what it holds, what is allowed, and for an unknown field the
-nearest one that exists.
+A validation error of pydantic becomes one sentence that is shown in a condition, on a terminal or in a log. It names
+the field, its value and what is allowed, and for an unknown field the existing field with the most similar name.
 """
 
 import difflib
@@ -21,8 +20,6 @@ from kvsync_operator.models.common import Model
 from kvsync_operator.models.mockengine import MockEngineSpec
 from kvsync_operator.models.prefixindex import PrefixIndexSpec
 
-__all__ = ["Resource", "parse_resource"]
-
 Spec = TypeVar("Spec", MockEngineSpec, PrefixIndexSpec)
 
 _SPECS: dict[str, type[MockEngineSpec] | type[PrefixIndexSpec]] = {
@@ -34,7 +31,7 @@ _NAME = re.compile(r"^[a-z]([-a-z0-9]*[a-z0-9])?$")
 
 @dataclass(frozen=True, slots=True)
 class Resource(Generic[Spec]):
-    """One validated custom resource: what the builders and `reconcile` work with."""
+    """A validated custom resource. `uid` and `generation` are empty if it has not been read from an API server."""
 
     kind: str
     name: str
@@ -46,14 +43,14 @@ class Resource(Generic[Spec]):
 
 
 def parse_resource(document: Mapping[str, Any], namespace: str = "default") -> Resource[Any]:
-    """Validate `document` (apiVersion, kind, metadata, spec).
+    """Validate a custom resource.
 
     Args:
-        document: the resource as YAML or the API gives it; a status is not looked at.
-        namespace: where it counts as being when its metadata name none.
+        document: The resource with its apiVersion, kind, metadata and spec. A status is ignored.
+        namespace: Namespace of the resource if its metadata name none.
 
     Raises:
-        InvalidSpecError: naming the field.
+        InvalidSpecError: A field is invalid.
     """
     kind = document.get("kind")
     if document.get("apiVersion") != names.API_VERSION or kind not in _SPECS:
@@ -64,7 +61,7 @@ def parse_resource(document: Mapping[str, Any], namespace: str = "default") -> R
     if not _NAME.match(name) or len(name) > names.MAX_NAME:
         raise InvalidSpecError(
             "metadata.name",
-            f"{name!r} must be lower-case letters, digits and '-', begin with a letter, and have at most"
+            f"{name!r} must consist of lower-case letters, digits and '-', begin with a letter, and have at most"
             f" {names.MAX_NAME} characters",
         )
     spec = _parse_spec(_SPECS[str(kind)], document.get("spec"))
@@ -85,7 +82,7 @@ def _parse_spec(model: type[MockEngineSpec] | type[PrefixIndexSpec], data: objec
     try:
         spec = model.model_validate(data)
     except ValidationError as error:
-        raise _sentence(error, model) from None
+        raise _spec_error(error, model) from None
     if isinstance(spec, MockEngineSpec):
         try:
             WireForm.for_version(spec.events.wire_version)
@@ -94,8 +91,8 @@ def _parse_spec(model: type[MockEngineSpec] | type[PrefixIndexSpec], data: objec
     return spec
 
 
-def _sentence(error: ValidationError, model: type[Model]) -> InvalidSpecError:
-    """The first finding in one sentence; how many more there are is said at its end."""
+def _spec_error(error: ValidationError, model: type[Model]) -> InvalidSpecError:
+    """Describe the first error in one sentence, followed by the number of further errors."""
     first = error.errors(include_url=False)[0]
     more = error.error_count() - 1
     tail = f" (and {more} more)" if more else ""
@@ -118,7 +115,7 @@ def _describe(finding: ErrorDetails, model: type[Model]) -> tuple[str, str]:
         case "value_error":
             text = finding["msg"].removeprefix("Value error, ")
             inner, colon, rest = text.partition(": ")
-            # a check of several fields begins with the path of the one to change, from where it stands
+            # A check of several fields begins its message with the path of the wrong field, relative to its own model.
             return (f"{path}.{inner}", rest) if colon and re.fullmatch(r"[A-Za-z.]+", inner) else (path, text)
         case _:
             message = finding["msg"]
@@ -126,7 +123,7 @@ def _describe(finding: ErrorDetails, model: type[Model]) -> tuple[str, str]:
 
 
 def _fields_at(model: type[Model], path: list[Any]) -> list[str]:
-    """YAML names of the fields of the model that `path` leads to; empty where it leads to no model."""
+    """Return the YAML names of the fields of the model at `path`; empty if there is no model."""
     current: type[Model] | None = model
     for part in path:
         if isinstance(part, int):
@@ -138,7 +135,7 @@ def _fields_at(model: type[Model], path: list[Any]) -> list[str]:
 
 
 def _model_in(annotation: object) -> type[Model] | None:
-    """The model class inside `annotation`, through unions, lists and Annotated."""
+    """Return the model class inside unions, lists and `Annotated`."""
     if isinstance(annotation, type) and issubclass(annotation, Model):
         return annotation
     for argument in getattr(annotation, "__args__", ()):

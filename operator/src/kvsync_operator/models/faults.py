@@ -1,7 +1,7 @@
-"""Faults an engine's pods start with: a fault plan as part of the resource, so that an experiment is one file.
+"""The fault plan of a MockEngine, so that one file can describe a whole experiment.
 
-The kinds and their words are those of the pods' `/debug/faults`, which can change the plan later and knows
-some more parameters.
+The kinds have the names that the pods use in `/debug/faults`, where the plan can be changed later and more parameters
+are available.
 """
 
 from typing import Annotated, Any, Literal, Self
@@ -10,14 +10,12 @@ from pydantic import Field, model_validator
 
 from kvsync_operator.models.common import Model, rules
 
-__all__ = ["FaultRule"]
-
 _TIMED = ("delay", "stall", "rebind", "replay_slow", "slow_tokens")
 _Number = Annotated[int, Field(ge=0, le=2_147_483_647)]
 
 
 class FaultRule(Model):
-    """What goes wrong, where and how often."""
+    """One kind of fault, and the cases in which it is injected."""
 
     model_config = Model.model_config | {
         "json_schema_extra": rules(
@@ -48,21 +46,21 @@ class FaultRule(Model):
         "http_error",
         "slow_tokens",
     ]
-    """What goes wrong."""
+    """Kind of the fault."""
     at: Annotated[list[_Number], Field(min_length=1, max_length=1024)] | None = None
-    """Numbers at which it does: of the batch, the replay request or the HTTP request, from 0."""
+    """Cases in which the fault is injected: numbers of batches, replay requests or HTTP requests, counted from 0."""
     rate_per_mille: Annotated[int, Field(ge=1, le=1000)] | None = None
-    """In place of numbers: in how many of a thousand cases, drawn from the seed."""
+    """Number of cases per thousand in which the fault is injected, chosen by the seed; excludes `at`."""
     since: _Number = 0
-    """First number it may happen at."""
+    """First case in which the fault may be injected."""
     until: Annotated[int, Field(ge=1, le=2_147_483_647)] | None = None
-    """Number from which on it does not happen any more."""
+    """First case in which the fault is no longer injected."""
     limit: Annotated[int, Field(ge=1, le=2_147_483_647)] | None = None
-    """At most this many times."""
+    """How often the fault is injected at most."""
     rank: Annotated[int, Field(ge=0, le=63)] | None = None
-    """Only in this rank."""
+    """Inject the fault only in this data-parallel rank."""
     milliseconds: Annotated[int, Field(ge=1, le=3_600_000)] | None = None
-    """How long, for the kinds that take time."""
+    """Duration of the fault in milliseconds, for the kinds that take time."""
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -73,7 +71,7 @@ class FaultRule(Model):
         return self
 
     def to_rule(self) -> dict[str, Any]:
-        """The rule as the pod's fault plan has it."""
+        """Return the rule in the form of the pod's fault plan."""
         rule = self.model_dump(exclude_none=True, exclude={"rate_per_mille", "milliseconds"})
         if self.rate_per_mille is not None:
             rule["rate"] = self.rate_per_mille / 1000

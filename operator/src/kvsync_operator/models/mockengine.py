@@ -1,8 +1,7 @@
-"""The custom resource `MockEngine`: a set of pods that behave as vLLM servers do, without a GPU.
+"""The custom resource `MockEngine`: a set of pods that behave like vLLM servers without a GPU.
 
-Cross-field rules stand twice: as CEL, so that the API server refuses a bad resource at once, and as
-checks here, so that `kvsync up` and the operator on a cluster without CEL refuse the same with the
-same field names.
+A rule between several fields is written twice: as a CEL expression, by which the API server refuses the resource, and
+as a validator, by which `kvsync up` and the operator refuse it with the same field names.
 """
 
 from typing import Annotated, Literal, Self
@@ -22,20 +21,6 @@ from kvsync_operator.models.common import (
 )
 from kvsync_operator.models.faults import FaultRule
 
-__all__ = [
-    "Cache",
-    "CustomLatency",
-    "Disk",
-    "Events",
-    "HostOffload",
-    "Latency",
-    "Lora",
-    "MockEngineSpec",
-    "MockEngineStatus",
-    "ModelSpec",
-    "Scheduler",
-]
-
 _Bandwidth = Annotated[int, Field(ge=1, le=10_000_000)]
 _Microseconds = Annotated[int, Field(ge=0, le=60_000_000)]
 _Coefficient = Annotated[int, Field(ge=0, le=1_000_000_000)]
@@ -43,23 +28,23 @@ _ModelName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._
 
 
 class Lora(Model):
-    """A LoRA adapter the engine offers beside its base model."""
+    """A LoRA adapter of the base model."""
 
     name: _ModelName
-    """Name under which requests ask for it."""
+    """Name of the adapter in requests."""
     path: Annotated[str, StringConstraints(pattern=r"^[^\s=,]+$", max_length=256)] | None = None
-    """Path vLLM would load it from; part of the block hash since vLLM 0.31. Default: the name."""
+    """Path from which vLLM would load the adapter; part of the block hash since vLLM 0.31. The default is the name."""
 
 
 class ModelSpec(Model):
-    """What is served."""
+    """The model that the engine serves."""
 
     name: _ModelName
-    """Model name in the API and in the index. Cannot be changed: a new model is a new engine."""
+    """Name of the model in the API and in the index. It cannot be changed; another model needs a new MockEngine."""
     loras: Annotated[
         list[Lora], Field(max_length=64, json_schema_extra={"x-list-map-keys": ["name"], "default": []})
     ] = Field(default_factory=list)
-    """LoRA adapters on top of it."""
+    """LoRA adapters of the model."""
 
     @model_validator(mode="after")
     def _loras_differ(self) -> Self:
@@ -71,82 +56,82 @@ class ModelSpec(Model):
 
 
 class Disk(Model):
-    """The disk tier (G3) behind the host tier."""
+    """The disk tier (G3), to which blocks evicted from the host tier move."""
 
     blocks: Annotated[int, Field(ge=1, le=67_108_864)]
     """Capacity in blocks, of each rank."""
     bandwidth_megabytes_per_second: _Bandwidth = 7_000
-    """Bandwidth of the disk, shared by all ranks of a pod."""
+    """Bandwidth of the disk in MB/s, shared by all ranks of a pod."""
 
 
 class HostOffload(Model):
-    """The host memory tier (G2): blocks evicted from the device are kept there and brought back."""
+    """The host memory tier (G2), to which blocks evicted from the device move, and from which a hit loads them."""
 
     blocks: Annotated[int, Field(ge=1, le=67_108_864)]
     """Capacity in blocks, of each rank."""
     block_kibibytes: Annotated[int, Field(ge=1, le=1_073_741_824)] | None = None
-    """Size of one block; with the bandwidth it decides how long a transfer takes. Default: 128 KiB a token."""
+    """Size of one block in KiB, which determines the duration of transfers. The default is 128 KiB per token."""
     bandwidth_megabytes_per_second: _Bandwidth = 14_000
-    """Bandwidth from device to host, and as much back."""
+    """Bandwidth between device and host in MB/s, in each direction."""
     batch_blocks: Annotated[int, Field(ge=1, le=65_536)] = 32
-    """Blocks copied as one transfer."""
+    """Number of blocks per transfer."""
     max_concurrent_batches: Annotated[int, Field(ge=1, le=1024)] = 4
-    """Transfers at a time; more wait."""
+    """Number of concurrent transfers; further transfers wait."""
     transfers: Literal["Timed", "Instant"] = "Timed"
     """Whether transfers take time."""
     event_form: Literal["Full", "HashOnly"] = "Full"
-    """Stored events of the lower tiers: with their tokens, or hashes only, as vLLM's offload connector sends them."""
+    """Whether stored events of the lower tiers carry tokens, or only hashes like those of vLLM's offload connector."""
     disk: Disk | None = None
-    """A disk tier behind the host tier."""
+    """A disk tier below the host tier."""
 
 
 class Cache(Model):
-    """The KV cache."""
+    """The KV cache of each rank."""
 
     block_size: Annotated[int, Field(ge=1, le=1024)] = 16
-    """Tokens a block."""
+    """Number of tokens per block."""
     num_gpu_blocks: Annotated[int, Field(ge=2, le=10_000_000)] = 4096
-    """Blocks on the device, the null block included."""
+    """Number of blocks on the device, including the null block."""
     hash_algorithm: Literal["sha256", "sha256_cbor", "xxhash", "xxhash_cbor"] = "sha256"
-    """How blocks are hashed (vLLM's `--prefix-caching-hash-algo`)."""
+    """Algorithm of the block hashes (vLLM's `--prefix-caching-hash-algo`)."""
     hash_seed: Annotated[str, StringConstraints(pattern=r"^[0-9]{1,10}$", max_length=10)] | None = None
-    """Seed of the first parent hash (vLLM takes it from PYTHONHASHSEED). Without one it is vLLM's own choice."""
+    """Seed of the first parent hash, which vLLM reads from PYTHONHASHSEED. By default the seed is chosen as in vLLM."""
     host_offload: HostOffload | None = None
-    """Lower tiers; without it evicted blocks are gone."""
+    """Tiers below the device. Without them an evicted block is lost."""
 
 
 class Scheduler(Model):
-    """The continuous-batching scheduler; names and defaults are vLLM's."""
+    """The continuous-batching scheduler, with the parameters and defaults of vLLM."""
 
     max_num_seqs: Annotated[int, Field(ge=1, le=65_536)] = 256
-    """Most requests running at a time."""
+    """Largest number of requests that run at the same time."""
     max_num_batched_tokens: Annotated[int, Field(ge=1, le=1_048_576)] = 2048
-    """Token budget of one step."""
+    """Largest number of tokens per step."""
     max_model_len: Annotated[int, Field(ge=2, le=16_777_216)] = 32_768
-    """Longest request in tokens, prompt and output together."""
+    """Largest number of tokens per request, prompt and output together."""
     policy: Literal["fcfs", "priority"] = "fcfs"
-    """Order of admission."""
+    """Order in which waiting requests are admitted."""
 
 
 class CustomLatency(Model):
-    """A latency model of your own: prefill quadratic in new tokens, decode linear in sequences and in active KV."""
+    """A custom latency model. Prefill is quadratic in new tokens; decode is linear in sequences and in KV tokens."""
 
     prefill_base_us: _Microseconds = 0
-    """Microseconds of every step with prompt tokens."""
+    """Duration of every step with prompt tokens, in microseconds."""
     prefill_per_token_ns: _Coefficient = 0
-    """Nanoseconds more for each new token."""
+    """Additional duration per new token, in nanoseconds."""
     prefill_per_token_squared_ps: _Coefficient = 0
-    """Picoseconds more for each squared new token."""
+    """Additional duration per square of the number of new tokens, in picoseconds."""
     decode_base_us: _Microseconds = 0
-    """Microseconds of every step with decoding sequences."""
+    """Duration of every step with decoding sequences, in microseconds."""
     decode_per_sequence_ns: _Coefficient = 0
-    """Nanoseconds more for each decoding sequence."""
+    """Additional duration per decoding sequence, in nanoseconds."""
     decode_per_kv_token_ps: _Coefficient = 0
-    """Picoseconds more for each token of context the batch attends to."""
+    """Additional duration per context token to which the batch attends, in picoseconds."""
 
 
 class Latency(Model):
-    """How long steps take."""
+    """The duration of scheduler steps."""
 
     model_config = Model.model_config | {
         "json_schema_extra": rules(
@@ -156,7 +141,7 @@ class Latency(Model):
             ),
             (
                 "!has(self.timeScale) || !self.timeScale.matches('^[0.]+$')",
-                "latency.timeScale must be more than 0; profile none takes no time",
+                "latency.timeScale must be greater than 0; use profile none for steps without duration",
             ),
         )
     }
@@ -173,20 +158,22 @@ class Latency(Model):
         ]
         | None
     ) = None
-    """A built-in profile; `none`, the default, takes no time at all."""
+    """A built-in latency model. With the default, `none`, steps take no time."""
     custom: CustomLatency | None = None
-    """Coefficients in place of a profile."""
+    """A custom latency model; excludes `profile`."""
     jitter_percent: Annotated[int, Field(ge=0, le=99)] = 0
-    """A step takes its time give or take at most this share, decided by the seed."""
+    """Largest deviation of a step's duration in percent. The deviations follow from the seed."""
     time_scale: Annotated[str, StringConstraints(pattern=r"^[0-9]{1,4}(\.[0-9]{1,6})?$", max_length=11)] = "1"
-    """Factor on every delay, as a decimal number in quotes: `"0.1"` runs ten times faster than life."""
+    """Factor of every duration, as a decimal number in quotes; with `"0.1"` the engine runs ten times faster."""
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
         if self.profile is not None and self.custom is not None:
             raise ValueError("profile and custom exclude each other")
         if float(self.time_scale) <= 0:
-            raise ValueError(f"timeScale: {self.time_scale!r} must be more than 0; profile none takes no time")
+            raise ValueError(
+                f"timeScale: {self.time_scale!r} must be greater than 0; use profile none for steps without duration"
+            )
         return self
 
 
@@ -194,9 +181,9 @@ class Events(Model):
     """The KV event stream."""
 
     port: Port = 5557
-    """Port of rank 0's event socket; rank n uses port + n."""
+    """Port of the event socket of rank 0. Rank n uses `port + n`."""
     replay_port: Port = 5558
-    """Port of rank 0's replay socket; rank n uses replayPort + n. With several ranks the ranges may not overlap."""
+    """Port of the replay socket of rank 0. Rank n uses `replayPort + n`; the two ranges must not overlap."""
     topic: Annotated[str, StringConstraints(pattern=r"^[^\s]*$", max_length=128)] = ""
     """Topic frame of every message."""
     wire_version: Annotated[str, StringConstraints(pattern=r"^[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}$", max_length=11)] = (
@@ -204,9 +191,9 @@ class Events(Model):
     )
     """The vLLM version whose encoding, fields and replay frames are used."""
     buffer_steps: Annotated[int, Field(ge=1, le=10_000_000)] = 10_000
-    """Batches kept for replay."""
+    """Number of batches that are kept for replay."""
     data_parallel_size: Annotated[int, Field(ge=1, le=64)] = 1
-    """Ranks a pod, each with its own cache and event stream."""
+    """Number of data-parallel ranks per pod. Each rank has its own cache and event stream."""
 
 
 _PORTS_APART = (
@@ -234,11 +221,11 @@ _PORTS_END = (
 
 
 class MockEngineSpec(Model):
-    """What the engine pods are to be."""
+    """The desired state of the engine pods."""
 
     model_config = Model.model_config | {
         "json_schema_extra": rules(
-            ("self.model.name == oldSelf.model.name", "spec.model.name cannot be changed: make a new MockEngine"),
+            ("self.model.name == oldSelf.model.name", "spec.model.name cannot be changed: create a new MockEngine"),
             (
                 "(self.cache.numGpuBlocks - 1) * self.cache.blockSize >= self.scheduler.maxModelLen",
                 _FITS_MESSAGE,
@@ -263,25 +250,25 @@ class MockEngineSpec(Model):
     replicas: Annotated[int, Field(ge=0, le=1000)] = 1
     """Number of pods."""
     model: ModelSpec
-    """What is served."""
+    """The model that the engine serves."""
     cache: Cache = Field(default_factory=Cache, json_schema_extra=with_defaults())
-    """The KV cache."""
+    """The KV cache of each rank."""
     scheduler: Scheduler = Field(default_factory=Scheduler, json_schema_extra=with_defaults())
     """The scheduler."""
     latency: Latency = Field(default_factory=Latency, json_schema_extra=with_defaults())
-    """How long steps take."""
+    """The duration of scheduler steps."""
     events: Events = Field(default_factory=Events, json_schema_extra=with_defaults())
     """The KV event stream."""
     debug: Literal["Enabled", "Disabled"] = "Disabled"
-    """Whether the pods serve their block table and fault plane under `/debug`; audits and fault tests need it."""
+    """Whether the pods serve their block table and fault plan under `/debug`, as audits and fault tests require."""
     faults: Annotated[list[FaultRule], Field(max_length=64)] = Field(default_factory=list)
-    """Faults the pods start with."""
+    """Fault plan with which the pods start."""
     seed: Annotated[int, Field(ge=0, le=2_147_483_647)] = 0
-    """Seed of everything random in the pods, such as generated text."""
+    """Seed of all random choices in the pods, such as the generated text."""
     termination_grace: Duration = "30s"
-    """How long a pod may finish its requests after it was told to stop."""
+    """How long a pod that is asked to stop may take to finish its requests."""
     template: PodTemplate = Field(default_factory=PodTemplate, json_schema_extra=with_defaults())
-    """How the pods are run."""
+    """How and where the pods run."""
 
     @model_validator(mode="after")
     def _capacity_holds_a_request(self) -> Self:
@@ -319,20 +306,20 @@ def _span(ports: range) -> str:
 
 
 class MockEngineStatus(Model):
-    """What was observed."""
+    """The observed state of the engine pods."""
 
     conditions: Annotated[list[Condition], Field(max_length=8, json_schema_extra={"x-list-map-keys": ["type"]})] = (
         Field(default_factory=list)
     )
-    """`Ready`: every pod is up and of the current spec. `Progressing`: a change is under way.
-    `Degraded`: something needs attention."""
+    """`Ready`: every pod is ready and has the current spec. `Progressing`: a change is being rolled out.
+    `Degraded`: a problem needs attention."""
     observed_generation: Annotated[int, Field(ge=0)] = 0
-    """Generation of the spec this status belongs to."""
+    """Generation of the spec to which this status applies."""
     replicas: Annotated[int, Field(ge=0)] = 0
-    """Pods that exist."""
+    """Number of pods."""
     updated_replicas: Annotated[int, Field(ge=0)] = 0
-    """Pods of the current spec."""
+    """Number of pods with the current spec."""
     ready_replicas: Annotated[int, Field(ge=0)] = 0
-    """Pods that are ready."""
+    """Number of ready pods."""
     selector: Annotated[str, StringConstraints(max_length=512)] = ""
-    """Label selector of the pods, for `kubectl scale` and autoscalers."""
+    """Label selector of the pods, for the scale subresource and autoscalers."""

@@ -1,4 +1,4 @@
-"""The custom resource `PrefixIndex`: the sync index over the engines a selector finds, and its router."""
+"""The custom resource `PrefixIndex`: an index of the engines that a selector finds, and optionally a router."""
 
 from typing import Annotated, Any, Literal, Self
 
@@ -20,25 +20,13 @@ from kvsync_operator.models.common import (
     with_defaults,
 )
 
-__all__ = [
-    "MatchExpression",
-    "PrefixIndexSpec",
-    "PrefixIndexStatus",
-    "PublisherCounts",
-    "Router",
-    "Selector",
-    "Snapshot",
-    "StaticPublisher",
-    "Sync",
-]
-
 _Namespace = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)]
 _Endpoint = Annotated[str, StringConstraints(pattern=r"^(tcp|ipc)://[^\s]+$", max_length=256)]
 _Url = Annotated[str, StringConstraints(pattern=r"^https?://[^\s]+$", max_length=256)]
 
 
 class MatchExpression(Model):
-    """One requirement on a label."""
+    """A requirement on one label."""
 
     model_config = Model.model_config | {
         "json_schema_extra": rules(
@@ -50,13 +38,13 @@ class MatchExpression(Model):
     }
 
     key: LabelName
-    """Label name."""
+    """Name of the label."""
     operator: Literal["In", "NotIn", "Exists", "DoesNotExist"]
-    """How it is compared."""
+    """How the label is compared."""
     values: Annotated[list[LabelValue], Field(max_length=32)] = Field(
         default_factory=list, json_schema_extra={"default": []}
     )
-    """Values for In and NotIn."""
+    """Values for `In` and `NotIn`."""
 
     @model_validator(mode="after")
     def _values_fit(self) -> Self:
@@ -66,38 +54,38 @@ class MatchExpression(Model):
 
 
 class Selector(Model):
-    """Which pods are followed: all requirements must hold."""
+    """Selects the engine pods that the index follows. A pod must meet all requirements."""
 
     match_labels: Annotated[dict[LabelName, LabelValue], Field(max_length=32)] = Field(
         default_factory=lambda: {names.LABEL_KV_EVENTS: "true"},
         json_schema_extra={"default": {names.LABEL_KV_EVENTS: "true"}},
     )
-    """Labels with exactly these values."""
+    """Labels that a pod must have with exactly these values."""
     match_expressions: Annotated[list[MatchExpression], Field(max_length=16)] = Field(default_factory=list)
-    """Requirements of another form."""
+    """Further requirements on labels."""
 
 
 class Sync(Model):
-    """How closely the index follows its publishers."""
+    """Timeouts and intervals for following publishers."""
 
     stale_after: Duration = "10s"
-    """After this long without a sign of life a publisher is stale and not matched any more."""
+    """How long a publisher may be silent and unresponsive before it counts as stale and is no longer matched."""
     replay_timeout: Duration = "5s"
     """How long a replay may take before it counts as failed."""
     audit_interval: Duration = "0"
-    """How often the index compares itself with each engine's own block table; `0` is never.
-    Needs engines that serve `/debug`."""
+    """How often the index compares its content with the block table of each engine; `0` disables the comparison.
+    It requires engines that serve `/debug`."""
 
     @model_validator(mode="after")
     def _positive(self) -> Self:
         for name, value in (("staleAfter", self.stale_after), ("replayTimeout", self.replay_timeout)):
             if duration_seconds(value) <= 0:
-                raise ValueError(f"{name}: {value!r} must be more than 0")
+                raise ValueError(f"{name}: {value!r} must be greater than 0")
         return self
 
 
 class Snapshot(Model):
-    """Where the index keeps its state so that a restarted pod resumes at once."""
+    """The volume on which the index stores its state, so that a restarted pod resumes from it."""
 
     model_config = Model.model_config | {
         "json_schema_extra": rules(
@@ -109,11 +97,12 @@ class Snapshot(Model):
     }
 
     volume: Literal["EmptyDir", "PersistentVolumeClaim"] = "EmptyDir"
-    """`EmptyDir` outlives a restart of the container, `PersistentVolumeClaim` also the pod. Cannot be changed."""
+    """An `EmptyDir` survives a restart of the container, a `PersistentVolumeClaim` also the deletion of the pod.
+    A claim can be neither added to an existing PrefixIndex nor removed from it."""
     size: Quantity = "1Gi"
-    """Size of the volume. Cannot be changed."""
+    """Size of the volume. The size of a claim cannot be changed."""
     storage_class_name: Annotated[str, StringConstraints(max_length=253)] | None = None
-    """Storage class of the claim; without one, the cluster's default. Cannot be changed."""
+    """Storage class of the claim, by default that of the cluster. It cannot be changed."""
 
     @model_validator(mode="after")
     def _class_needs_claim(self) -> Self:
@@ -123,7 +112,7 @@ class Snapshot(Model):
 
 
 class Router(Model):
-    """An OpenAI-compatible proxy that sends each request to the best engine."""
+    """An OpenAI-compatible proxy that forwards each request to the engine that its policy chooses."""
 
     model_config = Model.model_config | {
         "json_schema_extra": rules(
@@ -134,7 +123,7 @@ class Router(Model):
     port: Port = 8080
     """Port of the router and of its Service."""
     policy: Literal["kv", "least_request", "round_robin", "random"] = "kv"
-    """How an engine is chosen."""
+    """How the router chooses an engine for a request."""
 
     @model_validator(mode="after")
     def _port_apart(self) -> Self:
@@ -144,27 +133,27 @@ class Router(Model):
 
 
 class StaticPublisher(Model):
-    """An engine that discovery cannot find, such as a vLLM server outside the cluster."""
+    """An engine that the selector cannot find, such as a vLLM server outside the cluster."""
 
     name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$", max_length=128)]
     """Name of the publisher in the index."""
     model: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/:@-]*$", max_length=128)]
-    """Model it serves."""
+    """Model that the engine serves."""
     endpoint: _Endpoint
-    """Its event socket, such as `tcp://10.0.0.7:5557`."""
+    """Address of the event socket, such as `tcp://10.0.0.7:5557`."""
     replay_endpoint: _Endpoint | None = None
-    """Its replay socket; without one, gaps cannot be filled."""
+    """Address of the replay socket. Without it the index cannot request lost batches."""
     rank: Annotated[int, Field(ge=0, le=4095)] = 0
-    """Data-parallel rank that publishes there."""
+    """Data-parallel rank that publishes on the event socket."""
     http_url: _Url | None = None
-    """Its HTTP address, to which the router sends requests."""
+    """URL of the engine's HTTP API, to which the router forwards requests."""
     debug_url: _Url | None = None
-    """Where its block table is served, for audits."""
+    """URL at which the engine serves its block table, for audits."""
     direction: Literal["Connect", "Bind"] = "Connect"
-    """Whether the index connects to the endpoint or binds it (vLLM connects unless its endpoint has a `*`)."""
+    """Whether the index connects to the endpoint or binds it. vLLM connects unless its own endpoint contains `*`."""
 
     def to_row(self) -> dict[str, Any]:
-        """The publisher as the indexer's publishers file has it."""
+        """Return the publisher in the form of the publishers file of `kvsync-indexer`."""
         row = self.model_dump(exclude_none=True, exclude={"direction"})
         return row | ({"bind": True} if self.direction == "Bind" else {})
 
@@ -183,13 +172,13 @@ _CLAIM_SAME = (
 
 
 class PrefixIndexSpec(Model):
-    """What the index is to be."""
+    """The desired state of the index pods."""
 
     model_config = Model.model_config | {
         "json_schema_extra": rules(
             (
                 _CLAIM_STAYS,
-                "spec.snapshot.volume: a claim cannot be added or taken away; make a new PrefixIndex",
+                "spec.snapshot.volume: a claim cannot be added or removed; create a new PrefixIndex",
             ),
             (
                 _CLAIM_SAME,
@@ -199,27 +188,27 @@ class PrefixIndexSpec(Model):
     }
 
     replicas: Annotated[int, Field(ge=0, le=10)] = 1
-    """Number of index pods. Each follows every engine by itself."""
+    """Number of index pods. Each pod follows every engine independently."""
     selector: Selector = Field(default_factory=Selector, json_schema_extra=with_defaults())
-    """Which engine pods are followed."""
+    """Selects the engine pods that the index follows."""
     namespaces: Annotated[
         list[_Namespace], Field(max_length=32, json_schema_extra={"x-kubernetes-list-type": "set"})
     ] = Field(default_factory=list)
-    """Namespaces in which engines are looked for; none means the index's own."""
+    """Namespaces in which engine pods are selected. By default the namespace of the PrefixIndex."""
     publishers: Annotated[
         list[StaticPublisher], Field(max_length=256, json_schema_extra={"x-list-map-keys": ["name"]})
     ] = Field(default_factory=list)
-    """Engines beside those the selector finds."""
+    """Engines to follow in addition to the selected pods."""
     core: Literal["auto", "python", "native"] = "auto"
-    """Which index core runs; `auto` takes the native one where the image has it."""
+    """Implementation of the index core. `auto` uses the native core if the image contains it."""
     sync: Sync = Field(default_factory=Sync, json_schema_extra=with_defaults())
-    """How closely the index follows its publishers."""
+    """Timeouts and intervals for following publishers."""
     snapshot: Snapshot | None = None
-    """Keep the index's state on a volume; without it a restarted pod builds it anew by replay."""
+    """Store the state of the index on a volume. Without a snapshot a restarted pod rebuilds its state by replay."""
     router: Router | None = None
-    """Run a router in the index pods; without it there is none."""
+    """Run a router in the index pods. Without this field there is no router."""
     template: PodTemplate = Field(default_factory=PodTemplate, json_schema_extra=with_defaults())
-    """How the pods are run."""
+    """How and where the pods run."""
 
     @model_validator(mode="after")
     def _entries_differ(self) -> Self:
@@ -231,41 +220,41 @@ class PrefixIndexSpec(Model):
 
 
 class PublisherCounts(Model):
-    """How the index sees its publishers; with several index pods, the least favourable of them."""
+    """Number of publishers by state. With several index pods, the counts of the pod with the fewest live publishers."""
 
     total: Annotated[int, Field(ge=0)] = 0
-    """Publishers known."""
+    """All publishers."""
     live: Annotated[int, Field(ge=0)] = 0
-    """Publishers in step with their engine."""
+    """Publishers that are in sync with their engine."""
     stale: Annotated[int, Field(ge=0)] = 0
-    """Publishers without a sign of life."""
+    """Publishers that are silent and unresponsive."""
     resyncing: Annotated[int, Field(ge=0)] = 0
-    """Publishers being connected, replayed or resynchronised."""
+    """Publishers that are being connected, replayed or resynchronised."""
     quarantined: Annotated[int, Field(ge=0)] = 0
-    """Publishers cut off because of what they sent."""
+    """Publishers that are ignored for a while because they sent invalid data."""
 
 
 class PrefixIndexStatus(Model):
-    """What was observed."""
+    """The observed state of the index pods."""
 
     conditions: Annotated[list[Condition], Field(max_length=8, json_schema_extra={"x-list-map-keys": ["type"]})] = (
         Field(default_factory=list)
     )
-    """`Ready`, `Progressing` and `Degraded` as for a MockEngine; `Synced`: every publisher is live, said by the
-    index itself."""
+    """`Ready`, `Progressing` and `Degraded` as for a MockEngine. `Synced`: the index reports that every publisher is
+    live."""
     observed_generation: Annotated[int, Field(ge=0)] = 0
-    """Generation of the spec this status belongs to."""
+    """Generation of the spec to which this status applies."""
     replicas: Annotated[int, Field(ge=0)] = 0
-    """Pods that exist."""
+    """Number of pods."""
     updated_replicas: Annotated[int, Field(ge=0)] = 0
-    """Pods of the current spec."""
+    """Number of pods with the current spec."""
     ready_replicas: Annotated[int, Field(ge=0)] = 0
-    """Pods that are ready."""
+    """Number of ready pods."""
     selector: Annotated[str, StringConstraints(max_length=512)] = ""
-    """Label selector of the pods, for `kubectl scale` and autoscalers."""
+    """Label selector of the pods, for the scale subresource and autoscalers."""
     publishers: PublisherCounts = Field(default_factory=PublisherCounts)
-    """Counts behind the condition `Synced`."""
+    """Number of publishers by state, from which the condition `Synced` follows."""
     endpoint: Annotated[str, StringConstraints(max_length=512)] = ""
-    """Address of the index inside the cluster."""
+    """URL of the index inside the cluster."""
     router_endpoint: Annotated[str, StringConstraints(max_length=512)] = ""
-    """Address of the router inside the cluster; empty without one."""
+    """URL of the router inside the cluster; empty without a router."""

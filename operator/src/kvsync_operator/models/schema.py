@@ -1,15 +1,12 @@
-"""From a pydantic model to the structural schema a CRD needs.
+"""Conversion of a pydantic model to the structural schema of a CRD.
 
-Kubernetes takes a subset of JSON Schema: no references, no null unions, no `additionalProperties`
-beside `properties`, and list and CEL extensions of its own. What the models cannot say in plain JSON
-Schema they put into `json_schema_extra`, and this module carries it over.
+Kubernetes accepts a subset of JSON Schema without references, unions with null, and `additionalProperties` next to
+`properties`. It adds extensions for lists and CEL rules, which the models state in `json_schema_extra`.
 """
 
 from typing import Any
 
 from kvsync_operator.models.common import Model
-
-__all__ = ["structural_schema"]
 
 _KEEP = (
     "description",
@@ -33,7 +30,7 @@ _KEEP = (
 
 
 def structural_schema(model: type[Model]) -> dict[str, Any]:
-    """The structural schema of `model`, references resolved, in a stable order of keys."""
+    """Return the structural schema of `model` with all references resolved and its keys in a stable order."""
     whole = model.model_json_schema(by_alias=True)
     return _convert(whole, whole.get("$defs", {}))
 
@@ -62,7 +59,7 @@ def _convert(node: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any
 
 
 def _resolved(node: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
-    """`node` with its reference or its `X | null` union replaced by X; what stands beside them wins."""
+    """Replace a reference, or a union `X | null`, by its target X. Other keys of the node take precedence over X."""
     if "$ref" in node:
         target = definitions[node["$ref"].rsplit("/", 1)[-1]]
     elif "anyOf" in node:
@@ -74,7 +71,7 @@ def _resolved(node: dict[str, Any], definitions: dict[str, Any]) -> dict[str, An
 
 
 def _values_of_map(node: dict[str, Any]) -> dict[str, Any] | None:
-    """The schema of a map's values; Kubernetes has no rule for its keys."""
+    """Return the schema of the values of a map, None for other nodes. Kubernetes cannot restrict the keys."""
     patterns = node.get("patternProperties")
     if patterns:
         return dict(next(iter(patterns.values())))

@@ -1,4 +1,4 @@
-"""Builders: from a validated resource to the objects it needs. Pure: no client, no clock, no kopf."""
+"""Builders of the Kubernetes objects of a validated resource. Pure: they use no client, no clock and no kopf."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ __all__ = ["Images", "KubeObject", "build_mock_engine", "build_objects", "build_
 
 
 def build_objects(resource: Resource[Any], images: Images) -> list[KubeObject]:
-    """Every object of `resource`, whichever kind it is, in the order in which they are best applied."""
+    """Build every object of `resource`, in the order in which they should be applied."""
     if resource.kind == names.MOCK_ENGINE:
         return build_mock_engine(resource, images)
     return build_prefix_index(resource, images)

@@ -1,4 +1,7 @@
-"""From a MockEngine to its objects: Deployment, headless Service, ConfigMap, NetworkPolicy, PDB, ServiceAccount."""
+"""Builds the objects of a MockEngine.
+
+They are a Deployment, a headless Service, a ConfigMap, a NetworkPolicy, a PodDisruptionBudget and a ServiceAccount.
+"""
 
 import json
 from typing import Any
@@ -25,8 +28,6 @@ from kvsync_operator.objects.shared import (
     build_service_account,
 )
 
-__all__ = ["build_mock_engine", "mock_config"]
-
 CONFIG_FILE = "config.yaml"
 FAULTS_FILE = "faults.yaml"
 _DEFAULT_RESOURCES = {"requests": {"cpu": "10m", "memory": "64Mi"}, "limits": {"memory": "1Gi"}}
@@ -35,7 +36,7 @@ Engine = Resource[MockEngineSpec]
 
 
 def build_mock_engine(engine: Engine, images: Images) -> list[KubeObject]:
-    """Every object of `engine`, in the order in which they are best applied."""
+    """Build every object of `engine`, in the order in which they should be applied."""
     name = names.engine_name(engine.name)
     config = build_config_map(engine, name, _files(engine.spec))
     return [
@@ -57,12 +58,12 @@ def _files(spec: MockEngineSpec) -> dict[str, str]:
 
 
 def config_text(spec: MockEngineSpec) -> str:
-    """The text of that file: JSON, which is YAML too and written much faster."""
+    """Return the text of the `--config` file: JSON, which is valid YAML and is written much faster."""
     return json.dumps(mock_config(spec), indent=2) + "\n"
 
 
 def mock_config(spec: MockEngineSpec) -> dict[str, Any]:
-    """The pod's `--config` file: the flags of `kvsync-mockpod` as keys."""
+    """Return the content of the `--config` file: the options of `kvsync-mockpod` as keys."""
     events, latency = spec.events, spec.latency
     config: dict[str, Any] = {
         "model": spec.model.name,
@@ -192,7 +193,7 @@ def _pod_parts(engine: Engine, images: Images, config_hash: str) -> PodParts:
 
 
 def _service_ports(spec: MockEngineSpec) -> list[dict[str, Any]]:
-    """HTTP, and a pair of ports for every rank."""
+    """Return the HTTP port, and an event port and a replay port per rank."""
     ports = [_port("http", names.HTTP_PORT)]
     for rank in range(spec.events.data_parallel_size):
         ports.append(_port(f"events-{rank}" if rank else "events", spec.events.port + rank))
@@ -205,7 +206,7 @@ def _port(name: str, port: int) -> dict[str, Any]:
 
 
 def _ingress(spec: MockEngineSpec) -> list[dict[str, Any]]:
-    """HTTP is for everyone; events and replay only for index pods, of any namespace."""
+    """Admit everyone to HTTP, and only index pods, of any namespace, to the event and replay ports."""
     events, ranks = spec.events, spec.events.data_parallel_size
     index_pods = {"namespaceSelector": {}, "podSelector": {"matchLabels": index_labels()}}
     return [

@@ -1,7 +1,7 @@
-"""The pod both workloads run: restricted security, probes, graceful ends, and the user's template on top.
+"""Builds the pod templates of both workloads: security settings, probes, graceful termination, and user settings.
 
-Security is not negotiable: every pod passes the `restricted` pod security standard, whatever the
-template says. Writable paths are explicit volumes.
+Every pod complies with the `restricted` pod security standard, and the template of a resource cannot change that. The
+root file system is read-only; writable paths are volumes.
 """
 
 from collections.abc import Mapping
@@ -11,14 +11,12 @@ from typing import Any
 from kvsync_operator import names
 from kvsync_operator.models.common import PodTemplate
 
-__all__ = ["PodParts", "build_pod_template", "http_probe", "startup_probe"]
-
 CONFIG_DIR = "/etc/kvsync"
 PRE_STOP_S = 3
-"""Endpoints forget a terminating pod within this time, so that it gets no request it must refuse."""
+"""How long a terminating pod continues to serve, in seconds, while it is removed from the endpoints of its Services."""
 
 STARTUP_S = 180
-"""A hundred pods that start at once on two cores took up to 65 s each; a restart would only add to the load."""
+"""How long a container may take to start, in seconds. 100 pods that started on two cores took up to 65 s each."""
 
 _OWN_ENV: dict[str, str] = {
     "POD_NAME": "metadata.name",
@@ -30,7 +28,7 @@ _OWN_ENV: dict[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class PodParts:
-    """What one kind of pod has that the other has not."""
+    """The parts of a pod that differ between engines and indexes."""
 
     container: str
     image: str
@@ -48,7 +46,7 @@ class PodParts:
 
 
 def http_probe(path: str, port: str, *, period_s: int, failures: int, timeout_s: int = 3) -> dict[str, Any]:
-    """An HTTP probe on a named port."""
+    """Build an HTTP probe on a named port."""
     return {
         "httpGet": {"path": path, "port": port},
         "periodSeconds": period_s,
@@ -58,12 +56,12 @@ def http_probe(path: str, port: str, *, period_s: int, failures: int, timeout_s:
 
 
 def startup_probe(path: str, port: str) -> dict[str, Any]:
-    """Asked every second until it answers; the other probes wait for it."""
+    """Build a probe that runs every second until it succeeds; the other probes start after it."""
     return http_probe(path, port, period_s=1, failures=STARTUP_S)
 
 
 def build_pod_template(parts: PodParts, template: PodTemplate) -> dict[str, Any]:
-    """The pod template of a workload: `parts` decide what it does, `template` where and how."""
+    """Build the pod template of a workload from the parts of its kind and the `template` of its resource."""
     spec: dict[str, Any] = {
         "serviceAccountName": parts.service_account,
         "automountServiceAccountToken": parts.api_access,
@@ -71,9 +69,9 @@ def build_pod_template(parts: PodParts, template: PodTemplate) -> dict[str, Any]
         "terminationGracePeriodSeconds": parts.grace_s + PRE_STOP_S,
         "securityContext": {
             "runAsNonRoot": True,
-            "runAsUser": names.RUN_AS,
-            "runAsGroup": names.RUN_AS,
-            "fsGroup": names.RUN_AS,
+            "runAsUser": names.RUN_AS_USER,
+            "runAsGroup": names.RUN_AS_USER,
+            "fsGroup": names.RUN_AS_USER,
             "seccompProfile": {"type": "RuntimeDefault"},
         },
         "containers": [_container(parts, template)],

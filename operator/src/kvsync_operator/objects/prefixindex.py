@@ -1,7 +1,8 @@
-"""From a PrefixIndex to its objects: workload, Services, ConfigMap, Roles and bindings, NetworkPolicy, PDB, account.
+"""Builds the objects of a PrefixIndex.
 
-The workload is a Deployment, or a StatefulSet when the snapshot lives on a claim, since each pod then
-keeps a volume of its own.
+They are a workload, Services, Roles and RoleBindings, a NetworkPolicy, a PodDisruptionBudget, a ServiceAccount, and a
+ConfigMap if publishers are listed. The workload is a Deployment. With a snapshot on a claim it is a StatefulSet, so
+that each pod has its own volume.
 """
 
 from typing import Any
@@ -23,8 +24,6 @@ from kvsync_operator.objects.shared import (
     build_service_account,
 )
 
-__all__ = ["build_prefix_index", "index_args", "selector_argument", "uses_claim", "watched_namespaces"]
-
 PUBLISHERS_FILE = "publishers.yaml"
 SNAPSHOT_DIR = "/var/lib/kvsync"
 _DEFAULT_RESOURCES = {"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"memory": "4Gi"}}
@@ -34,17 +33,17 @@ Index = Resource[PrefixIndexSpec]
 
 
 def uses_claim(spec: PrefixIndexSpec) -> bool:
-    """Whether each index pod has a PersistentVolumeClaim."""
+    """Return whether each index pod has a PersistentVolumeClaim."""
     return spec.snapshot is not None and spec.snapshot.volume == "PersistentVolumeClaim"
 
 
 def watched_namespaces(index: Index) -> list[str]:
-    """The namespaces engines are looked for in: those of the spec, else the index's own."""
+    """Return the namespaces in which engine pods are selected: those of the spec, by default that of the index."""
     return sorted(index.spec.namespaces) or [index.namespace]
 
 
 def selector_argument(selector: Selector) -> str:
-    """`selector` in the API's query form, `a=b,c in (d,e),!f`, in a stable order."""
+    """Return `selector` in the form of an API query, `a=b,c in (d,e),!f`, in a stable order."""
     parts = [f"{key}={value}" for key, value in sorted(selector.match_labels.items())]
     for item in selector.match_expressions:
         match item.operator:
@@ -60,11 +59,11 @@ def selector_argument(selector: Selector) -> str:
 
 
 def build_prefix_index(index: Index, images: Images) -> list[KubeObject]:
-    """Every object of `index`, in the order in which they are best applied."""
+    """Build every object of `index`, in the order in which they should be applied."""
     name = names.index_name(index.name)
     ports = [_port("http", names.INDEX_PORT)]
     router = index.spec.router
-    objects = [build_service_account(index, name), *_watch_rights(index)]
+    objects = [build_service_account(index, name), *_watch_roles(index)]
     if index.spec.publishers:
         objects.append(build_config_map(index, name, {PUBLISHERS_FILE: _publishers_file(index.spec)}))
     objects.append(build_service(index, name, ports))
@@ -83,8 +82,8 @@ def _publishers_file(spec: PrefixIndexSpec) -> str:
     return yaml.safe_dump(rows, sort_keys=False)
 
 
-def _watch_rights(index: Index) -> list[KubeObject]:
-    """In each watched namespace, the right to read pods and nothing else."""
+def _watch_roles(index: Index) -> list[KubeObject]:
+    """Build a Role and a RoleBinding per watched namespace, which permit to read pods and nothing else."""
     objects: list[KubeObject] = []
     account = {"kind": "ServiceAccount", "name": names.index_name(index.name), "namespace": index.namespace}
     for namespace in watched_namespaces(index):
@@ -101,7 +100,7 @@ def _watch_rights(index: Index) -> list[KubeObject]:
 
 
 def index_args(index: Index) -> list[str]:
-    """The command line of `kvsync-indexer`."""
+    """Return the command line of `kvsync-indexer`."""
     spec = index.spec
     args = ["--port", str(names.INDEX_PORT), "--core", spec.core]
     args += ["--discover", "kubernetes", "--selector", selector_argument(spec.selector)]

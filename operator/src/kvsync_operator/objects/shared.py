@@ -1,4 +1,4 @@
-"""Objects that a MockEngine and a PrefixIndex build alike."""
+"""Builders of objects that a MockEngine and a PrefixIndex both have."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,29 +6,21 @@ from typing import Any
 from kvsync_operator.models.document import Resource
 from kvsync_operator.objects.meta import KubeObject, build_object, selector_labels
 
-__all__ = [
-    "build_config_map",
-    "build_disruption_budget",
-    "build_ingress_policy",
-    "build_service",
-    "build_service_account",
-]
-
 
 def build_service_account(resource: Resource[Any], name: str) -> KubeObject:
-    """An account of its own, so that rights are given to exactly these pods; its token is mounted only where needed."""
+    """Build the account of the pods. Only index pods, which read pods from the API server, mount its token."""
     return build_object(resource, "v1", "ServiceAccount", name, {"automountServiceAccountToken": False})
 
 
 def build_config_map(resource: Resource[Any], name: str, data: Mapping[str, str]) -> KubeObject:
-    """The pods' files."""
+    """Build the ConfigMap that is mounted into the pods, one file per key."""
     return build_object(resource, "v1", "ConfigMap", name, {"data": dict(data)})
 
 
 def build_service(
     resource: Resource[Any], name: str, ports: list[dict[str, Any]], *, headless: bool = False
 ) -> KubeObject:
-    """A Service over the ready pods; headless gives each pod's own address."""
+    """Build a Service of the ready pods; a headless one resolves to the addresses of the pods."""
     spec: dict[str, Any] = {"type": "ClusterIP", "selector": selector_labels(resource), "ports": ports}
     if headless:
         spec["clusterIP"] = "None"
@@ -36,7 +28,7 @@ def build_service(
 
 
 def build_disruption_budget(resource: Resource[Any], name: str) -> KubeObject:
-    """At most one pod at a time leaves for a drain; one that is not ready never holds a drain up."""
+    """Build a budget that lets a drain evict one pod at a time, and a pod that is not ready at any time."""
     spec = {
         "maxUnavailable": 1,
         "selector": {"matchLabels": selector_labels(resource)},
@@ -46,7 +38,7 @@ def build_disruption_budget(resource: Resource[Any], name: str) -> KubeObject:
 
 
 def build_ingress_policy(resource: Resource[Any], name: str, rules: list[dict[str, Any]]) -> KubeObject:
-    """Who may connect to the pods; what they may connect to is not restricted."""
+    """Build a policy with `rules` for incoming connections. Outgoing connections are not restricted."""
     spec = {
         "podSelector": {"matchLabels": selector_labels(resource)},
         "policyTypes": ["Ingress"],

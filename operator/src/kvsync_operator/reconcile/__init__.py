@@ -1,15 +1,16 @@
-"""The decisions of the operator: from what is observed to what is to be done. Pure.
+"""The decisions of the operator. Pure: this package uses no client, no clock and no kopf.
 
-`reconcile(observed) -> Plan` is the whole of it: no client, no clock, no kopf. Whoever carries a plan
-out may be killed at any point; the next pass starts from what is there then.
+`reconcile(observed)` returns the plan of one pass: the objects to apply, the objects to delete, the new status, and the
+events to post. `kvsync_operator.reconciler` executes it. Execution may be interrupted at any point, because the next
+plan is derived from the state that is observed then.
 """
 
 from kvsync_operator.reconcile.orphans import find_orphans
 from kvsync_operator.reconcile.plan import reconcile
-from kvsync_operator.reconcile.types import Announcement, Observed, Plan, Problem, Reference, SyncReport, reference_of
+from kvsync_operator.reconcile.types import KubeEvent, Observed, Plan, Problem, Reference, SyncReport, reference_of
 
 __all__ = [
-    "Announcement",
+    "KubeEvent",
     "Observed",
     "Plan",
     "Problem",

@@ -1,20 +1,18 @@
-"""Conditions: made, compared with what the resource shows, and announced when they turn."""
+"""Merging of new condition states into the conditions of a resource, and the events for their transitions."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from kvsync_operator.reconcile.types import Announcement
-
-__all__ = ["Verdict", "announce", "merge_conditions"]
+from kvsync_operator.reconcile.types import KubeEvent
 
 Status = Literal["True", "False", "Unknown"]
 _MAX_MESSAGE = 2048
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """A condition without its times."""
+class ConditionState:
+    """The state of a condition, without its transition time and its observed generation."""
 
     type: str
     status: Status
@@ -23,48 +21,56 @@ class Verdict:
 
 
 def merge_conditions(
-    verdicts: Iterable[Verdict], shown: Iterable[Mapping[str, Any]], generation: int, now: str
+    states: Iterable[ConditionState], shown: Iterable[Mapping[str, Any]], generation: int, now: str
 ) -> list[dict[str, Any]]:
-    """`verdicts` as conditions; the transition time stays where the status did not turn."""
+    """Convert `states` to conditions.
+
+    Args:
+        states: The new states, one per condition.
+        shown: The present conditions of the resource. A condition whose status does not change keeps its transition
+            time.
+        generation: Generation of the resource from which the states were derived.
+        now: Transition time of the conditions whose status changes, as RFC 3339.
+    """
     before = {condition.get("type"): condition for condition in shown}
     result = []
-    for verdict in verdicts:
-        old = before.get(verdict.type)
-        turned = old is None or old.get("status") != verdict.status
+    for state in states:
+        old = before.get(state.type)
+        changed = old is None or old.get("status") != state.status
         result.append(
             {
-                "type": verdict.type,
-                "status": verdict.status,
-                "reason": verdict.reason,
-                "message": verdict.message[:_MAX_MESSAGE],
+                "type": state.type,
+                "status": state.status,
+                "reason": state.reason,
+                "message": state.message[:_MAX_MESSAGE],
                 "observedGeneration": generation,
-                "lastTransitionTime": now if turned or old is None else old.get("lastTransitionTime", now),
+                "lastTransitionTime": now if changed or old is None else old.get("lastTransitionTime", now),
             }
         )
     return result
 
 
-def announce(verdicts: Iterable[Verdict], shown: Iterable[Mapping[str, Any]]) -> list[Announcement]:
-    """Events for the conditions that turned: good news Normal, bad news Warning, nothing for the first Unknown."""
+def transition_events(states: Iterable[ConditionState], shown: Iterable[Mapping[str, Any]]) -> list[KubeEvent]:
+    """Return an event for each condition that changes: Normal for an improvement, Warning for a deterioration."""
     before = {condition.get("type"): condition for condition in shown}
     events = []
-    for verdict in verdicts:
-        old = before.get(verdict.type)
-        event = _turn(verdict, old.get("status") if old else None, old.get("reason") if old else None)
+    for state in states:
+        old = before.get(state.type)
+        event = _transition_event(state, old.get("status") if old else None, old.get("reason") if old else None)
         if event is not None:
             events.append(event)
     return events
 
 
-def _turn(verdict: Verdict, status: str | None, reason: str | None) -> Announcement | None:
-    match verdict.type, verdict.status:
-        case "Degraded", "True" if (status, reason) != ("True", verdict.reason):
-            return Announcement("Warning", verdict.reason, verdict.message)
+def _transition_event(state: ConditionState, status: str | None, reason: str | None) -> KubeEvent | None:
+    match state.type, state.status:
+        case "Degraded", "True" if (status, reason) != ("True", state.reason):
+            return KubeEvent("Warning", state.reason, state.message)
         case "Degraded", "False" if status == "True":
-            return Announcement("Normal", "Recovered", "nothing needs attention any more")
+            return KubeEvent("Normal", "Recovered", "no problem needs attention any more")
         case ("Ready" | "Synced") as kind, "True" if status != "True":
-            return Announcement("Normal", kind, verdict.message)
+            return KubeEvent("Normal", kind, state.message)
         case ("Ready" | "Synced") as kind, "False" | "Unknown" if status == "True":
-            return Announcement("Warning", f"Not{kind}", verdict.message)
+            return KubeEvent("Warning", f"Not{kind}", state.message)
         case _:
             return None

@@ -1,8 +1,8 @@
-"""Whether a live object is what it should be.
+"""Comparison of a live object with the desired one.
 
-The API server adds defaults and other controllers add fields, so a live object is right when it
-*contains* the desired one. What an earlier version of us wrote and the present one does not is found by
-the spec-hash annotation, which then differs.
+The API server adds defaults, and other controllers add fields. A live object is therefore correct if it contains the
+desired one. A field that is no longer desired is not found by this comparison, but by the spec-hash annotation, which
+differs in that case.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,16 +10,14 @@ from typing import Any
 
 from kvsync_operator.objects.quantity import same_quantity
 
-__all__ = ["find_drift", "is_contained"]
-
 
 def is_contained(desired: object, live: object) -> bool:
-    """Whether `live` has everything `desired` has: maps by key, lists of named entries by name, else in order."""
+    """Return whether `live` contains `desired`. Maps are compared by key, lists by name or uid, or else by position."""
     return find_drift(desired, live) is None
 
 
 def find_drift(desired: object, live: object, path: str = "") -> str | None:
-    """The path of the first difference, None when `live` contains `desired`."""
+    """Return the path of the first difference, None if `live` contains `desired`."""
     if isinstance(desired, Mapping):
         return _drift_in_map(desired, live, path)
     if isinstance(desired, list):
@@ -31,7 +29,7 @@ def find_drift(desired: object, live: object, path: str = "") -> str | None:
 
 def _drift_in_map(desired: Mapping[str, Any], live: object, path: str) -> str | None:
     if not isinstance(live, Mapping):
-        return path if desired or live is not None else None  # the API leaves an empty map out
+        return path if desired or live is not None else None  # the API server omits empty maps
     for key, value in desired.items():
         found = find_drift(value, live.get(key), f"{path}.{key}" if path else key)
         if found is not None:
@@ -59,7 +57,7 @@ def _drift_in_list(desired: Sequence[Any], live: object, path: str) -> str | Non
 
 
 def _merge_key(entries: Sequence[Any]) -> str | None:
-    """The field that tells the entries apart, for lists into which others may add entries of their own."""
+    """Return the field that identifies the entries of a list, None if the entries have no such field."""
     for key in ("name", "uid"):
         if entries and all(isinstance(entry, Mapping) and key in entry for entry in entries):
             return key

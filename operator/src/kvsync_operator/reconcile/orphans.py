@@ -1,7 +1,7 @@
-"""Objects in foreign namespaces whose PrefixIndex is gone.
+"""Detection of objects whose PrefixIndex, in another namespace, no longer exists.
 
-Owner references do not reach across namespaces and we use no finalizer (one would hold a deletion up
-whenever the operator is away), so such objects say in labels whose they are, and are swept.
+Owner references cannot cross namespaces, and a finalizer would block deletion while the operator is not running. Such
+objects therefore carry labels that name their PrefixIndex, and the operator deletes them after it.
 """
 
 from collections.abc import Collection, Iterable
@@ -10,16 +10,19 @@ from kvsync_operator import names
 from kvsync_operator.objects.meta import KubeObject
 from kvsync_operator.reconcile.types import Reference, reference_of
 
-__all__ = ["find_orphans"]
-
 
 def find_orphans(objects: Iterable[KubeObject], indexes: Collection[tuple[str, str]]) -> list[Reference]:
-    """Objects that belong to a PrefixIndex in another namespace which is not among `indexes` (namespace, name)."""
+    """Return the objects that belong to a PrefixIndex of another namespace which is not in `indexes`.
+
+    Args:
+        objects: The objects to search.
+        indexes: (namespace, name) of every PrefixIndex that exists.
+    """
     orphans = []
     for obj in objects:
         labels = obj["metadata"].get("labels") or {}
-        home, name = labels.get(names.LABEL_HOME), labels.get(names.LABEL_INDEX)
-        ours = labels.get(names.LABEL_MANAGED_BY) == names.FIELD_MANAGER
-        if ours and home is not None and name is not None and (home, name) not in indexes:
+        home, name = labels.get(names.LABEL_INDEX_NAMESPACE), labels.get(names.LABEL_INDEX)
+        managed = labels.get(names.LABEL_MANAGED_BY) == names.FIELD_MANAGER
+        if managed and home is not None and name is not None and (home, name) not in indexes:
             orphans.append(reference_of(obj))
     return sorted(orphans)

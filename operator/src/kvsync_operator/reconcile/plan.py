@@ -1,4 +1,4 @@
-"""`reconcile`: one pass of one custom resource."""
+"""`reconcile`: derives the plan of one pass from the observed state of one custom resource."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -8,20 +8,18 @@ from kvsync_operator import names
 from kvsync_operator.errors import InvalidSpecError
 from kvsync_operator.models.document import Resource, parse_resource
 from kvsync_operator.objects import build_objects
-from kvsync_operator.objects.meta import KubeObject, selector_labels, selector_text
-from kvsync_operator.reconcile.conditions import Verdict, announce, merge_conditions
+from kvsync_operator.objects.meta import KubeObject, has_spec_of, selector_labels, selector_text
+from kvsync_operator.reconcile.conditions import ConditionState, merge_conditions, transition_events
 from kvsync_operator.reconcile.drift import find_drift
 from kvsync_operator.reconcile.ownership import is_owned
 from kvsync_operator.reconcile.status import (
     Workload,
     compute_workload,
-    judge_invalid,
-    judge_sync,
-    judge_workload,
+    invalid_conditions,
+    sync_condition,
+    workload_conditions,
 )
-from kvsync_operator.reconcile.types import Announcement, Observed, Plan, Reference, SyncReport, reference_of
-
-__all__ = ["reconcile"]
+from kvsync_operator.reconcile.types import KubeEvent, Observed, Plan, Reference, SyncReport, reference_of
 
 _WORKLOADS = ("Deployment", "StatefulSet")
 
@@ -29,9 +27,9 @@ _WORKLOADS = ("Deployment", "StatefulSet")
 def reconcile(observed: Observed) -> Plan:
     """Decide what one pass does.
 
-    A resource being deleted gets nothing: the garbage collector does the rest. An invalid one keeps what
-    runs and says in its conditions what is wrong. Otherwise missing and changed objects are applied,
-    unwanted ones pruned, and the status says what the observed objects show.
+    The plan of a resource that is being deleted is empty, because the garbage collector deletes its objects. The plan
+    of an invalid resource changes no object and only reports the error in the conditions. In all other cases the plan
+    applies objects that are missing or differ, prunes objects that are no longer desired, and updates the status.
     """
     document = observed.document
     if document["metadata"].get("deletionTimestamp"):
@@ -41,44 +39,54 @@ def reconcile(observed: Observed) -> Plan:
     except InvalidSpecError as error:
         return _plan_invalid(observed, str(error))
     desired = build_objects(resource, observed.images)
-    sorting = _sort(desired, observed)
-    live_workload = sorting.live.get(reference_of(_workload_of(desired)))
+    difference = _compare(desired, observed)
+    live_workload = difference.live.get(reference_of(_workload_of(desired)))
     workload = compute_workload(_workload_of(desired), live_workload)
-    verdicts = judge_workload(workload, observed.problems, [str(item) for item in sorting.waiting])
+    states = workload_conditions(workload, observed.problems, [str(item) for item in difference.waiting])
     fields = _counts(workload) | {"selector": selector_text(selector_labels(resource))}
     if resource.kind == names.PREFIX_INDEX:
-        verdicts.append(judge_sync(workload, observed.sync))
+        states.append(sync_condition(workload, observed.sync))
         fields |= _index_fields(resource, observed.sync)
-    status, events = _status(observed, verdicts, fields)
-    return Plan(tuple(sorting.apply), tuple(sorting.prune), status, tuple(events), tuple(sorting.repairs))
+    status, events = _status(observed, states, fields)
+    return Plan(tuple(difference.apply), tuple(difference.prune), status, tuple(events), tuple(difference.repairs))
 
 
 def _plan_invalid(observed: Observed, message: str) -> Plan:
     shown = observed.document.get("status") or {}
     kept = ("replicas", "updatedReplicas", "readyReplicas", "selector", "publishers", "endpoint", "routerEndpoint")
-    verdicts = judge_invalid(message)
+    states = invalid_conditions(message)
     if observed.document["kind"] == names.PREFIX_INDEX:
-        verdicts.append(Verdict("Synced", "Unknown", "InvalidSpec", "not looked at while the spec is invalid"))
-    status, events = _status(observed, verdicts, {key: shown[key] for key in kept if key in shown})
+        states.append(
+            ConditionState("Synced", "Unknown", "InvalidSpec", "publishers are not evaluated while the spec is invalid")
+        )
+    status, events = _status(observed, states, {key: shown[key] for key in kept if key in shown})
     return Plan(status=status, events=tuple(events))
 
 
 @dataclass(frozen=True, slots=True)
-class _Sorting:
-    """The desired and the live objects, sorted by what is to happen to them."""
+class _Difference:
+    """The difference between the desired and the live objects.
+
+    Args:
+        live: The live objects that belong to the resource.
+        apply: Desired objects that have to be applied.
+        prune: Live objects that are not desired.
+        waiting: Desired objects whose name is still taken by an object that is being deleted or has another owner.
+        repairs: Events for objects that someone else changed or deleted.
+    """
 
     live: dict[Reference, KubeObject]
     apply: list[KubeObject]
     prune: list[Reference]
     waiting: list[Reference]
-    repairs: list[Announcement]
+    repairs: list[KubeEvent]
 
 
-def _sort(desired: list[KubeObject], observed: Observed) -> _Sorting:
+def _compare(desired: list[KubeObject], observed: Observed) -> _Difference:
     live = {reference_of(child): child for child in observed.children if is_owned(observed.document, child)}
     foreign = {reference_of(child) for child in observed.children} - set(live)
     settled = _was_settled(observed.document)
-    result = _Sorting(live, [], [], [], [])
+    result = _Difference(live, [], [], [], [])
     wanted = set()
     for obj in desired:
         reference = reference_of(obj)
@@ -103,22 +111,21 @@ def _sort(desired: list[KubeObject], observed: Observed) -> _Sorting:
 
 
 def _was_settled(document: Mapping[str, Any]) -> bool:
-    """Whether everything had been brought about for this spec, so that a difference now is someone else's doing."""
+    """Return whether every object of this spec had been applied, so that someone else caused a difference."""
     status = document.get("status") or {}
     reasons = [item.get("reason") for item in status.get("conditions") or () if item.get("type") == "Ready"]
     current = status.get("observedGeneration") == document["metadata"].get("generation")
     return current and any(reason in ("AllPodsReady", "PodsNotReady", "RollingOut") for reason in reasons)
 
 
-def _describe_repair(desired: KubeObject, live: KubeObject | None, drift: str | None) -> Announcement | None:
+def _describe_repair(desired: KubeObject, live: KubeObject | None, drift: str | None) -> KubeEvent | None:
     kind, name = desired["kind"], desired["metadata"]["name"]
     if live is None:
-        return Announcement(
-            "Warning", "Recreated", f"{kind} {name} was gone, or had lost our labels, and is made again"
+        return KubeEvent(
+            "Warning", "Recreated", f"{kind} {name} was deleted, or its labels were removed, and is created again"
         )
-    hashes = [obj["metadata"].get("annotations", {}).get(names.ANNOTATION_SPEC_HASH) for obj in (desired, live)]
-    if drift is not None and hashes[0] == hashes[1]:
-        return Announcement("Warning", "Repaired", f"{kind} {name} was changed at {drift} and is put back")
+    if drift is not None and has_spec_of(live, desired):
+        return KubeEvent("Warning", "Repaired", f"{kind} {name} was changed at {drift} and is restored")
     return None
 
 
@@ -153,16 +160,16 @@ def _index_fields(resource: Resource[Any], sync: SyncReport | None) -> dict[str,
 
 
 def _status(
-    observed: Observed, verdicts: list[Verdict], fields: Mapping[str, Any]
-) -> tuple[dict[str, Any] | None, list[Announcement]]:
-    """The new status, None when it is the one shown, and the events of its turns."""
+    observed: Observed, states: list[ConditionState], fields: Mapping[str, Any]
+) -> tuple[dict[str, Any] | None, list[KubeEvent]]:
+    """Return the new status, None if it does not change, and the events for changed conditions."""
     document = observed.document
     shown = document.get("status") or {}
     generation = int(document["metadata"].get("generation") or 0)
     conditions = shown.get("conditions") or []
     status = {
-        "conditions": merge_conditions(verdicts, conditions, generation, observed.now),
+        "conditions": merge_conditions(states, conditions, generation, observed.now),
         "observedGeneration": generation,
         **fields,
     }
-    return (None if status == shown else status), announce(verdicts, conditions)
+    return (None if status == shown else status), transition_events(states, conditions)

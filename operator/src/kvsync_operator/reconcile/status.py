@@ -1,27 +1,27 @@
-"""What the observed objects and the index's own words mean: counts and conditions."""
+"""Derives counts and condition states from the observed objects and from the report of the index."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from kvsync_operator import names
-from kvsync_operator.objects.meta import KubeObject
-from kvsync_operator.reconcile.conditions import Verdict
+from kvsync_operator.objects.meta import KubeObject, has_spec_of
+from kvsync_operator.reconcile.conditions import ConditionState
 from kvsync_operator.reconcile.types import Problem, SyncReport
-
-__all__ = ["Workload", "compute_workload", "judge_invalid", "judge_sync", "judge_workload"]
 
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """A Deployment or StatefulSet in the few numbers that matter.
+    """The observed state of a Deployment or a StatefulSet.
 
     Args:
-        exists: whether it is there at all.
-        current: whether its controller has seen exactly the desired spec.
-        desired: pods wanted.
-        replicas, updated, ready, available: pods there are, of the current spec, ready, available.
-        failure: (reason, message) when its controller says that it cannot go on.
+        exists: Whether it exists.
+        current: Whether it has the desired spec and its controller has observed it.
+        desired: Desired number of pods.
+        replicas: Number of pods.
+        updated: Number of pods with the current spec.
+        ready: Number of ready pods.
+        available: Number of available pods.
+        failure: (reason, message) if its controller reports that it makes no progress.
     """
 
     exists: bool
@@ -35,27 +35,26 @@ class Workload:
 
     @property
     def complete(self) -> bool:
-        """Whether every wanted pod, and no other, is up and of the current spec."""
+        """Whether all desired pods, and no others, exist, have the current spec and are available."""
         up = self.replicas == self.updated == self.ready == self.available == self.desired
         return self.exists and self.current and up
 
 
 def compute_workload(desired: KubeObject, live: KubeObject | None) -> Workload:
-    """Compare the workload that should be with the one that is."""
+    """Derive the state of a workload from the desired object and the live one, which is None if it does not exist."""
     wanted = int(desired["spec"]["replicas"])
     if live is None:
         return Workload(exists=False, current=False, desired=wanted)
     status = live.get("status") or {}
     metadata = live["metadata"]
-    hashes = [obj["metadata"].get("annotations", {}).get(names.ANNOTATION_SPEC_HASH) for obj in (desired, live)]
     seen = int(status.get("observedGeneration") or 0) >= int(metadata.get("generation") or 0)
     replicas = int(status.get("replicas") or 0)
     updated = int(status.get("updatedReplicas") or 0)
     if live["kind"] == "StatefulSet" and status.get("currentRevision") == status.get("updateRevision"):
-        updated = replicas  # a StatefulSet stops counting updated pods once the roll-out is over
+        updated = replicas  # a StatefulSet no longer counts updated pods when its rollout has ended
     return Workload(
         exists=True,
-        current=seen and hashes[0] == hashes[1],
+        current=seen and has_spec_of(live, desired),
         desired=wanted,
         replicas=replicas,
         updated=updated,
@@ -71,31 +70,39 @@ def _failure(conditions: Iterable[Mapping[str, Any]]) -> tuple[str, str] | None:
         if kind == "ReplicaFailure" and status == "True":
             return "PodsRefused", str(condition.get("message") or "pods cannot be created")
         if kind == "Progressing" and status == "False":
-            return "ProgressDeadlineExceeded", str(condition.get("message") or "the roll-out does not get on")
+            return "ProgressDeadlineExceeded", str(condition.get("message") or "the rollout makes no progress")
     return None
 
 
-def judge_workload(workload: Workload, problems: Iterable[Problem], waiting: Iterable[str]) -> list[Verdict]:
-    """Ready, Progressing and Degraded of a valid resource."""
+def workload_conditions(
+    workload: Workload, problems: Iterable[Problem], waiting: Iterable[str]
+) -> list[ConditionState]:
+    """Return the states of Ready, Progressing and Degraded for a valid resource.
+
+    Args:
+        workload: The workload of the resource.
+        problems: Objects that could not be applied or pruned.
+        waiting: Objects whose name is still taken by an object that is being deleted.
+    """
     counts = f"{workload.ready} of {workload.desired} pods are ready"
     problems, waiting = tuple(problems), tuple(waiting)
-    trouble = _trouble(workload, problems)
+    problem = _find_problem(workload, problems)
     if workload.complete and not problems and not waiting:
-        ready = Verdict("Ready", "True", "AllPodsReady", counts)
-        progressing = Verdict("Progressing", "False", "Complete", "everything is as specified")
+        ready = ConditionState("Ready", "True", "AllPodsReady", counts)
+        progressing = ConditionState("Progressing", "False", "Complete", "all objects match the spec")
     else:
         reason, message = _why_not_ready(workload, counts, waiting)
-        if trouble is not None:
-            reason, message = trouble.reason, trouble.message
-        ready = Verdict("Ready", "False", reason, message)
-        halted = trouble is not None
-        progressing = Verdict("Progressing", "False" if halted else "True", reason, message)
-    if trouble is None:
-        return [ready, progressing, Verdict("Degraded", "False", "AsExpected", "nothing needs attention")]
-    return [ready, progressing, Verdict("Degraded", "True", trouble.reason, trouble.message)]
+        if problem is not None:
+            reason, message = problem.reason, problem.message
+        ready = ConditionState("Ready", "False", reason, message)
+        halted = problem is not None
+        progressing = ConditionState("Progressing", "False" if halted else "True", reason, message)
+    if problem is None:
+        return [ready, progressing, ConditionState("Degraded", "False", "AsExpected", "no problem needs attention")]
+    return [ready, progressing, ConditionState("Degraded", "True", problem.reason, problem.message)]
 
 
-def _trouble(workload: Workload, problems: tuple[Problem, ...]) -> Problem | None:
+def _find_problem(workload: Workload, problems: tuple[Problem, ...]) -> Problem | None:
     if problems:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         return Problem(problems[0].reason, problems[0].message + more)
@@ -106,40 +113,44 @@ def _trouble(workload: Workload, problems: tuple[Problem, ...]) -> Problem | Non
 
 def _why_not_ready(workload: Workload, counts: str, waiting: tuple[str, ...]) -> tuple[str, str]:
     if waiting:
-        return "WaitingForDeletion", f"an object of an earlier owner must go first: {waiting[0]}"
+        return "WaitingForDeletion", f"an object of the same name must be deleted first: {waiting[0]}"
     if not workload.exists:
         return "Creating", "the workload is being created"
     if not workload.current:
         return "Updating", f"the workload is being updated; {counts}"
     if workload.updated < workload.desired or workload.replicas > workload.updated:
-        return "RollingOut", f"{workload.updated} of {workload.desired} pods are of the current spec; {counts}"
+        return "RollingOut", f"{workload.updated} of {workload.desired} pods have the current spec; {counts}"
     if workload.replicas > workload.desired:
-        return "ScalingDown", f"{workload.replicas} pods, {workload.desired} wanted"
+        return "ScalingDown", f"{workload.replicas} pods exist, {workload.desired} are desired"
     return "PodsNotReady", counts
 
 
-def judge_invalid(message: str) -> list[Verdict]:
-    """Ready, Progressing and Degraded of a resource that cannot be run as it is written."""
+def invalid_conditions(message: str) -> list[ConditionState]:
+    """Return the states of Ready, Progressing and Degraded for a resource whose spec is invalid."""
     return [
-        Verdict("Ready", "False", "InvalidSpec", message),
-        Verdict("Progressing", "False", "InvalidSpec", "waits for a valid spec; what runs is left as it is"),
-        Verdict("Degraded", "True", "InvalidSpec", message),
+        ConditionState("Ready", "False", "InvalidSpec", message),
+        ConditionState(
+            "Progressing", "False", "InvalidSpec", "waiting for a valid spec; existing objects are left unchanged"
+        ),
+        ConditionState("Degraded", "True", "InvalidSpec", message),
     ]
 
 
-def judge_sync(workload: Workload, report: SyncReport | None) -> Verdict:
-    """The condition `Synced`: what the index itself says about its publishers."""
+def sync_condition(workload: Workload, report: SyncReport | None) -> ConditionState:
+    """Return the state of Synced, which follows from the report of the index about its publishers."""
     if workload.ready == 0:
-        return Verdict("Synced", "Unknown", "IndexNotReady", "no index pod is ready")
+        return ConditionState("Synced", "Unknown", "IndexNotReady", "no index pod is ready")
     if report is None:
-        return Verdict("Synced", "Unknown", "IndexNotAsked", "the index has not been asked yet")
+        return ConditionState("Synced", "Unknown", "IndexNotAsked", "the index has not been asked yet")
     if report.error is not None:
-        return Verdict("Synced", "Unknown", "IndexUnreachable", report.error)
+        return ConditionState("Synced", "Unknown", "IndexUnreachable", report.error)
     counts = f"{report.live} of {report.total} publishers are live"
     if report.total == 0:
-        return Verdict("Synced", "False", "NoPublishers", "the selector and the list of publishers find no engine")
+        return ConditionState(
+            "Synced", "False", "NoPublishers", "no engine pod matches the selector, and no publishers are listed"
+        )
     if report.live == report.total:
-        return Verdict("Synced", "True", "AllLive", counts)
+        return ConditionState("Synced", "True", "AllLive", counts)
     parts = [
         f"{count} {word}"
         for count, word in (
@@ -150,4 +161,4 @@ def judge_sync(workload: Workload, report: SyncReport | None) -> Verdict:
         if count
     ]
     reason = "Quarantined" if report.quarantined else "Stale" if report.stale else "Resyncing"
-    return Verdict("Synced", "False", reason, f"{counts}; {', '.join(parts)}")
+    return ConditionState("Synced", "False", reason, f"{counts}; {', '.join(parts)}")

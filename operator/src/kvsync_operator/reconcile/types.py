@@ -1,4 +1,4 @@
-"""What `reconcile` sees and what it decides, as plain data."""
+"""The input and the output of `reconcile`, as plain data."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,12 +7,10 @@ from typing import Any, Literal
 from kvsync_operator.objects.images import Images
 from kvsync_operator.objects.meta import KubeObject
 
-__all__ = ["Announcement", "Observed", "Plan", "Problem", "Reference", "SyncReport", "reference_of"]
-
 
 @dataclass(frozen=True, slots=True, order=True)
 class Reference:
-    """Which object: enough to read or delete it."""
+    """Identifies an object by kind, namespace and name."""
 
     api_version: str
     kind: str
@@ -24,14 +22,14 @@ class Reference:
 
 
 def reference_of(obj: Mapping[str, Any]) -> Reference:
-    """The reference of an object as the API has it."""
+    """Return the reference of an object in the form of the API."""
     metadata = obj["metadata"]
     return Reference(obj["apiVersion"], obj["kind"], metadata.get("namespace", ""), metadata["name"])
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """An object that could not be brought about in the last pass: a condition's reason and message."""
+    """An object that could not be applied or pruned, as the reason and the message of a condition."""
 
     reason: str
     message: str
@@ -39,9 +37,9 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class SyncReport:
-    """What the index pods say about their publishers; `error` when they could not be asked.
+    """Number of publishers by state, as the index pods report them, or the `error` that prevented the request.
 
-    With several pods the counts are those of the one with the fewest live publishers.
+    With several index pods, the counts are those of the pod with the fewest live publishers.
     """
 
     total: int = 0
@@ -53,7 +51,7 @@ class SyncReport:
 
 
 @dataclass(frozen=True, slots=True)
-class Announcement:
+class KubeEvent:
     """A Kubernetes Event to post."""
 
     type: Literal["Normal", "Warning"]
@@ -63,16 +61,17 @@ class Announcement:
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """One pass's input.
+    """The input of one pass.
 
     Args:
-        document: the custom resource as the API gave it, status included.
-        children: the live objects that carry its labels.
-        images: default images.
-        now: the time, RFC 3339 in UTC, for transition times.
-        sync: what the index says; None for a MockEngine.
-        problems: what failed when the plan was carried out.
-        enforce: apply every object, even one that looks right (the slow resync, which trusts no cache).
+        document: The custom resource in the form of the API, including its status.
+        children: The live objects that have its labels.
+        images: Images of pods whose resource names none.
+        now: Wall-clock time as RFC 3339 in UTC, for transition times.
+        sync: The report of the index; None for a MockEngine and for an index that has not been asked.
+        problems: Failures of the plan that was just executed.
+        enforce: Whether to apply every object even if it looks correct, as the slow resync does in case the cache is
+            wrong.
     """
 
     document: Mapping[str, Any]
@@ -86,18 +85,18 @@ class Observed:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One pass's decision.
+    """The decision of one pass.
 
     Args:
-        objects: to be applied, in this order.
-        prune: ours, live, and not wanted any more.
-        status: the whole status to write, None when it is what the resource shows already.
-        events: conditions that turned, to be posted after the status was written.
-        repairs: what was found changed or gone by another's hand.
+        objects: Objects to apply, in this order.
+        prune: Objects of the resource that are no longer desired.
+        status: The whole new status, None if it does not change.
+        events: Events for changed conditions, to be posted after the status is written.
+        repairs: Events for objects that someone else changed or deleted.
     """
 
     objects: tuple[KubeObject, ...] = ()
     prune: tuple[Reference, ...] = ()
     status: dict[str, Any] | None = None
-    events: tuple[Announcement, ...] = ()
-    repairs: tuple[Announcement, ...] = ()
+    events: tuple[KubeEvent, ...] = ()
+    repairs: tuple[KubeEvent, ...] = ()

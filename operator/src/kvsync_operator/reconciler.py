@@ -1,8 +1,12 @@
-"""The operator's passes: observe, plan, carry out, write the status once, announce."""
+"""Reconcile passes against the API server: observe, plan, apply and prune, write the status once, post events.
+
+What to do is decided by the pure `kvsync_operator.reconcile`. A pass may be interrupted at any point; the next one
+starts from what it then observes.
+"""
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import aiohttp
@@ -11,6 +15,7 @@ import structlog
 from kvsync_operator import names
 from kvsync_operator.cache import Cache, Key
 from kvsync_operator.client import KubeClient
+from kvsync_operator.clock import Clock
 from kvsync_operator.controller import Pass
 from kvsync_operator.errors import (
     ApiError,
@@ -26,7 +31,7 @@ from kvsync_operator.objects.images import Images
 from kvsync_operator.objects.meta import KubeObject, selector_text
 from kvsync_operator.publishers import ask_index, ready_addresses
 from kvsync_operator.reconcile import (
-    Announcement,
+    KubeEvent,
     Observed,
     Plan,
     Problem,
@@ -39,27 +44,25 @@ from kvsync_operator.reconcile import (
 from kvsync_operator.reconcile.ownership import is_owned
 from kvsync_operator.watchdog import Watchdog
 
-__all__ = ["Service"]
+_log = structlog.get_logger()
 
-log = structlog.get_logger()
-
-_SYNC_SOON_S = 2.0
-"""How soon an index that is not in sync is asked again."""
+_UNSYNCED_POLL_S = 2.0
+"""How often an index that is not in sync is asked for its publishers, in seconds."""
 
 
 @dataclass(slots=True)
-class Service:
-    """Carries out passes.
+class Reconciler:
+    """Makes reconcile passes.
 
     Args:
-        client: the API.
-        cache: what the watches have shown.
-        watchdog: is told what the watches have to bring.
-        session: for asking index pods.
-        images: default images.
-        sync_poll_s: how often an index in sync is asked.
-        clock: monotonic seconds.
-        now: the wall clock as RFC 3339 in UTC.
+        client: Access to the API server.
+        cache: The state of all objects; the pass adds what it writes.
+        watchdog: Told which versions the watches must deliver.
+        session: Used for requests to index pods.
+        images: Images of pods whose resource names none.
+        sync_poll_s: How often an index that is in sync is asked for its publishers, in seconds.
+        clock: Supplies the times for the watchdog.
+        now: Returns the wall-clock time as RFC 3339 in UTC.
     """
 
     client: KubeClient
@@ -68,73 +71,78 @@ class Service:
     session: aiohttp.ClientSession
     images: Images
     sync_poll_s: float
-    clock: Callable[[], float]
+    clock: Clock
     now: Callable[[], str]
-    _reports: dict[Key, SyncReport] = field(default_factory=dict)
 
-    async def make_pass(self, pass_: Pass) -> float | None:
-        """One pass over one custom resource; seconds until it wants to be looked at again.
+    async def reconcile(self, request: Pass) -> float | None:
+        """Make one pass over one custom resource.
+
+        Returns:
+            Seconds until the next pass is due, None if none is due before the resync.
 
         Raises:
-            IncompleteError: something is missing still; the status says what.
-            ApiError: the status could not be written.
+            IncompleteError: An object could not be applied or pruned; the status says which and why.
+            ApiError: The status could not be written.
         """
-        document = self.cache.resource(pass_.key)
+        document = self.cache.resource(request.key)
         if document is None:
             return None
-        report = await self._ask(pass_.key)
+        report = await self._ask_index(request.key)
         observed = Observed(
             document=document,
-            children=self.cache.children(pass_.key),
+            children=self.cache.children(request.key),
             images=self.images,
             now=self.now(),
             sync=report,
-            enforce=pass_.enforce,
+            enforce=request.enforce,
         )
         plan = reconcile(observed)
         problems = await self._carry_out(plan, document)
         final = plan
         if plan.objects or plan.prune or problems:
-            children = self.cache.children(pass_.key)
+            children = self.cache.children(request.key)
             final = reconcile(replace(observed, children=children, problems=problems, enforce=False))
         if final.status is not None:
-            await self._write_status(pass_.key, document, final.status)
-        await self._announce(document, [*plan.repairs, *final.events])
+            await self._write_status(request.key, document, final.status)
+        await self._post_events(document, [*plan.repairs, *final.events])
         if problems:
             raise IncompleteError(f"{problems[0].reason}: {problems[0].message}")
-        return self._again(pass_.key, report)
+        return self._next_pass_s(request.key, report)
 
     async def sweep(self, indexes: set[tuple[str, str]]) -> int:
-        """Delete what belongs to a PrefixIndex of another namespace that is not among `indexes`; how many."""
+        """Delete objects that belong to a PrefixIndex of another namespace which is not among `indexes`.
+
+        Args:
+            indexes: (namespace, name) of every PrefixIndex that exists.
+
+        Returns:
+            Number of deleted objects.
+        """
         orphans = find_orphans(self.cache.objects(), indexes)
         for reference in orphans:
             await self._delete(reference)
         return len(orphans)
 
-    def forget(self, key: Key) -> None:
-        """A custom resource is gone."""
-        self._reports.pop(key, None)
-
-    def _again(self, key: Key, report: SyncReport | None) -> float | None:
+    def _next_pass_s(self, key: Key, report: SyncReport | None) -> float | None:
         if key.kind != names.PREFIX_INDEX:
             return None
         synced = report is not None and report.error is None and 0 < report.total == report.live
-        return self.sync_poll_s if synced else min(_SYNC_SOON_S, self.sync_poll_s)
+        return self.sync_poll_s if synced else min(_UNSYNCED_POLL_S, self.sync_poll_s)
 
-    async def _ask(self, key: Key) -> SyncReport | None:
-        """What the index says now; None for a MockEngine and for an index without a ready pod."""
+    async def _ask_index(self, key: Key) -> SyncReport | None:
+        """Return what the index pods report; None for a MockEngine, and for an index without a ready pod."""
         if key.kind != names.PREFIX_INDEX:
             return None
         selector = {names.LABEL_NAME: "prefix-index", names.LABEL_INDEX: key.name}
         try:
             pods = await self.client.list_pods(key.namespace, selector_text(selector))
         except ApiError as error:
-            return SyncReport(error=f"index pods cannot be listed: {error}")
+            return SyncReport(error=f"the index pods cannot be listed: {error}")
         addresses = ready_addresses(pods)
         return await ask_index(self.session, addresses) if addresses else None
 
     async def _carry_out(self, plan: Plan, document: Mapping[str, Any]) -> tuple[Problem, ...]:
-        """Apply and prune; what fails does not keep the rest from being done."""
+        """Apply and prune everything in `plan`, also after a failure, and return the failures."""
         problems = []
         for obj in plan.objects:
             try:
@@ -151,7 +159,7 @@ class Service:
         return tuple(problems)
 
     async def _apply(self, obj: KubeObject, document: Mapping[str, Any]) -> None:
-        """Apply one object; an object of that name that is not ours is never touched."""
+        """Apply one object; raise `ConflictError` if an object of that name belongs to someone else."""
         reference = reference_of(obj)
         if self.cache.object(reference) is None:
             live = await self.client.get(reference)
@@ -159,7 +167,7 @@ class Service:
                 raise ConflictError(409, f"{reference} exists and does not belong to this {document['kind']}")
         live = await self.client.apply(obj)
         self.cache.put_object(live)
-        self.watchdog.expect(live, self.clock())
+        self.watchdog.expect(live, self.clock.monotonic())
         OBJECTS_APPLIED.labels(reference.kind).inc()
 
     async def _delete(self, reference: Reference) -> None:
@@ -171,19 +179,20 @@ class Service:
         try:
             written = await self.client.apply_status(document, status)
         except (NotFoundError, ConflictError):
-            # Deleted, or deleted and made again: its watch will tell. Our copy must not be worked on further.
+            # The resource was deleted, and perhaps created anew. No further pass may use the cached copy; the watch
+            # delivers the successor.
             self.cache.drop_resource(key, document["metadata"]["uid"])
             return
         self.cache.put_resource(written)
-        self.watchdog.expect(written, self.clock())
+        self.watchdog.expect(written, self.clock.monotonic())
 
-    async def _announce(self, document: Mapping[str, Any], events: list[Announcement]) -> None:
-        """Post Events; losing one is logged and changes nothing."""
+    async def _post_events(self, document: Mapping[str, Any], events: list[KubeEvent]) -> None:
+        """Post Kubernetes Events. A failure is logged and has no other consequence."""
         for event in events:
             try:
                 await self.client.create(_build_event(document, event, self.now()))
             except ApiError as error:
-                log.warning("event not posted", reason=event.reason, error=str(error))
+                _log.warning("event_not_posted", reason=event.reason, error=str(error))
             else:
                 EVENTS_POSTED.labels(event.type).inc()
 
@@ -203,7 +212,7 @@ def _problem(reference: Reference, error: ApiError) -> Problem:
     return Problem(reason, f"{reference}: {error}")
 
 
-def _build_event(document: Mapping[str, Any], event: Announcement, now: str) -> KubeObject:
+def _build_event(document: Mapping[str, Any], event: KubeEvent, now: str) -> KubeObject:
     metadata = document["metadata"]
     version = metadata.get("resourceVersion", "")
     identity = "\0".join((metadata["uid"], version, event.type, event.reason, event.message))
