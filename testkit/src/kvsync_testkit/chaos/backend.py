@@ -23,6 +23,8 @@ class Place:
     http: int = 8000
     events: int = 5557
     replay: int = 5558
+    namespace: str = ""
+    """File of the network namespace from which this machine must connect to the component; empty for its own."""
     through: tuple[str, int] | None = None
     """Host and port by which the index reaches the event socket, if not directly."""
 

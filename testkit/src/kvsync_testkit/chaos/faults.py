@@ -49,6 +49,8 @@ class Fault:
     """The engines have a host tier behind the device cache."""
     undetectable: bool = False
     """No index can notice it from the events; the audit must say that the tables differ."""
+    shows: tuple[str, ...] = ()
+    """Counters of the index, of which at least one must rise: the fault must not only be survived but be reported."""
     smoke: bool = False
 
 
@@ -70,6 +72,7 @@ _NETWORK = (
     Fault(
         "partition-beyond-retention", "network", "partition", "the same, for longer than the replay buffer reaches",
         "cut_off", WITHOUT_HISTORY, silences=True, buffer_steps=6,
+        shows=("truncations", "resyncs"),
     ),
     Fault(
         "loss-50", "network", "loss", "half of the packets from one engine are lost where the index receives them",
@@ -122,7 +125,7 @@ _EVENTS = (
     Fault(
         "replay-port-blocked", "events", "port_blocked", "port 5558 of one engine is blocked, and a batch is lost",
         "port_cut_off", settings={"port": "replay", "rules": ({"kind": "drop", "rate": 0.3, "limit": 2},)},
-        recovery_s=RESTARTED_S,
+        recovery_s=RESTARTED_S, shows=("replay_failures",),
     ),
     Fault(
         "events-port-refused", "events", "port_refused", "port 5557 of one engine answers with TCP resets",
@@ -132,9 +135,11 @@ _EVENTS = (
         "clock-skew", "events", "clock", "the wall clock of one engine is ten minutes ahead", "clock_off",
         settings={"seconds": 600},
     ),
-    _plane("corrupted", "bytes of some batches of one engine are changed", _often("corrupt", limit=2), smoke=True),
-    _plane("duplicated", "some batches of one engine are sent twice", _often("duplicate"), smoke=True),
-    _plane("dropped", "some numbered batches of one engine are never sent", _often("drop"), smoke=True),
+    _plane("corrupted", "bytes of some batches of one engine are changed", _often("corrupt", limit=2),
+           shows=("decode_errors", "quarantines", "gaps", "replays"), smoke=True),
+    _plane("duplicated", "some batches of one engine are sent twice", _often("duplicate"), shows=("duplicates",),
+           smoke=True),
+    _plane("dropped", "some numbered batches of one engine are never sent", _often("drop"), shows=("gaps",), smoke=True),
     _plane(
         "dropped-unnumbered", "some batches of one engine vanish before they have a number", _often("drop_unnumbered"),
         keeps=("I4", "I5", "I11", "I12", "I13"), undetectable=True,

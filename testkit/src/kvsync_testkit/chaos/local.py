@@ -84,6 +84,8 @@ class LocalBackend:
             raise CapabilityError("no file system that delays (FUSE, or the helper of IOChaos) is available")
         if fault.kind == "clock":
             _find_faketime()
+        if fault.kind == "delay":
+            return  # a proxy
         if fault.kind in means.NETWORK_KINDS or fault.kind in ("cpu", "memory"):
             means.preflight(fault)
 
@@ -235,7 +237,9 @@ class LocalBackend:
         through = None
         if self._proxies and name == "engine-0":
             through = (self._network.host if self._network else "127.0.0.1", self._proxies[0].port)
-        return Place(name, part.address, part.inside, identity, part.process.pids, http, events, replay, through)
+        return Place(
+            name, part.address, part.inside, identity, part.process.pids, http, events, replay, through=through
+        )
 
     def router_shares_index(self) -> bool:
         """Return False: the router is a process of its own."""

@@ -20,7 +20,7 @@ from kvsync_testkit.chaos.faults import Fault
 from kvsync_testkit.chaos.shellout import require_programs, run
 
 PROBE = (sys.executable, "-I", str(Path(__file__).with_name("probe.py")))
-NETWORK_KINDS = frozenset({"partition", "port_blocked", "port_refused", "loss", "bandwidth"})
+NETWORK_KINDS = frozenset({"partition", "port_blocked", "port_refused", "loss", "bandwidth", "delay"})
 PROCESS_KINDS = frozenset({"stop", "cpu", "memory"})
 
 
@@ -32,7 +32,7 @@ def preflight(fault: Fault) -> None:
         require_programs("ip", "iptables", "tc", "nsenter")
     if fault.kind in ("cpu", "memory"):
         cgroups.group_of(os.getpid(), fault.kind)
-    if fault.kind in ("loss", "bandwidth"):
+    if fault.kind in ("loss", "bandwidth", "delay"):
         _try_in_a_namespace(fault.kind)
 
 
@@ -41,6 +41,7 @@ def _try_in_a_namespace(kind: str) -> None:
     tries = {
         "loss": "iptables -A INPUT -m statistic --mode random --probability 0.5 -j DROP",
         "bandwidth": "tc qdisc add dev lo root tbf rate 1mbit burst 32kb latency 100ms",
+        "delay": "tc qdisc add dev lo root netem delay 10ms",
     }
     done = subprocess.run(
         ["unshare", "--net", "sh", "-c", tries[kind]], capture_output=True, text=True, timeout=20, check=False
@@ -76,7 +77,9 @@ class Means:
             chance = ["-m", "statistic", "--mode", "random", "--probability", share]
             self._rule(index, ["INPUT", "-s", engine.address, *chance, "-j", "DROP"])
         elif fault.kind == "bandwidth":
-            self._narrow(engine, int(fault.settings["bits"]))
+            self._shape(engine, "tbf", "rate", f"{fault.settings['bits']}bit", "burst", "32kb", "latency", "400ms")
+        elif fault.kind == "delay":
+            self._shape(engine, "netem", "delay", f"{fault.settings['ms']}ms")
         elif fault.kind == "stop":
             self._stop(engine)
         elif fault.kind == "cpu":
@@ -101,11 +104,9 @@ class Means:
         run([*place.inside, "iptables", "-w", "-I", *rule])
         self._undo.append(lambda: run([*place.inside, "iptables", "-w", "-D", *rule]))
 
-    def _narrow(self, place: Place, bits: int) -> None:
-        device = "eth0"
-        qdisc = ["dev", device, "root", "tbf", "rate", f"{bits}bit", "burst", "32kb", "latency", "400ms"]
-        run([*place.inside, "tc", "qdisc", "replace", *qdisc])
-        self._undo.append(lambda: run([*place.inside, "tc", "qdisc", "del", "dev", device, "root"]))
+    def _shape(self, place: Place, *qdisc: str) -> None:
+        run([*place.inside, "tc", "qdisc", "replace", "dev", "eth0", "root", *qdisc])
+        self._undo.append(lambda: run([*place.inside, "tc", "qdisc", "del", "dev", "eth0", "root"]))
 
     def _stop(self, place: Place) -> None:
         if not place.pids:

@@ -212,6 +212,7 @@ class Run:
         else:
             self.report.timeline.pop("detected", None)
         final = finalread.read_all(self.backend, scene.pair.affected, self.history)
+        self._require_counters(scene, injected)
         if self.fault.undetectable:
             self._require_difference(scene)
         evidence = Evidence(
@@ -227,6 +228,18 @@ class Run:
             "direct": self.load.direct_answers,
         }
         decide(self.report, self.fault.keeps, judgement.violations, judgement.unchecked, self.reasons)
+
+    def _require_counters(self, scene: Scene, injected: float) -> None:
+        """The index must have counted what happened."""
+        rows = [(look.at_s, (look.rows or {}).get(scene.pair.affected)) for look in self.sampler.looks]
+        before = [row for at, row in rows if row and at <= injected]
+        after = [row for at, row in rows if row and at > injected]
+        if not self.fault.shows:
+            return
+        risen = {name: after[-1][name] - before[-1][name] for name in self.fault.shows} if before and after else {}
+        self.report.proof["counted"] = risen
+        if not any(count > 0 for count in risen.values()):
+            self.reasons.append(f"the index counted nothing of it: {risen}")
 
     def _require_difference(self, scene: Scene) -> None:
         """An undetectable loss must show in the audit."""

@@ -32,12 +32,13 @@ class Scene:
 
     def remember(self) -> None:
         """Note how things are before the injection."""
-        for name in (self.pair.affected, self.pair.control, "index"):
+        engines = list(self.backend.engines())
+        for name in (*engines, "index"):
             self.before[name] = self.backend.place(name)
         if self.fault.kind == "plane" or "rules" in self.fault.settings:
-            for name in (self.pair.affected, self.pair.control):
+            for name in engines:
                 place = self.before[name]
-                self.taps[name] = Tap(place.address, place.events, place.replay)
+                self.taps[name] = Tap(place.address, place.events, place.replay, self.before["index"].namespace)
             for name, tap in self.taps.items():
                 wait_until(f"the tap on {name} hears something", functools.partial(_heard, tap), deadline_s=20.0)
             self.mark()

@@ -4,8 +4,11 @@ It shares no code with the index but the codec of the wire. The replay endpoint 
 it compares what arrived live.
 """
 
+import ctypes
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import NamedTuple
 
 import zmq
@@ -47,16 +50,18 @@ class Replayed(NamedTuple):
 class Tap:
     """Subscribes to `tcp://HOST:PORT` until it is closed."""
 
-    def __init__(self, host: str, events: int, replay: int) -> None:
+    def __init__(self, host: str, events: int, replay: int, namespace: str = "") -> None:
         self.arrivals: list[Arrival] = []
+        self._namespace = namespace
         self._replay = f"tcp://{host}:{replay}"
-        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._run, args=(f"tcp://{host}:{events}",), daemon=True, name="tap")
         self._thread.start()
 
     def _run(self, endpoint: str) -> None:
-        socket = self._context.socket(zmq.SUB)
+        _enter(self._namespace)
+        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()  # its threads live in the namespace of this one
+        socket = context.socket(zmq.SUB)
         socket.setsockopt(zmq.LINGER, 0)
         socket.setsockopt(zmq.RECONNECT_IVL, 20)
         socket.setsockopt(zmq.SUBSCRIBE, b"")
@@ -69,11 +74,16 @@ class Tap:
                 except FrameError:
                     continue
                 self.arrivals.append(Arrival(time.time(), frame.seq, frame.payload))
-        socket.close()
+        context.destroy(linger=0)
 
     def replay(self, start: int, timeout_s: float = 3.0) -> Replayed:
         """Ask for the batches from `start` on, and wait at most `timeout_s` for each reply."""
-        socket = self._context.socket(zmq.DEALER)
+        with ThreadPoolExecutor(1, initializer=_enter, initargs=(self._namespace,)) as thread:
+            return thread.submit(self._ask, start, timeout_s).result()
+
+    def _ask(self, start: int, timeout_s: float) -> Replayed:
+        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        socket = context.socket(zmq.DEALER)
         socket.setsockopt(zmq.LINGER, 0)
         socket.connect(self._replay)
         began = time.monotonic()
@@ -87,14 +97,23 @@ class Tap:
                 ended = True
             else:
                 items[reply.seq] = reply.payload
-        socket.close()
+        context.destroy(linger=0)
         return Replayed(items, ended, first, time.monotonic() - began)
 
     def close(self) -> None:
         """Unsubscribe."""
         self._ending.set()
         self._thread.join(5.0)
-        self._context.destroy(linger=0)
+
+
+def _enter(namespace: str) -> None:
+    """Move the calling thread into a network namespace, for good."""
+    if not namespace:
+        return
+    libc = ctypes.CDLL(None, use_errno=True)
+    with Path(namespace).open() as file:
+        if libc.setns(file.fileno(), 0) != 0:
+            raise OSError(ctypes.get_errno(), f"cannot enter {namespace}")
 
 
 def decoded(payload: bytes) -> EventBatch | None:
