@@ -146,7 +146,7 @@ class ClusterBackend:
     def call(self, target: str, method: str, path: str, body: object = None, *, timeout_s: float = 10.0) -> Answer:
         """Send a request through the API server."""
         if target == "router":
-            where = self.kube.service_path(self.namespace, f"{NAME}-router", "http", path)
+            where = self.kube.service_path(self.namespace, f"{NAME}-router", "router", path)
         elif target == "index":
             where = self.kube.pod_path(self.namespace, self._pod("index")["metadata"]["name"], 8090, path)
         else:

@@ -139,7 +139,8 @@ _EVENTS = (
            shows=("decode_errors", "quarantines", "gaps", "replays"), smoke=True),
     _plane("duplicated", "some batches of one engine are sent twice", _often("duplicate"), shows=("duplicates",),
            smoke=True),
-    _plane("dropped", "some numbered batches of one engine are never sent", _often("drop"), shows=("gaps",), smoke=True),
+    _plane("dropped", "some numbered batches of one engine are never sent", _often("drop"), shows=("gaps",),
+           smoke=True),
     _plane(
         "dropped-unnumbered", "some batches of one engine vanish before they have a number", _often("drop_unnumbered"),
         keeps=("I4", "I5", "I11", "I12", "I13"), undetectable=True,

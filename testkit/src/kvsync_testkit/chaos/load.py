@@ -16,11 +16,11 @@ from kvsync_testkit.checks.routing import Outcome, RequestSent
 MODEL = "chaos-model"
 BLOCK = 16
 _FAMILIES = 12
-_TAILS = 40
+_TAILS = 2000
 
 
 def make_prompt(chance: random.Random) -> list[int]:
-    """Return a prompt of six blocks: one of twelve common beginnings, and one of 480 ends."""
+    """Return a prompt of six blocks: one of twelve common beginnings, and one of 24,000 ends."""
     family = chance.randrange(_FAMILIES)
     tail = chance.randrange(_TAILS)
     return [*_tokens(f"family {family}", 4 * BLOCK), *_tokens(f"tail {family} {tail}", 2 * BLOCK), 300]
@@ -34,7 +34,7 @@ def _tokens(seed: str, count: int) -> list[int]:
 class Load:
     """Threads that send requests until `stop`."""
 
-    def __init__(self, backend: Backend, history: History, seed: int, every_s: float = 0.25) -> None:
+    def __init__(self, backend: Backend, history: History, seed: str, every_s: float = 0.25) -> None:
         self.sent: list[RequestSent] = []
         self.outcomes: list[Outcome] = []
         self.direct_answers = 0

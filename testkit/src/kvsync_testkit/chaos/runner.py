@@ -35,7 +35,7 @@ class Run:
         self.backend, self.fault = backend, fault
         self.report = Report(fault.name, backend.name, fault.breaks)
         self.history = History(out / "history" / f"{fault.name}.jsonl")
-        self.load = Load(backend, self.history, seed)
+        self.load = Load(backend, self.history, f"{seed} {fault.name}")
         self.sampler = Sampler(backend, self.history)
         self.reasons: list[str] = []
         self._compared = False

@@ -43,7 +43,8 @@ class Sampler:
     def stop(self) -> None:
         """Look no more."""
         self._ending.set()
-        self._thread.join(30.0)
+        if self._thread.ident is not None:
+            self._thread.join(30.0)
 
     def _run(self) -> None:
         while not self._ending.wait(self._every_s):
