@@ -73,8 +73,6 @@ class LocalBackend:
         self._proxies: list[DelayProxy] = []
         self._means = Means()
         self._generation = 0
-        self.index_arguments: tuple[str, ...] = ()
-        """Further arguments of the index, for tests that plant a bug."""
 
     # what the machine can do
 
@@ -159,25 +157,28 @@ class LocalBackend:
         }  # fmt: skip
 
     def _write_publishers(self) -> None:
-        rows = []
-        for name in self.engines():
-            part = self._parts[name]
-            host, ports = part.address, part.ports[1:]
-            if self._proxies and name == "engine-0":
-                host, ports = self._network.host if self._network else "127.0.0.1", [one.port for one in self._proxies]
-            rows.append(
-                {
-                    "name": name,
-                    "model": MODEL,
-                    "endpoint": f"tcp://{host}:{ports[0]}",
-                    "replay_endpoint": f"tcp://{host}:{ports[1]}",
-                    "http_url": f"http://{part.address}:{part.ports[0]}",
-                    "debug_url": f"http://{part.address}:{part.ports[0]}",
-                }
-            )
         file = self._folder / "publishers.yaml"
-        file.with_suffix(".new").write_text(yaml.safe_dump(rows))
+        file.with_suffix(".new").write_text(yaml.safe_dump([self.publisher_row(name) for name in self.engines()]))
         file.with_suffix(".new").rename(file)
+
+    def publisher_row(self, name: str) -> dict[str, str]:
+        """Return the row of an engine in the publishers file. A test may plant a bug here."""
+        place = self.place(name)
+        host, events = place.route
+        replay = self._proxies[1].port if place.through else place.replay
+        url = f"http://{place.address}:{place.http}"
+        return {
+            "name": name,
+            "model": MODEL,
+            "endpoint": f"tcp://{host}:{events}",
+            "replay_endpoint": f"tcp://{host}:{replay}",
+            "http_url": url,
+            "debug_url": url,
+        }
+
+    def router_command(self, address: str, port: int, index_url: str) -> list[str]:
+        """Return the command of the router. A test may plant a bug here."""
+        return [str(_BIN / "kvsync-router"), "--host", address, "--port", str(port), "--index-url", index_url]
 
     def _start_index(self) -> None:
         index, router = self._add("index", 1), self._add("router", 1)
@@ -186,19 +187,13 @@ class LocalBackend:
             "index",
             [
                 *index.inside, str(_BIN / "kvsync-indexer"), "--host", index.address, "--port", str(index.ports[0]),
-                "--publishers", publishers, "--stale-after", STALE_AFTER, *self.index_arguments,
+                "--publishers", publishers, "--stale-after", STALE_AFTER,
             ],
             self._logs / "index.log",
         )  # fmt: skip
         index.process.start()
-        router.process = Process(
-            "router",
-            [
-                *router.inside, str(_BIN / "kvsync-router"), "--host", router.address, "--port", str(router.ports[0]),
-                "--index-url", f"http://{index.address}:{index.ports[0]}",
-            ],
-            self._logs / "router.log",
-        )  # fmt: skip
+        command = self.router_command(router.address, router.ports[0], f"http://{index.address}:{index.ports[0]}")
+        router.process = Process("router", [*router.inside, *command], self._logs / "router.log")
         router.process.start()
 
     def stop(self) -> None:

@@ -132,8 +132,9 @@ def chart(curves: Mapping[str, Curve], stem: str, marks: Mapping[str, float], to
             f'<rect x="{left:.1f}" y="14" width="{max(1.0, right - left):.1f}" height="{_HEIGHT - _BOTTOM - 14}"'
             ' fill="var(--line)" opacity=".5"/>'
         )
-    for value in (0.0, highest):
-        body.append(f'<text x="{_LEFT - 6}" y="{y(value) + 4:.1f}" text-anchor="end">{value:g}</text>')
+    body += [
+        f'<text x="{_LEFT - 6}" y="{y(value) + 4:.1f}" text-anchor="end">{value:g}</text>' for value in (0.0, highest)
+    ]
     body.append(f'<line x1="{_LEFT}" y1="{y(0):.1f}" x2="{_WIDTH - 8}" y2="{y(0):.1f}" stroke="var(--line)"/>')
     body += [
         _mark(x(marks[name]), label, row) for row, (name, label) in enumerate(_MARKS) if marks.get(name, -1.0) >= 0

@@ -25,6 +25,8 @@ from kvsync_testkit.waiting import DeadlineError, wait_until
 
 STEADY_S = 3.0
 """Load before the injection, in seconds, from which the usual lag is taken."""
+HEALED_WITHIN_S = 10.0
+"""How long a probe may still see a fault that was taken away, in seconds: some figures are averages or are cached."""
 FAILURES = (ChaosError, DeadlineError, OSError, KeyError, ValueError)
 
 
@@ -197,9 +199,13 @@ class Run:
     def _check_healed(self, scene: Scene) -> None:
         if not self.fault.lasting or self.fault.kind in ("failure", "plane"):
             return
+        end = time.monotonic() + HEALED_WITHIN_S
         seen = self._probe(scene)
+        while seen.affected and time.monotonic() < end:
+            time.sleep(0.5)
+            seen = self._probe(scene)
         self.report.proof["healed"] = dict(seen.detail)
-        if seen.affected:
+        if seen.affected is not False:
             self.reasons.append(f"the probe still sees the fault after healing: {dict(seen.detail)}")
 
     def _finish(self, scene: Scene, injected: float, healed: float, recovered: float) -> None:
