@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-pure cover lint fmt typecheck imports manifests verify lock native clean docs \
-	build-images cluster-up cluster-down chaos-mesh-up chaos-mesh-down test-kv-sync-e2e test-kv-sync-benchmark test-kv-sync-all \
+	build-images cluster-up cluster-down chaos-mesh-up chaos-mesh-down test-kv-sync-e2e test-kv-sync-benchmark test-kv-sync-chaos test-kv-sync-all \
 	test-fidelity test-interop test-faults
 
 BIN := .venv/bin
@@ -79,7 +79,10 @@ test-kv-sync-e2e: setup ## The end-to-end suite on the cluster (KVSYNC_SCALE=10,
 test-kv-sync-benchmark: setup ## Benchmark figures, and jobs compared A B B A with BASE (a git revision)
 	$(BIN)/python test/benchmark/bench_run.py $(if $(BASE),--base $(BASE)) $(BENCH_ARGS)
 
-test-kv-sync-all: test test-kv-sync-e2e test-kv-sync-benchmark ## Everything above
+test-kv-sync-chaos: setup ## Break things and judge the rest: on a cluster if one is up, else locally (CHAOS_BACKEND=, FAULTS=)
+	test/chaos/run.sh $(TEST_ARGS)
+
+test-kv-sync-all: test test-kv-sync-e2e test-kv-sync-benchmark test-kv-sync-chaos ## Everything above
 
 test-fidelity: setup ## The mock engine against vLLM's own engine core on fresh random schedules (downloads vLLM)
 	$(BIN)/python test/fidelity/run.py $(FIDELITY_ARGS)

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -29,6 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
     backend: Backend = make_backend(options.backend, options.out, options.experiments)
     _say(f"chaos: backend {backend.name}, {len(faults)} faults, seed {options.seed}")
     reports = []
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a cancelled run cleans up
     try:
         for fault in faults:
             report = run_fault(backend, fault, options.out, options.seed)

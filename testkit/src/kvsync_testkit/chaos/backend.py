@@ -63,7 +63,7 @@ class Backend(Protocol):
         """Return the names of the engines that should run now, as the index calls their pods."""
 
     def pair(self, fault: Fault) -> Pair:
-        """Return the affected engine and the control."""
+        """Return the affected engine and the control. From the injection until the next start it stays the same."""
 
     def place(self, name: str) -> Place:
         """Return where an engine or the `index` runs now."""

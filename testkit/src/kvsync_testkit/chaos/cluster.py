@@ -33,6 +33,7 @@ class ClusterBackend:
     def __init__(self, kube: Kube, namespace: str = NAMESPACE) -> None:
         self.kube, self.namespace = kube, namespace
         self._means = Means()
+        self._pair: Pair | None = None
         self._shape: tuple[int, bool] | None = None
         self._pods: tuple[float, dict[str, Object]] = (0.0, {})
         self._images: dict[str, str] = {}
@@ -50,6 +51,7 @@ class ClusterBackend:
 
     def start(self, fault: Fault) -> None:
         """Create the system with the settings of the fault, unless it runs."""
+        self._pair = None
         shape = (fault.buffer_steps, fault.tiers)
         if shape != self._shape:
             self._remove()
@@ -123,10 +125,10 @@ class ClusterBackend:
         return sorted(name for name in self._listed() if name != "index")
 
     def pair(self, fault: Fault) -> Pair:
-        """Return the first two pods by name."""
+        """Return the first two pods by name, as they were at the injection."""
         del fault
         engines = self.engines()
-        return Pair(engines[0], engines[1])
+        return self._pair or Pair(engines[0], engines[1])
 
     def place(self, name: str) -> Place:
         """Return where the pod runs now."""
@@ -159,7 +161,8 @@ class ClusterBackend:
 
     def apply(self, fault: Fault) -> None:
         """Inject the fault."""
-        engine = self.pair(fault).affected
+        self._pair = self.pair(fault)
+        engine = self._pair.affected
         self._plan(engine, fault)
         if fault.kind == "kill":
             _kill(self.place(engine))

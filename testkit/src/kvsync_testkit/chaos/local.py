@@ -72,6 +72,7 @@ class LocalBackend:
         self._network: Namespaces | None = None
         self._proxies: list[DelayProxy] = []
         self._means = Means()
+        self._pair: Pair | None = None
         self._generation = 0
 
     # what the machine can do
@@ -91,6 +92,7 @@ class LocalBackend:
 
     def start(self, fault: Fault) -> None:
         """Start a system of the shape that the fault needs, unless one runs."""
+        self._pair = None
         shape = Shape.of(fault)
         if shape == self._shape and all(part.process.pids for part in self._parts.values()):
             return
@@ -219,10 +221,10 @@ class LocalBackend:
         return sorted(name for name in self._parts if name not in ("index", "router"))
 
     def pair(self, fault: Fault) -> Pair:
-        """Return the first engine and the second one, which is never touched."""
+        """Return the first engine and the second one, as they were at the injection."""
         del fault
         engines = self.engines()
-        return Pair(engines[0], engines[1])
+        return self._pair or Pair(engines[0], engines[1])
 
     def place(self, name: str) -> Place:
         """Return where a component runs."""
@@ -251,7 +253,8 @@ class LocalBackend:
 
     def apply(self, fault: Fault) -> None:
         """Inject the fault."""
-        engine = self.pair(fault).affected
+        self._pair = self.pair(fault)
+        engine = self._pair.affected
         part = self._parts[engine]
         if "rules" in fault.settings:
             self._plan(engine, fault)

@@ -37,7 +37,6 @@ class MeshBackend(ClusterBackend):
         self.note = note
         self._documents = documents
         self._applied: Object | None = None
-        self._chosen: Pair | None = None
 
     def preflight(self, fault: Fault) -> None:
         """Raise CapabilityError if there is no experiment for the fault, or something that it needs is missing."""
@@ -59,13 +58,8 @@ class MeshBackend(ClusterBackend):
         if missing:
             raise CapabilityError(f"the kernel has no {', '.join(f'sch_{name}' for name in missing)}")
 
-    def pair(self, fault: Fault) -> Pair:
-        """Return the pod that Chaos Mesh chose, once it has chosen, and another one."""
-        return self._chosen or super().pair(fault)
-
     def apply(self, fault: Fault) -> None:
         """Create the experiment."""
-        self._chosen = None
         document = dict(self._documents[fault.name])
         document["metadata"] = {"name": fault.name, "namespace": self.namespace}
         self._delete(document)
@@ -82,20 +76,20 @@ class MeshBackend(ClusterBackend):
         if not done or not all(record.get("injectedCount", 0) >= 1 for record in records):
             return False
         engine = next(record["id"].split("/")[1] for record in records if record.get("selectorKey", ".") == ".")
-        others = [name for name in super().engines() if name != engine]
-        if self._chosen is None:
-            self._chosen = Pair(engine, others[0])
+        others = [name for name in self.engines() if name != engine]
+        if self._pair is None:
+            self._pair = Pair(engine, others[0])
             self._plan(engine, fault)
         return True
 
     def heal(self, fault: Fault) -> None:
-        """Have the experiment recovered, wait until every record says so, and delete it."""
+        """Have the experiment recovered, wait until every record says so, and ask for its deletion."""
         if self._applied is None:
             return
         applied, self._applied = self._applied, None
         try:
-            if self._chosen is not None and "rules" in fault.settings:
-                self.call(self._chosen.affected, "DELETE", "/debug/faults")
+            if self._pair is not None and "rules" in fault.settings:
+                self.call(self._pair.affected, "DELETE", "/debug/faults")
             if fault.lasting:
                 change = {"metadata": {"annotations": {PAUSE: "true"}}}
                 self.kube.patch(applied["kind"], fault.name, self.namespace, change)
@@ -106,8 +100,7 @@ class MeshBackend(ClusterBackend):
                     retry_on=(OSError, KubeError),
                 )
         finally:
-            self._delete(applied)
-            self._chosen = None
+            self.kube.delete(applied["kind"], fault.name, self.namespace)
 
     def _is_recovered(self, kind: str, name: str) -> bool:
         now = self.kube.get(kind, name, self.namespace)

@@ -83,8 +83,8 @@ class Run:
                 self._hold(scene, injected)
                 self.report.timeline["proved"] = during
             finally:
-                self.report.timeline["healed"] = healed = self.history.add("heal")
                 self._heal()
+                self.report.timeline["healed"] = healed = self.history.add("healed")
             recovered = self._recover(healed)
             self._check_healed(scene)
             self._finish(scene, injected, healed, recovered)
@@ -125,7 +125,7 @@ class Run:
             deadline_s=40.0,
             retry_on=(OSError,),
         )
-        scene.pair = self.backend.pair(self.fault) if self.fault.kind != "replace" else scene.pair
+        scene.pair = self.backend.pair(self.fault)
         end = time.monotonic() + max(15.0, self.fault.hold_s)
         while True:
             seen = self._probe(scene)
