@@ -2,9 +2,15 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
+<<<<<<< HEAD
 .PHONY: help setup demo test test-pure cover lint fmt typecheck imports manifests verify lock native clean docs \
 	build-images cluster-up cluster-down chaos-mesh-up chaos-mesh-down test-kv-sync-e2e test-kv-sync-benchmark test-kv-sync-chaos test-kv-sync-all \
 	test-fidelity test-interop test-faults
+=======
+.PHONY: help setup demo test test-random test-pure cover lint dialect fmt typecheck imports manifests docs links verify \
+	lock native clean test-charts build-images cluster-up cluster-down test-kv-sync-e2e test-kv-sync-benchmark \
+	test-kv-sync-all test-fidelity test-interop test-faults
+>>>>>>> main
 
 BIN := .venv/bin
 UV = $(shell command -v uv || echo .tools/bin/uv)
@@ -13,60 +19,74 @@ PYTEST_WORKERS ?= auto
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-24s %s\n", $$1, $$2}'
 
-setup: ## Make .venv with every member and tool (quick when nothing changed)
+setup: ## Create .venv with every member and tool (quick when nothing changed)
 	@hack/setup.sh
 
-demo: setup ## Mock engines, index and router on real sockets, a real trace, a report that proves them equal
+demo: setup ## Run mock engines, an index and a router on a real trace, audit the index, and write a report
 	$(BIN)/kvsync demo $(DEMO_ARGS)
 
-test: setup ## Unit, property and real-socket tests of every member
+test: setup ## Run the unit, property and real-socket tests; every run plays the same examples
 	$(BIN)/pytest -n $(PYTEST_WORKERS) --dist loadfile $(TEST_ARGS)
 
-test-pure: setup ## The tests that touch the index, as on a machine without Rust
-	PYTHONPATH=hack/no-native $(BIN)/pytest -n $(PYTEST_WORKERS) --dist loadfile indexer/tests cli/tests testkit/tests $(TEST_ARGS)
+test-random: setup ## Run the tests of `make test` with fresh seeds; a failure prints how to replay it
+	KVSYNC_HYPOTHESIS_PROFILE=nightly $(BIN)/pytest -n $(PYTEST_WORKERS) --dist loadfile $(TEST_ARGS)
 
-cover: setup ## The same tests with branch coverage
+test-pure: setup ## Run the tests that use the index as on a machine without Rust
+	PYTHONPATH=hack/no-native $(BIN)/pytest -n $(PYTEST_WORKERS) --dist loadfile indexer/tests router/tests cli/tests testkit/tests $(TEST_ARGS)
+
+cover: setup ## Run the tests of `make test` with branch coverage
 	$(BIN)/pytest -n $(PYTEST_WORKERS) --dist loadfile --cov --cov-report=term --cov-report=html:out/coverage $(TEST_ARGS)
 
-lint: setup ## Ruff, formatting, spelling, declared dependencies, shell and YAML checks
+lint: dialect ## Run ruff, the formatter, codespell, deptry, shellcheck, yamllint and the house rules
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/codespell
-	for member in events mockpod indexer operator cli testkit; do (cd $$member && ../$(BIN)/deptry --no-ansi src); done
+	for member in events workload mockpod indexer router operator cli testkit; do (cd $$member && ../$(BIN)/deptry --no-ansi src); done
 	$(BIN)/shellcheck $$(git ls-files '*.sh' .ci/run)
 	$(BIN)/yamllint --strict $$(git ls-files '*.yaml' '*.yml' ':!charts/*/templates/*')
 
-fmt: setup ## Format and fix what can be fixed
+dialect: setup ## Check the house rules that no linter has: __all__, log event names, raising
+	$(BIN)/python hack/check_dialect.py
+
+fmt: setup ## Format the code and apply ruff's fixes
 	$(BIN)/ruff check --fix . || true
 	$(BIN)/ruff format .
 
-typecheck: setup ## mypy, strict
+typecheck: setup ## Run mypy in strict mode
 	$(BIN)/mypy
 
-imports: setup ## The layers, as import contracts
+imports: setup ## Check the layers, written as import contracts
 	$(BIN)/lint-imports
 
-manifests: setup ## Generate the CRDs, the CRD chart and the reference from the models
+manifests: setup ## Generate the CRDs, the CRD chart and the reference pages from the models
 	$(BIN)/python -m kvsync_operator.manifests
+	$(BIN)/python -m kvsync_indexer.sync.diagram docs/design/sync-protocol.md
 
-verify: setup ## Generated files are what their sources say
+docs: manifests links ## Generate the generated pages and check the links of every page
+
+links: setup ## Check the links and anchors of every Markdown page, without a network
+	$(BIN)/python hack/check_links.py
+
+verify: links ## Check that generated files match their sources and that every link leads somewhere
 	$(BIN)/python -m kvsync_operator.manifests --check
+	$(BIN)/python -m kvsync_indexer.sync.diagram --check docs/design/sync-protocol.md
 
-native: setup ## Build the native index core (needs cargo), and check it with clippy and its own tests
-	cd native && cargo clippy --all-targets -- -D warnings && cargo test --release
+native: setup ## Check the native index core with rustfmt and clippy and run its tests (needs cargo)
+	cd native && cargo fmt --check && cargo clippy --all-targets -- -D warnings && cargo test --release
 
-test-charts: ## Lint, unit tests and schema checks of the charts (helm and its helpers come as Go modules)
+test-charts: ## Run the lint, unit tests and schema checks of the charts (installs helm as a Go module)
 	hack/test-charts.sh
 
-build-images: ## The three images, with docker
+build-images: ## Build the three images with docker
 	hack/build-images.sh
 
-cluster-up: ## A real cluster: KUBECONFIG if given, else kind; see hack/airgap for machines without a container registry
+cluster-up: ## Use the cluster of KUBECONFIG, or create a kind cluster (hack/airgap: without a container registry)
 	hack/cluster-up.sh
 
-cluster-down: ## Delete the cluster that cluster-up made
+cluster-down: ## Delete the cluster that cluster-up created
 	hack/cluster-down.sh
 
+<<<<<<< HEAD
 chaos-mesh-up: ## Chaos Mesh on that cluster: the released chart, or built from Go modules where no image can be pulled
 	hack/chaos-mesh-up.sh
 
@@ -74,27 +94,34 @@ chaos-mesh-down: ## Take Chaos Mesh off the cluster
 	hack/chaos-mesh-down.sh
 
 test-kv-sync-e2e: setup ## The end-to-end suite on the cluster (KVSYNC_SCALE=10, 50, 100 pods in LargeScale)
+=======
+test-kv-sync-e2e: setup ## Run the end-to-end suite on the cluster (KVSYNC_SCALE=10, 50 or 100 pods in LargeScale)
+>>>>>>> main
 	test/e2e/run.sh $(TEST_ARGS)
 
-test-kv-sync-benchmark: setup ## Benchmark figures, and jobs compared A B B A with BASE (a git revision)
+test-kv-sync-benchmark: setup ## Measure this checkout and compare it with BASE (a git revision)
 	$(BIN)/python test/benchmark/bench_run.py $(if $(BASE),--base $(BASE)) $(BENCH_ARGS)
 
+<<<<<<< HEAD
 test-kv-sync-chaos: setup ## Break things and judge the rest: on a cluster if one is up, else locally (CHAOS_BACKEND=, FAULTS=)
 	test/chaos/run.sh $(TEST_ARGS)
 
 test-kv-sync-all: test test-kv-sync-e2e test-kv-sync-benchmark test-kv-sync-chaos ## Everything above
+=======
+test-kv-sync-all: test test-kv-sync-e2e test-kv-sync-benchmark ## Run the tests, the end-to-end suite and the benchmarks
+>>>>>>> main
 
-test-fidelity: setup ## The mock engine against vLLM's own engine core on fresh random schedules (downloads vLLM)
+test-fidelity: setup ## Compare the mock engine with vLLM's engine core on fresh random schedules (downloads vLLM)
 	$(BIN)/python test/fidelity/run.py $(FIDELITY_ARGS)
 
-test-interop: setup ## vLLM's own publisher and subscriber classes, several versions, against ours (downloads vLLM)
+test-interop: setup ## Run vLLM's own publisher and subscriber against kvsync's (downloads several versions)
 	$(BIN)/python test/interop/run.py $(INTEROP_ARGS)
 
-test-faults: setup ## 10,000 seeded fault schedules in virtual time, on both index cores
+test-faults: setup ## Play 10,000 seeded fault schedules in virtual time on both index cores
 	$(BIN)/python -m kvsync_testkit.faults --core both --seeds 0-9999 $(FAULTS_ARGS)
 
-lock: setup ## Compile the lock files again (LOCK_ARGS=--upgrade for newer versions)
+lock: setup ## Compile the lock files (LOCK_ARGS=--upgrade for newer versions)
 	$(BIN)/python hack/lock.py $(UV) $(LOCK_ARGS)
 
-clean: ## Remove what builds and runs leave behind (.venv stays)
+clean: ## Remove build results, reports and caches (.venv stays)
 	rm -rf out build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis native/target

@@ -62,8 +62,19 @@ native_wheel() { # builds the native core into $context/wheels if cargo and matu
     --interpreter python3.11 --compatibility linux
 }
 
+members_of() { # NAME: the members that the Dockerfile of that image copies
+  case $1 in
+    indexer) echo events indexer router ;;
+    operator) echo events indexer operator ;;
+    mockpod) echo events workload mockpod ;;
+    *) echo events "$1" ;;
+  esac
+}
+
 fill_context() { # NAME: exactly what the Dockerfile copies, as it is tracked, with fixed times
-  local name=$1 paths=(LICENSE images/build.lock images/finish.py "images/$1/Dockerfile" "requirements/$1.lock" events "$1")
+  local name=$1 members paths
+  read -ra members <<<"$(members_of "$name")"
+  paths=(LICENSE images/build.lock images/finish.py "images/$name/Dockerfile" "requirements/$name.lock" "${members[@]}")
   git ls-files -z --cached --others --exclude-standard -- "${paths[@]}" ':!*/tests/*' |
     tar --create --null --files-from=- --file=- --ignore-failed-read | tar --extract --file=- --directory "$context"
 }

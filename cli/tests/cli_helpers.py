@@ -1,13 +1,11 @@
-"""Running the command as a user does, traces to run it on, and processes to look for afterwards."""
+"""Runs the command as a user does, writes traces for it, and looks for processes that it may have left."""
 
 import contextlib
 import io
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -18,7 +16,7 @@ KVSYNC = str(Path(sys.executable).parent / "kvsync")
 
 
 def kvsync(*args, cwd=None, timeout=110):
-    """Run `kvsync ARGS`; (exit code, stdout, stderr)."""
+    """Run `kvsync ARGS` in a process and return (exit code, stdout, stderr)."""
     done = subprocess.run(
         [KVSYNC, *map(str, args)], cwd=cwd, capture_output=True, text=True, timeout=timeout, check=False
     )
@@ -26,7 +24,7 @@ def kvsync(*args, cwd=None, timeout=110):
 
 
 def invoke(*args, cwd=None):
-    """The same in this process, for what starts nothing: ten times as fast."""
+    """Run `kvsync ARGS` in this process, which is ten times as fast, for commands that start no processes."""
     out, err = io.StringIO(), io.StringIO()
     before = Path.cwd()
     os.chdir(cwd or before)
@@ -39,14 +37,14 @@ def invoke(*args, cwd=None):
 
 
 def one_line(stderr):
-    """The only line of stderr; no traceback, nothing else."""
+    """Return the only line of stderr, and fail if there are others."""
     lines = stderr.strip().splitlines()
     assert len(lines) == 1, stderr
     return lines[0]
 
 
 def write_trace(path, requests=120, prefixes=12, prefix_blocks=10, own_blocks=2, gap_ms=100, blocks=512):
-    """A trace whose requests share `prefixes` prefixes, in a fixed order without a period of 2, 3 or 4."""
+    """Write a trace whose requests share `prefixes` prefixes, in a fixed order without a period of 2, 3 or 4."""
     lines, own = [], 1_000_000
     for number in range(requests):
         prefix = (number * number + number // 5) % prefixes
@@ -59,7 +57,7 @@ def write_trace(path, requests=120, prefixes=12, prefix_blocks=10, own_blocks=2,
 
 
 def descendants_mentioning(text):
-    """Pids of live processes whose command line has `text`."""
+    """Return the pids of live processes whose command line contains `text`."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
@@ -70,22 +68,3 @@ def descendants_mentioning(text):
         if text in command and state != "Z" and int(folder.name) != os.getpid():
             found.append(int(folder.name))
     return found
-
-
-def wait_until(condition, what, deadline_s=30.0):
-    end = time.monotonic() + deadline_s
-    while not condition():
-        assert time.monotonic() < end, f"never: {what}"
-        time.sleep(0.02)
-
-
-__all__ = [
-    "KVSYNC",
-    "descendants_mentioning",
-    "kvsync",
-    "one_line",
-    "signal",
-    "subprocess",
-    "wait_until",
-    "write_trace",
-]

@@ -1,11 +1,12 @@
-"""The command itself: names, help, steps, doctor; and `up` on real processes."""
+"""The commands `steps`, `doctor` and `up`, and what all commands have in common."""
 
 import json
 import os
+import signal
 import subprocess
 
 import pytest
-from cli_helpers import KVSYNC, descendants_mentioning, invoke, one_line, signal, wait_until
+from cli_helpers import KVSYNC, descendants_mentioning, invoke, one_line
 
 from kvsync.errors import UsageProblemError
 from kvsync.local.addresses import Network
@@ -13,6 +14,7 @@ from kvsync.local.manifests import read_resources
 from kvsync.local.pods import plan_pods
 from kvsync.local.selectors import selects
 from kvsync.main import COMMANDS
+from kvsync_testkit.waiting import wait_until
 
 ENGINE = """
 apiVersion: kvsync.dev/v1alpha1
@@ -170,7 +172,7 @@ def test_up_runs_resources_restarts_what_dies_and_ends_with_ctrl_c(tmp_path):
     started = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     state = tmp_path / "out" / "state.json"
     try:
-        wait_until(lambda: state.exists() or started.poll() is not None, "ready", 90)
+        wait_until("ready", lambda: state.exists() or started.poll() is not None, deadline_s=90)
         pods = {pod["name"]: pod for pod in json.loads(state.read_text())}
         assert pods["idx-index-0"]["router_url"].endswith(":8080")
         index = pods["idx-index-0"]["http_url"]
@@ -179,7 +181,7 @@ def test_up_runs_resources_restarts_what_dies_and_ends_with_ctrl_c(tmp_path):
         mark = str(tmp_path / "out" / "eng-engine-0")
         (victim,) = descendants_mentioning(mark)
         os.kill(victim, signal.SIGKILL)
-        wait_until(lambda: descendants_mentioning(mark) not in ([], [victim]), "restarted", 60)
+        wait_until("restarted", lambda: descendants_mentioning(mark) not in ([], [victim]), deadline_s=60)
     finally:
         started.send_signal(signal.SIGINT)
         out, err = started.communicate(timeout=60)

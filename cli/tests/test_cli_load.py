@@ -1,108 +1,108 @@
-"""Traces, prompts and the unlimited cache."""
+"""The client that replays prompts, against a server that keeps what it is sent, and the numbers of its outcomes."""
 
+import json
+from array import array
+
+import aiohttp
 import pytest
-from cli_helpers import write_trace
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
-from kvsync.errors import TraceError, UsageProblemError
-from kvsync.load.ideal import compute_ideal
-from kvsync.load.prompts import PromptMaker, block_tokens, make_prompts
-from kvsync.load.trace import TraceRequest, read_trace
+from kvsync.load.client import Outcome
+from kvsync.load.summary import hit_curve, ideal_curve, summarize
+from kvsync.replay.live import find_model, replay_live
+from kvsync_workload.arrivals import Arrivals, arrival_times
+from kvsync_workload.prompts import PromptStream, make_prompts
+from kvsync_workload.trace import read_trace
 
-GOOD = '{"timestamp": 5, "input_length": 700, "output_length": 3, "hash_ids": [1, 2]}\n'
-
-
-@pytest.mark.parametrize(
-    ("line", "says"),
-    [
-        ("{", "truncated"),
-        ("[]", "object"),
-        ('{"timestamp": 1, "input_length": 5, "output_length": 1}', "hash_ids"),
-        ('{"timestamp": 1, "input_length": "x", "output_length": 1, "hash_ids": []}', "input_length"),
-        ('{"timestamp": 1, "input_length": 0, "output_length": 1, "hash_ids": []}', "input_length = 0"),
-        ('{"timestamp": -1, "input_length": 1, "output_length": 1, "hash_ids": []}', "timestamp = -1"),
-        ('{"timestamp": 1, "input_length": 1, "output_length": 1, "hash_ids": [1.5]}', "hash_ids[0]"),
-    ],
-)
-def test_a_bad_line_is_named_with_its_number(tmp_path, line, says):
-    path = tmp_path / "trace.jsonl"
-    path.write_text(GOOD + "\n" + line + "\n")
-    with pytest.raises(TraceError) as caught:
-        read_trace(path)
-    assert str(caught.value).startswith(f"{path}:3: ")
-    assert says in str(caught.value)
-    assert "\n" not in str(caught.value)
-    assert len(read_trace(path, 1)) == 1
+LINES = [
+    {"timestamp": 900, "input_length": 1100, "output_length": 3, "hash_ids": [2**63, 8, 9]},
+    {"timestamp": 500, "input_length": 1100, "output_length": 0, "hash_ids": [2**63, 8]},
+    {"timestamp": 950, "input_length": 20, "output_length": 2, "hash_ids": [2**32]},
+]
 
 
-def test_missing_and_empty_traces_are_one_line(tmp_path):
-    with pytest.raises(TraceError, match="No such file"):
-        read_trace(tmp_path / "none.jsonl")
-    (tmp_path / "empty.jsonl").write_text("\n")
-    with pytest.raises(TraceError, match="holds no request"):
-        read_trace(tmp_path / "empty.jsonl")
+class Recorder:
+    """An OpenAI server with one model, which answers every completion in full and keeps the requests."""
+
+    def __init__(self):
+        self.bodies = []
+
+    def make_app(self):
+        app = web.Application()
+        app.router.add_get("/v1/models", self._models)
+        app.router.add_post("/v1/completions", self._complete)
+        return app
+
+    async def _models(self, request):
+        return web.json_response({"data": [{"id": "m"}]})
+
+    async def _complete(self, request):
+        body = await request.json()
+        self.bodies.append(body)
+        usage = {"prompt_tokens": len(body["prompt"]), "completion_tokens": body["max_tokens"]}
+        chunks = [{"choices": [{"text": "x"}]}] * body["max_tokens"] + [{"choices": [], "usage": usage}]
+        lines = [json.dumps(chunk, separators=(",", ":")) for chunk in chunks] + ["[DONE]"]
+        return web.Response(text="".join(f"data: {line}\n\n" for line in lines), content_type="text/event-stream")
 
 
-def test_arrivals_begin_at_zero_and_never_fall(tmp_path):
-    path = tmp_path / "trace.jsonl"
-    path.write_text(GOOD + GOOD.replace("5", "9", 1) + GOOD.replace("5", "7", 1))
-    assert [request.timestamp_ms for request in read_trace(path)] == [0, 4, 4]
+@pytest.fixture
+async def server():
+    recorder = Recorder()
+    async with TestServer(recorder.make_app()) as running:
+        recorder.url = str(running.make_url("")).rstrip("/")
+        yield recorder
 
 
-def test_equal_ids_give_equal_prefixes_and_other_ids_other_tokens():
-    first, second, third = make_prompts(
-        [
-            TraceRequest(0, 512 * 3, 64, (1, 2, 3)),
-            TraceRequest(0, 512 * 2 + 100, 0, (1, 2, 9)),
-            TraceRequest(0, 512 * 3, 1, (4, 2, 3)),
-        ],
-        scale=32,
-    )
-    assert (len(first.token_ids), len(second.token_ids)) == (48, 35)
-    assert second.token_ids[:32] == first.token_ids[:32]
-    assert second.token_ids[32:] != first.token_ids[32:35]
-    assert third.token_ids[:16] != first.token_ids[:16]
-    assert (first.output_tokens, second.output_tokens) == (2, 1)
-    assert min(first.token_ids) > 65_535
+async def test_a_live_replay_sends_the_requests_of_the_trace_in_order_of_time(server, tmp_path):
+    path = tmp_path / "t.jsonl"
+    path.write_text("\n".join(map(json.dumps, LINES)))
+    trace = read_trace(path)
+    assert trace.reordered == 1
+    times = arrival_times(trace.requests, Arrivals("rate", rate=1000.0), 0)
+    async with aiohttp.ClientSession() as session:
+        model = await find_model(session, server.url)
+        result = await replay_live(session, server.url, model, PromptStream(trace.requests, 1, times), 1)
+    assert [body["max_tokens"] for body in server.bodies] == [1, 3, 2]
+    assert {body["model"] for body in server.bodies} == {"m"}
+    expected = [prompt.token_ids for prompt in make_prompts(trace.requests)]
+    assert [array("I", body["prompt"]) for body in server.bodies] == expected
+    early, late, short = expected
+    assert early[:1024] == late[:1024]
+    assert early[1024:] != late[1024:]
+    assert len(short) == 20
+    assert [record.ok for record in result.records] == [True] * 3
+    assert [record.output_tokens for record in result.records] == [1, 3, 2]
 
 
-def test_an_input_longer_than_its_blocks_ends_in_tokens_of_its_own():
-    requests = [TraceRequest(0, 512 * 4, 1, (1,)), TraceRequest(0, 512 * 4, 1, (1,))]
-    first, second = make_prompts(requests, scale=32)
-    assert len(first.token_ids) == 64
-    assert first.token_ids[:16] == second.token_ids[:16]
-    assert first.token_ids[16:32] != second.token_ids[16:32]
+def outcome(number, ttft_s=0.1, **values):
+    fields = {
+        "ok": True,
+        "sent_s": 0.0,
+        "ended_s": float(number),
+        "prompt_tokens": 100,
+        "cached_tokens": 40,
+        "output_tokens": 5,
+        "issues": 1,
+        "endpoint": "a",
+        "matched_tokens": 0,
+        "policy": "kv",
+    }
+    return Outcome(number=number, ttft_s=ttft_s, **fields | values)
 
 
-def test_scales_nest_and_only_divisors_are_taken():
-    assert block_tokens(7, 16) == block_tokens(7, 512)[:16]
-    with pytest.raises(UsageProblemError, match="scale = 3"):
-        PromptMaker(3)
-
-
-def test_ideal_counts_whole_blocks_up_to_the_last_token_but_one():
-    requests = [TraceRequest(0, 512 * 3, 1, (1, 2, 3)), TraceRequest(0, 512 * 3, 1, (1, 2, 3))]
-    ideal = compute_ideal(make_prompts(requests, 32), 16)
-    assert ideal.hit_tokens == (0, 32)  # an aligned prompt computes its last block again
-    assert ideal.distinct_blocks == 3
-    assert ideal.hit_ratio == pytest.approx(32 / 96)
-
-
-@settings(deadline=None, max_examples=50)
-@given(st.lists(st.lists(st.integers(0, 5), min_size=1, max_size=6), min_size=1, max_size=20))
-def test_ideal_equals_a_set_of_prefixes(id_lists):
-    requests = [TraceRequest(0, 512 * len(ids), 1, tuple(ids)) for ids in id_lists]
-    ideal = compute_ideal(make_prompts(requests, 32), 16)
-    seen, expected = set(), []
-    for ids in id_lists:
-        prefixes = [tuple(ids[: end + 1]) for end in range(len(ids))]
-        matched = next((count for count, prefix in enumerate(prefixes) if prefix not in seen), len(prefixes))
-        expected.append(min(matched, len(ids) - 1) * 16)
-        seen.update(prefixes)
-    assert list(ideal.hit_tokens) == expected
-    assert ideal.distinct_blocks == len(seen)
-
-
-def test_the_helpers_trace_is_a_trace(tmp_path):
-    assert len(read_trace(write_trace(tmp_path / "t.jsonl", requests=7))) == 7
+def test_numbers_of_outcomes():
+    outcomes = [
+        outcome(1, 0.1),
+        outcome(2, 0.3, cached_tokens=0, endpoint="b", issues=2),
+        outcome(3, 9.0, ok=False, cached_tokens=0, prompt_tokens=7, issues=6),
+    ]
+    found = summarize(outcomes)
+    assert (found.requests, found.failed, found.reissued) == (3, 1, 2)
+    assert (found.prompt_tokens, found.cached_tokens, found.hit_ratio) == (200, 40, 0.2)
+    assert found.ttft_ms == {"p50": 100.0, "p95": 300.0, "p99": 300.0}
+    assert (found.by_endpoint, found.by_policy) == ({"a": 1, "b": 1}, {"kv": 2})
+    assert found.duration_s == 3.0
+    assert hit_curve(outcomes) == [(1.0, 0.4), (2.0, 0.2)]
+    assert ideal_curve(outcomes, [0, 80, 60, 0]) == [(1.0, 0.8), (2.0, 0.7)]
+    assert summarize([]).ttft_ms == {"p50": None, "p95": None, "p99": None}

@@ -1,4 +1,4 @@
-"""Addresses and child processes: nothing shared by accident, nothing left behind."""
+"""Networks and child processes of a local run: two runs share nothing, and no process is left behind."""
 
 import os
 import signal
@@ -10,12 +10,12 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from cli_helpers import wait_until
 
 from kvsync.errors import StartFailedError
 from kvsync.local.addresses import HTTP_PORT, Network, PortTakenError, claim_network
 from kvsync.local.process import Process, Spec, last_line, stop_all
 from kvsync.local.supervisor import Supervisor, wait_http
+from kvsync_testkit.waiting import wait_until
 
 
 def python(name, tmp_path, code):
@@ -86,7 +86,7 @@ def test_stop_all_ends_those_that_do_not_listen(tmp_path):
     processes = [Process(python(name, tmp_path, deaf)) for name in ("a", "b")]
     for process in processes:
         process.start()
-    wait_until(lambda: all(last_line(process.spec.log) == "up" for process in processes), "both up")
+    wait_until("both up", lambda: all(last_line(process.spec.log) == "up" for process in processes), deadline_s=60)
     stop_all(processes, grace_s=0.1)
     assert [process.exit_code for process in processes] == [-signal.SIGKILL] * 2
 
@@ -95,7 +95,7 @@ def test_restart_appends_to_the_log(tmp_path):
     process = Process(python("a", tmp_path, "print('line')"))
     for _ in range(2):
         process.start()
-        wait_until(lambda: process.exit_code is not None, "ended")
+        wait_until("ended", lambda: process.exit_code is not None, deadline_s=60)
     assert process.starts == 2
     assert process.spec.log.read_text() == "line\nline\n"
 
@@ -117,13 +117,13 @@ def test_killing_the_parent_kills_the_children(tmp_path):
     started.kill()
     started.wait()
     started.stdout.close()
-    wait_until(lambda: not alive(child), "child gone")
+    wait_until("child gone", lambda: not alive(child), deadline_s=60)
 
 
 def test_supervisor_reports_only_unexpected_deaths(tmp_path):
     supervisor = Supervisor()
     supervisor.start(python("a", tmp_path, "raise SystemExit(1)"))
-    wait_until(lambda: supervisor["a"].exit_code is not None, "ended")
+    wait_until("ended", lambda: supervisor["a"].exit_code is not None, deadline_s=60)
     supervisor.check(["a"])
     with pytest.raises(StartFailedError, match="a exited with code 1"):
         supervisor.check()

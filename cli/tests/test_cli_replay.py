@@ -1,20 +1,17 @@
-"""Replay offline and live, synthetic workloads, request logs."""
+"""`kvsync replay` and `kvsync trace`: offline replay, its report, and input that is refused."""
 
 import json
 
 import pytest
 from cli_helpers import invoke, one_line, write_trace
 
-from kvsync.errors import TraceError
-from kvsync.load.arrivals import Arrivals, arrival_times
-from kvsync.load.ideal import compute_ideal
-from kvsync.load.prompts import make_prompts
-from kvsync.load.request_log import convert_log
-from kvsync.load.synthetic import Synthetic, make_trace, read_synthetic
-from kvsync.load.trace import TraceRequest, read_trace
-from kvsync.replay.offline import OfflineSettings, ideal_hit_ratio, replay_offline
-from kvsync.replay.records import Record, ReplayResult, by_worker, distribution_ms, imbalance
+from kvsync.replay.offline import OfflineSettings, replay_offline
+from kvsync.replay.page import build_page
+from kvsync.replay.records import Record, ReplayResult, by_worker, imbalance
 from kvsync.replay.report import Described, build_report
+from kvsync_mockpod.text import Tokenizer
+from kvsync_workload.arrivals import Arrivals
+from kvsync_workload.trace import read_trace
 
 
 def offline(requests, policy="kv", workers=3, seed=0, blocks=2000):
@@ -29,14 +26,15 @@ def offline(requests, policy="kv", workers=3, seed=0, blocks=2000):
         core="python",
     )
     arrivals = Arrivals(speed=1.0)
-    result, ideal = replay_offline(requests, arrival_times(requests, arrivals, seed), None, settings)
+    result, ideal = replay_offline(requests, arrivals, settings)
     described = Described("offline", "t", seed, policy, 1, 16, arrivals, settings.describe())
     return build_report(described, result, ideal)
 
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory):
-    return read_trace(write_trace(tmp_path_factory.mktemp("t") / "t.jsonl", requests=60, prefixes=9, prefix_blocks=4))
+    path = write_trace(tmp_path_factory.mktemp("t") / "t.jsonl", requests=60, prefixes=9, prefix_blocks=4)
+    return read_trace(path).requests
 
 
 @pytest.mark.parametrize("policy", ["kv", "least_request", "round_robin", "random"])
@@ -84,7 +82,9 @@ def test_the_command_writes_the_same_bytes_and_a_page(tmp_path):
         (("none.jsonl", "--offline"), 2, "none.jsonl: No such file"),
         (("t.jsonl", "--offline", "--scale", "32"), 2, "--scale is for live replays"),
         (("t.jsonl", "--offline", "--blocks", "4"), 2, "max_model_len"),
-        (("t.jsonl", "--offline", "--latency", "quadratics"), 2, "did you mean quadratic"),
+        (("t.jsonl", "--target", "x", "--scale", "3"), 2, "scale = 3: allowed is a divisor of 512"),
+        (("--synthetic", "t.jsonl", "--offline"), 2, "workload t.jsonl: "),
+        (("t.jsonl", "--offline", "--latency", "quadratics"), 2, "did you mean 'quadratic'"),
         (("t.jsonl", "--offline", "--rate", "1", "--poisson", "1"), 2, "exclude each other"),
         (("t.jsonl", "--target", "http://127.1.202.1:9"), 1, "http://127.1.202.1:9"),
     ],
@@ -96,18 +96,46 @@ def test_bad_input_is_one_line(tmp_path, args, code, says):
     assert says in one_line(err)
 
 
-def test_ideal_from_ids_equals_ideal_from_tokens(shared):
-    assert ideal_hit_ratio(shared, 16) == pytest.approx(compute_ideal(make_prompts(shared, 1), 16).hit_ratio)
+def replay_lines(folder, lines, *args):
+    """The report of an offline replay of a trace with these lines, and what was printed."""
+    (folder / "t.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    code, out, err = invoke("replay", "t.jsonl", "--offline", *args, "--json", "r.json", cwd=folder)
+    assert (code, err) == (0, "")
+    return json.loads((folder / "r.json").read_text()), out
 
 
-def test_arrivals():
-    requests = [TraceRequest(ms, 512, 1, (1,)) for ms in (0, 1000, 3000)]
-    assert arrival_times(requests, Arrivals(speed=2.0), 0) == [0, 0.5, 1.5]
-    assert arrival_times(requests, Arrivals("rate", rate=4.0), 0) == [0, 0.25, 0.5]
-    first = arrival_times(requests, Arrivals("poisson", rate=4.0), 1)
-    assert first == arrival_times(requests, Arrivals("poisson", rate=4.0), 1)
-    assert first != arrival_times(requests, Arrivals("poisson", rate=4.0), 2)
-    assert first == sorted(first)
+def line(at_ms, ids, length=1024, output=4):
+    return {"timestamp": at_ms, "input_length": length, "output_length": output, "hash_ids": ids}
+
+
+def test_ids_of_more_than_32_bits_keep_their_identity(tmp_path):
+    high = [2**32 + 1, 2**64 - 1]
+    report, _ = replay_lines(tmp_path, [line(0, high), line(1000, [1, 2**32 - 1]), line(2000, high)])
+    assert report["hit_tokens"] == 1008
+
+
+def test_a_trace_out_of_time_order_is_sorted_and_the_report_says_so(tmp_path):
+    lines = [line(3000, [1, 2]), line(0, [3, 4]), line(1000, [1, 2])]
+    report, out = replay_lines(tmp_path, lines)
+    assert report["reordered"] == 2
+    assert "not in order of time: 2 requests came after a later one" in " ".join(out.split())
+    page = build_page(report)
+    assert "not in order of time" in page.footer
+    ordered, out = replay_lines(tmp_path, sorted(lines, key=lambda each: each["timestamp"]))
+    assert report | {"reordered": 0} == ordered
+    assert "not in order of time" not in out + build_page(ordered).footer
+
+
+def test_gaps_of_a_trace_are_filled_offline_as_they_are_live(tmp_path):
+    """An output of 0 is 1 token; what has no id belongs to one request alone."""
+    report, _ = replay_lines(tmp_path, [line(0, [1], 1000, 0), line(1000, [1], 1000, 0)])
+    assert report["output_tokens"] == 2
+    assert report["hit_tokens"] == 512
+
+
+def test_poisson_arrivals_begin_at_zero(tmp_path):
+    report, _ = replay_lines(tmp_path, [line(0, [1, 2])], "--poisson", "0.001")
+    assert report["duration_s"] < 10
 
 
 def test_numbers_of_a_report():
@@ -123,83 +151,34 @@ def test_numbers_of_a_report():
     assert report["ttft_ms"] == {"mean": 200.0, "p50": 100.0, "p90": 300.0, "p95": 300.0, "p99": 300.0, "max": 300.0}
     assert report["itl_ms"] == {"mean": 1.04, "p50": 1.0, "p90": 1.0, "p95": 1.0, "p99": 1.0, "max": 5.0}
     assert imbalance(by_worker(result)) == round(110 / 90, 4)
-    assert distribution_ms({})["p99"] is None
+    empty = build_report(Described("live", "t", 0, None, 1, 16, Arrivals(), {}), ReplayResult([], {}, []), 0.0)
+    assert set(empty["ttft_ms"].values()) == {None}
 
 
-def test_synthetic_sessions_share_prefixes_and_grow():
-    workload = Synthetic(requests=400, prefixes={"count": 5, "tokens": 2048, "zipf": 1.2}, turns={"mean": 3})
-    trace = make_trace(workload, 7)
-    assert len(trace) == 400
-    assert trace == make_trace(workload, 7)
-    assert trace != make_trace(workload, 8)
-    assert [request.timestamp_ms for request in trace] == sorted(request.timestamp_ms for request in trace)
-    assert all(len(request.hash_ids) == -(-request.input_tokens // 512) for request in trace)
-    starts = [request.hash_ids[:4] for request in trace]
-    counts = sorted((starts.count(start) for start in set(starts)), reverse=True)
-    assert len(counts) == 5
-    assert counts[0] > 2 * counts[-1]
-    grown = [request for request in trace if len(request.hash_ids) > 8]
-    assert any(request.hash_ids[:6] == other.hash_ids[:6] for request in grown for other in trace if other != request)
+def test_a_synthetic_workload_is_replayed(tmp_path):
+    (tmp_path / "w.yaml").write_text("requests: 30\nprefixes: {count: 3, tokens: 1024}\n")
+    args = ("--synthetic", "w.yaml", "--offline", "--requests", 20, "--json", "r.json")
+    assert invoke("replay", *args, cwd=tmp_path)[0] == 0
+    report = json.loads((tmp_path / "r.json").read_text())
+    assert (report["requests"], report["failed"]) == (20, 0)
+    assert report["hit_ratio"] > 0
 
 
-@pytest.mark.parametrize(
-    ("text", "says"),
-    [
-        ("requests: 0", "requests = 0"),
-        ("prefixs: {}", "unknown field prefixs; did you mean prefixes?"),
-        ("turns: {mena: 3}", "unknown field turns.mena; did you mean mean?"),
-        ("[", "line 1"),
-    ],
-)
-def test_a_bad_workload_is_one_line(tmp_path, text, says):
-    path = tmp_path / "w.yaml"
-    path.write_text(text)
-    with pytest.raises(TraceError) as caught:
-        read_synthetic(path)
-    assert says in str(caught.value)
-    assert "\n" not in str(caught.value)
+def test_a_request_log_becomes_a_trace_of_the_mock_engines_tokens(tmp_path):
+    """Text is tokenized as by the mock engine; order and forms of log lines are tested with the converter."""
+    lines = [{"created": 2, "prompt": "one two"}, {"created": 1, "prompt": "three"}]
+    (tmp_path / "log.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    code, out, err = invoke("trace", "log.jsonl", "-o", "t.jsonl", cwd=tmp_path)
+    assert (code, err) == (0, "")
+    assert "2 requests" in out
+    tokens = [len(Tokenizer().encode(text)) for text in ("three", "one two")]
+    assert [request.input_tokens for request in read_trace(tmp_path / "t.jsonl").requests] == tokens
+    assert invoke("trace", "log.jsonl", cwd=tmp_path)[1] == (tmp_path / "t.jsonl").read_text()
 
 
-def test_a_request_log_becomes_a_trace(tmp_path):
-    system = "You are a helpful assistant. " * 200
-    lines = [
-        {"timestamp": 1700000000, "body": {"model": "m", "prompt": system + "one", "max_tokens": 9}},
-        {
-            "created_at": "2023-11-14T22:13:22+00:00",
-            "request": {"model": "m", "prompt": system + "two"},
-            "response": {"usage": {"completion_tokens": 5}},
-        },
-        {"time": 1700000003000, "model": "m", "messages": [{"role": "user", "content": [{"text": "hi"}]}]},
-        {"created": 1700000004, "model": "m", "cache_salt": "s", "prompt": system + "one"},
-        {"created": 1700000005, "prompt": list(range(1024)), "max_completion_tokens": 0},
-    ]
+def test_a_bad_log_line_is_one_line(tmp_path):
     path = tmp_path / "log.jsonl"
-    path.write_text("\n".join(map(json.dumps, lines)))
-    (tmp_path / "t.jsonl").write_text("\n".join(convert_log(path)))
-    first, second, third, salted, ids = read_trace(tmp_path / "t.jsonl")
-    assert [request.timestamp_ms for request in (first, second, third, salted, ids)] == [0, 2000, 3000, 4000, 5000]
-    assert [request.output_tokens for request in (first, second, third, salted, ids)] == [9, 5, 16, 16, 0]
-    assert len(first.hash_ids) > 2
-    assert second.hash_ids[:-1] == first.hash_ids[:-1]
-    assert second.hash_ids[-1] != first.hash_ids[-1]
-    assert set(salted.hash_ids).isdisjoint(first.hash_ids)
-    assert (ids.input_tokens, len(ids.hash_ids)) == (1024, 2)
-
-
-@pytest.mark.parametrize(
-    ("line", "says"),
-    [
-        ("{", "truncated"),
-        ("[]", "a JSON object is needed"),
-        ('{"prompt": "x"}', "timestamp: is missing"),
-        ('{"created": 1}', "prompt: text, token ids or messages are needed"),
-        ('{"created": "yesterday", "prompt": "x"}', "created = 'yesterday'"),
-    ],
-)
-def test_a_bad_log_line_is_named(tmp_path, line, says):
-    path = tmp_path / "log.jsonl"
-    path.write_text('{"created": 1, "prompt": "x"}\n' + line + "\n")
+    path.write_text('{"created": 1, "prompt": "x"}\n{"created": 1}\n')
     code, out, err = invoke("trace", path)
     assert (code, out) == (2, "")
-    assert f"{path}:2: " in one_line(err)
-    assert says in err
+    assert f"{path}:2: prompt: text, token ids or messages are needed" in one_line(err)

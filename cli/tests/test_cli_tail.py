@@ -1,4 +1,4 @@
-"""`kvsync tail`: sequences as lines, then real sockets."""
+"""`kvsync tail`: sequences as lines, without a socket and on real sockets."""
 
 import contextlib
 import json
@@ -73,9 +73,9 @@ def test_hashes_as_bytes_and_signed_numbers_are_shown_in_hex():
 
 
 class Publisher(threading.Thread):
-    """A PUB that sends `live` once somebody subscribed (and had its history, if there is one), and a ROUTER.
+    """A PUB that sends `live` after the first subscription and, if there is a history, after the first replay.
 
-    `histories` holds what each replay request in turn finds.
+    `histories` has the batches that the first, second, … replay request finds.
     """
 
     def __init__(self, live, *histories):
@@ -121,7 +121,7 @@ def publishing(live, *histories):
 def test_live_stream_with_a_gap():
     live = [(seq, payload(stored(seq + 1))) for seq in (0, 1, 4)]
     with publishing(live) as publisher:
-        code, out, err = invoke("tail", f"tcp://127.0.0.1:{publisher.port}", "--idle", 2)
+        code, out, err = invoke("tail", f"tcp://127.0.0.1:{publisher.port}", "--count", 3, "--idle", 60)
     assert (code, err) == (0, "")
     lines = out.splitlines()
     assert len(lines) == 4
@@ -133,7 +133,7 @@ def test_history_comes_first_and_a_gap_is_filled_from_replay():
     live = [(seq, batches[seq]) for seq in (2, 5)]
     with publishing(live, {seq: batches[seq] for seq in (0, 1)}, batches) as publisher:
         endpoint, replay = f"tcp://127.0.0.1:{publisher.port}", f"tcp://127.0.0.1:{publisher.replay_port}"
-        code, out, _ = invoke("tail", endpoint, "--replay", replay, "--json", "--count", 6, "--idle", 5)
+        code, out, _ = invoke("tail", endpoint, "--replay", replay, "--json", "--count", 6, "--idle", 60)
     assert code == 0
     records = [json.loads(line) for line in out.splitlines()]
     assert [(record["kind"], record.get("seq"), record.get("source")) for record in records] == [
@@ -154,7 +154,7 @@ def test_history_that_is_gone_is_a_marked_gap():
         code, out, _ = invoke(
             "tail",
             f"tcp://127.0.0.1:{publisher.port}",
-            *("--replay", f"tcp://127.0.0.1:{publisher.replay_port}", "--count", 2, "--idle", 2),
+            *("--replay", f"tcp://127.0.0.1:{publisher.replay_port}", "--count", 2, "--idle", 60),
         )
     assert code == 0
     assert out.splitlines()[0] == "-- replay no longer has seq 0..6"
@@ -163,8 +163,8 @@ def test_history_that_is_gone_is_a_marked_gap():
 @pytest.mark.parametrize(
     ("args", "code", "says"),
     [
-        (("nonsense",), 2, "allowed are tcp://HOST:PORT and ipc://PATH"),
-        (("tcp://127.0.0.1:none",), 2, "'none' is no port"),
+        (("nonsense",), 2, "must be tcp://HOST:PORT or ipc://PATH"),
+        (("tcp://127.0.0.1:none",), 2, "'none' is not a port"),
         (("tcp://127.0.0.1:5557", "--from", "3"), 2, "--from needs --replay"),
     ],
 )

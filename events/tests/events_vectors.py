@@ -1,4 +1,4 @@
-"""Reads the golden vectors: bytes from their hex form, events as the package's own classes."""
+"""Reads the golden vectors, with bytes from their hex form and events as classes of the package."""
 
 import json
 from pathlib import Path

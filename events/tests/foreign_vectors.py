@@ -1,13 +1,13 @@
-"""Payloads of other engines and other days with what a decoder must make of them, and what nobody may accept.
+"""Payloads of other engines and versions with their expected events, and payloads that a decoder must refuse.
 
-Written out by hand: a table of cases, no code under test. `make_vectors.py` puts it into `vectors/foreign.json`.
+The cases are written by hand, without the code under test. `make_vectors.py` writes them to `vectors/foreign.json`.
 """
 
 import msgspec
 
 
 def make_foreign():
-    """Payloads of other engines and other days, with what a decoder makes of them; and malformed ones."""
+    """Return the cases: payloads with their expected events, and malformed payloads."""
     pack = msgspec.msgpack.encode
     removed = {"type": "BlockRemoved", "block_hashes": [5]}
     accepted = [

@@ -1,9 +1,10 @@
 """Writes the golden vectors in `vectors/` without the code under test: `python events/tests/make_vectors.py`.
 
-Hashes come from hashlib, pickle, cbor2 and xxhash; payloads from msgspec structs shaped as vLLM declares them; what a
-decoder must make of foreign payloads is written out by hand. A test makes them again in memory and compares the files.
+Hashes come from hashlib, pickle, cbor2 and xxhash, and payloads from msgspec structs that are declared as in vLLM. The
+expected events of foreign payloads are written by hand. A test generates the vectors in memory and compares them with
+the files.
 
-JSON has no bytes and no tuples: bytes are `{"hex": "…"}`, tuples are arrays.
+JSON has neither bytes nor tuples: bytes are written as `{"hex": "…"}`, and tuples as arrays.
 """
 
 import hashlib
@@ -19,7 +20,7 @@ from foreign_vectors import make_foreign
 
 FOLDER = Path(__file__).parent / "vectors"
 
-# Field -> first version. A default, where there is one, is None; fields without one are always written in map events.
+# Each field with its first version. Fields without a default are always written in map events.
 STORED = [
     ("block_hashes", (0, 9, 0), True),
     ("parent_block_hash", (0, 9, 0), True),
@@ -64,7 +65,7 @@ def jsonable(value):
 
 
 def make_hashes():
-    """Chains of three blocks, blocks with extra keys, for every algorithm of 0.33; NONE_HASH by version."""
+    """Return chains of three blocks and blocks with extra keys for each algorithm of 0.33, and NONE_HASH by version."""
     functions = {
         "sha256": lambda value: hashlib.sha256(pickle.dumps(value, protocol=5)).digest(),
         "sha256_cbor": lambda value: hashlib.sha256(cbor2.dumps(value, canonical=True)).digest(),
@@ -84,7 +85,7 @@ def make_hashes():
         for seed in ("0", "1234", None):
             fixed = "vllm-none-hash" if seed is None else seed
             if seed is None and algo.startswith("xxhash"):
-                fixed = bytes(range(32)).hex()  # the random bytes the test hands in
+                fixed = bytes(range(32)).hex()  # the random bytes that the test passes in
             none_hash = function(fixed)
             blocks, parent = [], none_hash
             for tokens in (
@@ -116,7 +117,7 @@ def make_hashes():
 
 
 def old_chains():
-    """Up to 0.10.1 the parent is an integer; up to 0.28 an unset seed means 32 random bytes whatever the algorithm."""
+    """Up to 0.10.1 the parent is an integer. Up to 0.28 an unset seed means 32 random bytes for every algorithm."""
 
     def integer_sha256(value):
         return int.from_bytes(hashlib.sha256(pickle.dumps(value, protocol=5)).digest(), "big")
@@ -184,7 +185,7 @@ def old_chains():
 
 
 def structs(version):
-    """msgspec structs as that version of vLLM declares them."""
+    """Return msgspec structs as that version of vLLM declares them."""
     parsed = tuple(int(part) for part in version.split("."))
     array_like = parsed < (0, 24, 0)
 
@@ -246,7 +247,7 @@ REMOVED_SAMPLES = [
 
 
 def make_payloads():
-    """One batch with every kind of event per version, with integer hashes and (0.10.2 on) with raw digests."""
+    """Return one batch with every kind of event per version, with integer hashes and, from 0.10.2 on, raw digests."""
     encoder = msgspec.msgpack.Encoder()
     vectors = []
     for version in VERSIONS:

@@ -7,7 +7,7 @@ MASK = 2**64 - 1
 
 
 def reference(hashes):
-    """The definition, written plainly."""
+    """Compute the digest directly from its definition."""
 
     def mix(x):
         x ^= x >> 30

@@ -87,7 +87,7 @@ def test_builtin_is_signed_and_deterministic():
     sent = decode_batch(encode_batch(EventBatch(0.0, [BlockRemoved(list(digests))]), form)).events[0].block_hashes
     assert min(sent) < 0 < max(sent)
     assert sent == [int.from_bytes(digest, "big", signed=True) for digest in digests]
-    # The chain of integers is Python's own hash.
+    # The chained integers are values of Python's own hash.
     parent = int.from_bytes(digests[0], "big", signed=True)
     assert int.from_bytes(hash_block(digests[0], [1, 2]), "big", signed=True) == hash((parent, (1, 2), 0xFCA86420))
 

@@ -47,13 +47,13 @@ def test_limits_must_be_positive():
 
 
 def nested_claims(levels, claim):
-    """Arrays inside each other that each claim `claim` elements, padded so that one alone would be believable."""
+    """Return nested arrays that each claim `claim` elements, padded so that the claim of one of them is plausible."""
     headers = b"".join(b"\xdd" + struct.pack(">I", claim) for _ in range(levels))
     return b"\x93" + b"\xcb" + bytes(8) + headers + bytes(claim)
 
 
 def test_nested_headers_cannot_make_the_decoder_allocate():
-    payload = nested_claims(levels=500, claim=400_000)  # 1.6 GB of empty slots, if believed
+    payload = nested_claims(levels=500, claim=400_000)  # would allocate 1.6 GB of empty slots
     tracemalloc.start()
     try:
         with pytest.raises(DecodeError):
@@ -72,7 +72,7 @@ def test_deep_nesting_is_refused(levels):
 
 
 def test_a_large_honest_payload_passes_the_exact_walk():
-    # Bytes that look like long array headers everywhere: the cheap estimate gives up, the walk must agree.
+    # Every byte looks like a long array header, so that the cheap estimate cannot decide and the walk must.
     text, binary = "é" * 300, b"\xdd\x00\x01\x00\x00\xdc\xff\xff" * 4
     event = {
         "type": "BlockStored",

@@ -58,7 +58,7 @@ def batches(hashes):
 
 
 def cut(batch, form):
-    """The batch without what this version has no words for."""
+    """Return the batch without the fields that this version does not have."""
     for event in batch.events:
         names = {BlockStored: form.stored_fields, BlockRemoved: form.removed_fields}.get(type(event), ())
         for name in type(event).__slots__:

@@ -27,7 +27,7 @@ def test_block_hashes(chain):
 
 
 def test_the_hash_confirmed_with_a_real_vllm():
-    # sha256_cbor, no seed, tokens 0-15, no keys: `dc918a88…0749` from vLLM 0.33.0 itself.
+    # vLLM 0.33.0 computed `dc918a88…0749` with sha256_cbor, no seed, tokens 0-15 and no extra keys.
     digest = BlockHasher("sha256_cbor").hash_block(None, range(16)).hex()
     assert (digest[:8], digest[-4:], len(digest)) == ("dc918a88", "0749", 64)
 

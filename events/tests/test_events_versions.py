@@ -31,7 +31,7 @@ def test_versions_outside(text):
 
 
 def test_message_names_the_range():
-    with pytest.raises(UnsupportedVersionError, match=r"'0\.8\.5' is not supported: 0\.9\.0 to 0\.33\.0 are"):
+    with pytest.raises(UnsupportedVersionError, match=r"'0\.8\.5' is not supported; known are 0\.9\.0 to 0\.33\.0"):
         WireForm.for_version("0.8.5")
 
 
@@ -67,7 +67,7 @@ def test_hash_forms():
     assert WireForm.for_version("0.33.0", int_hashes=False).wire_hash(b"x" * 32) == b"x" * 32
     assert WireForm.for_version("0.33.0").wire_hash(b"\x00" * 31 + b"\x07") == 7
     assert WireForm.for_version("0.33.0").wire_hash(-4) == -4
-    # Before 0.10.2 there is no choice.
+    # Before 0.10.2 there is only one form.
     assert WireForm.for_version("0.10.1", int_hashes=False).int_hashes
 
 

@@ -1,4 +1,4 @@
-"""A scripted publisher on real sockets, and waiting without sleeping blindly."""
+"""A scripted publisher on real sockets."""
 
 import itertools
 import threading
@@ -22,22 +22,20 @@ from kvsync_events import (
     replay_end,
     replay_reply,
 )
+from kvsync_testkit.waiting import wait_until
 
 MODEL = "test-model"
 BLOCK = 4
+DEADLINE_S = 30.0
+"""Long enough for what takes milliseconds on an idle machine."""
+START_S = 60.0
+"""The same for the start of a process."""
 _hashes = itertools.count(1)
 
 
-def wait_for(condition, timeout_s=30.0, what="condition"):
-    """Poll until `condition()` is true; its value."""
-    deadline = time.monotonic() + timeout_s
-    while True:
-        value = condition()
-        if value:
-            return value
-        if time.monotonic() > deadline:
-            raise AssertionError(f"not within {timeout_s} s: {what}")
-        time.sleep(0.005)
+def wait_for(condition, timeout_s=DEADLINE_S, what="condition"):
+    """`wait_until` with the deadline of these tests."""
+    return wait_until(what, condition, deadline_s=timeout_s)
 
 
 def block_hash(*key):
@@ -77,15 +75,11 @@ class ScriptedPublisher:
 
     @staticmethod
     def _bind(socket, port):
-        deadline = time.monotonic() + 10
-        while True:
-            try:
-                socket.bind(f"tcp://127.0.0.1:{port or '*'}")
-                return
-            except zmq.ZMQError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.01)
+        def bind():
+            socket.bind(f"tcp://127.0.0.1:{port or '*'}")
+            return True
+
+        wait_until("the port is free", bind, deadline_s=DEADLINE_S, retry_on=(zmq.ZMQError,))
 
     @property
     def ports(self):

@@ -7,16 +7,19 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
 import pytest
-from service_helpers import BLOCK, MODEL, ScriptedPublisher, wait_for
+from service_helpers import BLOCK, DEADLINE_S, MODEL, ScriptedPublisher
 
+from kvsync_indexer.api import MatchRequest, PredictionReport
 from kvsync_indexer.audit import Auditor
 from kvsync_indexer.core import make_core
 from kvsync_indexer.errors import RequestError, TokenizeError
 from kvsync_indexer.ingest import Ingest
+from kvsync_indexer.prediction import Predictions
 from kvsync_indexer.publishers import PublisherSpec
-from kvsync_indexer.service.match import Matcher, MatchRequest
+from kvsync_indexer.service.match import Matcher
 from kvsync_indexer.service.tokenizing import Tokenizer
 from kvsync_indexer.sync import State
+from kvsync_testkit.waiting import wait_until
 
 
 class Engine:
@@ -82,8 +85,8 @@ def setup():
         http_url=engine.url,
     )
     ingest.add(spec)
-    link = wait_for(lambda: ingest.link("pod"))
-    wait_for(lambda: link.machine.state is State.LIVE)
+    link = wait_until("the publisher is known", lambda: ingest.link("pod"), deadline_s=DEADLINE_S)
+    wait_until("the publisher is live", lambda: link.machine.state is State.LIVE, deadline_s=DEADLINE_S)
     yield pub, engine, ingest, link
     ingest.stop()
     engine.close()
@@ -132,7 +135,7 @@ async def test_a_working_engine_is_no_difference(setup, auditor):
 async def test_a_batch_that_never_arrived_is_waited_for(setup, auditor):
     pub, _, _, link = setup
     pub.store(2)
-    wait_for(lambda: link.machine.next_seq == 1)
+    wait_until("the batch is applied", lambda: link.machine.next_seq == 1, deadline_s=DEADLINE_S)
     pub.store(1, send=False)
     _, audit = await one(auditor)
     assert audit.verdict == "inconclusive"
@@ -154,8 +157,8 @@ async def test_no_ground_truth_to_read(setup, auditor, status, garbage):
 async def test_equal_ends_incomplete(setup, auditor):
     pub, _, _, link = setup
     pub.store(2)
-    wait_for(lambda: link.machine.next_seq == 1)
-    link.machine.incomplete = True
+    wait_until("the batch is applied", lambda: link.machine.next_seq == 1, deadline_s=DEADLINE_S)
+    link.machine.standing.incomplete = True
     _, audit = await one(auditor, wait_quiet_s=5)
     assert audit.verdict == "equal"
     assert not link.machine.incomplete
@@ -165,14 +168,15 @@ async def test_text_is_tokenized_by_the_engine(setup):
     pub, engine, ingest, link = setup
     text = "abcdefgh"
     pub.store(2, [ord(each) for each in text])
-    wait_for(lambda: link.machine.next_seq == 1)
+    wait_until("the batch is applied", lambda: link.machine.next_seq == 1, deadline_s=DEADLINE_S)
     tokenizer = Tokenizer()
     matcher = Matcher(ingest, tokenizer)
     try:
         answer = await matcher.answer(MatchRequest(model=MODEL, prompt=text + "xyz"))
         assert (answer.matches[0].matched_blocks, answer.query_blocks) == (2, len(text + "xyz") // BLOCK)
         messages = [{"role": "user", "content": text[:5]}]
-        assert await matcher.matched_tokens(MatchRequest(model=MODEL, messages=messages)) == {"pod": BLOCK}
+        (row,) = (await matcher.answer(MatchRequest(model=MODEL, messages=messages))).matches
+        assert (row.publisher, row.matched_tokens) == ("pod", BLOCK)
         engine.status = 400
         with pytest.raises(RequestError, match="refused"):
             await matcher.answer(MatchRequest(model=MODEL, prompt="x"))
@@ -188,10 +192,10 @@ async def test_without_ground_truth_predictions_are_what_is_known(setup, auditor
     link.spec = replace(link.spec, debug_url=None)
     _, audit = await one(auditor)
     assert (audit.verdict, audit.prediction_error, audit.engine_hit_ratio) == ("no_ground_truth", None, None)
-    auditor.predictions.record("pod", 64, 64)
-    auditor.predictions.record("pod", 64, 32)
-    auditor.predictions.record("pod", 0, 16)
-    auditor.predictions.record("gone", 1, 1)
+    auditor.predictions.record(PredictionReport("pod", 64, 64))
+    auditor.predictions.record(PredictionReport("pod", 64, 32))
+    auditor.predictions.record(PredictionReport("pod", 0, 16))
+    auditor.predictions.record(PredictionReport("gone", 1, 1))
     engine.garbage = (
         b"# TYPE vllm:prefix_cache_hits_total counter\n"
         b'vllm:prefix_cache_hits_total{engine="0",model_name="m"} 30.0\n'
@@ -205,3 +209,10 @@ async def test_without_ground_truth_predictions_are_what_is_known(setup, auditor
     totals = auditor.predictions.totals["pod"]
     assert (totals.exact, totals.over, totals.under) == (1, 32, 16)
     assert "gone" not in auditor.predictions.totals
+
+
+def test_a_prediction_of_the_whole_prompt_counts_up_to_its_last_token():
+    totals = Predictions().record(PredictionReport("p", 160, 144, 160), 16)
+    assert (totals.predicted, totals.exact, totals.over) == (144, 1, 0)
+    assert Predictions().record(PredictionReport("p", 160, 144)).over == 16
+    assert Predictions().record(PredictionReport("p", 160, 160, 161), 16).exact == 1

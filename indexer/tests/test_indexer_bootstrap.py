@@ -5,14 +5,16 @@ import json
 
 import pytest
 from aiohttp import web
-from process_helpers import Process, free_port, stopping
-from service_helpers import BLOCK, MODEL, ScriptedPublisher, wait_for
+from service_helpers import BLOCK, DEADLINE_S, MODEL, ScriptedPublisher
 from structlog.testing import capture_logs
 
 from kvsync_indexer.config import IndexerConfig
 from kvsync_indexer.core import make_core
 from kvsync_indexer.service.service import IndexService
 from kvsync_indexer.snapshot import SnapshotHeader, encode_snapshot
+from kvsync_testkit.ports import free_port
+from kvsync_testkit.processes import Process, stopping
+from kvsync_testkit.waiting import wait_until
 
 KEPT = 4
 """Batches in the publishers' replay buffers: far fewer than were sent, so a replay alone gives no equal index."""
@@ -47,6 +49,16 @@ def rows(index):
     return {row["name"]: row for row in index.ok("GET", "/v1/publishers")["publishers"]}
 
 
+def applied(index, sent):
+    """Wait until the index has applied the batches with these sequence numbers."""
+
+    def last():
+        taken = rows(index)
+        return [taken[name]["last_seq"] for name in ("pod-0", "pod-1")] == sent
+
+    wait_until("every batch is applied", last, deadline_s=DEADLINE_S)
+
+
 def answers(index):
     """What it says of three prompts, and every block it holds."""
     prompts = [list(range(n * BLOCK)) for n in (1, 7, 40)]
@@ -66,18 +78,18 @@ def test_a_new_replica_answers_as_the_old_one_and_goes_on(tmp_path, pubs, cores)
     old = Process("kvsync_indexer.main", *flags, "--core", cores[0])
     with stopping(old):
         old.ready("/readyz")
-        wait_for(lambda: old.ok("GET", "/readyz")["live"] == 2, what="the old one live")
+        wait_until("the old index is live", lambda: old.ok("GET", "/readyz")["live"] == 2, deadline_s=DEADLINE_S)
         hashes = chain(pubs[0], 30)
         pubs[0].remove(hashes[20:])
         chain(pubs[1], 12)
         sent = [pub.seq - 1 for pub in pubs]
-        wait_for(lambda: [rows(old)[name]["last_seq"] for name in ("pod-0", "pod-1")] == sent, what="all applied")
+        applied(old, sent)
         before = answers(old)
         assert [row["matched_blocks"] for row in before[0][2]["matches"]] == [20, 12]
         new = Process("kvsync_indexer.main", *flags, "--core", cores[1], "--bootstrap-from", old.url)
         with stopping(new):
             new.ready("/readyz")
-            wait_for(lambda: new.ok("GET", "/readyz")["live"] == 2, what="the new one live")
+            wait_until("the new index is live", lambda: new.ok("GET", "/readyz")["live"] == 2, deadline_s=DEADLINE_S)
             assert answers(new) == before
             taken = rows(new)
             for name, seq in zip(("pod-0", "pod-1"), sent, strict=True):
@@ -87,7 +99,7 @@ def test_a_new_replica_answers_as_the_old_one_and_goes_on(tmp_path, pubs, cores)
             chain(pubs[1], 3, start=10_000)
             sent = [pub.seq - 1 for pub in pubs]
             for index in (old, new):
-                wait_for(lambda: [rows(index)[name]["last_seq"] for name in ("pod-0", "pod-1")] == sent)  # noqa: B023
+                applied(index, sent)
             assert answers(new) == answers(old) != before
             after = rows(new)
             for name in ("pod-0", "pod-1"):
@@ -146,7 +158,7 @@ async def started_from(url, tmp_path, pubs):
         service = IndexService(config)
         await service.start()
         try:
-            wait_for(lambda: service.readiness()["live"] == 2, what="live")
+            wait_until("both publishers are live", lambda: service.readiness().live == 2, deadline_s=DEADLINE_S)
             held = sum(1 for _ in service.core.dump("pod-0"))
         finally:
             await service.stop()

@@ -2,9 +2,10 @@
 
 import pytest
 from discovery_helpers import FakeApiServer, pod
-from service_helpers import wait_for
+from service_helpers import DEADLINE_S
 
 from kvsync_indexer.discovery import KubernetesDiscovery, PodError, PodTable, pod_publishers
+from kvsync_testkit.waiting import wait_until
 
 
 def one(made, **how):
@@ -203,29 +204,33 @@ def test_list_with_pages_then_watch(server, follow):
         server.apply(pod(f"p{number}"))
     server.apply(pod("other", labels={"app": "x"}))
     sink, found = follow(namespaces=("default",))
-    wait_for(lambda: len(sink.specs) == 5)
+    wait_until("five publishers", lambda: len(sink.specs) == 5, deadline_s=DEADLINE_S)
     assert found.synced
-    wait_for(lambda: server.watchers)
+    wait_until("a watch runs", lambda: server.watchers, deadline_s=DEADLINE_S)
     server.apply(pod("late", ready=False))
-    wait_for(lambda: "late" in sink.specs)
+    wait_until("the late pod is found", lambda: "late" in sink.specs, deadline_s=DEADLINE_S)
     assert not sink.specs["late"].ready
     server.apply(pod("late"))
-    wait_for(lambda: sink.specs["late"].ready)
+    wait_until("the late pod is ready", lambda: sink.specs["late"].ready, deadline_s=DEADLINE_S)
     server.delete("p0")
-    wait_for(lambda: "p0" not in sink.specs)
+    wait_until("the deleted pod is gone", lambda: "p0" not in sink.specs, deadline_s=DEADLINE_S)
     assert found.watchers[0].lists == 1
 
 
 def test_resumes_from_the_last_version_and_from_bookmarks(server, follow):
     server.apply(pod("a"))
     sink, found = follow(namespaces=("default",))
-    wait_for(lambda: server.watchers)
+    wait_until("a watch runs", lambda: server.watchers, deadline_s=DEADLINE_S)
     server.bookmark()
     version = str(server.version)
     server.end_watches()
-    wait_for(lambda: any(query.get("resourceVersion") == version for _, query in server.requests))
+    wait_until(
+        "a watch resumes from the bookmark",
+        lambda: any(query.get("resourceVersion") == version for _, query in server.requests),
+        deadline_s=DEADLINE_S,
+    )
     server.apply(pod("b"))
-    wait_for(lambda: "b" in sink.specs)
+    wait_until("pod b is found", lambda: "b" in sink.specs, deadline_s=DEADLINE_S)
     assert found.watchers[0].lists == 1
     assert server.requests[-1][1]["allowWatchBookmarks"].lower() == "true"
 
@@ -234,44 +239,48 @@ def test_expired_version_lists_again_and_finds_what_left(server, follow):
     server.apply(pod("a"))
     server.apply(pod("b"))
     sink, found = follow(namespaces=("default",))
-    wait_for(lambda: len(sink.specs) == 2 and server.watchers)
+    wait_until("two publishers and a watch", lambda: len(sink.specs) == 2 and server.watchers, deadline_s=DEADLINE_S)
     with server._lock:
         del server.pods["default", "a"]  # nobody is told
     server.expire()
-    wait_for(lambda: sorted(sink.specs) == ["b"])
+    wait_until("only pod b is left", lambda: sorted(sink.specs) == ["b"], deadline_s=DEADLINE_S)
     assert found.watchers[0].lists == 2
 
 
 def test_outage_changes_nothing_and_heals(server, follow):
     server.apply(pod("a"))
     sink, found = follow(namespaces=("default",))
-    wait_for(lambda: server.watchers)
+    wait_until("a watch runs", lambda: server.watchers, deadline_s=DEADLINE_S)
     server.status = 503
     server.end_watches()
-    wait_for(lambda: found.watchers[0].failures >= 2)
+    wait_until("two failed requests", lambda: found.watchers[0].failures >= 2, deadline_s=DEADLINE_S)
     assert sorted(sink.specs) == ["a"]
     assert "503" in found.problems["namespace default"]
     server.apply(pod("b"))
     server.status = 200
-    wait_for(lambda: sorted(sink.specs) == ["a", "b"])
-    wait_for(lambda: server.watchers)
+    wait_until("pods a and b are found", lambda: sorted(sink.specs) == ["a", "b"], deadline_s=DEADLINE_S)
+    wait_until("a watch runs", lambda: server.watchers, deadline_s=DEADLINE_S)
 
 
 def test_forbidden_is_said_and_retried(server, follow):
     server.status = 403
     sink, found = follow(namespaces=("default",))
-    wait_for(lambda: found.problems)
+    wait_until("a problem is reported", lambda: found.problems, deadline_s=DEADLINE_S)
     assert "403" in found.problems["namespace default"]
     assert not found.synced
     server.status = 200
     server.apply(pod("a"))
-    wait_for(lambda: sink.specs)
+    wait_until("the pod is found", lambda: sink.specs, deadline_s=DEADLINE_S)
 
 
 def test_several_namespaces_and_all(server, follow):
     for namespace in ("one", "two", "three"):
         server.apply(pod("p", namespace, uid=f"uid-{namespace}"))
     sink, _ = follow(namespaces=("one", "two"))
-    wait_for(lambda: sorted(sink.specs) == ["one/p", "two/p"])
+    wait_until("the pods of two namespaces", lambda: sorted(sink.specs) == ["one/p", "two/p"], deadline_s=DEADLINE_S)
     sink, _ = follow(namespaces=("*",))
-    wait_for(lambda: sorted(sink.specs) == ["one/p", "three/p", "two/p"])
+    wait_until(
+        "the pods of three namespaces",
+        lambda: sorted(sink.specs) == ["one/p", "three/p", "two/p"],
+        deadline_s=DEADLINE_S,
+    )

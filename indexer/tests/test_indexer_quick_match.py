@@ -8,8 +8,7 @@ import socket
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from process_helpers import Process, stopping
-from service_helpers import BLOCK, MODEL, ScriptedPublisher, wait_for
+from service_helpers import BLOCK, DEADLINE_S, MODEL, ScriptedPublisher
 
 from kvsync_indexer.core import make_core
 from kvsync_indexer.ingest import Ingest
@@ -18,6 +17,8 @@ from kvsync_indexer.service.match import MatchEndpoint, Matcher
 from kvsync_indexer.service.quick import QuickMatch
 from kvsync_indexer.service.tokenizing import Tokenizer
 from kvsync_indexer.sync import State
+from kvsync_testkit.processes import Process, stopping
+from kvsync_testkit.waiting import wait_until
 
 PROMPT = list(range(40, 40 + 6 * BLOCK))
 
@@ -71,8 +72,12 @@ def both():
         ingest.add(spec("off", pubs[3], ready=False))
         away = PublisherSpec(name="away", model=MODEL, endpoint="tcp://127.0.0.1:9")
         ingest.add(away)
-        wait_for(lambda: [link.machine.state for link in ingest.links()].count(State.LIVE) == 4)
-        wait_for(lambda: ingest.core.stats().blocks == 8)
+        wait_until(
+            "four publishers are live",
+            lambda: [link.machine.state for link in ingest.links()].count(State.LIVE) == 4,
+            deadline_s=DEADLINE_S,
+        )
+        wait_until("every block is applied", lambda: ingest.core.stats().blocks == 8, deadline_s=DEADLINE_S)
     finally:
         ingest.stop()  # what it knew last stays: nothing moves between two questions
         for each in pubs:
@@ -180,8 +185,12 @@ def index(tmp_path_factory):
     process = Process("kvsync_indexer.main", "--publishers", path)  # the wire is the same with any core
     with stopping(process):
         process.ready("/readyz")
-        wait_for(lambda: process.ok("GET", "/readyz")["live"] == 1)
-        wait_for(lambda: process.ok("GET", "/v1/publishers")["publishers"][0]["blocks"] == 6)
+        wait_until("the publisher is live", lambda: process.ok("GET", "/readyz")["live"] == 1, deadline_s=DEADLINE_S)
+        wait_until(
+            "every block is applied",
+            lambda: process.ok("GET", "/v1/publishers")["publishers"][0]["blocks"] == 6,
+            deadline_s=DEADLINE_S,
+        )
         yield process
     pub.close()
 

@@ -10,15 +10,11 @@ import sys
 import pytest
 import structlog
 import yaml
-from service_helpers import BLOCK, MODEL, ScriptedPublisher, wait_for
+from service_helpers import BLOCK, DEADLINE_S, MODEL, START_S, ScriptedPublisher
 
 from kvsync_indexer.main import main
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+from kvsync_testkit.ports import free_port
+from kvsync_testkit.waiting import wait_until
 
 
 @pytest.fixture(autouse=True)
@@ -94,7 +90,7 @@ def pubs():
 def service(tmp_path, pubs):
     running = Running(tmp_path, [entry(pubs[0], "pod-0"), entry(pubs[1], "pod-1")])
     try:
-        wait_for(running.client.up, 60.0, "ready")
+        wait_until("the service is ready", running.client.up, deadline_s=START_S)
         yield running
     finally:
         assert running.stop() == 0
@@ -108,7 +104,7 @@ def shared(tmp_path_factory):
         pub.store(2)
     running = Running(tmp_path_factory.mktemp("shared"), [entry(pubs[0], "pod-0"), entry(pubs[1], "pod-1")])
     try:
-        wait_for(running.client.up, 60.0, "ready")
+        wait_until("the service is ready", running.client.up, deadline_s=START_S)
         yield running
     finally:
         assert running.stop() == 0
@@ -125,7 +121,11 @@ def test_match_publishers_blocks_digest(service, pubs):
     tokens = list(range(70000, 70000 + 3 * BLOCK))
     hashes = pubs[0].store(3, tokens)
     pubs[1].store(1, tokens[:BLOCK])
-    wait_for(lambda: [row["blocks"] for row in client.publishers().values()] == [3, 1])
+    wait_until(
+        "every block is applied",
+        lambda: [row["blocks"] for row in client.publishers().values()] == [3, 1],
+        deadline_s=DEADLINE_S,
+    )
     answer = client.ok("POST", "/v1/match", {"model": MODEL, "token_ids": [*tokens, 1, 2]})
     assert answer["block_size"] == BLOCK
     assert answer["query_blocks"] == 3
@@ -149,7 +149,11 @@ def test_context_and_restriction(service, pubs):
     tokens = list(range(BLOCK))
     pubs[0].store(1, tokens)
     pubs[1].store(1, tokens)
-    wait_for(lambda: all(row["blocks"] == 1 for row in client.publishers().values()))
+    wait_until(
+        "every block is applied",
+        lambda: all(row["blocks"] == 1 for row in client.publishers().values()),
+        deadline_s=DEADLINE_S,
+    )
 
     def matched(**more):
         answer = client.ok("POST", "/v1/match", {"model": MODEL, "token_ids": tokens, **more})
@@ -168,7 +172,7 @@ def test_publisher_that_died_is_listed_and_not_matched(service, pubs):
     client = service.client
     tokens = list(range(BLOCK))
     pubs[0].store(1, tokens)
-    wait_for(lambda: client.publishers()["pod-0"]["blocks"] == 1)
+    wait_until("the block is applied", lambda: client.publishers()["pod-0"]["blocks"] == 1, deadline_s=DEADLINE_S)
     ports = pubs[0].ports
     pubs[0].close()
 
@@ -176,10 +180,10 @@ def test_publisher_that_died_is_listed_and_not_matched(service, pubs):
         answer = client.ok("POST", "/v1/match", {"model": MODEL, "token_ids": tokens})
         return next(row for row in answer["matches"] if row["publisher"] == "pod-0")
 
-    wait_for(lambda: row()["state"] != "live")
+    wait_until("the publisher is distrusted", lambda: row()["state"] != "live", deadline_s=DEADLINE_S)
     assert row()["matched_blocks"] == 0
     pubs[0] = ScriptedPublisher(*ports)
-    wait_for(lambda: row()["state"] == "live")
+    wait_until("the publisher is live again", lambda: row()["state"] == "live", deadline_s=DEADLINE_S)
     assert row()["matched_blocks"] == 0
 
 
@@ -225,7 +229,7 @@ def test_other_errors(shared):
 
 def test_health_metrics_and_audit_without_ground_truth(shared):
     client = shared.client
-    wait_for(lambda: client.publishers()["pod-0"]["blocks"] == 2)
+    wait_until("every block is applied", lambda: client.publishers()["pod-0"]["blocks"] == 2, deadline_s=DEADLINE_S)
     assert client.ok("GET", "/healthz")["ok"] is True
     ready = client.ok("GET", "/readyz")
     assert (ready["ready"], ready["core"], ready["publishers"], ready["live"]) == (True, "python", 2, 2)
@@ -243,19 +247,19 @@ def test_publishers_file_is_followed(service, pubs):
     client = service.client
     pubs[0].store(1)
     service.write([entry(pubs[0], "pod-0")])
-    wait_for(lambda: list(client.publishers()) == ["pod-0"])
+    wait_until("one publisher is left", lambda: list(client.publishers()) == ["pod-0"], deadline_s=DEADLINE_S)
     service.write("- {name: pod-0, modle: x}")
-    wait_for(lambda: "publishers_file_kept" in service.logged())
+    wait_until("the bad file is logged", lambda: "publishers_file_kept" in service.logged(), deadline_s=DEADLINE_S)
     assert "did you mean model?" in service.logged()
     assert list(client.publishers()) == ["pod-0"]
     service.write([entry(pubs[0], "pod-0"), entry(pubs[1], "pod-1/3")])
-    row = wait_for(lambda: client.publishers().get("pod-1/3"))
+    row = wait_until("the new publisher is listed", lambda: client.publishers().get("pod-1/3"), deadline_s=DEADLINE_S)
     assert (row["pod"], row["rank"]) == ("pod-1", 3)
 
 
 def test_interrupt_ends_with_130(tmp_path, pubs):
     running = Running(tmp_path, [entry(pubs[0], "pod-0")])
-    wait_for(running.client.up, 60.0, "ready")
+    wait_until("the service is ready", running.client.up, deadline_s=START_S)
     assert running.stop(signal.SIGINT) == 130
 
 

@@ -1,10 +1,9 @@
 """Snapshots: the file, and resuming from it or from a peer with real sockets."""
 
-import asyncio
 import contextlib
 
 import pytest
-from service_helpers import MODEL, ScriptedPublisher, wait_for
+from service_helpers import DEADLINE_S, MODEL, ScriptedPublisher
 
 from kvsync_indexer.config import IndexerConfig
 from kvsync_indexer.errors import ConfigError, SnapshotFileError
@@ -19,6 +18,7 @@ from kvsync_indexer.snapshot import (
     write_snapshot,
 )
 from kvsync_indexer.sync import State
+from kvsync_testkit.waiting import until, wait_until
 
 POINT = StreamPoint(
     name="p", model="m", epoch=None, next_seq=5, base_seq=0, incomplete=False, tail=[(4, (1 << 64) - 1)]
@@ -65,13 +65,6 @@ async def running(tmp_path, pubs, snapshots="snap", **more):
         await service.stop()
 
 
-async def await_for(condition):
-    """`wait_for` that lets the service's own tasks run."""
-    async with asyncio.timeout(30):
-        while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0.005)
-
-
 def live(service, name="p"):
     link = service.ingest.link(name)
     return link is not None and link.machine.state is State.LIVE
@@ -95,10 +88,14 @@ async def seed(tmp_path, pub, **fields):
     """An index that followed `pub` from its first batch and has left a snapshot."""
     early = ScriptedPublisher(*()) if pub is None else pub
     async with running(tmp_path, {"p": (early, fields)}) as service:
-        wait_for(lambda: live(service))
+        wait_until("the publisher is live", lambda: live(service), deadline_s=DEADLINE_S)
         for _ in range(8):
             early.store(2)
-        wait_for(lambda: service.ingest.link("p").machine.next_seq == early.seq)
+        wait_until(
+            "every batch is applied",
+            lambda: service.ingest.link("p").machine.next_seq == early.seq,
+            deadline_s=DEADLINE_S,
+        )
         before = held(service)
     assert (tmp_path / "snap" / FILE_NAME).exists()
     return before
@@ -109,7 +106,11 @@ async def test_resumes_where_replay_alone_could_not(tmp_path, pub):
     assert len(before) > 8
     pub.store(1)
     async with running(tmp_path, {"p": pub}) as service:
-        wait_for(lambda: live(service) and service.ingest.link("p").machine.next_seq == pub.seq)
+        wait_until(
+            "live, and every batch is applied",
+            lambda: live(service) and service.ingest.link("p").machine.next_seq == pub.seq,
+            deadline_s=DEADLINE_S,
+        )
         assert held(service) > before
         assert service.ingest.link("p").machine.counters.clears == 0
 
@@ -123,7 +124,11 @@ async def test_a_publisher_that_restarted_meanwhile_is_cleared(tmp_path, pub):
         again.store(1)
     try:
         async with running(tmp_path, {"p": again}) as service:
-            wait_for(lambda: live(service) and held(service) == set(again.resident))
+            wait_until(
+                "live, with the blocks of the new process",
+                lambda: live(service) and held(service) == set(again.resident),
+                deadline_s=DEADLINE_S,
+            )
             assert service.ingest.link("p").machine.counters.restarts == 1
     finally:
         again.close()
@@ -132,7 +137,7 @@ async def test_a_publisher_that_restarted_meanwhile_is_cleared(tmp_path, pub):
 async def test_another_epoch_is_cleared_before_anything_is_asked(tmp_path, pub):
     before = await seed(tmp_path, pub, epoch="uid/0")
     async with running(tmp_path, {"p": (pub, {"epoch": "uid/1"})}) as service:
-        wait_for(lambda: live(service))
+        wait_until("the publisher is live", lambda: live(service), deadline_s=DEADLINE_S)
         assert not held(service) & before - set(pub.resident)
         assert service.ingest.link("p").machine.incomplete
         assert len(held(service)) == 8  # the four batches that replay still had
@@ -143,8 +148,8 @@ async def test_a_publisher_that_left_is_forgotten(tmp_path, pub):
     other = ScriptedPublisher()
     try:
         async with running(tmp_path, {"q": other}) as service:
-            wait_for(lambda: live(service, "q"))
-            await await_for(lambda: service.core.publishers() == ["q"])
+            wait_until("publisher q is live", lambda: live(service, "q"), deadline_s=DEADLINE_S)
+            await until("publisher p is dropped", lambda: service.core.publishers() == ["q"], deadline_s=DEADLINE_S)
     finally:
         other.close()
 
@@ -155,7 +160,7 @@ async def test_a_damaged_snapshot_is_one_line_and_an_empty_start(tmp_path, pub, 
     path.write_bytes(path.read_bytes()[:-5] + b"?????")
     capsys.readouterr()
     async with running(tmp_path, {"p": pub}) as service:
-        wait_for(lambda: live(service))
+        wait_until("the publisher is live", lambda: live(service), deadline_s=DEADLINE_S)
         assert len(held(service)) == 8
     lines = [line for line in capsys.readouterr().out.splitlines() if "snapshot_refused" in line]
     assert len(lines) == 1
@@ -164,19 +169,23 @@ async def test_a_damaged_snapshot_is_one_line_and_an_empty_start(tmp_path, pub, 
 
 async def test_nothing_new_writes_nothing_new(tmp_path, pub):
     async with running(tmp_path, {"p": pub}) as service:
-        wait_for(lambda: live(service))
+        wait_until("the publisher is live", lambda: live(service), deadline_s=DEADLINE_S)
         await service.snapshots.write()
         await service.snapshots.write()
         assert service.snapshots.written == 1
         pub.store(1)
-        wait_for(lambda: service.ingest.link("p").machine.next_seq == pub.seq)
+        wait_until(
+            "every batch is applied",
+            lambda: service.ingest.link("p").machine.next_seq == pub.seq,
+            deadline_s=DEADLINE_S,
+        )
         await service.snapshots.write()
         assert service.snapshots.written == 2
 
 
 async def test_an_unreachable_peer_is_an_empty_start(tmp_path, pub):
     async with running(tmp_path, {"p": pub}, bootstrap_from="http://127.0.0.1:9") as service:
-        wait_for(lambda: live(service))
+        wait_until("the publisher is live", lambda: live(service), deadline_s=DEADLINE_S)
         assert len(held(service)) == 8
 
 

@@ -1,4 +1,4 @@
-"""Builders for engine tests: a scripted executor (token table, EOS, failure steps) and a virtual-time driver."""
+"""Builders for engine tests: a scripted executor (token table, EOS, failing steps) and a driver on virtual time."""
 
 from dataclasses import dataclass, field
 
@@ -13,11 +13,13 @@ from kvsync_mockpod.engine import (
 
 EOS = 2
 FIRST = 1000
-"""Token ids of the table start here."""
+"""The smallest token id of the table."""
 
 
 class TableExecutor(Executor):
-    """Outputs from a table by request; EOS at a chosen index; whole steps or single requests fail on demand."""
+    """Returns outputs from a table by request, with EOS at a chosen index; whole steps or single requests can be made
+    to fail.
+    """
 
     def __init__(self, table=None, eos_at=None, fail_steps=(), fail_requests=()):
         self.table = table or {}
@@ -45,7 +47,7 @@ class TableExecutor(Executor):
 
 
 def hash_text(text):
-    """A number from a text, the same in every process."""
+    """A number computed from a text, the same in every process."""
     return sum((i + 1) * ord(c) for i, c in enumerate(text))
 
 
@@ -63,7 +65,7 @@ def config(**values):
 
 
 def tokens(stream, n, first=0):
-    """A deterministic prompt; different streams differ in every block."""
+    """A deterministic prompt; prompts of different streams differ in every block."""
     return [20_000 + (stream * 7919 + i * 104_729) % 100_000 for i in range(first, first + n)]
 
 
@@ -84,7 +86,7 @@ class Outcome:
 
 
 class Run:
-    """Drives an engine in virtual time: arrivals by time, everything recorded by step."""
+    """Drives an engine in virtual time: submits requests at their arrival times and records every step."""
 
     def __init__(self, engine):
         self.engine = engine
@@ -118,12 +120,12 @@ class Run:
     def until_idle(self, limit=100_000):
         while self.engine.has_work():
             self.step()
-            assert len(self.steps) < limit, "the engine does not come to rest"
+            assert len(self.steps) < limit, "the engine does not end"
         return self
 
 
 def run(requests, *, executor=None, latency=None, **values):
-    """Submit everything, run to the end, and give the record back."""
+    """Submit all requests, run to the end and return the record."""
     engine = Engine(config(**values), executor or TableExecutor(), latency)
     driver = Run(engine)
     driver.add(*requests)
@@ -131,5 +133,5 @@ def run(requests, *, executor=None, latency=None, **values):
 
 
 def scheduled(steps, rid):
-    """Steps in which a request was scheduled."""
+    """The steps in which a request was scheduled."""
     return [r.step for r in steps if rid in dict(r.scheduled)]

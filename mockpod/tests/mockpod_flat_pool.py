@@ -1,18 +1,16 @@
-"""The device block table: which block hashes are resident, who holds them, what is reused next.
+"""A reference implementation of the device block table, with one object per block.
 
-Blocks without a hash are interchangeable and only counted. Blocks with one are objects, so that several copies of one
-hash can live side by side, each with its own holders and its own place in the reuse order.
+Blocks without a hash are interchangeable and only counted. Blocks with a hash are objects, so that several copies of
+one hash can exist at the same time, each with its own holders and its own place in the reuse order.
 """
 
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Protocol
 
-__all__ = ["Block", "BlockPool", "BlockSink", "BlockTable"]
-
 
 class Block:
-    """A physical block that holds the tokens of `hash`. In the reuse queue exactly while `holders` is 0."""
+    """A physical block that holds the tokens of `hash`. It is in the reuse queue exactly while `holders` is 0."""
 
     __slots__ = ("hash", "holders")
 
@@ -22,7 +20,7 @@ class Block:
 
 
 class BlockTable:
-    """What one sequence holds: `held` blocks with a hash (a prefix of it), then `blanks` without."""
+    """The blocks of one sequence: `held` blocks with a hash at the beginning, then `blanks` blocks without one."""
 
     __slots__ = ("blanks", "held")
 
@@ -35,17 +33,20 @@ class BlockTable:
 
 
 class BlockSink(Protocol):
-    """Told of every block that loses its hash."""
+    """Receives every block that loses its hash."""
 
     def removed(self, block_hash: bytes, *, last: bool) -> None:
-        """One copy of `block_hash` is gone; `last`: no other is left."""
+        """One copy of `block_hash` is gone; with `last` there is no other."""
 
 
 class BlockPool:
-    """A fixed number of blocks, a table of resident hashes and one reuse order. Every operation is O(blocks touched).
+    """A fixed number of blocks, a table of resident hashes and one reuse order.
 
-    Reuse order: blanks first (last freed first), then hashed blocks in the order they were freed, the end of a
-    sequence before its beginning (vLLM 0.24 on). With `blanks_first` off blanks queue up like the others.
+    Every operation is O(blocks touched).
+
+    Blanks are reused first (last freed first), then hashed blocks in the order in which they were freed, the end of a
+    sequence before its beginning (vLLM 0.24 on). Without `blanks_first`, blanks take their place in the same order as
+    hashed blocks.
     """
 
     def __init__(self, usable_blocks: int, sink: BlockSink, *, caching: bool = True, blanks_first: bool = True) -> None:
@@ -59,27 +60,27 @@ class BlockPool:
 
     @property
     def free(self) -> int:
-        """Blocks nobody holds."""
+        """Number of blocks that no sequence holds."""
         return self._blanks + len(self._queue)
 
     @property
     def resident(self) -> int:
-        """Distinct hashes in the table."""
+        """Number of distinct hashes in the table."""
         return len(self._table)
 
     def copies(self, block_hash: bytes) -> int:
-        """Physical blocks with this hash."""
+        """Number of physical blocks with this hash."""
         entry = self._table.get(block_hash)
         if entry is None:
             return 0
         return 1 if isinstance(entry, Block) else len(entry)
 
     def hashes(self) -> list[bytes]:
-        """Resident hashes, in the order they became resident."""
+        """Resident hashes in the order in which they became resident."""
         return list(self._table)
 
     def lookup(self, hashes: Sequence[bytes], limit: int) -> list[Block]:
-        """The longest run of resident blocks from the first hash on, at most `limit`; first inserted copies."""
+        """The longest resident prefix of `hashes`, at most `limit` blocks; the copy stored first is used."""
         found: list[Block] = []
         get = self._table.get
         for h in hashes[:limit]:
@@ -90,7 +91,7 @@ class BlockPool:
         return found
 
     def hold(self, table: BlockTable, blocks: list[Block]) -> None:
-        """The table's owner now holds these resident blocks too."""
+        """Add resident blocks to a table and hold them."""
         for block in blocks:
             if not block.holders:
                 del self._queue[block]
@@ -98,7 +99,7 @@ class BlockPool:
         table.held += blocks
 
     def allocate(self, table: BlockTable, count: int) -> None:
-        """Give the owner `count` more blank blocks; hashed ones lose their hash. Needs `count <= free`."""
+        """Add `count` blanks to a table, evicting hashed blocks if necessary. Requires `count <= free`."""
         table.blanks += count
         if count <= self._blanks:
             self._blanks -= count
@@ -111,7 +112,7 @@ class BlockPool:
                 self._forget(block)
 
     def store(self, table: BlockTable, hashes: Sequence[bytes]) -> None:
-        """The owner's next blank blocks now hold these hashes."""
+        """Give hashes to the next blanks of a table."""
         entries = self._table
         for h in hashes:
             block = Block(h, 1)
@@ -125,7 +126,7 @@ class BlockPool:
         table.blanks -= len(hashes)
 
     def release(self, table: BlockTable) -> None:
-        """The owner lets go of everything."""
+        """Release all blocks of a table."""
         if self._blanks_first or not self.caching:
             self._blanks += table.blanks
         else:
@@ -138,13 +139,13 @@ class BlockPool:
         table.blanks = 0
 
     def unstore(self, table: BlockTable, first: int) -> None:
-        """Take back the hashes of the owner's blocks from index `first` on, where nobody else holds them."""
+        """Remove the hashes of a table's blocks from index `first` on, where no other sequence holds them."""
         while len(table.held) > first and table.held[-1].holders == 1:
             self._forget(table.held.pop())
             table.blanks += 1
 
     def reset(self) -> bool:
-        """Forget every hash; refused (False) while any block is held."""
+        """Forget every hash; returns False while any block is held."""
         if self.free != self.usable:
             return False
         self._table.clear()

@@ -1,9 +1,9 @@
-"""A pod on real sockets inside the test's own event loop, and readers of its event stream."""
+"""A pod on real sockets in the event loop of the test, and subscribers of its event stream."""
 
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 
 import aiohttp
@@ -25,7 +25,9 @@ from kvsync_events import (
 from kvsync_mockpod.config import PodConfig, build_config
 from kvsync_mockpod.latency import build_latency
 from kvsync_mockpod.pod import Environment, Pod
+from kvsync_mockpod.publish import EventPublisher
 from kvsync_mockpod.server import bind_http, serve
+from kvsync_testkit.waiting import until
 
 EVENTS = {"enable_kv_cache_events": True, "endpoint": "tcp://*:0", "replay_endpoint": "tcp://*:0"}
 
@@ -55,7 +57,7 @@ class RunningPod:
         return [json.loads(line) for line in (await self.text(path)).splitlines()]
 
     async def stream(self, path: str, body: dict) -> list[dict]:
-        """The chunks of a streamed answer; asserts that it ends as it should."""
+        """The chunks of a streamed answer; asserts that it ends with [DONE]."""
         async with self.client.post(self.url + path, json={**body, "stream": True}) as answer:
             assert answer.status == 200, await answer.text()
             assert answer.headers["content-type"].startswith("text/event-stream")
@@ -64,13 +66,13 @@ class RunningPod:
         return [json.loads(event) for event in events[:-1]]
 
     async def quiet(self) -> dict:
-        """Wait until the pod has nothing left to do or say; returns its digest."""
+        """Wait until the pod is idle and has published everything; returns its digest."""
 
         async def settled() -> dict | None:
             _, digest = await self.get("/debug/kv/digest")
             return digest if digest["quiet"] else None
 
-        return await wait_until(settled)
+        return await until("the pod is quiet", settled)
 
 
 def make_config(**values: object) -> PodConfig:
@@ -102,26 +104,13 @@ async def start_pod(environment: Environment | None = None, **values: object) ->
             await asyncio.wait_for(task, 20)
 
 
-async def wait_until(check: Callable[[], object], timeout_s: float = 10.0):
-    """Poll `check` (sync or async) until it returns something true."""
-    deadline = asyncio.get_running_loop().time() + timeout_s
-    while True:
-        found = check()
-        if asyncio.iscoroutine(found):
-            found = await found
-        if found:
-            return found
-        assert asyncio.get_running_loop().time() < deadline, "the condition did not come true in time"
-        await asyncio.sleep(0.005)
-
-
 def reachable(endpoint: str) -> str:
     return endpoint.replace("0.0.0.0", "127.0.0.1").replace("*", "127.0.0.1")
 
 
 @contextlib.contextmanager
 def zmq_context() -> Iterator[zmq.asyncio.Context]:
-    """A context whose sockets are closed with it, whatever the test did."""
+    """A context that closes its sockets even if the test fails."""
     context = zmq.asyncio.Context()
     try:
         yield context
@@ -130,9 +119,10 @@ def zmq_context() -> Iterator[zmq.asyncio.Context]:
 
 
 class Subscriber:
-    """A SUB socket that has seen its first message or been told to go on."""
+    """A SUB socket; `subscribed` waits until the pod sends to it."""
 
     def __init__(self, context: zmq.asyncio.Context, endpoint: str, topic: bytes = b"") -> None:
+        self.topic = topic
         self.socket = context.socket(zmq.SUB)
         self.socket.set_hwm(0)
         self.socket.setsockopt(zmq.SUBSCRIBE, topic)
@@ -141,6 +131,26 @@ class Subscriber:
 
     async def connected(self) -> None:
         await asyncio.wait_for(self.monitor.recv_multipart(), 10)
+
+    async def subscribed(self, publisher: EventPublisher) -> None:
+        """Send probes on the publisher's own socket until one arrives, then receive those still on their way.
+
+        libzmq processes a subscription some time after the handshake and reports it to no one. The probes are not
+        batches, so they use no sequence numbers.
+        """
+        await self.connected()
+        sender = publisher._stream._socket
+        sent = 0
+
+        async def arrives() -> bool:
+            nonlocal sent
+            sent += 1
+            sender.send_multipart([self.topic, b"probe", b"%d" % sent])
+            return bool(await self.socket.poll(20))
+
+        await until("a probe arrives", arrives)
+        while int((await asyncio.wait_for(self.socket.recv_multipart(), 10))[2]) < sent:
+            pass
 
     async def receive(self) -> PubFrame:
         return parse_pub_frames(await asyncio.wait_for(self.socket.recv_multipart(), 10))
@@ -156,14 +166,14 @@ class Subscriber:
 @contextlib.asynccontextmanager
 async def subscriber(running: RunningPod, rank: int = 0, topic: bytes = b"") -> AsyncIterator[Subscriber]:
     with zmq_context() as context:
-        made = Subscriber(context, running.pod.ranks[rank].publisher.endpoint, topic)
-        await made.connected()
-        await asyncio.sleep(0.02)  # the subscription itself follows the handshake; libzmq tells nobody when
+        publisher = running.pod.ranks[rank].publisher
+        made = Subscriber(context, publisher.endpoint, topic)
+        await made.subscribed(publisher)
         yield made
 
 
 async def replay(endpoint: str, start: int) -> list[ReplayItem]:
-    """Everything a replay brings, asserting that it ends with the marker."""
+    """The batches of a replay; asserts that it ends with the marker."""
     frames = await replay_frames(endpoint, start)
     items = [parse_replay_reply(each) for each in frames]
     assert items[-1] is REPLAY_END
@@ -171,20 +181,22 @@ async def replay(endpoint: str, start: int) -> list[ReplayItem]:
     return items[:-1]
 
 
-async def replay_frames(endpoint: str, start: int, timeout_s: float = 10.0) -> list[list[bytes]]:
+async def replay_frames(endpoint: str, *starts: int) -> list[list[bytes]]:
+    """Send one replay request per start and receive until the first end marker."""
     received: list[list[bytes]] = []
     with zmq_context() as context:
         socket = context.socket(zmq.DEALER)
         socket.set_hwm(0)
         socket.connect(reachable(endpoint))
-        await socket.send_multipart(replay_request(start))
+        for start in starts:
+            await socket.send_multipart(replay_request(start))
         while not received or received[-1][-2] != b"\xff" * 8:
-            received.append(await asyncio.wait_for(socket.recv_multipart(), timeout_s))
+            received.append(await asyncio.wait_for(socket.recv_multipart(), 10))
     return received
 
 
 class Mirror:
-    """Resident blocks as a reader of the events sees them: copies by hash."""
+    """Resident blocks according to the events, as number of copies by hash."""
 
     def __init__(self) -> None:
         self.copies: dict[object, int] = {}
@@ -213,5 +225,5 @@ class Mirror:
 
 
 async def truth(running: RunningPod, rank: int = 0) -> dict[object, int]:
-    """Copies by hash, from the pod's own block table."""
+    """Number of copies by hash according to the pod's own block table."""
     return {row["hash"]: row["copies"] for row in await running.lines(f"/debug/kv/blocks?rank={rank}")}

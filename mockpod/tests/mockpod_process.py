@@ -1,22 +1,17 @@
-"""A pod as a process of its own, on ports the system had free."""
+"""A pod in a process of its own, on free ports."""
 
 import contextlib
 import http.client
 import json
 import os
-import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 
+from kvsync_testkit.ports import free_ports
+
 READY_S = 60.0
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def command(*flags: str) -> list[str]:
@@ -25,7 +20,7 @@ def command(*flags: str) -> list[str]:
 
 class Process:
     def __init__(self, *flags: str, env: dict[str, str] | None = None) -> None:
-        self.port, self.events, self.replay = free_port(), free_port(), free_port()
+        self.port, self.events, self.replay = free_ports(3)
         config = {
             "enable_kv_cache_events": True,
             "endpoint": f"tcp://*:{self.events}",
@@ -69,7 +64,7 @@ class Process:
 
 @contextlib.contextmanager
 def pod_process(*flags: str, env: dict[str, str] | None = None) -> Iterator[Process]:
-    """A pod that is ready; killed at the end if it still runs."""
+    """A pod that is ready; it is killed at the end if it still runs."""
     made = Process(*flags, env=env)
     try:
         assert made.ready.wait(READY_S), made.log

@@ -1,10 +1,12 @@
-"""What clients get wrong: a typed error naming the field, the engine goes on, no block is lost."""
+"""Invalid requests: each gets a typed error that names the field, the engine continues, and no block is lost."""
 
 import asyncio
 import socket
 
 import pytest
-from mockpod_helpers import start_pod, wait_until
+from mockpod_helpers import start_pod
+
+from kvsync_testkit.waiting import until
 
 
 @pytest.fixture
@@ -12,7 +14,7 @@ async def pod():
     async with start_pod(max_model_len=256, num_gpu_blocks_override=64, max_num_batched_tokens=256) as running:
         yield running
         rank = running.pod.ranks[0]
-        await wait_until(lambda: rank.load == 0 and not rank.engine.has_work())
+        await until("the engine is idle", lambda: rank.load == 0 and not rank.engine.has_work())
         assert rank.engine.statistics().free_blocks == 63
 
 
@@ -66,7 +68,7 @@ async def test_a_bad_completion_names_its_field(pod, body, param, says):
         ([{"role": "user", "content": 5}], "messages[0].content"),
         ([{"role": "user", "content": [{"type": "film"}]}], "messages[0].content[0].type: 'film'"),
         ([{"role": "user", "content": [{"type": "text"}]}], "messages[0].content[0].text"),
-        ([{"role": "user", "content": [7]}], "messages[0].content[0]: an object"),
+        ([{"role": "user", "content": [7]}], "messages[0].content[0]: must be an object"),
     ],
 )
 async def test_a_bad_conversation_names_the_message(pod, messages, says):
@@ -101,7 +103,7 @@ async def test_a_full_queue_is_429_and_takes_nothing_in_part():
             pod.post("/v1/completions", {"prompt": "x", "max_tokens": 20_000, "ignore_eos": True})
         )
         rank = pod.pod.ranks[0]
-        await wait_until(lambda: rank.engine.statistics().running == 1)
+        await until("the request runs", lambda: rank.engine.statistics().running == 1)
         status, answer = await pod.post("/v1/completions", {"prompt": "y", "n": 5})
         assert (status, answer["error"]["type"]) == (429, "RateLimitError")
         assert rank.load == 1
@@ -123,7 +125,7 @@ async def test_a_huge_body_is_413_before_it_is_read():
         await writer.wait_closed()
 
 
-async def test_a_client_that_stops_reading_is_cut_off_and_nobody_waits_for_it():
+async def test_a_client_that_stops_reading_is_disconnected_and_delays_no_other():
     async with start_pod(mock_stall_timeout=0.4, max_model_len=32_768) as pod:
         with socket.socket() as deaf:
             deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -131,15 +133,15 @@ async def test_a_client_that_stops_reading_is_cut_off_and_nobody_waits_for_it():
             body = b'{"prompt": "x", "max_tokens": 30000, "ignore_eos": true, "stream": true, "n": 8}'
             deaf.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
             rank = pod.pod.ranks[0]
-            await wait_until(lambda: rank.load == 8)
+            await until("all generations are queued", lambda: rank.load == 8)
             status, _ = await pod.post("/v1/completions", {"prompt": "y", "max_tokens": 3})
             assert status == 200
-            await wait_until(lambda: rank.load == 0 and not rank.engine.has_work(), 30)
+            await until("the engine is idle", lambda: rank.load == 0 and not rank.engine.has_work(), deadline_s=30)
         assert rank.engine.statistics().free_blocks == rank.engine.statistics().total_blocks
         assert pod.pod.server_load == 0
 
 
-async def test_garbage_on_the_wire_hurts_nobody(pod):
+async def test_malformed_http_does_not_affect_other_requests(pod):
     for data in (
         b"\0" * 100,
         b"GET / HTTP/9.9\r\n\r\n",

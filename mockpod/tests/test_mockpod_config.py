@@ -1,4 +1,4 @@
-"""What the pod refuses, each in one line that names the field, and what it takes from flags and files."""
+"""What the pod accepts from flags and files, and what it refuses with one line that names the field."""
 
 from pathlib import Path
 
@@ -55,7 +55,7 @@ def refused(capsys, *arguments):
         (["--mock-host-blocks", "5", "--mock-host-bandwidth", "nan"], "mock_host_bandwidth: nan"),
         (["--mock-host-blocks", "5", "--mock-disk-bandwidth", "0"], "mock_disk_bandwidth: 0.0"),
         (["--mock-block-bytes", "0"], "mock_block_bytes: 0"),
-        (["--mock-latency", '{"prefill_us": -1}'], "latency prefill_us -1"),
+        (["--mock-latency", '{"prefill_us": -1}'], "prefill_us -1"),
         (["--mock-latency-jitter", "1"], "mock_latency_jitter: 1.0"),
         (["--mock-host-blocks", "5", "--no-enable-prefix-caching"], "mock_host_blocks: lower tiers need"),
         (["model", "another"], "another"),

@@ -1,4 +1,4 @@
-"""What is refused, how the bounded queue, draining and pausing work, LoRA slots, and configuration errors."""
+"""Refused requests, the bounded queue, draining and pausing, LoRA slots, and configuration errors."""
 
 import pytest
 from mockpod_engine_kit import Run, TableExecutor, config, request, tokens
@@ -22,7 +22,7 @@ def lora(i):
     return LoraRef(f"ad{i}", i, f"adapters/ad{i}")
 
 
-def test_the_waiting_queue_is_bounded_and_says_so():
+def test_the_waiting_queue_is_bounded():
     engine = Engine(config(max_waiting=3, max_num_seqs=1), TableExecutor())
     driver = Run(engine)
     driver.add(*(request(f"r{i}") for i in range(3)))
@@ -54,7 +54,7 @@ def test_a_refused_request_changes_nothing(bad, error):
     assert (after.waiting, after.requests, after.refused) == (before.waiting, before.requests, 1)
 
 
-def test_draining_refuses_new_work_and_finishes_the_old():
+def test_draining_refuses_new_work_and_finishes_accepted_requests():
     engine = Engine(config(), TableExecutor())
     driver = Run(engine)
     driver.add(request("a", n=40, max_tokens=5), request("b", n=40, max_tokens=9))
@@ -67,7 +67,7 @@ def test_draining_refuses_new_work_and_finishes_the_old():
     assert driver.events, "what was pending is given out"
 
 
-def test_pause_new_lets_the_running_finish_and_admits_nobody():
+def test_pause_new_lets_running_requests_finish_and_admits_none():
     engine = Engine(config(max_num_seqs=4), TableExecutor())
     driver = Run(engine)
     driver.add(request("a", max_tokens=6))
@@ -84,8 +84,8 @@ def test_pause_new_lets_the_running_finish_and_admits_nobody():
 
 @pytest.mark.parametrize("asynchronous", [False, True])
 @pytest.mark.parametrize("steps", [1, 2, 5])
-def test_pause_all_comes_to_rest_and_loses_no_token(asynchronous, steps):
-    """What is in flight is still delivered; then there is nothing to do until somebody resumes."""
+def test_pause_all_stops_the_engine_and_loses_no_token(asynchronous, steps):
+    """Output in flight is still delivered; after that there is nothing to do until the engine is resumed."""
     engine = Engine(config(async_scheduling=asynchronous), TableExecutor())
     driver = Run(engine)
     driver.add(request("a", max_tokens=6), request("b", n=60, max_tokens=8))
@@ -97,14 +97,14 @@ def test_pause_all_comes_to_rest_and_loses_no_token(asynchronous, steps):
         assert driver.step().scheduled == []
         still += 1
     assert still == (1 if asynchronous else 0)
-    assert not engine.abort("nobody")
+    assert not engine.abort("unknown")
     assert not engine.has_work()
     engine.pause(None)
     driver.until_idle()
     assert [len(driver.outcomes[rid].tokens) for rid in "ab"] == [6, 8]
 
 
-def test_a_reset_under_pause_all_reports_whom_it_preempted_with_the_output_in_flight():
+def test_a_reset_under_pause_all_reports_preempted_requests_with_the_output_in_flight():
     engine = Engine(config(async_scheduling=True), TableExecutor())
     driver = Run(engine)
     driver.add(request("a", max_tokens=6), request("b", max_tokens=6))
@@ -176,7 +176,7 @@ def test_a_request_without_a_lora_slot_is_skipped_and_keeps_its_place():
     [
         ({"block_size": 0}, "block_size 0"),
         ({"num_gpu_blocks": 10, "max_model_len": 1000}, "needs 63 blocks of 16 tokens"),
-        ({"num_gpu_block": 10}, "did you mean num_gpu_blocks?"),
+        ({"num_gpu_block": 10}, "did you mean 'num_gpu_blocks'?"),
         ({"policy": "lifo"}, "policy 'lifo'"),
         ({"hash_algo": "md5"}, "hash_algo 'md5': vLLM 0.33.0 has sha256, sha256_cbor, xxhash, xxhash_cbor"),
         ({"vllm_version": "seven"}, "'seven' is not a vLLM version"),

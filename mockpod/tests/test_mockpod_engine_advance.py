@@ -1,4 +1,4 @@
-"""Many steps in one go are the same as one step after the other: outputs, times, events, blocks and counters."""
+"""`Engine.advance` gives the same outputs, times, events, blocks and counters as single steps."""
 
 import random
 from collections import Counter
@@ -12,8 +12,8 @@ from kvsync_mockpod.engine import Engine, Executor, LoraRef
 from kvsync_mockpod.engine.latency import make_latency
 
 
-class ForeseeingExecutor(Executor):
-    """Knows where each request ends; counts the tokens it was asked for one by one."""
+class KnownEndsExecutor(Executor):
+    """Knows where each request ends, and counts the tokens that are requested one by one."""
 
     ends_are_known = True
 
@@ -35,7 +35,7 @@ class ForeseeingExecutor(Executor):
         return min(given, request.max_tokens - 1)
 
 
-class DistinctExecutor(ForeseeingExecutor):
+class DistinctExecutor(KnownEndsExecutor):
     outputs_are_distinct = True
 
 
@@ -79,7 +79,7 @@ LATENCY = {"prefill_us": 900, "prefill_token_us": 15, "decode_us": 700, "decode_
 
 
 def step_by_step(engine, arrivals):
-    """The reference: what `advance` promises, from single steps only."""
+    """The reference for `advance`, computed with single steps only."""
     now, first, finished, gaps, batches, last, steps = 0.0, [], [], Counter(), [], {}, 0
     pending = list(arrivals)
     while pending or engine.has_work():
@@ -131,24 +131,26 @@ def in_one_go(engine, arrivals, rng):
     return now, first, finished, gaps, batches, steps
 
 
-def spelled_out(gaps):
-    """All times between tokens in microseconds, shortest first."""
+def sorted_gaps(gaps):
+    """All times between tokens in microseconds, in ascending order."""
     return sorted(Counter(gaps).elements())
 
 
-HEARD = {}
-UNHEARD = {"keep_tokens": False, "log_entries": 0}
-"""Nobody listens: with outputs that nobody repeats, decoded blocks are then written down later."""
+RECORDED = {}
+COUNTED = {"keep_tokens": False, "log_entries": 0}
+"""Blocks are only counted; together with outputs that no prompt repeats, this leads to `DeferredBlocks`."""
 
 
 @settings(deadline=None, max_examples=60)
 @given(
     seed=st.integers(0, 2**32),
-    kind=st.sampled_from([ForeseeingExecutor, DistinctExecutor, TableExecutor]),
-    ears=st.sampled_from([HEARD, UNHEARD]),
+    kind=st.sampled_from([KnownEndsExecutor, DistinctExecutor, TableExecutor]),
+    recording=st.sampled_from([RECORDED, COUNTED]),
 )
-@example(seed=999, kind=DistinctExecutor, ears=HEARD)  # a budget that does not reach everybody who decodes
-def test_advance_equals_step_by_step(seed, kind, ears):
+@example(
+    seed=999, kind=DistinctExecutor, recording=RECORDED
+)  # a budget that does not suffice for all decoding sequences
+def test_advance_equals_step_by_step(seed, kind, recording):
     rng = random.Random(seed)
     values = knobs(rng)
     arrivals, eos = workload(rng, loras=values["max_loras"] > 0)
@@ -156,7 +158,7 @@ def test_advance_equals_step_by_step(seed, kind, ears):
 
     def engine():
         latency = make_latency(LATENCY, jitter=jitter, seed=seed)
-        return Engine(config(**values, **ears), kind(eos_at=eos), latency, publish=ears is HEARD)
+        return Engine(config(**values, **recording), kind(eos_at=eos), latency, publish=recording is RECORDED)
 
     reference, fast = engine(), engine()
     expected = step_by_step(reference, arrivals)
@@ -164,7 +166,7 @@ def test_advance_equals_step_by_step(seed, kind, ears):
     assert got[0] == expected[0]
     assert got[1] == expected[1], "first tokens"
     assert got[2] == expected[2], "ends"
-    assert spelled_out(got[3]) == pytest.approx([g * 1e6 for g in spelled_out(expected[3])], abs=0.51), "gaps"
+    assert sorted_gaps(got[3]) == pytest.approx([g * 1e6 for g in sorted_gaps(expected[3])], abs=0.51), "gaps"
     assert got[4] == expected[4], "events"
     assert got[5] == expected[5], "number of steps"
     assert fast.statistics() == reference.statistics()
@@ -176,11 +178,13 @@ def by_hash(engine):
     return sorted(engine.blocks(), key=lambda block: block.hash)
 
 
-@pytest.mark.parametrize("ears", [HEARD, UNHEARD])
+@pytest.mark.parametrize("recording", [RECORDED, COUNTED])
 @pytest.mark.parametrize("steps", [1, 17, 30, 33])
-def test_who_looks_in_the_middle_sees_what_single_steps_would_show(ears, steps):
+def test_state_read_in_between_equals_that_of_single_steps(recording, steps):
     def engine():
-        made = Engine(config(**ears), DistinctExecutor(), make_latency({"decode_us": 1000}), publish=ears is HEARD)
+        made = Engine(
+            config(**recording), DistinctExecutor(), make_latency({"decode_us": 1000}), publish=recording is RECORDED
+        )
         for i in range(4):
             made.add_request(request(f"r{i}", n=20 + i, max_tokens=40))
         return made
@@ -199,9 +203,9 @@ def test_who_looks_in_the_middle_sees_what_single_steps_would_show(ears, steps):
     assert by_hash(fast) == by_hash(single)
 
 
-def test_a_change_from_outside_finds_all_counters_up_to_date():
+def test_an_abort_in_between_finds_all_counters_up_to_date():
     def play(advance):
-        engine = Engine(config(), ForeseeingExecutor(), make_latency({"decode_us": 1000}))
+        engine = Engine(config(), KnownEndsExecutor(), make_latency({"decode_us": 1000}))
         for i in range(4):
             engine.add_request(request(f"r{i}", n=20, max_tokens=40))
         if advance:
@@ -220,7 +224,7 @@ def test_a_change_from_outside_finds_all_counters_up_to_date():
 
 
 def test_eos_ends_a_request_in_the_middle_of_a_stretch():
-    engine = Engine(config(), ForeseeingExecutor(eos_at={"a": 9}), make_latency({"decode_us": 1000}))
+    engine = Engine(config(), KnownEndsExecutor(eos_at={"a": 9}), make_latency({"decode_us": 1000}))
     engine.add_request(request("a", n=20, max_tokens=40))
     engine.add_request(request("b", n=20, max_tokens=40))
     progress = engine.advance(0.0)
@@ -230,7 +234,7 @@ def test_eos_ends_a_request_in_the_middle_of_a_stretch():
 
 
 def test_only_first_tokens_are_asked_for_one_by_one():
-    executor = ForeseeingExecutor()
+    executor = KnownEndsExecutor()
     engine = Engine(config(), executor, make_latency({"decode_us": 1000}))
     for i in range(6):
         engine.add_request(request(f"r{i}", n=20, max_tokens=100))

@@ -1,4 +1,4 @@
-"""Integration tests 4, 5, 13: joining and leaving in flight, both limits, work conservation."""
+"""Integration tests 4, 5 and 13: joining and leaving in flight, both limits of a step, work conservation."""
 
 from mockpod_engine_kit import Run, TableExecutor, config, request, run
 
@@ -17,7 +17,7 @@ def test_4_a_short_request_joins_and_leaves_in_flight():
     assert by_step[4] == ["long"]
     assert by_step[5] == ["long", "short"]
     left = next(i for i, step in enumerate(driver.steps) if ("short", "length") in step.finished)
-    assert by_step[left + 1] == ["long", "next"], "the slot is filled in the very next step"
+    assert by_step[left + 1] == ["long", "next"], "the slot is filled in the next step"
     ends = {rid: step.step for step in driver.steps for rid, _reason in step.finished}
     assert ends["short"] < ends["next"] < ends["long"]
 

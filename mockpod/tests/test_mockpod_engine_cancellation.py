@@ -1,4 +1,4 @@
-"""Integration test 8: cancellation in every state leaves nobody else changed and no block behind."""
+"""Integration test 8: a cancellation in any state changes no other request and keeps no block."""
 
 import asyncio
 
@@ -65,7 +65,7 @@ def test_8_a_finished_or_unknown_request_cannot_be_aborted():
     driver.until_idle()
     assert driver.outcomes["a"].reason == "length"
     assert not engine.abort("a")
-    assert not engine.abort("nobody")
+    assert not engine.abort("unknown")
     assert driver.outcomes["a"].reason == "length"
     assert engine.statistics().finished == {"length": 1}
 
@@ -85,7 +85,7 @@ def test_8_a_preempted_request_can_be_aborted():
 
 
 async def test_8_a_cancelled_caller_gets_cancelled_error():
-    """The smallest live driver: a task a request, cancelled by its caller."""
+    """The smallest live driver: one task per request, cancelled by its caller."""
     engine = Engine(config(), TableExecutor())
     results = {}
 

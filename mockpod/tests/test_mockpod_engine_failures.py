@@ -1,4 +1,4 @@
-"""Integration tests 14, 15: failing steps and failing requests, with a stated policy and nothing leaked."""
+"""Integration tests 14 and 15: failing steps and failing requests follow a stated policy and leak nothing."""
 
 import pytest
 from mockpod_engine_kit import Run, TableExecutor, config, request
@@ -16,7 +16,7 @@ def play(executor, count=6, **values):
 
 @pytest.mark.parametrize("asynchronous", [False, True])
 def test_14_a_failed_step_ends_its_requests_and_only_those(asynchronous):
-    # max_num_seqs 2: the third attempt belongs to r0 and r1, still decoding.
+    # With max_num_seqs 2, the third attempt concerns r0 and r1, which still decode.
     executor = TableExecutor(fail_steps=[2])
     driver = play(executor, max_num_seqs=2, async_scheduling=asynchronous)
     reasons = {rid: o.reason for rid, o in driver.outcomes.items()}
@@ -57,7 +57,7 @@ def test_14_blocks_of_a_failed_step_do_not_stay_in_the_cache(asynchronous):
     assert sorted(stored) == sorted(removed)
     driver.add(request("b", n=60, max_tokens=4, stream=1))
     driver.until_idle()
-    assert driver.outcomes["b"].cached_tokens == 0, "nothing that was never computed may be hit"
+    assert driver.outcomes["b"].cached_tokens == 0, "blocks that were never computed must not be hit"
     assert driver.outcomes["b"].reason == "length"
 
 
@@ -80,12 +80,12 @@ def test_15_a_failing_prefill_fails_that_request_alone(asynchronous):
     prompt = request("r2", n=20).prompt_token_ids
     announced = [e.token_ids for e in driver.events if type(e).__name__ == "BlockStored"]
     assert announced
-    assert not any(tokens[:16] == prompt[:16] for tokens in announced), "refused before anything was announced"
+    assert not any(tokens[:16] == prompt[:16] for tokens in announced), "refused before any block was announced"
     assert driver.engine.statistics().free_blocks == driver.engine.statistics().total_blocks
 
 
 class BreakingExecutor(TableExecutor):
-    """One request breaks at its third token."""
+    """One request fails at its third token."""
 
     def sample(self, request, index):
         if request.request_id == "r1" and index == 2:

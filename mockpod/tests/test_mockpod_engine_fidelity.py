@@ -1,4 +1,4 @@
-"""The stored scenarios: the engine against what vLLM 0.33.0's own engine core did, step for step."""
+"""The stored scenarios: the engine gives the same step logs as vLLM 0.33.0's own engine core."""
 
 import copy
 import io
@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from kvsync_mockpod.errors import ScenarioError
 from kvsync_mockpod.stepdiff import compare_logs, read_log
-from kvsync_mockpod.steps import ScenarioError, run_steps
+from kvsync_mockpod.steps import run_steps
 
 DATA = Path(__file__).parents[2] / "test" / "fidelity" / "data"
 NAMES = sorted(p.name.removesuffix(".jsonl.gz") for p in DATA.glob("*.jsonl.gz") if ".vllm-" not in p.name)
@@ -145,9 +146,9 @@ REQUEST = '{"id":"a","arrival_step":0,"prompt":[{"prefix_id":1,"n":4}],"max_toke
 @pytest.mark.parametrize(
     ("lines", "line", "says"),
     [
-        ([ENGINE, "{oops"], 2, "no JSON"),
+        ([ENGINE, "{oops"], 2, "not JSON"),
         ([ENGINE, "[1]"], 2, "must be a JSON object"),
-        (['{"engine":{"num_gpu_block":64}}'], 1, "did you mean num_gpu_blocks?"),
+        (['{"engine":{"num_gpu_block":64}}'], 1, "did you mean 'num_gpu_blocks'?"),
         (['{"engine":{"num_gpu_blocks":8}}'], 1, "max_model_len 2032 needs 127 blocks"),
         (['{"engine":{"block_size":0}}'], 1, "block_size 0"),
         (['{"engine":{"step_s":0}}'], 1, "step_s must be a positive number"),

@@ -1,4 +1,4 @@
-"""Processor sharing: hand-worked closed forms, conservation in random lives, and the cost of a completion."""
+"""Processor sharing: closed forms computed by hand, conservation under random load, the cost of a completion."""
 
 import random
 from itertools import pairwise
@@ -33,8 +33,8 @@ def test_two_equal_transfers_share_and_end_together_in_start_order():
 
 
 def test_a_late_starter_slows_the_first_and_loses_it_nothing():
-    # a: 1 MB alone for 0.5 ms (half done), then shared: 0.5 MB at 0.5 GB/s = 1 ms more -> 1.5 ms.
-    # b: 1 MB from 0.5 ms; half done at 1.5 ms, the other half alone: 0.5 ms -> 2.0 ms.
+    # a: 1 MB alone for 0.5 ms (half done), then shared: 0.5 MB at 0.5 GB/s takes 1 ms more -> 1.5 ms. b: 1 MB from 0.5
+    # ms on; half done at 1.5 ms, the other half alone takes 0.5 ms -> 2.0 ms.
     link = Link(GB)
     a = link.start(MB, 0.0)
     b = link.start(MB, 0.0005)
@@ -46,7 +46,8 @@ def test_a_late_starter_slows_the_first_and_loses_it_nothing():
 
 
 def test_sizes_one_two_three_by_hand():
-    # Three share: the smallest is done at 3 ms; two share the next 1 MB each: 2 ms more; the last alone: 1 ms more.
+    # Three transfers share the link: the smallest ends at 3 ms. Two share the next 1 MB each: 2 ms more. The last is
+    # alone: 1 ms more.
     link = Link(GB)
     transfers = [link.start(n * MB, 0.0) for n in (3, 1, 2)]
     link.advance(1.0)
@@ -78,7 +79,7 @@ def test_infinite_bandwidth_ends_at_once():
 
 
 def by_definition(jobs, bandwidth):
-    """The obvious simulation: every active transfer progresses by its share between any two moments of interest."""
+    """The direct simulation: between any two events, every active transfer progresses by its share."""
     left, done, now = {}, {}, 0.0
     arrivals = list(enumerate(jobs))
     while left or arrivals:
@@ -118,7 +119,9 @@ def test_random_lives_equal_the_definition_and_conserve_bytes(jobs, polls):
     report = link.report()
     assert report.transfers == len(jobs)
     assert report.bytes == sum(size for _at, size in jobs), "bytes in are bytes out"
-    assert report.busy_s * 10.0 == pytest.approx(report.bytes, rel=1e-9), "never idle with work, never more than B"
+    assert report.busy_s * 10.0 == pytest.approx(report.bytes, rel=1e-9), (
+        "busy whenever there is work, never above the bandwidth"
+    )
     ends = [(transfers[n].done_s, n) for n in order]
     assert ends == sorted(ends, key=lambda e: e[0]), "ends are reported in time order"
     for (t1, n1), (t2, n2) in pairwise(ends):
@@ -127,7 +130,7 @@ def test_random_lives_equal_the_definition_and_conserve_bytes(jobs, polls):
 
 
 class CountedSize(float):
-    """A number of bytes whose sums count their comparisons, and with them the work of a heap."""
+    """A number of bytes whose sums count their comparisons, which measures the work of a heap."""
 
     made = 0
 

@@ -1,4 +1,4 @@
-"""Integration tests 9, 10, 17: capacity, preemption, exact release, no leaks."""
+"""Integration tests 9, 10 and 17: capacity, preemption, exact release of blocks, no leaks."""
 
 import gc
 import tracemalloc
@@ -33,7 +33,7 @@ def test_10_a_finished_request_gives_back_exactly_its_unshared_blocks():
     engine = Engine(config(max_num_batched_tokens=512), TableExecutor())
     driver = Run(engine)
     shared = tokens(1, 64)
-    # 4 shared blocks each; "a" ends first with 64 + 28 + 4 - 1 tokens written: 6 blocks, 2 its own.
+    # The requests share 4 blocks. "a" ends first with 64 + 28 + 4 - 1 tokens written: 6 blocks, of which 2 are its own.
     driver.add(Request("a", shared + tokens(2, 28), max_tokens=4), Request("b", shared + tokens(3, 28), max_tokens=40))
     driver.step()
     used = []
@@ -43,7 +43,7 @@ def test_10_a_finished_request_gives_back_exactly_its_unshared_blocks():
     after = engine.statistics().total_blocks - engine.statistics().free_blocks
     assert used[-1] - after == 2
     assert after == 6, "b holds the shared blocks and its own"
-    assert engine.statistics().cached_blocks >= 5, "what is free may still be cached: that is no leak"
+    assert engine.statistics().cached_blocks >= 5, "free blocks may still be cached, which is not a leak"
     driver.until_idle()
     assert engine.statistics().free_blocks == engine.statistics().total_blocks
 
@@ -93,7 +93,7 @@ def test_17_memory_does_not_grow_with_the_number_of_requests():
 
     tracemalloc.start()
     try:
-        sizes = [live(60 * k) for k in range(8)][5:]  # before that the log and the cache fill up
+        sizes = [live(60 * k) for k in range(8)][5:]  # the first rounds fill the log and the cache
     finally:
         tracemalloc.stop()
     assert max(sizes) - min(sizes) < 20_000, sizes

@@ -1,4 +1,4 @@
-"""The run-based block table against the obvious one (a block an object), over random lives of sequences."""
+"""The run-based block table equals the reference with one object per block, under random operations."""
 
 import random
 
@@ -28,7 +28,7 @@ class FlatSink:
 
 
 class Pair:
-    """Both pools, driven alike; every answer must be the same."""
+    """Both pools, driven with the same operations; every answer must be the same."""
 
     def __init__(self, blocks, blanks_first):
         self.sink, self.flat_sink = Sink(), FlatSink()
@@ -68,7 +68,7 @@ class Pair:
 
     def unstore(self, at, count):
         chain, table, flat = self.live[at]
-        # As the engine uses it: only blocks that nobody else holds, has copied or has built upon.
+        # The engine unstores only blocks that no other sequence holds, has copied or has extended.
         mine = set(chain[: table.hashed])
         first = max(table.hashed - count, 0)
         while first < table.hashed and (
@@ -96,7 +96,7 @@ class Pair:
 
 
 def chain(rng, depth):
-    """Hashes of a random walk in a narrow tree: chains share prefixes, a hash names its whole prefix."""
+    """Hashes of a random walk in a narrow tree: chains share prefixes, and a hash identifies its whole prefix."""
     out, name = [], ""
     for _ in range(depth):
         name += rng.choice("aaab")

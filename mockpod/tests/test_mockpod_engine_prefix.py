@@ -1,4 +1,4 @@
-"""Prefix caching: exact hits (19), what is part of a block's identity, reports, resets, the ground truth."""
+"""Prefix caching: exact hits (test 19), the parts of a block's identity, reports, resets and the ground truth."""
 
 from collections import Counter
 
@@ -172,7 +172,7 @@ def test_replayed_events_and_log_equal_the_block_table_after_every_step(asynchro
         assert BlockHasher("sha256_cbor", "0").hash_block(block.parent, block.token_ids, None) == block.hash
 
 
-def test_the_log_keeps_its_newest_entries_and_says_from_where():
+def test_the_log_keeps_its_newest_entries_and_the_number_of_the_first():
     engine = Engine(config(log_entries=10), TableExecutor())
     driver = Run(engine)
     for i in range(6):
@@ -187,7 +187,7 @@ def test_the_log_keeps_its_newest_entries_and_says_from_where():
 
 
 def test_never_computed_blocks_can_be_taken_back():
-    """vllm-project/vllm#43569: a victim scheduled in the very step that preempts it has announced blocks."""
+    """vllm-project/vllm#43569: a request scheduled in the step that preempts it has announced blocks."""
 
     def play(mode):
         values = {"num_gpu_blocks": 16, "max_num_batched_tokens": 64, "max_model_len": 240, "max_num_seqs": 4}

@@ -1,4 +1,4 @@
-"""Integration test 18: service by priority, first come first served among equals, and who may starve."""
+"""Integration test 18: service by priority, first come first served among equals, and the limits of starvation."""
 
 from mockpod_engine_kit import Run, TableExecutor, config, request
 

@@ -1,4 +1,4 @@
-"""Integration tests 1, 2, 3, 6, 7: one request, many requests, and how they end."""
+"""Integration tests 1, 2, 3, 6 and 7: one request, many requests, and how they end."""
 
 import pytest
 from mockpod_engine_kit import EOS, Run, TableExecutor, config, request, run, scheduled, tokens
@@ -19,7 +19,7 @@ def test_1_one_request_gives_exactly_the_scripted_tokens():
     assert outcome.reason == "stop"
 
 
-def test_1_a_lone_request_is_never_delayed_for_company():
+def test_1_a_single_request_is_not_delayed_to_fill_a_batch():
     record = run([request("a", max_tokens=1)], max_num_seqs=64, max_num_batched_tokens=4096)
     assert record.steps[0].scheduled == [("a", 20)]
     assert record.outcomes["a"].reason == "length"

@@ -1,5 +1,6 @@
-"""The fidelity runner's own parts: schedules are reproducible and playable, a divergence is shrunk to its cause,
-a planted bug is found."""
+"""The parts of the fidelity runner: schedules are reproducible and playable, a divergence is shrunk to its cause, and
+planted bugs are found.
+"""
 
 import contextlib
 import dataclasses
@@ -12,7 +13,8 @@ import pytest
 
 from kvsync_mockpod.engine import Engine
 from kvsync_mockpod.engine.scheduler import Scheduler
-from kvsync_mockpod.scripted import ScenarioError, parse_scenario
+from kvsync_mockpod.errors import ScenarioError
+from kvsync_mockpod.scenario import parse_scenario
 from kvsync_mockpod.stepdiff import compare_logs
 from kvsync_mockpod.steps import play
 
@@ -22,7 +24,7 @@ FOLDER = Path(__file__).parents[2] / "test" / "fidelity"
 def load(name):
     spec = importlib.util.spec_from_file_location(f"fidelity_{name}", FOLDER / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look for it there
+    sys.modules[spec.name] = module  # dataclasses look the module up there
     with patch.object(sys, "path", [str(FOLDER), *sys.path]):
         spec.loader.exec_module(module)
     return module
@@ -83,7 +85,7 @@ def test_shrinking_keeps_only_what_the_divergence_needs():
     assert all(row["prompt"] == [] and row["arrival_step"] == 0 for row in kept)
     assert small[0]["engine"]["num_gpu_blocks"] == 4
     assert len(asked) <= 1501
-    assert len({repr(candidate) for candidate in asked[1:]}) == len(asked[1:]), "nothing is asked twice"
+    assert len({repr(candidate) for candidate in asked[1:]}) == len(asked[1:]), "no candidate is compared twice"
 
 
 def test_what_comes_after_the_first_difference_goes_at_once():
@@ -119,7 +121,7 @@ def test_shrinking_asks_no_more_often_and_no_longer_than_allowed():
     assert len(asked) == 15
 
 
-# --- planted bugs, with the engine itself in vLLM's place
+# --- planted bugs, with the unchanged engine in place of vLLM
 
 
 class WithoutTheBug:
@@ -183,6 +185,8 @@ def test_a_mock_that_breaks_is_a_difference_and_one_that_refuses_is_no_schedule(
     assert [r["step"] for r in compare.mock_log(long, "0.33.0", until=7)] == list(range(9)), "no further"
     with patch.object(Engine, "has_work", return_value=True), patch.object(compare, "MOST_STEPS", 100):
         last = compare.mock_log(rows, "0.33.0", until=2)[-1]
-    assert last["scheduled"] == ["RuntimeError: still busy after 100 steps"], "a mock that never rests is a difference"
+    assert last["scheduled"] == ["RuntimeError: still busy after 100 steps"], (
+        "an engine that does not end counts as a difference"
+    )
     with pytest.raises(ScenarioError, match="no LoRA slots"):
         compare.mock_log([rows[0], rows[1] | {"lora": "adapter"}], "0.33.0")

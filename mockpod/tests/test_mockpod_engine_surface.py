@@ -1,4 +1,4 @@
-"""The public names of the engine and of the offline replay, pinned: a change here is a change for others."""
+"""The public names of the engine and of the offline replay, which others depend on."""
 
 import kvsync_mockpod.engine as engine
 import kvsync_mockpod.offline as offline
@@ -11,8 +11,8 @@ ResidentBlock StepFailedError StepLoad StepResult TierConfig TierReport Transiti
 """
 
 OFFLINE = """
-Arrivals LeastRequestRouter RandomRouter ReplayConfig ReplayResult RequestRecord RoundRobinRouter Router TraceError
-TraceRequest WorkerLoad WorkerRecord arrival_times ideal_hit_tokens packed_tokens read_trace replay
+LeastRequestRouter RandomRouter ReplayConfig ReplayResult RequestRecord RoundRobinRouter Router WorkerLoad WorkerRecord
+replay
 """
 
 

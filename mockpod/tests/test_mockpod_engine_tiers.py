@@ -1,4 +1,4 @@
-"""The offload engine: slots held, duplicates refused, batches queued, onboarding in two steps, events and reports."""
+"""The offload engine: held slots, refused duplicates, queued batches, onboarding in two steps, events and reports."""
 
 import random
 
@@ -40,7 +40,7 @@ def blocks(*names):
     return [SourceBlock(name.encode()) for name in names]
 
 
-# --- down
+# --- offload
 
 
 def test_source_slots_are_held_until_the_whole_burst_has_arrived():
@@ -84,7 +84,7 @@ def test_only_what_is_new_is_copied_but_all_slots_of_the_burst_wait():
 def test_later_batches_start_at_the_deadline_of_an_active_one():
     engine = offload(batch_blocks=1, concurrent_batches=2)
     engine.offer(blocks("a", "b", "c"), 0.0)
-    # Two share the link until 2 ms; the third then has it alone for 1 ms.
+    # Two transfers share the link until 2 ms; the third then has it alone for 1 ms.
     assert engine.earliest_pending_deadline() == 0.002
     engine.tick(0.002)
     assert engine.report().offloaded == 2
@@ -93,7 +93,7 @@ def test_later_batches_start_at_the_deadline_of_an_active_one():
     assert engine.report().offloaded == 3
 
 
-def test_a_full_host_evicts_least_recently_used_and_says_so():
+def test_a_full_host_evicts_the_least_recently_used_block_and_reports_it():
     sink = Sink()
     engine = offload(sink, host_blocks=2)
     for i, name in enumerate("abc"):
@@ -114,7 +114,7 @@ def test_host_blocks_go_to_disk_before_their_slots_are_used_again():
     engine.offer(blocks("a"), 0.0)
     engine.tick(1.0)
     engine.offer(blocks("b"), 1.0)
-    # a -> disk takes 2 ms at half the speed, only then does b's copy start: 1 ms.
+    # The copy of a to disk takes 2 ms at half the speed; only then does the copy of b start, which takes 1 ms.
     assert engine.earliest_pending_deadline() == pytest.approx(1.002)
     engine.tick(1.002)
     assert engine.held_slots == 1
@@ -135,14 +135,14 @@ def test_a_burst_that_can_never_fit_fails_and_frees_its_slots():
     engine.release(pinned)
 
 
-# --- up
+# --- onboard
 
 
 def test_prepare_pins_and_reserves_no_bandwidth():
     engine = offload(host_blocks=2)
     engine.offer(blocks("a", "b"), 0.0)
     engine.tick(1.0)
-    assert engine.prepare_onboard_prefix([b"x", b"a"]) is None, "a prefix or nothing"
+    assert engine.prepare_onboard_prefix([b"x", b"a"]) is None, "only prefixes are found"
     prepared = engine.prepare_onboard_prefix([b"a", b"b", b"x"])
     assert prepared.block_count == 2
     assert engine.earliest_pending_deadline() is None
@@ -166,7 +166,7 @@ def test_start_is_complete_exactly_when_the_bytes_are_over():
     assert engine.report().host_hits == 1
 
 
-def test_a_prefix_that_goes_on_on_disk_takes_both_links():
+def test_a_prefix_that_continues_on_disk_takes_both_links():
     engine = offload(host_blocks=1, disk_blocks=4)
     engine.offer(blocks("b"), 0.0)
     engine.tick(1.0)
@@ -177,7 +177,8 @@ def test_a_prefix_that_goes_on_on_disk_takes_both_links():
     handle = engine.start_onboard_prefix(prepared, 2.0)
     engine.tick(2.0029)
     assert not handle.is_complete
-    engine.tick(2.0031)  # disk 2 ms, then up 1 ms; the host's part went up meanwhile
+    # 2 ms from disk, then 1 ms to the device; the blocks in host memory were copied in the meantime
+    engine.tick(2.0031)
     assert handle.is_complete
     assert (engine.report().host_hits, engine.report().disk_hits) == (1, 1)
 
@@ -202,7 +203,7 @@ def test_a_shared_disk_is_one_link_for_all_its_workers():
         engine.offer(blocks("a"), 0.0)
         engine.tick(1.0)
         engine.offer(blocks("b"), 1.0)
-    # Two demotions of 1 MB share 0.5 GB/s: 4 ms, not 2.
+    # Two demotions of 1 MB share 0.5 GB/s and take 4 ms, not 2.
     assert [e.earliest_pending_deadline() for e in engines] == pytest.approx([1.004, 1.004])
     engines[0].tick(1.004)
     assert [e.report().demoted for e in engines] == [1, 1], "either worker's tick moves the shared link"
@@ -246,7 +247,7 @@ def test_random_lives_conserve_blocks_slots_and_bytes(seed, disk, instant):
         engine.tick(now)
         assert engine.held_slots == held - sum(released) >= 0
         deadline = engine.earliest_pending_deadline()
-        assert deadline is None or deadline > now, "what is due has happened"
+        assert deadline is None or deadline > now, "everything due has been completed"
     handles = list(loads)
     while (deadline := engine.earliest_pending_deadline()) is not None:
         engine.tick(deadline)
@@ -276,7 +277,7 @@ def test_random_lives_conserve_blocks_slots_and_bytes(seed, disk, instant):
         ({"block_bytes": 0}, "block_bytes 0"),
         ({"block_bytes": 1, "disk_bandwidth": 0}, "disk_bandwidth 0"),
         ({"block_bytes": 1, "host_to_device_bandwidth": -5}, "host_to_device_bandwidth -5"),
-        ({"block_bytes": 1, "host_block": 5}, "did you mean host_blocks?"),
+        ({"block_bytes": 1, "host_block": 5}, "did you mean 'host_blocks'?"),
         ({"block_bytes": 1, "batch_blocks": 0}, "batch_blocks 0"),
     ],
 )
@@ -287,7 +288,7 @@ def test_a_bad_tier_configuration_is_one_clear_error(values, says):
     assert "\n" not in str(caught.value)
 
 
-# --- in the engine
+# --- within the engine
 
 
 class TierRun(Run):
@@ -304,7 +305,7 @@ class TierRun(Run):
             if not self.engine.has_work():
                 self.now = max(self.now, self.engine.next_deadline())
             self.step()
-            assert len(self.steps) < limit, "the engine does not come to rest"
+            assert len(self.steps) < limit, "the engine does not end"
         return self
 
 
@@ -333,7 +334,7 @@ def test_an_evicted_prefix_comes_back_from_the_host(asynchronous):
     assert len(driver.outcomes["r3"].tokens) == len(plain.outcomes["r3"].tokens)
 
 
-def test_the_request_waits_parked_while_others_go_on():
+def test_a_parked_request_does_not_delay_others():
     driver = tier_run(TierConfig.build(**SLOW | {"host_to_device_bandwidth": 10 * MB}, host_blocks=64))
     for i, stream in enumerate((1, 2, 3)):
         driver.add(request(f"r{i}", n=120, max_tokens=2, stream=stream))
@@ -350,13 +351,13 @@ def test_the_request_waits_parked_while_others_go_on():
 
 
 def test_pause_new_lets_a_parked_request_go_on():
-    """It holds blocks: as in vLLM it may run to its end, while those who hold none stay queued."""
+    """A parked request holds blocks. As in vLLM it may run to its end, while requests that hold none stay queued."""
     driver = tier_run(TierConfig.build(**SLOW | {"host_to_device_bandwidth": 10 * MB}, host_blocks=64))
     for i, stream in enumerate((1, 2, 3)):
         driver.add(request(f"r{i}", n=120, max_tokens=2, stream=stream))
         driver.until_idle()
     driver.add(request("back", n=120, max_tokens=2, stream=1))
-    while not driver.engine.scheduler.parked.live:
+    while not driver.engine.statistics().waiting_deferred:
         driver.step()
     driver.engine.pause("new")
     driver.add(request("new", n=5, max_tokens=2, stream=9))
@@ -429,7 +430,7 @@ def test_events_of_lower_tiers_carry_their_medium(form):
     assert any(isinstance(e, BlockRemoved) and e.medium == "CPU" for e in lower)
 
 
-def test_a_reset_says_what_the_lower_tiers_still_hold():
+def test_a_reset_announces_what_the_lower_tiers_still_hold():
     driver = tier_run(TierConfig.build(**SLOW, host_blocks=64))
     for i in range(3):
         driver.add(request(f"r{i}", n=120, max_tokens=2, stream=i))
@@ -450,7 +451,7 @@ def test_a_reset_says_what_the_lower_tiers_still_hold():
 @pytest.mark.parametrize("instant", [False, True])
 @pytest.mark.parametrize("policy", ["fcfs", "priority"])
 @pytest.mark.parametrize("seed", range(4))
-def test_random_workloads_come_to_rest_with_the_right_outputs(seed, policy, instant):
+def test_random_workloads_end_with_the_right_outputs(seed, policy, instant):
     rng = random.Random(seed)
     plan = [
         request(f"r{i}", n=rng.randint(1, 180), max_tokens=rng.randint(1, 60), stream=rng.randrange(5), priority=i % 3)

@@ -1,13 +1,13 @@
-"""Rules that changed between vLLM versions, each on the shortest schedule that tells the two apart.
+"""Rules that differ between vLLM versions, each on the shortest schedule that shows the difference.
 
-The schedules were shrunk by `test/fidelity` from random ones; what the older version does was read from the log of
-vLLM 0.24.0's own engine core.
+The schedules were shrunk by `test/fidelity` from random ones. The behaviour of the older version was read from the log
+of vLLM 0.24.0's own engine core.
 """
 
 import pytest
 
 from kvsync_mockpod.engine import EngineConfig
-from kvsync_mockpod.scripted import parse_scenario
+from kvsync_mockpod.scenario import parse_scenario
 from kvsync_mockpod.steps import play
 
 
@@ -30,7 +30,7 @@ def log(version, engine, *requests):
         ("0.31.0", ["r6", "r7"]),
     ],
 )
-def test_who_is_first_the_preempted_or_the_one_skipped_for_want_of_a_lora_slot(version, order):
+def test_order_of_preempted_requests_and_those_skipped_for_lack_of_a_lora_slot(version, order):
     steps = log(
         version,
         {"num_gpu_blocks": 7, "max_model_len": 96, "max_num_batched_tokens": 362, "max_loras": 2},
@@ -43,7 +43,7 @@ def test_who_is_first_the_preempted_or_the_one_skipped_for_want_of_a_lora_slot(v
 
 
 @pytest.mark.parametrize(("version", "at"), [("0.24.0", 1), ("0.32.0", 1), ("0.33.0", 2)])
-def test_when_the_lora_slot_of_a_request_that_only_waits_for_its_last_token_is_free(version, at):
+def test_lora_slot_of_a_request_whose_last_token_is_in_flight(version, at):
     steps = log(
         version,
         {"block_size": 8, "num_gpu_blocks": 4, "max_model_len": 24, "async_scheduling": True, "max_loras": 1},
@@ -56,7 +56,7 @@ def test_when_the_lora_slot_of_a_request_that_only_waits_for_its_last_token_is_f
 
 
 @pytest.mark.parametrize(("version", "events"), [("0.24.0", 1), ("0.25.0", 1), ("0.26.0", 2)])
-def test_hits_are_reported_from_the_version_that_knows_how(version, events):
+def test_hits_are_reported_from_the_version_that_has_the_option(version, events):
     steps = log(
         version,
         {"block_size": 4, "num_gpu_blocks": 4, "max_model_len": 12, "max_num_seqs": 2, "max_num_batched_tokens": 48},
@@ -86,6 +86,6 @@ def test_a_rule_follows_the_version(rule, before, since):
     assert EngineConfig(vllm_version="0.33.0", async_scheduling=False).is_async is False
 
 
-def test_the_watermark_counts_from_the_version_that_knows_it():
+def test_the_watermark_applies_from_the_version_that_has_the_option():
     assert EngineConfig(vllm_version="0.23.0", num_gpu_blocks=4096, watermark=0.5).margin_blocks == 0
     assert EngineConfig(vllm_version="0.24.0", num_gpu_blocks=4096, watermark=0.5).margin_blocks == 2048

@@ -1,4 +1,6 @@
-"""The event stream on real sockets: numbers, bytes, replay of both forms, ranks; against the pod's own table."""
+"""The event stream on real sockets: numbers, bytes, both forms of replay, and ranks, compared with the pod's block
+table.
+"""
 
 import asyncio
 
@@ -14,12 +16,12 @@ from mockpod_helpers import (
     start_pod,
     subscriber,
     truth,
-    wait_until,
     zmq_context,
 )
 
 from kvsync_events import WireForm, decode_batch, encode_batch
 from kvsync_mockpod.pod import Environment
+from kvsync_testkit.waiting import until
 
 
 def prompt(number: int, length: int = 70) -> list[int]:
@@ -27,7 +29,7 @@ def prompt(number: int, length: int = 70) -> list[int]:
 
 
 async def churn(pod, requests: int = 30, first: int = 0) -> None:
-    """Distinct prompts, more than a small cache holds."""
+    """Send distinct prompts, more than a small cache holds."""
     await asyncio.gather(
         *(pod.post("/v1/completions", {"prompt": prompt(first + n), "max_tokens": 20}) for n in range(requests))
     )
@@ -79,7 +81,7 @@ async def test_replay_takes_the_form_of_the_version(version, frames):
 
 @pytest.mark.parametrize(("version", "group"), [("0.10.2", None), ("0.17.0", None), ("0.20.0", 0), ("newest", 0)])
 async def test_the_truth_names_the_cache_group_only_where_the_events_can(version, group):
-    """All three views alike: a checker of an older version's index holds blocks of no group."""
+    """All three views agree: a checker for the index of an older version sees blocks without a group."""
     async with start_pod(mock_wire_version=version, **SMALL) as pod:
         await churn(pod, 8)
         digest = await pod.quiet()
@@ -108,7 +110,7 @@ async def test_a_malformed_replay_request_is_never_answered_and_the_next_is():
             socket.connect(reachable(pod.pod.ranks[0].publisher.replay_endpoint))
             for frames in ([b"\0" * 8], [b"", b"\0" * 8, b"more"], [b"", b"\0" * 9]):
                 await socket.send_multipart(frames)
-            await wait_until(lambda: pod.pod.ranks[0].publisher.statistics().replay_refused == 3)
+            await until("all requests are refused", lambda: pod.pod.ranks[0].publisher.statistics().replay_refused == 3)
             assert not await socket.poll(20)
             await socket.send_multipart([b"", b"\0" * 8])
             assert len(await asyncio.wait_for(socket.recv_multipart(), 5)) == 4
@@ -128,7 +130,7 @@ async def test_one_batch_a_step_with_the_topic_and_the_rank():
 
 
 CHANGES = "0.10.2 0.13.0 0.14.0 0.17.0 0.20.0 0.21.0 0.23.0 0.24.0 0.25.1 0.26.0 0.29.0 0.30.0 0.33.0"
-"""The versions in which the wire changed, and the last one before."""
+"""The versions in which the wire format changed, and the last one before each."""
 
 
 @pytest.mark.parametrize("version", CHANGES.split())
@@ -197,5 +199,5 @@ async def test_a_fixed_endpoint_is_connected_so_that_the_reader_binds():
                 return bool(await reader.poll(50))
 
             said_something.calls = 0
-            await wait_until(said_something)
+            await until("an event arrives", said_something)
             assert len(await reader.recv_multipart()) == 3

@@ -1,4 +1,4 @@
-"""The fault plan without sockets: what is refused, which numbers fire, and in what order batches leave."""
+"""The fault plan without sockets: what is refused, which numbers fire, and the order in which batches are sent."""
 
 import random
 
@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 
 from kvsync_events import BlockStored, EventBatch, WireForm, decode_batch, encode_batch
 from kvsync_mockpod.errors import ConfigError
+from kvsync_mockpod.faults.active import ActiveFaults
 from kvsync_mockpod.faults.outbox import Outbox, Outgoing
 from kvsync_mockpod.faults.payload import damage, with_wrong_parents
-from kvsync_mockpod.faults.plane import FaultPlane
 from kvsync_mockpod.faults.spec import parse_plan
 
 
 def plane(*faults, seed=1):
-    made = FaultPlane()
+    made = ActiveFaults()
     made.set(parse_plan({"seed": seed, "faults": list(faults)}))
     return made
 
@@ -113,7 +113,7 @@ def test_a_stall_holds_everything_and_keeps_the_order():
     assert [message.seq for message in outbox.take(2.0)] == [0, 1]
 
 
-def test_damage_is_what_it_says():
+def test_each_kind_of_payload_damage():
     event = BlockStored([b"\1" * 32], None, list(range(16)), 16)
     payload = encode_batch(EventBatch(1.0, [event], 0), WireForm.for_version("0.33.0"))
     (corrupt, truncate, oversize) = parse_plan(

@@ -1,11 +1,10 @@
-"""The HTTP surface fuzzed against its own OpenAPI description: no 5xx, documented answers only, no block leaks.
+"""Fuzzes the HTTP surface with its own OpenAPI description: no 5xx, only documented answers, no leaked blocks.
 
-KVSYNC_FUZZ_EXAMPLES and pytest's `--hypothesis-seed` make it longer and different.
+KVSYNC_FUZZ_EXAMPLES sets the number of examples, pytest's `--hypothesis-seed` the seed.
 """
 
 import json
 import os
-import time
 import urllib.request
 
 import pytest
@@ -25,6 +24,7 @@ from schemathesis.specs.openapi.checks import (
 from kvsync_mockpod.http.app import Application
 from kvsync_mockpod.latency import build_latency
 from kvsync_mockpod.pod import Environment, Pod
+from kvsync_testkit.waiting import wait_until
 
 CHECKS = [
     not_a_server_error,
@@ -47,18 +47,18 @@ def fetch(url: str) -> str:
 
 
 def serving(*flags: str, env: dict[str, str] | None = None):
-    """A pod to fuzz; afterwards it must be alive, idle and have every block back."""
+    """A pod to fuzz; afterwards it must be alive and idle, with every block free."""
     with pod_process(*SMALL, *flags, env=env) as pod:
         base = f"http://127.0.0.1:{pod.port}"
         yield base
         names = ("vllm:num_requests_running", "vllm:num_requests_waiting", "vllm:kv_cache_usage_perc")
-        deadline = time.monotonic() + 20
-        while True:
+
+        def idle() -> bool:
             families = text_string_to_metric_families(fetch(base + "/metrics"))
             values = {sample.name: sample.value for family in families for sample in family.samples}
-            if all(values[name] == 0 for name in names):
-                break
-            assert time.monotonic() < deadline, values
+            return all(values[name] == 0 for name in names)
+
+        wait_until("the pod is idle and holds no blocks", idle, deadline_s=20)
         assert pod.process.poll() is None
         assert not [line for line in pod.log if line.get("level") in ("error", "critical")], pod.log
 
@@ -78,7 +78,7 @@ def operated():
 
 
 def operations(variables: dict[str, str]) -> dict:
-    """The operations of a pod with these switches, by `METHOD /path`."""
+    """The operations of a pod with these environment variables, by `METHOD /path`."""
     config = make_config()
     pod = Pod(config, Environment.read(variables), latency=build_latency(config))
     schema = schemathesis.openapi.from_dict(Application(pod).description())
@@ -87,7 +87,7 @@ def operations(variables: dict[str, str]) -> dict:
 
 GENERATING, OPERATED = operations(LORA), operations(DEV)
 STATEFUL = ("/debug/faults",)
-"""A plan with HTTP faults makes errors on purpose; plans have their own tests."""
+"""Excluded: a plan with HTTP faults causes errors on purpose, and plans have tests of their own."""
 
 
 def fuzz(operation, base: str) -> None:

@@ -1,9 +1,11 @@
-"""`/v1/completions` and `/v1/chat/completions`, whole and streamed, against a pod on a real socket."""
+"""`/v1/completions` and `/v1/chat/completions`, whole and streamed, on a real socket."""
 
 import asyncio
 
 import pytest
-from mockpod_helpers import start_pod, wait_until
+from mockpod_helpers import start_pod
+
+from kvsync_testkit.waiting import until
 
 PROMPT = "The quick brown fox jumps over the lazy dog and runs back to where it came from"
 
@@ -93,7 +95,7 @@ async def test_a_stop_string_cuts_the_text_and_ends_the_request(pod):
     chunks = await pod.stream("/v1/completions", body)
     assert "".join(chunk["choices"][0]["text"] for chunk in chunks) == cut["choices"][0]["text"]
     assert chunks[-1]["choices"][0]["stop_reason"] == stop
-    await wait_until(lambda: pod.pod.ranks[0].load == 0)
+    await until("no request is in flight", lambda: pod.pod.ranks[0].load == 0)
 
 
 async def test_stop_token_ids_end_with_the_token(pod):
@@ -106,7 +108,7 @@ async def test_stop_token_ids_end_with_the_token(pod):
     assert cut["usage"]["completion_tokens"] == ids.index(ids[6]) + 1
 
 
-async def test_answers_end_by_themselves_unless_told_not_to():
+async def test_answers_end_by_themselves_unless_ignore_eos_is_set():
     async with start_pod(mock_output_tokens=10) as pod:
         _, ended = await pod.post("/v1/completions", {"prompt": PROMPT, "max_tokens": 100})
         assert ended["choices"][0]["finish_reason"] == "stop"
@@ -170,7 +172,7 @@ async def test_a_client_that_goes_away_ends_its_request(pod):
     assert (await reader.readline()).startswith(b"HTTP/1.1 200")
     assert rank.load == 1
     writer.close()
-    await wait_until(lambda: rank.load == 0 and not rank.engine.has_work())
+    await until("the engine is idle", lambda: rank.load == 0 and not rank.engine.has_work())
     stats = rank.engine.statistics()
     assert stats.free_blocks == stats.total_blocks
     assert stats.finished["abort"] == 1
@@ -179,14 +181,19 @@ async def test_a_client_that_goes_away_ends_its_request(pod):
     )
 
 
-async def test_http_is_served_while_the_engine_never_rests(pod):
-    long = asyncio.create_task(
-        pod.post("/v1/completions", {"prompt": [5] * 100, "max_tokens": 20_000, "ignore_eos": True, "n": 4})
-    )
-    await wait_until(lambda: pod.pod.ranks[0].load == 4)
+async def test_http_is_served_while_the_engine_is_always_busy(pod):
+    engine = pod.pod.ranks[0].engine
+
+    async def keep_busy():
+        while True:
+            await pod.post("/v1/completions", {"prompt": [5] * 100, "max_tokens": 20_000, "ignore_eos": True, "n": 4})
+
+    busy = asyncio.create_task(keep_busy())
+    await until("the engine works", engine.has_work)
+    before = engine.statistics().steps
     for _ in range(20):
         status, _ = await pod.get("/version")
         assert status == 200
-    assert not long.done()
-    long.cancel()
-    await asyncio.gather(long, return_exceptions=True)
+    assert engine.statistics().steps > before, "the engine stepped in between"
+    busy.cancel()
+    await asyncio.gather(busy, return_exceptions=True)

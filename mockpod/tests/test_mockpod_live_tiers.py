@@ -1,4 +1,4 @@
-"""A host tier behind a live pod: what is pushed out comes back, the events say so, and the truth agrees."""
+"""A host tier behind a live pod: evicted blocks are loaded again, and the events agree with the ground truth."""
 
 import pytest
 from mockpod_helpers import replay, start_pod

@@ -1,4 +1,4 @@
-"""Offline replay: traces, arrivals, determinism, agreement with the engine's own steps, routers and caps."""
+"""Offline replay: determinism, agreement with the engine's own steps and with live prompts, routers and limits."""
 
 import json
 import random
@@ -11,21 +11,17 @@ from hypothesis import strategies as st
 from kvsync_events import BlockStored
 from kvsync_mockpod.engine import EngineConfig, EngineConfigError, TierConfig
 from kvsync_mockpod.offline import (
-    Arrivals,
     LeastRequestRouter,
     RandomRouter,
     ReplayConfig,
     RoundRobinRouter,
-    TraceError,
-    TraceRequest,
-    arrival_times,
-    ideal_hit_tokens,
-    packed_tokens,
-    read_trace,
     replay,
 )
-from kvsync_mockpod.offline.model import prompt_hashes
-from kvsync_mockpod.offline.trace import BLOCK_TOKENS, prompt_tokens
+from kvsync_mockpod.offline.model import PromptHashes
+from kvsync_workload.arrivals import Arrivals
+from kvsync_workload.ideal import compute_ideal
+from kvsync_workload.prompts import make_prompts
+from kvsync_workload.trace import FIRST_PRIVATE_ID, MAX_HASH_ID, TRACE_BLOCK_TOKENS, TraceRequest
 
 
 def make_trace(seed, count=60, gap_s=0.4):
@@ -39,10 +35,10 @@ def make_trace(seed, count=60, gap_s=0.4):
             chat.append(next_id)
             next_id += 1
         chats.append(chat)
-        tail = rng.choice([0, rng.randint(1, BLOCK_TOKENS - 1)])
+        tail = rng.choice([0, rng.randint(1, TRACE_BLOCK_TOKENS - 1)])
         ids = (*chat, next_id) if tail else tuple(chat)
         next_id += bool(tail)
-        out.append(TraceRequest(now, len(chat) * BLOCK_TOKENS + tail, rng.randint(1, 90), ids))
+        out.append(TraceRequest(now, len(chat) * TRACE_BLOCK_TOKENS + tail, rng.randint(1, 90), ids))
     return out
 
 
@@ -53,96 +49,20 @@ def small(**values):
     return ReplayConfig(**{"engine": engine} | values)
 
 
-def line(**values):
-    row = {"timestamp": 0, "input_length": 600, "output_length": 5, "hash_ids": [1, 2]} | values
-    return json.dumps(row)
-
-
-def test_a_trace_is_read_in_order_of_arrival(tmp_path):
-    path = tmp_path / "t.jsonl"
-    path.write_text(f"{line(timestamp=2500)}\n\n{line(timestamp=1000, hash_ids=[7, 8])}\n{line(timestamp=1)}\n")
-    requests = read_trace(path, limit=2)
-    assert [r.arrival_s for r in requests] == [1.0, 2.5]
-    assert requests[0].block_ids == (7, 8)
-
-
-@pytest.mark.parametrize(
-    ("bad", "says"),
-    [
-        ("{", "Input data was truncated"),
-        ('{"timestamp": 1}', "missing required field `input_length`"),
-        (line(timestamp=-1), "timestamp must be milliseconds from 0 on"),
-        (line(input_length=0, hash_ids=[]), "input_length must be at least 1"),
-        (line(output_length=0), "output_length must be at least 1"),
-        (line(hash_ids=[1]), "input_length 600 needs 2 hash_ids, got 1"),
-        (line(hash_ids=[1, "x"]), "Expected `int`, got `str`"),
-        (line(hash_ids=[1, -2]), "hash_ids must be from 0"),
-    ],
-)
-def test_a_bad_line_is_one_clear_error(tmp_path, bad, says):
-    path = tmp_path / "t.jsonl"
-    path.write_text(f"{line()}\n{bad}\n")
-    with pytest.raises(TraceError) as caught:
-        read_trace(path)
-    assert str(caught.value).startswith(f"{path}:2: ")
-    assert says in str(caught.value)
-
-
-def test_an_empty_or_missing_trace_is_one_clear_error(tmp_path):
-    with pytest.raises(TraceError, match="cannot be read: No such file"):
-        read_trace(tmp_path / "none.jsonl")
-    (tmp_path / "empty.jsonl").write_text("\n")
-    with pytest.raises(TraceError, match="no request in it"):
-        read_trace(tmp_path / "empty.jsonl")
-
-
-@given(st.integers(1, 1500), st.data())
-def test_lazy_prompt_tokens_are_a_sequence(n, data):
-    ids = tuple(range(3, 3 + -(-n // BLOCK_TOKENS)))
-    prompt = prompt_tokens(TraceRequest(0.0, n, 1, ids))
-    whole = prompt[:]
-    assert len(whole) == len(prompt) == n
-    start, stop = sorted(data.draw(st.tuples(st.integers(0, n), st.integers(0, n))))
-    assert prompt[start:stop] == whole[start:stop]
-    at = data.draw(st.integers(0, n - 1))
-    assert prompt[at] == whole[at]
-    assert len(set(whole)) == n
-    assert packed_tokens(prompt).tolist() == whole
-    assert packed_tokens(whole).tolist() == whole
-
-
 @given(st.integers(1, 3000), st.sampled_from([1, 16, 64, 512, 1024]), st.data())
 def test_lazy_prompt_hashes_are_a_sequence(n, size, data):
-    ids = tuple(range(3, 3 + -(-n // BLOCK_TOKENS)))
-    hashes = prompt_hashes(TraceRequest(0.0, n, 1, ids), size)
+    blocks = -(-n // TRACE_BLOCK_TOKENS)
+    path = sorted(data.draw(st.sets(st.integers(1, 9), min_size=blocks, max_size=blocks)))
+    hashes = PromptHashes(path, n, size)
     whole = list(hashes)
     assert len(whole) == len(hashes) == len(set(whole)) == n // size
     assert hashes[:] == whole
     if whole:
         at = data.draw(st.integers(-len(whole), len(whole) - 1))
         assert hashes[at] == whole[at]
+    assert whole == [hashes[at] for at in range(len(whole))]
     with pytest.raises(IndexError):
         hashes[len(whole)]
-
-
-def ideal_by_definition(requests, size):
-    """An unlimited set of block prefixes, spelled out."""
-    seen, hit = set(), 0
-    for r in requests:
-        tokens = prompt_tokens(r)[:]
-        prefixes = [tuple(tokens[: i + size]) for i in range(0, len(tokens) - size + 1, size)]
-        run = 0
-        while run < min(len(prefixes), (len(tokens) - 1) // size) and prefixes[run] in seen:
-            run += 1
-        hit += run * size
-        seen.update(prefixes)
-    return hit
-
-
-@pytest.mark.parametrize("size", [128, 256, 512])
-def test_the_ideal_equals_its_definition(size):
-    trace = make_trace(5, count=25)
-    assert ideal_hit_tokens(trace, size) == ideal_by_definition(trace, size) > 0
 
 
 @pytest.mark.parametrize("size", [8, 16, 128, 512])
@@ -153,7 +73,8 @@ def test_an_ample_cache_and_one_request_at_a_time_reach_the_ideal(size):
         engine={"num_gpu_blocks": 400_000 // size, "block_size": size},
     )
     result = replay(trace, config, RoundRobinRouter())
-    assert sum(r.cached_tokens for r in result.records) == result.ideal_hit_tokens == ideal_hit_tokens(trace, size)
+    ideal = sum(compute_ideal(trace, size).hit_tokens)
+    assert sum(r.cached_tokens for r in result.records) == result.ideal_hit_tokens == ideal
     assert result.summary()["hit_ratio"] == result.summary()["ideal_hit_ratio"] > 0.3
 
 
@@ -252,15 +173,37 @@ def test_a_cap_on_requests_in_flight_holds(cap):
     assert any(r.sent_s > r.arrival_s for r in result.records)
 
 
-def test_arrival_modes():
-    trace = [TraceRequest(t, 10, 1, (0,)) for t in (3.0, 4.0, 8.0)]
-    assert arrival_times(trace, Arrivals(speed=2.0), 0) == [0.0, 0.5, 2.5]
-    assert arrival_times(trace, Arrivals("rate", rate=4.0), 0) == [0.0, 0.25, 0.5]
-    many = [trace[0]] * 4000
-    poisson = arrival_times(many, Arrivals("poisson", rate=10.0), 1)
-    assert poisson == arrival_times(many, Arrivals("poisson", rate=10.0), 1)
-    assert poisson == sorted(poisson)
-    assert poisson[-1] == pytest.approx(400.0, rel=0.1)
+def one_by_one(requests, size=16):
+    """A replay with room for everything and one request at a time, watched."""
+    router = WatchingRouter()
+    config = small(arrivals=Arrivals(max_in_flight=1), engine={"num_gpu_blocks": 400_000 // size, "block_size": size})
+    return replay(requests, config, router), router
+
+
+def test_any_block_id_keeps_its_identity():
+    """Ids that agree in their low 32 bits are different blocks, and hashes stay inside 64 bits."""
+    high, low, private = (2**32 + 1, MAX_HASH_ID), (1, MAX_HASH_ID - 2**32), (1, FIRST_PRIVATE_ID + 7)
+    trace = [TraceRequest(float(at_s), 1024, 4, ids) for at_s, ids in enumerate((high, low, high, private))]
+    result, router = one_by_one(trace)
+    assert [record.cached_tokens for record in result.records] == [0, 0, 1008, 512]
+    hashes = [block for _, event in router.seen if isinstance(event, BlockStored) for block in event.block_hashes]
+    assert max(hashes) < 2**63
+    assert len(set(hashes)) == 5 * 1024 // 2 // 16
+
+
+def test_an_id_after_another_prefix_is_another_block():
+    trace = [TraceRequest(float(at_s), 1536, 4, ids) for at_s, ids in enumerate(((1, 2, 3), (4,) * 3, (4, 2, 3)))]
+    result, _ = one_by_one(trace)
+    assert [record.cached_tokens for record in result.records] == [0, 0, 512]
+
+
+def test_announced_tokens_are_those_that_a_live_replay_sends():
+    trace = [TraceRequest(0.0, 1024 + 300, 4, (5, 2**40, FIRST_PRIVATE_ID + 3))]
+    _, router = one_by_one(trace)
+    announced = [token for _, event in router.seen if isinstance(event, BlockStored) for token in event.token_ids]
+    (prompt,) = make_prompts(trace)
+    full = len(prompt.token_ids) // 16 * 16
+    assert announced[:full] == prompt.token_ids[:full].tolist()
 
 
 @pytest.mark.parametrize("shared", [False, True])
@@ -293,10 +236,6 @@ def test_a_prompt_that_is_too_long_is_refused_and_recorded():
         (lambda: replay(make_trace(0, 2), small(workers=0), RoundRobinRouter()), "workers 0"),
         (lambda: replay([], small(), RoundRobinRouter()), "no request"),
         (lambda: replay(make_trace(0, 2), small(latency="slow"), RoundRobinRouter()), "unknown latency profile"),
-        (lambda: Arrivals(speed=0), "speed 0"),
-        (lambda: Arrivals("rate", rate=-1), "rate -1"),
-        (lambda: Arrivals("burst"), "must be trace, rate or poisson"),
-        (lambda: Arrivals(max_in_flight=0), "max_in_flight 0"),
         (lambda: replay(make_trace(0, 2), small(engine={"block_size": 24}), RoundRobinRouter()), "block_size 24"),
     ],
 )

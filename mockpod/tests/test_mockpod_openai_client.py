@@ -1,4 +1,4 @@
-"""The official `openai` client, and Anthropic's and the newer OpenAI shapes, against a pod."""
+"""The official `openai` client, and the APIs of Anthropic and of OpenAI responses, used against a pod."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""The tokenizer comes back to the text it was given, and answers keep their tokens."""
+"""The tokenizer reproduces every text, and answers keep their tokens."""
 
 import pytest
 from hypothesis import given, settings
@@ -40,7 +40,7 @@ def test_any_id_decodes_to_text_that_round_trips(ids):
 def test_a_longer_text_keeps_all_but_the_last_tokens_of_its_prefix(start, more):
     before, after = TOKENIZER.encode(start), TOKENIZER.encode(start + more)
     shared = sum(1 for _ in takewhile_equal(before, after))
-    assert len(TOKENIZER.decode(before[shared:])) <= 24, "only the piece at the seam may change"
+    assert len(TOKENIZER.decode(before[shared:])) <= 24, "only the piece at the boundary may change"
 
 
 def takewhile_equal(one, two):

@@ -1,7 +1,8 @@
-"""`baseline_metrics.json`: what one machine measured once, for trends and for the limits of later runs on it.
+"""Reads and writes `baseline_metrics.json`, the recorded measurements of one machine.
 
-It holds for the machine whose fingerprint it carries and says nothing about another: there the gate takes each job's
-spread from the run's own base, and no trend is shown. `bench_run.py --aa` records it.
+The baseline gives trends, and limits for later runs on the machine whose fingerprint it carries. On another machine no
+trend is shown, and the gate takes the spread of each job from the samples of its own base. `bench_run.py --aa` records
+it.
 """
 
 import json
@@ -15,24 +16,24 @@ VERSION = 1
 
 
 class BaselineError(Exception):
-    """A baseline that cannot be read; the text is one line that names the file."""
+    """A baseline cannot be read. The message is one line and names the file."""
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """A recorded run of a revision against itself."""
+    """The recorded run of a revision against itself."""
 
     fingerprint: Mapping[str, object]
     revision: str
     load: float
-    """Runnable processes a processor when it was recorded."""
+    """Runnable processes per processor at the time of the recording."""
     rounds: int
     median_cost: Mapping[str, float] = field(default_factory=dict)
-    """By job: seconds or bytes a unit of work."""
+    """By job: seconds or bytes per unit of work."""
     aa_spread: Mapping[str, float] = field(default_factory=dict)
-    """By job: how far the ratio of a revision with itself was from 1."""
+    """By job: the distance from 1 of the ratio of the revision to itself."""
     figures: Mapping[str, float] = field(default_factory=dict)
-    """By figure, in the figure's unit."""
+    """By figure, in the unit of the figure."""
 
 
 def record(
@@ -45,7 +46,7 @@ def record(
     load: float,
     rounds: int,
 ) -> Baseline:
-    """Write the baseline of an A/A run, whole or not at all."""
+    """Write the baseline of an A/A run, completely or not at all, and return it."""
     baseline = Baseline(
         fingerprint,
         revision,
@@ -62,12 +63,16 @@ def record(
 
 
 def read(path: Path) -> Baseline | None:
-    """The recorded baseline, None if there is none. Raises BaselineError when the file is damaged."""
+    """Return the recorded baseline, or None if there is none.
+
+    Raises:
+        BaselineError: the file is damaged or has another version.
+    """
     try:
         document: dict[str, Any] = json.loads(path.read_text())
         version = document.pop("version")
         if version != VERSION:
-            raise BaselineError(f"{path}: version {version}, this reads {VERSION}; record it again with --aa")
+            raise BaselineError(f"{path}: version {version} instead of {VERSION}; record it again with --aa")
         return Baseline(**document)
     except FileNotFoundError:
         return None
@@ -76,14 +81,17 @@ def read(path: Path) -> Baseline | None:
 
 
 def explain(baseline: Baseline | None, fingerprint: Mapping[str, object]) -> tuple[Baseline | None, str]:
-    """`(baseline or None, what to tell)`: a baseline of another machine is not used."""
+    """Return the baseline if it is of this machine, and a message that says whether it is used and why."""
     if baseline is None:
-        return None, "no baseline is recorded (bench_run.py --aa): limits from this run's own base, no trend"
+        return (
+            None,
+            "no baseline is recorded (bench_run.py --aa): limits come from this run's own base, without a trend",
+        )
     differing = [
         f"{name} {baseline.fingerprint.get(name)!r}, here {fingerprint.get(name)!r}"
         for name in sorted(set(baseline.fingerprint) | set(fingerprint))
         if baseline.fingerprint.get(name) != fingerprint.get(name)
     ]
     if differing:
-        return None, f"the baseline is of another machine ({'; '.join(differing)}): no trend and no limits from it"
-    return baseline, f"baseline of {baseline.revision[:12]}, recorded at load {baseline.load:.2f} a processor"
+        return None, f"the baseline is of another machine ({'; '.join(differing)}): it gives no trend and no limits"
+    return baseline, f"baseline of {baseline.revision[:12]}, recorded at load {baseline.load:.2f} per processor"

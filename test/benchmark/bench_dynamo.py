@@ -1,18 +1,19 @@
-"""Ours beside NVIDIA Dynamo's released wheel (`ai-dynamo-runtime`, Apache-2.0) in one run, where it is installed.
+"""Measures kvsync beside the released wheel of NVIDIA Dynamo (`ai-dynamo-runtime`, Apache-2.0), if it is installed.
 
     python bench_dynamo.py [--peer-python PYTHON] [--core auto] [--rounds 5] [--json FILE]
 
-`--peer-python` (or KVSYNC_DYNAMO_PYTHON) names an interpreter that has the wheel (an environment of its own:
-`pip install ai-dynamo-runtime`); by default the one that runs this. Sides alternate; the figure is the median.
+`--peer-python` (or KVSYNC_DYNAMO_PYTHON) names an interpreter with the wheel, which needs an environment of its own
+(`pip install ai-dynamo-runtime`). The default is the interpreter that runs this script. The two sides run alternately,
+and each figure is the median of its rounds.
 
-- Index, each in a process of its own, CPU time of all its threads: a 512-block prompt (8,192 tokens) held by 64
-  publishers, looked up from its tokens and from its keys, through the Python interface of either.
-- Events as bytes into the index: Dynamo's Python interface takes JSON with ready-made hashes and no tokens, ours the
-  publisher's msgpack with all token ids, which it hashes. The work is not the same: ours does more.
-- Service: the stand-alone indexer of either, fed by the same sockets, asked over HTTP (`bench_dynamo_service`). This
-  is the same work.
+- Index: a prompt of 512 blocks (8,192 tokens) that 64 publishers hold, looked up from its tokens and from its keys
+  through the Python interface. Each side runs in its own process, and CPU time covers all threads.
+- Event bytes: Dynamo's Python interface takes JSON with prepared hashes and without tokens. kvsync takes the msgpack of
+  the publisher with all token ids and hashes them, and therefore does more work.
+- Service: the stand-alone indexer of each side, fed by the same sockets and queried over HTTP
+  (`bench_dynamo_service`). Both do the same work.
 
-Without the wheel it says so and exits 0: nothing was compared.
+Without the wheel the script says so and exits 0.
 """
 
 import argparse
@@ -33,20 +34,20 @@ SERVICE_BLOCKS = 1 << 19
 ROWS = {
     "lookup_keys": ("index: 512 blocks held by 64, from keys", "µs", "cpu", False),
     "lookup_tokens": ("index: 512 blocks held by 64, from tokens", "µs", "cpu", False),
-    "apply_1": ("index: event bytes, 1 block an event (Dynamo's without tokens)", "µs a block", "cpu", False),
-    "apply_32": ("index: event bytes, 32 blocks an event (Dynamo's without tokens)", "µs a block", "cpu", False),
-    "apply_512": ("index: event bytes, 512 blocks an event (Dynamo's without tokens)", "µs a block", "cpu", False),
-    "ingest_32_cpu": ("service: ZMQ to visible, 32 a message", "M blocks/CPU s", "cpu", True),
-    "ingest_512_cpu": ("service: ZMQ to visible, 512 a message", "M blocks/CPU s", "cpu", True),
-    "ingest_32_wall": ("service: ZMQ to visible, 32 a message, wall", "M blocks/s", "wall", True),
-    "ingest_512_wall": ("service: ZMQ to visible, 512 a message, wall", "M blocks/s", "wall", True),
+    "apply_1": ("index: event bytes, 1 block per event (Dynamo's without tokens)", "µs per block", "cpu", False),
+    "apply_32": ("index: event bytes, 32 blocks per event (Dynamo's without tokens)", "µs per block", "cpu", False),
+    "apply_512": ("index: event bytes, 512 blocks per event (Dynamo's without tokens)", "µs per block", "cpu", False),
+    "ingest_32_cpu": ("service: ZMQ to visible, 32 per message", "M blocks/CPU s", "cpu", True),
+    "ingest_512_cpu": ("service: ZMQ to visible, 512 per message", "M blocks/CPU s", "cpu", True),
+    "ingest_32_wall": ("service: ZMQ to visible, 32 per message, wall", "M blocks/s", "wall", True),
+    "ingest_512_wall": ("service: ZMQ to visible, 512 per message, wall", "M blocks/s", "wall", True),
     "query_cpu": ("service: HTTP query of 8,192 tokens, 64 publishers", "µs CPU", "cpu", False),
     "query_median": ("service: HTTP query of 8,192 tokens, 64 publishers, median", "µs", "wall", False),
 }
 
 
 def cpu_us(work: Callable[[], object], times: int) -> float:
-    """Mean CPU time of one call over all threads, in microseconds."""
+    """Return the mean CPU time of one call in microseconds, over all threads."""
     work()
     started = time.process_time()
     for _ in range(times):
@@ -55,7 +56,7 @@ def cpu_us(work: Callable[[], object], times: int) -> float:
 
 
 def measure_peer() -> dict[str, float]:
-    """Dynamo's radix tree."""
+    """Measure Dynamo's radix tree."""
     from dynamo._core import RadixTree, compute_block_hash_for_seq  # type: ignore[import-not-found]
 
     def event(hashes: list[int]) -> bytes:
@@ -78,13 +79,13 @@ def measure_peer() -> dict[str, float]:
         started = time.process_time()
         for payload in events:
             fresh.apply_event(0, payload)
-        fresh.find_matches([1])  # events go to a thread: the answer comes after them
+        fresh.find_matches([1])  # a thread applies the events, and answers after the last one
         result[f"apply_{size}"] = 1e6 * (time.process_time() - started) / INGEST_BLOCKS
     return result
 
 
 def measure_ours(core_kind: str) -> dict[str, float]:
-    """Our index core."""
+    """Measure the index core of kvsync."""
     from bench_payloads import encode_stored, stored_payloads
 
     from kvsync_indexer.core import Context, make_core
@@ -114,7 +115,7 @@ def measure_ours(core_kind: str) -> dict[str, float]:
 
 
 def run_index(python: str, side: str, core: str) -> dict[str, float]:
-    """One side's index figures, from a process of its own."""
+    """Return the index figures of one side, measured in a process of its own."""
     done = subprocess.run(
         [python, __file__, "--side", side, "--core", core], capture_output=True, text=True, timeout=300, check=False
     )
@@ -125,7 +126,7 @@ def run_index(python: str, side: str, core: str) -> dict[str, float]:
 
 
 def read_version(python: str) -> str:
-    """The wheel's version where it can be imported, else empty."""
+    """Return the version of the wheel, or "" if it cannot be imported."""
     program = "import dynamo._core, importlib.metadata as m; print(m.version('ai-dynamo-runtime'))"
     try:
         done = subprocess.run([python, "-c", program], capture_output=True, text=True, timeout=60, check=False)
@@ -135,7 +136,7 @@ def read_version(python: str) -> str:
 
 
 def compare(python: str, core: str, rounds: int) -> dict[str, Any]:
-    """The comparison, or why there is none."""
+    """Return the comparison, or the reason why it was left out."""
     version = read_version(python)
     if not version:
         return {"left_out": "ai-dynamo-runtime is not installed (--peer-python, KVSYNC_DYNAMO_PYTHON)"}
@@ -154,7 +155,7 @@ def compare(python: str, core: str, rounds: int) -> dict[str, Any]:
 
 
 def show(document: dict[str, Any]) -> None:
-    """The result on a terminal."""
+    """Print the result."""
     from rich.console import Console
     from rich.table import Table
 
@@ -171,12 +172,12 @@ def show(document: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    """Compare and show, or write JSON."""
+    """Compare both sides, and print or write the result."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--peer-python", default=os.environ.get("KVSYNC_DYNAMO_PYTHON", sys.executable))
     parser.add_argument("--core", default="auto")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--json", help="a file, - for standard output (then nothing is shown)")
+    parser.add_argument("--json", help="a file, or - for standard output without a table")
     parser.add_argument("--side", choices=["dynamo", "kvsync"], help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.side:

@@ -1,7 +1,7 @@
-"""Service against service: our index process and Dynamo's stand-alone indexer, fed the same sockets, asked over HTTP.
+"""Compares kvsync's index service with Dynamo's stand-alone indexer.
 
-Both subscribe to the same kind of publisher (vLLM's wire form), run with one indexing thread, and are asked with the
-same client. Ingest is timed from the first batch sent until a query finds the last one whole.
+Both subscribe to the same kind of publisher in vLLM's wire form, run one indexing thread, and are queried over HTTP by
+the same client. Ingest is timed from sending the first batch until a query finds the whole last one.
 """
 
 import http.client
@@ -23,6 +23,8 @@ import zmq
 from bench_payloads import BLOCK_SIZE, encode_stored, make_chains
 
 from kvsync_events import encode_seq
+from kvsync_testkit.ports import free_port
+from kvsync_testkit.waiting import wait_until
 
 PUBLISHERS, QUERY_BLOCKS, QUERIES = 64, 512, 200
 WAIT_S = 60.0
@@ -30,7 +32,7 @@ WAIT_S = 60.0
 
 @dataclass
 class Service:
-    """A running indexer and how it is asked."""
+    """A running indexer and the path and field names of its queries."""
 
     process: psutil.Process
     connection: http.client.HTTPConnection
@@ -38,12 +40,12 @@ class Service:
     model_field: str
 
     def ask(self, tokens: list[int]) -> dict[str, int]:
-        """Matched tokens by worker."""
+        """Return the matched tokens by worker."""
         body = json.dumps({self.model_field: "m", "token_ids": tokens}).encode()
         return self.read(self.send(body))
 
     def send(self, body: bytes) -> bytes:
-        """One query on the kept connection."""
+        """Send one query on the open connection and return the body of the answer."""
         self.connection.request("POST", self.path, body, {"content-type": "application/json"})
         response = self.connection.getresponse()
         data = response.read()
@@ -52,7 +54,7 @@ class Service:
         return data
 
     def read(self, answer: bytes) -> dict[str, int]:
-        """An answer of either service."""
+        """Read an answer of either service."""
         document = json.loads(answer)
         if "matches" in document:
             return {row["publisher"]: row["matched_tokens"] for row in document["matches"] if row["matched_tokens"]}
@@ -61,21 +63,14 @@ class Service:
         }
 
     def cpu_s(self) -> float:
-        """CPU time of the process."""
+        """Return the CPU time of the process."""
         times = self.process.cpu_times()
         return float(times.user + times.system)
 
 
-def free_port() -> int:
-    """A port nobody uses now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @contextmanager
 def serve(side: str, python: str, core: str, ports: list[int]) -> Iterator[Service]:
-    """Start `side` (dynamo or kvsync) following publishers on `ports`."""
+    """Start the indexer of `side` (dynamo or kvsync), which follows the publishers on `ports`."""
     port = free_port()
     with tempfile.TemporaryDirectory() as folder, Path(folder, "log").open("w") as log:
         if side == "dynamo":
@@ -93,15 +88,14 @@ def serve(side: str, python: str, core: str, ports: list[int]) -> Iterator[Servi
         process = subprocess.Popen(command, stdout=log, stderr=log)
         try:
             connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-            deadline = time.monotonic() + WAIT_S
-            while True:
-                try:
-                    connection.connect()
-                    break
-                except OSError:
-                    if process.poll() is not None or time.monotonic() > deadline:
-                        raise SystemExit(f"{side}'s indexer did not start: {' '.join(command)}") from None
-                    time.sleep(0.05)
+
+            def connected() -> bool:
+                if process.poll() is not None:
+                    raise SystemExit(f"the indexer of {side} did not start: {' '.join(command)}")
+                connection.connect()
+                return True
+
+            wait_until(f"the indexer of {side} accepts connections", connected, deadline_s=WAIT_S, retry_on=(OSError,))
             assert connection.sock is not None
             connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             yield Service(psutil.Process(process.pid), connection, path, field)
@@ -115,7 +109,7 @@ def serve(side: str, python: str, core: str, ports: list[int]) -> Iterator[Servi
 
 
 class Senders:
-    """PUB sockets that count their sequence numbers."""
+    """PUB sockets with their sequence numbers."""
 
     def __init__(self, context: "zmq.Context[zmq.Socket[bytes]]", count: int) -> None:
         self._sockets = [context.socket(zmq.PUB) for _ in range(count)]
@@ -126,39 +120,42 @@ class Senders:
         self._next = [0] * count
 
     def send(self, number: int, payload: bytes) -> None:
-        """One batch of one publisher."""
+        """Send one batch of one publisher."""
         self._sockets[number].send_multipart([b"", encode_seq(self._next[number]), payload])
         self._next[number] += 1
 
     def close(self) -> None:
-        """Close them."""
+        """Close the sockets."""
         for one in self._sockets:
             one.close()
 
 
 def wait_visible(service: Service, tokens: list[int], workers: int, pause_s: float) -> None:
-    """Until so many hold the whole of it."""
-    deadline = time.monotonic() + WAIT_S
-    while list(service.ask(tokens).values()).count(len(tokens)) < workers:
-        if time.monotonic() > deadline:
-            raise SystemExit("what was published did not become visible")
-        time.sleep(pause_s)
+    """Wait until so many workers hold all of the tokens."""
+    wait_until(
+        f"{workers} workers hold the prompt",
+        lambda: list(service.ask(tokens).values()).count(len(tokens)) >= workers,
+        deadline_s=WAIT_S,
+        every_s=pause_s,
+    )
 
 
 def connect(service: Service, senders: Senders, seed: int) -> None:
-    """Send until each publisher's subscription has arrived, which a query tells."""
-    deadline = time.monotonic() + WAIT_S
+    """Send until the service has subscribed to every publisher, as its answers show."""
     ((hashes, tokens),) = make_chains(1, 1, seed)
-    while len(service.ask(tokens)) < len(senders.ports):
-        if time.monotonic() > deadline:
-            raise SystemExit("the publishers were not followed")
+
+    def followed() -> bool:
+        if len(service.ask(tokens)) == len(senders.ports):
+            return True
         for number in range(len(senders.ports)):
             senders.send(number, encode_stored(hashes, tokens))
-        time.sleep(0.1)
+        return False
+
+    wait_until(f"{len(senders.ports)} publishers are followed", followed, deadline_s=WAIT_S, every_s=0.1)
 
 
 def measure_ingest(side: str, python: str, core: str, per: int, blocks: int) -> dict[str, float]:
-    """One publisher, flat out."""
+    """Measure one publisher that sends as fast as it can."""
     chains = make_chains(blocks, per, seed=per)
     payloads = [encode_stored(*chain) for chain in chains]
     with zmq.Context() as context:
@@ -175,7 +172,7 @@ def measure_ingest(side: str, python: str, core: str, per: int, blocks: int) -> 
 
 
 def measure_query(side: str, python: str, core: str) -> dict[str, float]:
-    """A prompt of 8,192 tokens that 64 publishers hold."""
+    """Measure queries for a prompt of 8,192 tokens that 64 publishers hold."""
     ((hashes, tokens),) = make_chains(QUERY_BLOCKS, QUERY_BLOCKS, seed=random.Random(side).randrange(10**6))
     with zmq.Context() as context:
         senders = Senders(context, PUBLISHERS)
@@ -198,7 +195,7 @@ def measure_query(side: str, python: str, core: str) -> dict[str, float]:
 
 
 def measure_service(side: str, python: str, core: str, blocks: int) -> dict[str, float]:
-    """All of one side's figures."""
+    """Return all figures of one side."""
     found: dict[str, float] = {}
     for per in (32, 512):
         found |= measure_ingest(side, python, core, per, blocks)

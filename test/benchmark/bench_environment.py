@@ -1,8 +1,8 @@
-"""Where a run takes place: the machine, the checkout, and a base revision with an environment of its own.
+"""Describes where a run takes place: the machine, the checkout, and the environment of a base revision.
 
-A base is unpacked from git's objects into `out/benchmark/base-<commit>` and set up there by its own `hack/setup.sh`.
-That is no git worktree: nothing is registered in the repository, a dirty tree does not matter, and what an interrupted
-run left behind is seen by the missing `.ready` and made again. Only the last base is kept.
+A base is unpacked from git's objects into `out/benchmark/base-<commit>` and set up there by its own `hack/setup.sh`. It
+is not a git worktree, so that nothing is registered in the repository and a dirty tree does not matter. A missing
+`.ready` marks an interrupted set-up, which is started again. Only the last base is kept.
 """
 
 import fcntl
@@ -19,11 +19,15 @@ import click
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 BUSY_LOAD = 0.5
-"""Runnable processes a processor, above which wall-clock figures measure the neighbours."""
+"""Runnable processes per processor above which wall-clock figures include the effect of other processes."""
 
 
 def git(*arguments: str, root: Path = ROOT) -> str:
-    """The output of a git command. Raises click.ClickException with git's last line."""
+    """Return the output of a git command.
+
+    Raises:
+        click.ClickException: with the last line that git printed.
+    """
     try:
         done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=False)
     except FileNotFoundError:
@@ -39,7 +43,7 @@ def _last_line(text: str) -> str:
 
 @dataclass(frozen=True)
 class Head:
-    """What is measured: a commit and whether the tree differs from it. Empty outside a git checkout."""
+    """The commit that is measured, and whether the tree differs from it. Outside a git checkout the commit is empty."""
 
     commit: str
     dirty: bool
@@ -49,7 +53,7 @@ class Head:
 
 
 def read_head(root: Path = ROOT) -> Head:
-    """The checkout's state."""
+    """Return the state of the checkout."""
     try:
         return Head(git("rev-parse", "HEAD", root=root), bool(git("status", "--porcelain", root=root)))
     except click.ClickException:
@@ -57,20 +61,23 @@ def read_head(root: Path = ROOT) -> Head:
 
 
 def choose_base(asked: str | None, head: Head, root: Path = ROOT) -> tuple[str, str]:
-    """`(commit, why)`; an empty commit means that there is nothing to compare with, and `why` says so.
+    """Return `(commit, why)`. An empty commit means that there is no base, and `why` says why not.
 
-    Unless asked for, the base is HEAD if the tree has changes, else where the branch left `origin/main`, else the
-    commit before. Raises click.ClickException when a revision was asked for and is not there.
+    Unless a revision was asked for, the base is HEAD if the tree has changes, otherwise the commit where the branch
+    left `origin/main`, otherwise the parent commit.
+
+    Raises:
+        click.ClickException: the revision does not exist.
     """
     if asked:
         return git("rev-parse", "--verify", f"{asked}^{{commit}}", root=root), asked
     if not head.commit:
-        return "", "this is no git checkout"
+        return "", "this is not a git checkout"
     if head.dirty:
         return head.commit, "HEAD, since the tree has changes"
     for arguments, why in (
         (("merge-base", "HEAD", "origin/main"), "where this branch left origin/main"),
-        (("rev-parse", "--verify", "HEAD~1^{commit}"), "the commit before"),
+        (("rev-parse", "--verify", "HEAD~1^{commit}"), "the parent commit"),
     ):
         try:
             commit = git(*arguments, root=root)
@@ -78,11 +85,15 @@ def choose_base(asked: str | None, head: Head, root: Path = ROOT) -> tuple[str, 
             continue
         if commit != head.commit:
             return commit, why
-    return "", "the checkout holds no earlier commit (a shallow clone?)"
+    return "", "the checkout has no earlier commit (a shallow clone?)"
 
 
 def prepare_base(commit: str, out: Path, root: Path = ROOT) -> Path:
-    """The interpreter of an environment made from `commit`. Raises click.ClickException when its set-up fails."""
+    """Set up an environment of `commit` in `out` and return its interpreter.
+
+    Raises:
+        click.ClickException: the set-up failed.
+    """
     folder = out / f"base-{commit[:12]}"
     for other in out.glob("base-*"):
         if other != folder and other.is_dir():
@@ -101,7 +112,7 @@ def prepare_base(commit: str, out: Path, root: Path = ROOT) -> Path:
     with log.open("w") as stream:
         done = subprocess.run([folder / "hack/setup.sh"], stdout=stream, stderr=stream, env=environment, check=False)
     if done.returncode:
-        raise click.ClickException(f"set-up of the base failed: {_last_line(log.read_text())} (all of it: {log})")
+        raise click.ClickException(f"set-up of the base failed: {_last_line(log.read_text())} (log: {log})")
     ready.touch()
     return folder / ".venv/bin/python"
 
@@ -115,7 +126,11 @@ def _unpack(commit: str, folder: Path, root: Path) -> None:
 
 @contextmanager
 def exclusive(out: Path) -> Iterator[None]:
-    """Nobody else measures into `out` meanwhile. Raises click.ClickException when somebody does."""
+    """Hold the lock on `out` during the block.
+
+    Raises:
+        click.ClickException: another run holds the lock.
+    """
     out.mkdir(parents=True, exist_ok=True)
     with (out / ".lock").open("w") as lock:
         try:
@@ -126,7 +141,7 @@ def exclusive(out: Path) -> Iterator[None]:
 
 
 def read_fingerprint(core: str) -> dict[str, object]:
-    """What must be equal for figures of two runs to be comparable at all."""
+    """Return the properties of the environment that must be equal for two runs to be comparable."""
     names = [
         line.split(":", 1)[1].strip()
         for line in _read("/proc/cpuinfo").splitlines()
@@ -144,7 +159,7 @@ def read_fingerprint(core: str) -> dict[str, object]:
 
 
 def read_load() -> float:
-    """Runnable processes a processor, over the last minute."""
+    """Return the number of runnable processes per processor over the last minute."""
     return os.getloadavg()[0] / max(1, os.cpu_count() or 1)
 
 

@@ -1,7 +1,8 @@
-"""Figures: what the head does here and now, beside what is wanted, a reference of the same run, and others' figures.
+"""Figures that say how fast the product is on this machine, and the scripts that measure them.
 
-A figure judges nothing about a change (that is the gate's work); it says how fast the product is on this machine. Each
-group is a script that can be run alone; here it runs as a process of its own with a time limit and its JSON is read.
+A figure has a target, a reference of the same run, or both. It does not judge a change, which is the purpose of the
+gate. Each group of figures is a script that can be run alone. Here it runs as a process with a time limit, and its JSON
+output is read.
 """
 
 import json
@@ -19,67 +20,70 @@ HERE = Path(__file__).resolve().parent
 
 @dataclass(frozen=True)
 class Figure:
-    """One measured number."""
+    """A measured number."""
 
     name: str
     value: float
     unit: str
     clock: str
-    """Measured in: `cpu` (CPU time), `wall`, `memory` or `count`. Wall time holds on a quiet machine only."""
-    wanted: float | None = None
+    """`cpu` (CPU time), `wall`, `memory` or `count`. Wall time is meaningful on a quiet machine only."""
+    target: float | None = None
     more_is_better: bool = False
     reference: float | None = None
-    """The same quantity of the bare thing in the same run, in the same unit."""
+    """The value of a bare implementation in the same run, in the same unit."""
     reference_name: str = ""
     series: str = ""
-    """Figures of one series are drawn as one line ..."""
+    """The figures of a series are drawn as one line."""
     at: float | None = None
-    """... over this."""
+    """The position of the figure on the axis of its series."""
 
     @property
     def met(self) -> bool | None:
-        """Whether it is what is wanted; None where nothing is."""
-        if self.wanted is None:
+        """Whether the value meets the target, or None without a target."""
+        if self.target is None:
             return None
-        return self.value >= self.wanted if self.more_is_better else self.value <= self.wanted
+        return self.value >= self.target if self.more_is_better else self.value <= self.target
 
     @property
     def share(self) -> float | None:
-        """How it stands to its reference: value / reference."""
+        """The ratio value / reference, or None without a reference."""
         return None if not self.reference else self.value / self.reference
 
 
 @dataclass(frozen=True)
 class Group:
-    """A script and what is read from its JSON."""
+    """A script, its arguments, and the function that reads its JSON."""
 
     name: str
     title: str
     script: str
     read: Callable[[dict[str, Any], str], list[Figure]]
-    """(the script's JSON, the core) -> figures"""
+    """Maps (the JSON of the script, the kind of core) to figures."""
     arguments: Callable[[str, bool], Sequence[str]]
-    """(core, quick) -> its command line"""
+    """Maps (the kind of core, quick) to the arguments of the script."""
     limit_s: float = 600.0
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What a group gave."""
+    """The result of a group."""
 
     name: str
     title: str
     figures: list[Figure] = field(default_factory=list)
     problem: str = ""
-    """Why it failed: a defect or something lost. Figures may be there all the same."""
+    """Why the group failed, for example because batches were lost. It may have figures nevertheless."""
     left_out: str = ""
-    """Why it was not run, which is no failure."""
+    """Why the group was not run, which is not a failure."""
     load: float = 0.0
-    """Runnable processes a processor when it began."""
+    """Runnable processes per processor when the group began."""
 
 
 def run_whole(command: Sequence[str], limit_s: float) -> "subprocess.CompletedProcess[str] | None":
-    """Run a script with all the servers it starts; None when it is not done in time, and then none of them is left."""
+    """Run a script, and return None if it exceeds the limit.
+
+    The script and the servers that it started form a process group, which is killed after the limit.
+    """
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     ) as process:
@@ -95,11 +99,11 @@ def run_whole(command: Sequence[str], limit_s: float) -> "subprocess.CompletedPr
 
 
 def run_group(group: Group, core: str, *, quick: bool, load: float = 0.0, python: str = sys.executable) -> Measured:
-    """Run a group's script; whatever goes wrong is in the answer, not an exception."""
+    """Run the script of a group. A failure is part of the result, not an exception."""
     command = [python, str(HERE / group.script), *group.arguments(core, quick)]
     done = run_whole(command, group.limit_s)
     if done is None:
-        return Measured(group.name, group.title, problem=f"not done after {group.limit_s:.0f} s", load=load)
+        return Measured(group.name, group.title, problem=f"not finished after {group.limit_s:.0f} s", load=load)
     problem = ""
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
@@ -111,6 +115,6 @@ def run_group(group: Group, core: str, *, quick: bool, load: float = 0.0, python
         figures = group.read(document, core)
     except (ValueError, KeyError, IndexError, TypeError) as error:
         return Measured(
-            group.name, group.title, problem=problem or f"its output: {type(error).__name__}: {error}", load=load
+            group.name, group.title, problem=problem or f"unreadable output: {type(error).__name__}: {error}", load=load
         )
     return Measured(group.name, group.title, figures, problem, load=load)

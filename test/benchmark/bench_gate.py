@@ -1,9 +1,9 @@
-"""The verdict on a benchmark: is the head slower than the base, beyond chance and beyond the noise of the machine?
+"""Decides whether the head is slower than the base, beyond chance and beyond the noise of the machine.
 
-Pure functions over samples; `bench_run` takes the samples, interleaved base, head, head, base, so that drift of a
-shared machine falls on both sides alike. The statistic is the ratio of medians, its interval a bootstrap. A benchmark
-fails only when the *lower* bound of the interval lies above its limit, and its limit is never below 1.10 nor below
-three times what the same revision differs from itself (A/A).
+The functions are pure. `bench_run` takes the samples in the order base, head, head, base, so that the drift of a shared
+machine affects both sides equally. The statistic is the ratio of medians with a bootstrap interval. A job fails only if
+the *lower* bound of the interval exceeds its limit. The limit is 1.10, or three times the spread between two runs of
+the same revision (A/A) if that is larger.
 """
 
 import random
@@ -18,7 +18,7 @@ MINIMUM_ROUNDS = 10
 
 @dataclass(frozen=True)
 class Comparison:
-    """One benchmark, base against head. `ratio` above 1 means that the head takes longer (or more)."""
+    """The comparison of a job between base and head. A ratio above 1 means that the head costs more."""
 
     name: str
     ratio: float
@@ -29,14 +29,15 @@ class Comparison:
 
     @property
     def failed(self) -> bool:
-        """Slower than allowed, and not by chance."""
+        """Whether the head costs more than allowed, beyond chance."""
         return self.low > self.limit
 
 
 def interleaving(rounds: int) -> list[str]:
-    """The order of runs: base, head, head, base, ... with `rounds` runs of each side (`rounds` even).
+    """Return the order of runs, base, head, head, base and so on, with `rounds` runs per side.
 
-    Raises ValueError for fewer than ten rounds or an odd number: the pattern would not balance.
+    Raises:
+        ValueError: `rounds` is odd, so that the order would not balance, or less than ten.
     """
     if rounds < MINIMUM_ROUNDS or rounds % 2:
         raise ValueError(f"rounds: {rounds}; must be even and at least {MINIMUM_ROUNDS}")
@@ -46,7 +47,7 @@ def interleaving(rounds: int) -> list[str]:
 def ratio_interval(
     base: Sequence[float], head: Sequence[float], seed: int, resamples: int = 2000, confidence: float = 0.95
 ) -> tuple[float, float, float]:
-    """`(ratio, low, high)`: head's median over base's, with a percentile bootstrap interval."""
+    """Return `(ratio, low, high)`: the median of the head divided by that of the base, and its bootstrap interval."""
     rng = random.Random(seed)
     ratios = sorted(
         statistics.median(rng.choices(head, k=len(head))) / statistics.median(rng.choices(base, k=len(base)))
@@ -58,12 +59,12 @@ def ratio_interval(
 
 
 def compute_limit(aa_spread: float) -> float:
-    """The limit on the ratio for a benchmark whose A/A ratio strays from 1 by `aa_spread`."""
+    """Return the limit on the ratio of a job whose A/A ratio differs from 1 by `aa_spread`."""
     return 1.0 + max(SMALLEST_MARGIN, SPREAD_FACTOR * aa_spread)
 
 
 def compute_spread(samples: Sequence[float]) -> float:
-    """How far one side's halves differ by chance: an A/A comparison out of samples already taken."""
+    """Return how much two halves of the samples of one side differ, as an estimate of the A/A spread."""
     first, second = statistics.median(samples[::2]), statistics.median(samples[1::2])
     return abs(first / second - 1.0)
 
@@ -71,10 +72,13 @@ def compute_spread(samples: Sequence[float]) -> float:
 def compare(
     name: str, base: Sequence[float], head: Sequence[float], seed: int, aa_spread: float | None = None
 ) -> Comparison:
-    """Compare two sides' samples (cost: seconds or bytes, lower is better).
+    """Compare the samples of two sides. They are costs in seconds or bytes, so that lower is better.
 
-    `aa_spread` is the spread a nightly A/A run recorded for this benchmark on this machine; without one, the base's own
-    halves give it.
+    `aa_spread` is the recorded spread of this job on this machine. If it is None, the spread between two halves of the
+    base's samples is used.
+
+    Raises:
+        ValueError: a side has fewer than ten samples.
     """
     if min(len(base), len(head)) < MINIMUM_ROUNDS:
         raise ValueError(f"{name}: {len(base)} base and {len(head)} head samples; at least {MINIMUM_ROUNDS} of each")

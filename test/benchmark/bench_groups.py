@@ -1,7 +1,6 @@
-"""The groups of figures: which script, with which arguments, and what its JSON means.
+"""The groups of figures: the script of each, its arguments, and how its JSON becomes figures.
 
-Wanted values are those of the project's own targets, for two cores and the native index core; the pure-Python core has
-none and is told as it is.
+Targets hold for two cores and the native index core. Figures of the pure-Python core have no targets.
 """
 
 from collections.abc import Sequence
@@ -13,20 +12,20 @@ from bench_figures import Figure, Group
 NATIVE = "native"
 
 
-def wanted(value: float, core: str) -> float | None:
-    """A target that holds for the native core."""
+def native_target(value: float, core: str) -> float | None:
+    """Return the target for the native core, and None for another core."""
     return value if core == NATIVE else None
 
 
 INGEST = {(1, 1): 3.0, (1, 64): 3.0, (32, 1): 6.0, (512, 1): 8.0}
-"""Wanted, M blocks/s, by blocks an event and events a payload."""
+"""Targets in M blocks/s, by blocks per event and events per payload."""
 
 
 def read_ingest(row: dict[str, Any], core: str, setting: str = "") -> Figure:
-    """One row of ingest, beside its bare loop."""
+    """Read one row of ingest with its bare loop."""
     per_event, per_payload = row["blocks_an_event"], row["events_a_payload"]
-    name = f"ingest, {per_event} block{'s' if per_event > 1 else ''} an event"
-    name += f", {per_payload} events a payload" if per_payload > 1 else ""
+    name = f"ingest, {per_event} block{'s' if per_event > 1 else ''} per event"
+    name += f", {per_payload} events per payload" if per_payload > 1 else ""
     name += ", arrays" if row["form"] == "array" else ""
     drawn = per_payload == 1 and row["form"] == "map"
     return Figure(
@@ -34,21 +33,21 @@ def read_ingest(row: dict[str, Any], core: str, setting: str = "") -> Figure:
         row["m_blocks_s"]["apply"],
         "M blocks/s",
         "cpu",
-        wanted(INGEST[per_event, per_payload], core),
+        native_target(INGEST[per_event, per_payload], core),
         more_is_better=True,
         reference=row["m_blocks_s"].get("reference"),
         reference_name="two hash maps, same decoder",
-        series=f"ingest by blocks an event{setting}" if drawn else "",
+        series=f"ingest by blocks per event{setting}" if drawn else "",
         at=per_event,
     )
 
 
 def read_index(document: dict[str, Any], core: str) -> list[Figure]:
-    """`bench_index_core.py`."""
+    """Read the output of `bench_index_core.py`."""
     figures = [read_ingest(row, core) for row in document["ingest"]]
     figures += [read_ingest(row, core, ", huge pages") for row in document.get("ingest_huge_pages", ())]
     figures += [
-        Figure(f"removal, {row['blocks_an_event']} an event", row["m_blocks_s"], "M blocks/s", "cpu", None, True)
+        Figure(f"removal, {row['blocks_an_event']} per event", row["m_blocks_s"], "M blocks/s", "cpu", None, True)
         for row in document["removal"]
     ]
     for row in document["lookup"]:
@@ -56,10 +55,12 @@ def read_index(document: dict[str, Any], core: str) -> list[Figure]:
         main = (row["blocks"], row["publishers"]) == (512, 64)
         for key, how, target in (("from_keys_us", "keys", 5.0), ("from_tokens_us", "tokens", 12.0)):
             figures.append(
-                Figure(f"match from {how}, {shape}", row[key], "µs", "cpu", wanted(target, core) if main else None)
+                Figure(
+                    f"match from {how}, {shape}", row[key], "µs", "cpu", native_target(target, core) if main else None
+                )
             )
         if main:
-            figures.append(Figure(f"miss, {shape}", row["miss_us"], "µs", "cpu", wanted(2.0, core)))
+            figures.append(Figure(f"miss, {shape}", row["miss_us"], "µs", "cpu", native_target(2.0, core)))
             figures.append(
                 Figure(
                     f"match from tokens with every row read, {shape}", row["from_tokens_every_row_read_us"], "µs", "cpu"
@@ -71,15 +72,17 @@ def read_index(document: dict[str, Any], core: str) -> list[Figure]:
             Figure(
                 f"memory, {holders} holder{'s' if holders > 1 else ''}",
                 row["bytes_a_pair"],
-                "B a (publisher, block)",
+                "B per (publisher, block)",
                 "memory",
-                wanted({1: 64.0, 64: 32.0}[holders], core),
+                native_target({1: 64.0, 64: 32.0}[holders], core),
             )
         )
     churn = document["churn"]
     figures.append(Figure("store and evict in a full cache", churn["m_blocks_s"], "M blocks/s", "cpu", None, True))
     figures.append(
-        Figure("growth over that churn", churn["resident_growth_bytes"] / 2**20, "MiB", "memory", wanted(1.0, core))
+        Figure(
+            "growth over that churn", churn["resident_growth_bytes"] / 2**20, "MiB", "memory", native_target(1.0, core)
+        )
     )
     for row in document["publishers"]:
         count = row["publishers"]
@@ -97,7 +100,7 @@ def read_index(document: dict[str, Any], core: str) -> list[Figure]:
 
 
 def read_zmq(document: dict[str, Any], core: str) -> list[Figure]:
-    """`bench_service_zmq.py`: the index and a bare receiver in turns."""
+    """Read the output of `bench_service_zmq.py`: the index beside a bare receiver."""
     figures: list[Figure] = []
     name = "bare pyzmq receiver"
     for run, row in document["results"].items():
@@ -105,16 +108,16 @@ def read_zmq(document: dict[str, Any], core: str) -> list[Figure]:
         if run.startswith("flat_out_"):
             per = int(run.removeprefix("flat_out_"))
             target = {32: 2.5, 512: 5.0}.get(per)
-            what = f"socket to visible, {per} a message"
+            what = f"socket to visible, {per} per message"
             for key, title, unit, clock, least in (
-                ("blocks_per_s", what, "M blocks/s", "wall", target and wanted(target, core)),
+                ("blocks_per_s", what, "M blocks/s", "wall", target and native_target(target, core)),
                 ("blocks_per_cpu_s", f"{what}, CPU", "M blocks/CPU s", "cpu", None),
             ):
                 figures.append(Figure(title, row[key] / 1e6, unit, clock, least, True, bare[key] / 1e6, name))
         else:
             rate = float(run.removeprefix("at_").removesuffix("_per_s"))
             for share in ("p50", "p99"):
-                target = wanted(1.0, core) if share == "p99" else None
+                target = native_target(1.0, core) if share == "p99" else None
                 what = f"event to visible at {rate:,.0f} events/s, {share}"
                 value, arrival = row[f"visible_{share}_ms"], bare[f"arrival_{share}_ms"]
                 figures.append(
@@ -126,7 +129,7 @@ def read_zmq(document: dict[str, Any], core: str) -> list[Figure]:
 
 
 def read_http(document: dict[str, Any], core: str) -> list[Figure]:
-    """`bench_service_http.py`: the index and a bare server in turns."""
+    """Read the output of `bench_service_http.py`: the index beside a bare server."""
     titles = {
         "match_8192_one_client": ("match of 8,192 tokens, one client", 250.0),
         "match_8192_limit_4": ("match of 8,192 tokens, one client, four rows", None),
@@ -136,7 +139,7 @@ def read_http(document: dict[str, Any], core: str) -> list[Figure]:
     for name, row in document["results"].items():
         title, target = titles.get(name, (name.replace("_", " "), None))
         index, bare = row["index"], row["bare"]
-        median_target = None if target is None else wanted(target, core)
+        median_target = None if target is None else native_target(target, core)
         for key, what, unit, clock, least in (
             ("median_us", "median", "µs", "wall", median_target),
             ("p99_us", "p99", "µs", "wall", None),
@@ -157,7 +160,7 @@ def read_http(document: dict[str, Any], core: str) -> list[Figure]:
 
 
 def read_publishers(document: dict[str, Any], core: str) -> list[Figure]:
-    """`bench_service_publishers.py`."""
+    """Read the output of `bench_service_publishers.py`."""
     del core
     figures: list[Figure] = []
     for row in document["publishers"]:
@@ -166,10 +169,10 @@ def read_publishers(document: dict[str, Any], core: str) -> list[Figure]:
         figures += [
             Figure(
                 f"a batch of 32 blocks, {count}",
-                row["cpu_us_a_batch"],
+                row["cpu_us_per_batch"],
                 "µs CPU",
                 "cpu",
-                series="CPU a batch by publishers",
+                series="CPU per batch by publishers",
                 **at,
             ),
             Figure(f"event to visible, {count}, p50", row["visible_p50_ms"], "ms", "wall"),
@@ -178,7 +181,7 @@ def read_publishers(document: dict[str, Any], core: str) -> list[Figure]:
     last = document["publishers"][-1]
     figures.append(Figure(f"{last['publishers']} publishers live", last["live_s"], "s", "wall"))
     figures.append(
-        Figure(f"memory a publisher, {last['publishers']} of them", last["resident_kib_each"], "KiB", "memory")
+        Figure(f"memory per publisher, {last['publishers']} of them", last["resident_kib_each"], "KiB", "memory")
     )
     figures.append(Figure("gaps", sum(row["gaps"] for row in document["publishers"]), "", "count", 0.0))
     churn = document["churn"]
@@ -193,7 +196,7 @@ def read_publishers(document: dict[str, Any], core: str) -> list[Figure]:
 
 
 def read_dynamo(document: dict[str, Any], core: str) -> list[Figure]:
-    """`bench_dynamo.py`: ours, with Dynamo's figure of the same rounds as the reference."""
+    """Read the output of `bench_dynamo.py`: kvsync with Dynamo's figure of the same rounds as the reference."""
     del core
     return [
         Figure(

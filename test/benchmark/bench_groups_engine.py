@@ -1,4 +1,4 @@
-"""The mock engine's groups of figures."""
+"""The groups of figures of the mock engine."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,7 +7,7 @@ from bench_figures import Figure, Group
 
 
 def read_streaming(document: dict[str, Any], core: str) -> list[Figure]:
-    """`bench_mockpod_streaming.py`."""
+    """Read the output of `bench_mockpod_streaming.py`."""
     del core
     pod, reference = document["pod"], document["reference"]
     name = "streaming completions of 16 tokens"
@@ -22,7 +22,7 @@ def read_streaming(document: dict[str, Any], core: str) -> list[Figure]:
 
 
 def read_pod_churn(document: dict[str, Any], core: str) -> list[Figure]:
-    """`bench_mockpod_churn.py`."""
+    """Read the output of `bench_mockpod_churn.py`."""
     del core
     figures: list[Figure] = []
     reference = document["reference"]
@@ -38,7 +38,7 @@ def read_pod_churn(document: dict[str, Any], core: str) -> list[Figure]:
 
 
 def read_replay(document: dict[str, Any], core: str) -> list[Figure]:
-    """`bench_mockpod_replay.py`."""
+    """Read the output of `bench_mockpod_replay.py`."""
     del core
     figures: list[Figure] = []
     for row in document["replay"]:
@@ -60,17 +60,17 @@ def read_replay(document: dict[str, Any], core: str) -> list[Figure]:
 
 
 def read_tier_link(document: dict[str, Any], core: str) -> list[Figure]:
-    """`bench_tier_link.py`."""
+    """Read the output of `bench_tier_link.py`."""
     del core
     return [
         Figure(
-            f"end of a copy, {row['transfers']:,} on the link",
+            f"completion of a transfer, {row['transfers']:,} on the link",
             row["link_us"],
             "µs CPU",
             "cpu",
             reference=row["heap_us"],
             reference_name="bare heap",
-            series="end of a copy by copies on the link",
+            series="completion of a transfer by transfers on the link",
             at=row["transfers"],
         )
         for row in document["rows"]
@@ -102,5 +102,5 @@ GROUPS = (
     Group("streaming", "Mock engine: streaming", "bench_mockpod_streaming.py", read_streaming, _streaming),
     Group("pod-churn", "Mock engine: cache churn", "bench_mockpod_churn.py", read_pod_churn, _pod_churn),
     Group("replay", "Mock engine: offline replay", "bench_mockpod_replay.py", read_replay, _replay),
-    Group("tier-link", "Mock engine: copies between tiers", "bench_tier_link.py", read_tier_link, _tier_link),
+    Group("tier-link", "Mock engine: transfers between tiers", "bench_tier_link.py", read_tier_link, _tier_link),
 )

@@ -1,12 +1,13 @@
-"""The jobs the gate compares: small, seeded, each a fraction of a second.
+"""Runs one of the small, seeded jobs that the gate compares.
 
-    python bench_jobs.py JOB      prints {"job", "cost", "unit"}: the least cost of some repeats, by unit of work
+    python bench_jobs.py JOB      prints {"job", "cost", "unit"}: the minimum cost per unit of work over some repeats
 
-The gate runs the *same* job file with the interpreter of either side, so that base and head do the same work with their
-own packages, on the same kind of index core (`KVSYNC_BENCH_CORE`, python or native). A process is one sample: layout
-and hash seeds of a process are part of the noise. The cost is CPU time of all threads, not wall time, which on a shared
-machine measures the neighbours; or bytes of memory. A planted slowdown (`KVSYNC_BENCH_PLANT=0.2`) spends that share of
-each repeat again, and is how the gate itself is tested.
+The gate runs the *same* job file with the interpreters of both sides, so that base and head do the same work with their
+own packages and the same kind of index core (`KVSYNC_BENCH_CORE`, python or native). Job files therefore import only
+what an older base has too, and nothing from the test kit. Each process is one sample, since the memory layout and hash
+seed of a process are part of the noise. The cost is the CPU time of all threads or bytes of memory; wall time would
+include the effect of other processes. A planted slowdown (`KVSYNC_BENCH_PLANT=0.2`) repeats that share of the work, and
+is how the gate itself is tested.
 """
 
 import gc
@@ -15,18 +16,15 @@ import os
 import sys
 import time
 
-import bench_jobs_engine
-import bench_jobs_index
+import bench_jobs_engine  # noqa: F401  (registers its jobs)
 from bench_jobs_index import resident_bytes
 from bench_registry import JOBS, Work
-
-__all__ = ["JOBS", "bench_jobs_engine", "bench_jobs_index", "measure"]
 
 LEAST_REPEATS, MOST_REPEATS, ENOUGH_S = 3, 40, 0.15
 
 
 def cost_of(work: Work, unit: str, plant: float) -> float:
-    """CPU seconds or resident bytes by unit of work, with the planted share on top."""
+    """Return CPU seconds or resident bytes per unit of work, including the planted share."""
     if unit.startswith("B/"):
         gc.collect()
         before = resident_bytes()
@@ -45,7 +43,7 @@ def cost_of(work: Work, unit: str, plant: float) -> float:
 
 
 def measure(name: str) -> dict[str, object]:
-    """Prepare, repeat for long enough, and give the least cost of a unit of work. Memory is measured once."""
+    """Prepare a job, repeat it, and return the minimum cost per unit of work. Memory is measured once."""
     unit, prepare = JOBS[name]
     plant = float(os.environ.get("KVSYNC_BENCH_PLANT", "0"))
     repeat = prepare()
@@ -67,6 +65,6 @@ if __name__ == "__main__":
         sys.exit(f"JOB: {' '.join(sys.argv[1:]) or 'missing'}; one of {', '.join(JOBS)}")
     else:
         answer = os.dup(1)
-        os.dup2(2, 1)  # what is logged meanwhile is no answer
+        os.dup2(2, 1)  # log output must not mix with the answer
         os.write(answer, json.dumps(measure(sys.argv[1])).encode())
-        os._exit(0)  # sockets and threads of a job need no orderly end
+        os._exit(0)  # sockets and threads of a job need no orderly shutdown

@@ -1,4 +1,4 @@
-"""Jobs of the wire format and of the mock engine."""
+"""Jobs that measure the wire format and the mock engine."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -42,8 +42,8 @@ def hash_blocks() -> Callable[[], Work]:
 
 @job("engine_steps", "s/step")
 def engine_steps() -> Callable[[], Work]:
-    """A scenario of the fidelity oracle: 300 requests of the conversation trace through the mock engine."""
-    from kvsync_mockpod.scripted import load_scenario
+    """Play a stored fidelity schedule, 300 requests of the conversation trace, through the mock engine."""
+    from kvsync_mockpod.scenario import load_scenario
     from kvsync_mockpod.steps import play
 
     scenario = load_scenario(FIDELITY_DATA / "13_mooncake300.jsonl.gz")
@@ -56,7 +56,7 @@ def engine_steps() -> Callable[[], Work]:
 
 @job("engine_tiers_completion", "s/completion")
 def tiers() -> Callable[[], Work]:
-    """Copies ending on one shared link, 1,000 at a time in flight: a completion costs O(log N)."""
+    """Complete transfers on a shared link with 1,000 in flight; each completion costs O(log N)."""
     import random
 
     from bench_tier_link import LARGEST, Busy
@@ -73,10 +73,17 @@ def tiers() -> Callable[[], Work]:
 
 @job("offline_replay", "s/request")
 def offline_replay() -> Callable[[], Work]:
-    """The first requests of the conversation trace on one worker in virtual time."""
-    from kvsync_mockpod.offline import ReplayConfig, RoundRobinRouter, read_trace, replay
+    """Replay the first requests of the conversation trace on one worker in virtual time."""
+    from kvsync_mockpod.offline import ReplayConfig, RoundRobinRouter, replay
 
-    requests = read_trace(TRACE, limit=120)
+    try:
+        from kvsync_workload.trace import read_trace
+    except ImportError:  # the base of a comparison may be older than this package
+        from kvsync_mockpod.offline import read_trace
+
+        requests = read_trace(TRACE, limit=120)
+    else:
+        requests = read_trace(TRACE, limit=120).requests
 
     def work() -> int:
         replay(requests, ReplayConfig(workers=1), RoundRobinRouter())

@@ -1,4 +1,4 @@
-"""Jobs of the index: its core alone, and the whole service from socket to visible."""
+"""Jobs that measure the index core, and the path from a socket to a visible block."""
 
 import ctypes
 import gc
@@ -14,7 +14,7 @@ from bench_registry import CORE, SCALE, Work, job
 
 
 def fresh_core(*names: str):
-    """An empty core of the kind under test, with publishers."""
+    """Return an empty core of the kind under test, with publishers."""
     from kvsync_indexer.core import make_core
 
     core = make_core(CORE)
@@ -77,7 +77,7 @@ def removal() -> Callable[[], Work]:
 
 @job("index_churn", "s/block")
 def churn() -> Callable[[], Work]:
-    """Store and evict in a full cache of 4,096 blocks."""
+    """Store and evict blocks in a full cache of 4,096 blocks."""
     chains = make_chains(16_384, 32)
     store = [bench_payloads.encode_stored(hashes, tokens) for hashes, tokens in chains]
     remove = [bench_payloads.encode_removed(hashes) for hashes, _ in chains]
@@ -136,14 +136,14 @@ def miss() -> Callable[[], Work]:
 
 
 def resident_bytes() -> int:
-    """This process's resident memory, without what is free and not given back."""
+    """Return the resident memory of this process after unused heap has been returned to the system."""
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def memory(holders: int, publishers: int = 64, each: int = 3200) -> Callable[[], Work]:
-    """Blocks held by `publishers`, every set of them by `holders`; measured once a process."""
+    """Store blocks of `publishers`, each set of blocks held by `holders` of them. Measured once per process."""
     each //= SCALE
     names = [f"pod-{index}" for index in range(publishers)]
     sets = [stored_payloads(each, 32, seed) for seed in range(publishers // holders)]
@@ -177,7 +177,7 @@ def memory_64() -> Callable[[], Work]:
 
 @job("service_zmq_32", "s/block")
 def service_zmq() -> Callable[[], Work]:
-    """Sockets, state machine and core: batches of 32 from a publisher's socket in this process until visible."""
+    """Send batches of 32 blocks from a socket in this process until they are visible: sockets, state machine, core."""
     import zmq
 
     from kvsync_events import AllBlocksCleared, EventBatch, encode_batch, encode_seq
@@ -205,7 +205,7 @@ def service_zmq() -> Callable[[], Work]:
         while (link := ingest.link("pod")) is None or link.totals.batches < batches:
             time.sleep(0.001)
 
-    def connect() -> None:  # a subscription takes a moment: what is sent before it is not received
+    def connect() -> None:  # a message that is sent before the subscription arrives is lost
         while (link := ingest.link("pod")) is None or str(link.machine.state) != "live":
             time.sleep(0.001)
         send(payloads[0])
@@ -214,7 +214,7 @@ def service_zmq() -> Callable[[], Work]:
             time.sleep(0.001)
 
     def repeat() -> Work:
-        send(cleared)  # each time the same work: every block is new
+        send(cleared)  # every repeat stores new blocks
         wait(sent - lost)
 
         def work() -> int:

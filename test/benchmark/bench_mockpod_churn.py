@@ -1,9 +1,10 @@
-"""Blocks stored and removed a second through one pod: distinct 512-token prompts into a full cache.
+"""Measures the blocks that one pod stores and removes per second, with distinct 512-token prompts and a full cache.
 
     python bench_mockpod_churn.py [--rounds 5] [--requests 600] [--blocks 1024 65536] [--json FILE]
 
-Every prompt stores 32 blocks and pushes 32 out; a subscriber reads all events. The target is 28,000 + 28,000 a
-second at any cache size. The reference is the bare server stack answering the same requests with one chunk.
+Each prompt stores 32 blocks and evicts 32, and a subscriber reads all events. The target is 28,000 stored and 28,000
+removed blocks per second at any cache size. The reference is the bare server stack, which answers the same requests
+with one chunk.
 """
 
 import argparse
@@ -23,7 +24,7 @@ REFERENCE_END = b"data: [DONE]\n\n\r\n0\r\n\r\n"
 
 
 def requests(count: int, seed: int) -> list[bytes]:
-    """Distinct prompts."""
+    """Return requests with distinct prompts."""
     chance = random.Random(seed)
     return [
         post(
@@ -35,7 +36,7 @@ def requests(count: int, seed: int) -> list[bytes]:
 
 
 class Reader(threading.Thread):
-    """Takes every event off the wire."""
+    """Reads and counts every event batch of a pod."""
 
     def __init__(self, port: int) -> None:
         super().__init__(daemon=True)
@@ -44,7 +45,7 @@ class Reader(threading.Thread):
         self._ended = threading.Event()
 
     def run(self) -> None:
-        """Read until told to stop."""
+        """Read until `stop` is called."""
         with zmq.Context() as context, context.socket(zmq.SUB) as reader:
             reader.set_hwm(0)
             reader.linger = 0
@@ -62,7 +63,7 @@ class Reader(threading.Thread):
 
 
 def one_round(served: Served, batch: list[bytes], end: bytes) -> dict[str, float]:
-    """Rates of one pass; blocks are those stored, as many are removed."""
+    """Return the rates of one pass. `blocks` counts stored blocks, and as many are removed."""
     blocks = len(batch) * PROMPT // BLOCK
     before = served.cpu_s
     wall = drive(served.port, batch, CONNECTIONS, end)
@@ -71,7 +72,7 @@ def one_round(served: Served, batch: list[bytes], end: bytes) -> dict[str, float
 
 
 def measure(cache: int, rounds: int, count: int) -> dict[str, float]:
-    """Medians at one cache size."""
+    """Return the medians for one cache size."""
     pod = start_pod("--num-gpu-blocks-override", str(cache + 1), "--max-model-len", "4096")
     reader = Reader(pod.events_port)
     reader.start()

@@ -1,12 +1,12 @@
-"""Does a pod under a steady load change with time? Latency, CPU time and memory by window of one long run.
+"""Measures whether a pod changes over time under steady load: latency, CPU time and memory per window of a long run.
 
     python bench_mockpod_drift.py [--minutes 5] [--rate 20] [--window 30] [--json FILE]
 
-Open loop: requests of distinct 512-token prompts with 32 output tokens are sent when they are due, whatever the pod
-does; a cache of 4,096 blocks is full after the first seconds, so blocks are stored and evicted all the time. The pod
-runs the `quadratic` latency profile and keeps 500 batches for replay (a larger buffer only takes longer to fill). On a
-shared machine latency shows the neighbours as well; CPU time a request and memory do not. What to look at is the last
-window beside the second (the first fills cache and buffer).
+The load is an open loop: requests with distinct 512-token prompts and 32 output tokens are sent when they are due,
+whatever the pod does. The cache of 4,096 blocks is full after the first seconds, so that blocks are stored and evicted
+all the time. The pod runs the `quadratic` latency profile and keeps 500 batches for replay; a larger buffer only takes
+longer to fill. On a shared machine, latency includes the effect of other processes, while CPU time per request and
+memory do not. Compare the last window with the second one, because the first one fills cache and buffer.
 """
 
 import argparse
@@ -25,7 +25,7 @@ PROMPT, OUTPUT, CACHE = 512, 32, 4096
 
 
 async def one(port: int, body: bytes, took_ms: list[float]) -> None:
-    """One request on a connection of its own; its time from sending to the end of the answer."""
+    """Send one request on its own connection, and record the time until the end of the answer."""
     begun = time.perf_counter()
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(body)
@@ -40,7 +40,7 @@ async def one(port: int, body: bytes, took_ms: list[float]) -> None:
 
 
 def row(pod: Served, took_ms: list[float], cpu_s: float) -> dict[str, float]:
-    """The figures of one window."""
+    """Return the figures of one window."""
     begun = time.perf_counter()
     urllib.request.urlopen(f"http://127.0.0.1:{pod.port}/metrics", timeout=30).read()
     scrape = time.perf_counter() - begun
@@ -49,14 +49,14 @@ def row(pod: Served, took_ms: list[float], cpu_s: float) -> dict[str, float]:
         "requests": len(ordered),
         "p50_ms": round(statistics.median(ordered), 2),
         "p95_ms": round(ordered[int(len(ordered) * 0.95)], 2),
-        "cpu_ms_a_request": round(cpu_s / len(ordered) * 1e3, 3),
+        "cpu_ms_per_request": round(cpu_s / len(ordered) * 1e3, 3),
         "rss_mib": round(pod.rss_mib, 1),
         "metrics_ms": round(scrape * 1e3, 2),
     }
 
 
 async def windows(pod: Served, rate: float, window_s: float, count: int) -> list[dict[str, float]]:
-    """Load without a pause; a row a window."""
+    """Apply load without a pause, and return one row per window."""
     chance, rows, running = random.Random(1), [], set()
     start, sent = time.perf_counter(), 0
     for number in range(1, count + 1):
@@ -91,9 +91,9 @@ def main() -> None:
         rows = asyncio.run(windows(pod, options.rate, options.window, count))
     finally:
         pod.stop()
-    keys = ("p50_ms", "cpu_ms_a_request", "rss_mib", "metrics_ms")
+    keys = ("p50_ms", "cpu_ms_per_request", "rss_mib", "metrics_ms")
     drift = {key: round(rows[-1][key] / rows[1][key], 3) for key in keys}
-    print("last window to second:", json.dumps(drift))
+    print("last window / second window:", json.dumps(drift))
     if options.json:
         options.json.write_text(json.dumps({"rows": rows, "last_to_second": drift}, indent=1) + "\n")
 

@@ -1,13 +1,12 @@
-"""What the pod benchmarks share: a pod as a process, a client that costs little, and the figures of a round.
+"""Shared by the pod benchmarks: a pod as a process, and a client that needs little CPU time.
 
-The client is raw HTTP over an event loop protocol: it writes prepared requests and only looks for the end of each
-answer, so that on two shared cores the pod has most of one. Rates are given by wall clock and by the pod's own CPU
-time; on a busy machine only the second means something.
+The client is raw HTTP over an event loop protocol. It writes prepared requests and only looks for the end of each
+answer, so that the pod has most of one core when two are shared. Rates are given by wall clock and by the pod's own CPU
+time. On a busy machine only the latter is meaningful.
 """
 
 import asyncio
 import json
-import socket
 import subprocess
 import sys
 import time
@@ -19,14 +18,10 @@ from pathlib import Path
 import psutil
 import uvloop
 
+from kvsync_testkit.ports import free_ports
+from kvsync_testkit.waiting import wait_until
+
 READY_S = 30.0
-
-
-def free_port() -> int:
-    """A port nobody has now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass
@@ -39,17 +34,17 @@ class Served:
 
     @property
     def cpu_s(self) -> float:
-        """CPU time the process has used."""
+        """The CPU time that the process has used."""
         times = psutil.Process(self.process.pid).cpu_times()
         return float(times.user + times.system)
 
     @property
     def rss_mib(self) -> float:
-        """Resident memory."""
+        """The resident memory of the process."""
         return float(psutil.Process(self.process.pid).memory_info().rss) / 2**20
 
     def stop(self) -> None:
-        """End it."""
+        """End the process."""
         self.process.terminate()
         try:
             self.process.wait(30)
@@ -61,21 +56,24 @@ class Served:
 def start(arguments: list[str], port: int, events_port: int = 0, path: str = "/health") -> Served:
     """Start a server and wait until it answers."""
     process = subprocess.Popen([sys.executable, *arguments], stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + READY_S
-    while True:
-        try:
-            urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=1).read()
-            return Served(process, port, events_port)
-        except OSError:
-            if process.poll() is not None or time.monotonic() > deadline:
-                process.kill()
-                sys.exit(f"the server did not start: {' '.join(arguments)}")
-            time.sleep(0.01)
+
+    def answers() -> bool:
+        if process.poll() is not None:
+            sys.exit(f"the server did not start: {' '.join(arguments)}")
+        urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=1).read()
+        return True
+
+    try:
+        wait_until(f"{arguments[1]} answers", answers, deadline_s=READY_S, every_s=0.01, retry_on=(OSError,))
+    except BaseException:
+        process.kill()
+        raise
+    return Served(process, port, events_port)
 
 
 def start_pod(*flags: str, buffer_steps: int = 10_000) -> Served:
-    """A pod with events on, without latency; it keeps `buffer_steps` batches for replay."""
-    port, events, replay = free_port(), free_port(), free_port()
+    """Start a pod with events and without latency, which keeps `buffer_steps` batches for replay."""
+    port, events, replay = free_ports(3)
     config = {
         "enable_kv_cache_events": True,
         "endpoint": f"tcp://*:{events}",
@@ -87,19 +85,19 @@ def start_pod(*flags: str, buffer_steps: int = 10_000) -> Served:
 
 
 def start_reference(chunks: int) -> Served:
-    """The bare transport: the same server stack answering with as many ready-made chunks, no engine behind it."""
-    port = free_port()
+    """Start the bare server stack, which answers with as many prepared chunks and has no engine."""
+    (port,) = free_ports(1)
     return start([str(Path(__file__)), "reference", str(port), str(chunks)], port, path="/")
 
 
 def post(path: str, body: object) -> bytes:
-    """A request as bytes."""
+    """Return a request as bytes."""
     data = json.dumps(body).encode()
     return b"POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % (path.encode(), len(data)) + data
 
 
 class _Connection(asyncio.Protocol):
-    """Sends the next request as soon as the answer to the last has ended with `end`."""
+    """Sends the next request as soon as the answer to the previous one has ended with `end`."""
 
     def __init__(self, requests: Iterator[bytes], end: bytes, done: "asyncio.Future[None]") -> None:
         self._requests = requests
@@ -132,7 +130,7 @@ class _Connection(asyncio.Protocol):
 
 
 def drive(port: int, requests: list[bytes], connections: int, end: bytes) -> float:
-    """Send all requests over some connections; returns the wall time."""
+    """Send all requests over some connections and return the wall time in seconds."""
 
     async def run() -> float:
         loop = asyncio.get_running_loop()

@@ -1,9 +1,9 @@
-"""Offline replay by workers and policy: requests a CPU second of `kvsync replay --offline`.
+"""Measures the offline replay by number of workers and policy, in requests per CPU second.
 
     python bench_mockpod_replay.py [--core auto] [--requests 2000] [--workers 1 4 16] [--rounds 3]
 
-Prints JSON. The first requests of the conversation trace in 16-token blocks, the engines' defaults, as the command
-plays them; `kv` is played where there is more than one worker to choose from, and goes through the real index core.
+Prints JSON. The replay plays the first requests of the conversation trace in 16-token blocks with the defaults of
+`kvsync replay --offline`. `kv` is played with more than one worker, and uses the real index core.
 """
 
 import argparse
@@ -18,18 +18,19 @@ TRACE = Path(__file__).resolve().parents[2] / "examples/traces/mooncake_conversa
 
 
 def cpu_s(work: Callable[[], object]) -> float:
-    """CPU time of one call."""
+    """Return the CPU time of one call."""
     started = time.process_time()
     work()
     return time.process_time() - started
 
 
 def measure_replay(core: str, count: int, workers: int, policy: str, rounds: int) -> dict[str, object]:
-    """Requests a CPU second of `kvsync replay --offline`."""
-    from kvsync.load.trace import read_trace
+    """Return the requests per CPU second of `kvsync replay --offline`."""
     from kvsync.replay.offline import OfflineSettings, replay_offline
+    from kvsync_workload.arrivals import Arrivals
+    from kvsync_workload.trace import read_trace
 
-    requests = read_trace(TRACE, count)
+    requests = read_trace(TRACE, count).requests
     settings = OfflineSettings(
         workers=workers,
         policy=policy,
@@ -40,13 +41,12 @@ def measure_replay(core: str, count: int, workers: int, policy: str, rounds: int
         latency="quadratic",
         core=core,  # type: ignore[arg-type]
     )
-    arrivals = [request.timestamp_ms / 1000 for request in requests]
-    costs = [cpu_s(lambda: replay_offline(requests, arrivals, None, settings)) for _ in range(rounds)]
+    costs = [cpu_s(lambda: replay_offline(requests, Arrivals(), settings)) for _ in range(rounds)]
     return {
         "workers": workers,
         "policy": policy,
         "requests_per_cpu_s": len(requests) / statistics.median(costs),
-        "us_a_request": 1e6 * statistics.median(costs) / len(requests),
+        "us_per_request": 1e6 * statistics.median(costs) / len(requests),
     }
 
 

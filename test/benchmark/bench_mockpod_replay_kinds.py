@@ -1,11 +1,12 @@
-"""Offline replay: what the slower kinds of engine cost, and memory over the whole trace.
+"""Measures the offline replay of the slower kinds of engine, and its memory over the whole trace.
 
     python bench_mockpod_replay_kinds.py [--requests 300] [--rounds 3] [--json FILE] [--no-memory]
 
-Beside `bench_mockpod_replay.py` (workers and policies): preemption in a small pool, asynchronous scheduling and tiers,
-which go step by step and block by block. Times are CPU time, the least of some rounds; a loop of a million stores into
-a dict runs in between, so that `ratio` (replay time over loop time) holds on any machine. Memory is the peak of a
-process of its own, less what it held before the replay began; with one worker most requests wait.
+`bench_mockpod_replay.py` measures workers and policies. This script measures preemption in a small pool, asynchronous
+scheduling and tiers, which advance step by step and block by block. Times are CPU time, the minimum of some rounds. A
+loop of a million stores into a dict runs between the rounds, so that `ratio` (replay time / loop time) is comparable
+between machines. Memory is the peak of a separate process minus what it held before the replay; with one worker, most
+requests wait.
 """
 
 import argparse
@@ -14,16 +15,18 @@ import resource
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from kvsync.replay.routers import KvRouter, PolicyRouter
 from kvsync_mockpod.engine import EngineConfig, TierConfig
-from kvsync_mockpod.offline import ReplayConfig, ReplayResult, TraceRequest, read_trace, replay
+from kvsync_mockpod.offline import ReplayConfig, ReplayResult, replay
+from kvsync_workload.trace import TraceRequest, read_trace
 
 TRACE = Path(__file__).resolve().parents[2] / "examples" / "traces" / "mooncake_conversation.jsonl"
 BLOCKS, SMALL_POOL = 16_384, 8_500
-"""Blocks an engine; 8,500 is little more than the longest request needs."""
+"""Blocks per engine; 8,500 is slightly more than the longest request needs."""
 TIERS = {"host_blocks": 20_000, "disk_blocks": 40_000, "block_bytes": 16 * 131_072}
 KINDS: dict[str, dict[str, Any]] = {
     "plain": {},
@@ -33,8 +36,8 @@ KINDS: dict[str, dict[str, Any]] = {
 }
 
 
-def run(trace: list[TraceRequest], workers: int, policy: str, kind: str) -> tuple[float, ReplayResult]:
-    """CPU seconds of one replay, and what it brought."""
+def run(trace: Sequence[TraceRequest], workers: int, policy: str, kind: str) -> tuple[float, ReplayResult]:
+    """Return the CPU seconds of one replay and its result."""
     values = dict(KINDS[kind])
     tiers = TierConfig.build(**TIERS) if values.pop("tiers", False) else None
     asynchronous = values.pop("asynchronous", False)
@@ -49,15 +52,15 @@ def run(trace: list[TraceRequest], workers: int, policy: str, kind: str) -> tupl
 
 
 def reference_s() -> float:
-    """A million stores into a dict."""
+    """Return the CPU seconds of a million stores into a dict."""
     begun = time.process_time()
     assert len({number: number for number in range(1_000_000)}) == 1_000_000
     return time.process_time() - begun
 
 
 def measure(count: int, workers: int, policy: str, kind: str, rounds: int) -> dict[str, Any]:
-    """One row of the table."""
-    trace = read_trace(TRACE, count)
+    """Return one row of the table."""
+    trace = read_trace(TRACE, count).requests
     times, loops = [], []
     for _ in range(rounds):
         loops.append(reference_s())
@@ -78,27 +81,27 @@ def measure(count: int, workers: int, policy: str, kind: str, rounds: int) -> di
 
 
 def peak_mib() -> float:
-    """Largest resident size of this process so far."""
+    """Return the largest resident size of this process so far."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def memory_here(count: int, workers: int) -> None:
-    """What one replay adds to the peak of this process (run in a process of its own)."""
-    trace = read_trace(TRACE, count)
+    """Print what one replay adds to the peak memory of this process."""
+    trace = read_trace(TRACE, count).requests
     before = peak_mib()
     run(trace, workers, "round_robin", "plain")
     print(json.dumps({"requests": count, "workers": workers, "mib": round(peak_mib() - before, 1)}))
 
 
 def memory(count: int, workers: int) -> dict[str, Any]:
-    """The same, in a process of its own."""
+    """Run `memory_here` in a process of its own and return its result."""
     command = [sys.executable, __file__, "--memory-of", str(count), str(workers)]
     found: dict[str, Any] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     return found
 
 
 def show(rows: list[dict[str, Any]]) -> None:
-    """A table of equal rows."""
+    """Print a table of rows with equal keys."""
     names = list(rows[0])
     cells = [names, *([f"{row[name]}" for name in names] for row in rows)]
     widths = [max(len(line[i]) for line in cells) for i in range(len(names))]

@@ -1,9 +1,9 @@
-"""Streaming completions a second through one pod: 16 tokens each, latency `none`, 64 connections.
+"""Measures the streaming completions per second of one pod: 16 tokens each, latency `none`, 64 connections.
 
     python bench_mockpod_streaming.py [--rounds 5] [--requests 2000] [--json FILE]
 
-Beside it, in alternation, a reference: the same server stack sending 17 ready-made chunks with no engine behind. The
-target is 1,000 a second in Python on two cores shared with the client (issue: speed and size).
+The reference, measured alternately, is the same server stack sending 17 prepared chunks without an engine. The target
+is 1,000 completions per second on two cores that are shared with the client.
 """
 
 import argparse
@@ -19,7 +19,7 @@ END = b"data: [DONE]\n\n\r\n0\r\n\r\n"
 
 
 def requests(count: int, first: int) -> list[bytes]:
-    """Distinct prompts of 24 tokens."""
+    """Return requests with distinct prompts of 24 tokens."""
     return [
         post(
             "/v1/completions",
@@ -34,7 +34,7 @@ def requests(count: int, first: int) -> list[bytes]:
 
 
 def one_round(served: Served, batch: list[bytes]) -> dict[str, float]:
-    """Rates of one pass."""
+    """Return the rates of one pass."""
     before = served.cpu_s
     wall = drive(served.port, batch, CONNECTIONS, END)
     cpu = served.cpu_s - before

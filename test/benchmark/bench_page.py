@@ -1,4 +1,4 @@
-"""The benchmark report as one HTML page that needs nothing else: tables, and charts with their script inside."""
+"""Renders the benchmark report as one HTML page that contains its tables, charts and scripts."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,8 +30,8 @@ footer { color: #5b6b7a }
 {% for remark in document.remarks %}<p class="remark">{{ remark }}</p>{% endfor %}
 {% if jobs %}<h2>Gate</h2>
 <p>{{ document.rounds }} interleaved runs of each side (A B B A), each a process; CPU time or memory; ratio of medians
-with a 95 % bootstrap interval. A job fails when the interval's lower bound is above its limit, which is 1.10 or three
-times the spread of the same revision with itself, whichever is more.
+with a 95 % bootstrap interval. A job fails if the lower bound of the interval exceeds its limit, which is 1.10, or
+three times the spread between two runs of the same revision if that is larger.
 {% if document.gate.canary %}{{ document.gate.canary.text }}{% endif %}</p>
 {{ ratios }}
 <table><tr><th>job</th><th>base</th><th>head</th><th>head / base</th><th>interval</th><th>limit</th>
@@ -45,13 +45,13 @@ times the spread of the same revision with itself, whichever is more.
 {% for group, rows in groups %}<h3>{{ group.title }}</h3>
 {% if group.left_out %}<p class="remark">Left out: {{ group.left_out }}</p>{% endif %}
 {% if group.problem %}<p class="failed">{{ group.problem }}</p>{% endif %}
-{% if rows %}<table><tr><th>figure</th><th>value</th><th>wanted</th><th>met</th><th>/ baseline</th>
-<th class="text">reference in the same run</th><th class="text">others, elsewhere</th><th>measured in</th></tr>
-{% for row in rows %}<tr><td>{{ row.name }}</td><td>{{ row.value }}</td><td>{{ row.wanted }}</td>
+{% if rows %}<table><tr><th>figure</th><th>value</th><th>target</th><th>met</th><th>/ baseline</th>
+<th class="text">reference in the same run</th><th class="text">other systems, elsewhere</th><th>measured in</th></tr>
+{% for row in rows %}<tr><td>{{ row.name }}</td><td>{{ row.value }}</td><td>{{ row.target }}</td>
 <td class="{{ row.met }}">{{ row.met }}</td><td>{{ row.trend }}</td><td class="text">{{ row.reference }}</td>
 <td class="text note">{{ row.peers }}</td><td class="note">{{ row.meaning }}</td></tr>
 {% endfor %}</table>
-<p class="note">Load when it began: {{ "%.2f"|format(group.load) }} runnable processes a processor.</p>{% endif %}
+<p class="note">Load at the start: {{ "%.2f"|format(group.load) }} runnable processes per processor.</p>{% endif %}
 {% endfor %}
 <footer><p>{{ note }}</p><p>{{ document.head }}{% if document.base %} against {{ document.base[:12] }}{% endif %};
 index core: {{ document.fingerprint.index_core }}; {{ document.fingerprint.cpu }}, {{ document.fingerprint.cores }}
@@ -64,7 +64,7 @@ LEGEND = {"orientation": "h", "x": 1, "xanchor": "right", "y": 1.02, "yanchor": 
 
 
 def draw_ratios(comparisons: list[dict[str, Any]]) -> go.Figure:
-    """Ratios with their intervals and limits."""
+    """Draw the ratios with their intervals and limits."""
     names = [one["name"] for one in comparisons]
     figure = go.Figure(
         [
@@ -96,13 +96,13 @@ def draw_ratios(comparisons: list[dict[str, Any]]) -> go.Figure:
 
 
 def draw_series(figures: list[Figure]) -> go.Figure:
-    """One series over its axis, with its reference and what is wanted."""
+    """Draw one series over its axis, with its reference and its target."""
     at = [figure.at for figure in figures]
     lines = [("measured", [figure.value for figure in figures], None)]
     if all(figure.reference for figure in figures):
         lines.append((figures[0].reference_name, [figure.reference for figure in figures], "dot"))
-    if all(figure.wanted is not None for figure in figures):
-        lines.append(("wanted", [figure.wanted for figure in figures], "dash"))
+    if all(figure.target is not None for figure in figures):
+        lines.append(("target", [figure.target for figure in figures], "dash"))
     chart = go.Figure([go.Scatter(x=at, y=y, name=name, line={"dash": dash}) for name, y, dash in lines])
     chart.update_xaxes(type="log", tickvals=at)
     chart.update_yaxes(rangemode="tozero", title=figures[0].unit)
@@ -110,7 +110,7 @@ def draw_series(figures: list[Figure]) -> go.Figure:
 
 
 def collect_series(groups: list[dict[str, Any]]) -> Iterator[list[Figure]]:
-    """The figures that form lines, of two points or more."""
+    """Yield the series that have two figures or more."""
     found: dict[str, list[Figure]] = {}
     for group in groups:
         for given in group["figures"]:
@@ -121,7 +121,7 @@ def collect_series(groups: list[dict[str, Any]]) -> Iterator[list[Figure]]:
 
 
 def render(document: dict[str, Any]) -> str:
-    """The whole page."""
+    """Return the page as HTML."""
     charts = []
     if document["gate"]["comparisons"]:
         charts.append(draw_ratios(document["gate"]["comparisons"]))
@@ -145,6 +145,6 @@ def render(document: dict[str, Any]) -> str:
 
 
 def write_page(document: dict[str, Any], out: Path) -> Path:
-    """`report.html` in `out`."""
+    """Write `report.html` in `out` and return its path."""
     write_whole(out / "report.html", render(document))
     return out / "report.html"

@@ -1,10 +1,10 @@
-"""The register of the gate's jobs, and what all of them need to know of the run they are in."""
+"""The registry of the gate's jobs, and the settings that all jobs share."""
 
 import os
 from collections.abc import Callable
 
 CORE = os.environ.get("KVSYNC_BENCH_CORE", "auto")
-"""The kind of index core under test: both sides of a comparison have the same."""
+"""The kind of index core under test, which is the same on both sides of a comparison."""
 SCALE = 10 if CORE == "python" else 1
 """The pure-Python core gets a tenth of the work."""
 
@@ -14,9 +14,10 @@ JOBS: dict[str, tuple[str, Prepare]] = {}
 
 
 def job(name: str, unit: str) -> Callable[[Prepare], Prepare]:
-    """Register a job: a function that prepares once and returns what makes one repeat's work (not timed).
+    """Register a job: a function that prepares it once and returns a factory, which is called before each repeat.
 
-    The work returns the units it did. Its unit says what is counted: `s/...` CPU time, `B/...` growth of memory.
+    Only the work that the factory returns is measured. It returns the number of units it did. `unit` says what is
+    measured: CPU time (`s/…`) or growth of memory (`B/…`).
     """
 
     def register(prepare: Prepare) -> Prepare:

@@ -1,6 +1,6 @@
-"""What a benchmark run says: rows for people, tables on a terminal, and the JSON. The page is `bench_page`.
+"""Presents the document of a benchmark run as rows, as tables on a terminal, and as JSON.
 
-A document (JSON) holds everything that was measured; rows and tables are only ways to read it.
+The document holds everything that was measured. `bench_page` presents it as an HTML page.
 """
 
 import json
@@ -19,7 +19,7 @@ MEANING = {"cpu": "CPU time", "wall": "wall clock", "memory": "memory", "count":
 
 
 def format_cost(cost: float, unit: str) -> str:
-    """A cost a unit of work as text, e.g. `5.2 µs/block` or `57 B/block`."""
+    """Return a cost per unit of work as text, such as `5.2 µs/block` or `57 B/block`."""
     kind, of = unit.split("/", 1)
     if kind == "B":
         return f"{cost:.3g} B/{of}"
@@ -30,12 +30,12 @@ def format_cost(cost: float, unit: str) -> str:
 
 
 def format_number(value: float) -> str:
-    """Three digits, and thousands apart."""
+    """Return a number with three significant digits and separated thousands."""
     return f"{value:,.0f}" if abs(value) >= 100 or value == int(value) else f"{value:.3g}"
 
 
 def job_rows(document: dict[str, Any]) -> list[dict[str, Any]]:
-    """A row a job; what the base does not have shows the head alone and why."""
+    """Return one row per job. A job that the base cannot run shows the head alone, with the reason."""
     gate = document["gate"]
     compared = {one["name"]: one for one in gate["comparisons"]}
     trend = document["baseline"]["median_cost"]
@@ -65,15 +65,15 @@ def job_rows(document: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def figure_rows(group: dict[str, Any], trend: dict[str, float]) -> list[dict[str, Any]]:
-    """A row a figure of one group."""
+    """Return one row per figure of a group."""
     rows = []
     for given in group["figures"]:
         figure = Figure(**given)
         row: dict[str, Any] = {"name": figure.name, "clock": figure.clock, "meaning": MEANING[figure.clock]}
         row["value"] = f"{format_number(figure.value)} {figure.unit}".strip()
-        row["wanted"] = DASH
-        if figure.wanted is not None:
-            row["wanted"] = f"{'≥' if figure.more_is_better else '≤'} {format_number(figure.wanted)}"
+        row["target"] = DASH
+        if figure.target is not None:
+            row["target"] = f"{'≥' if figure.more_is_better else '≤'} {format_number(figure.target)}"
         row["met"] = {True: "yes", False: "no", None: DASH}[figure.met]
         row["reference"] = DASH
         if figure.reference and figure.share is not None:
@@ -86,12 +86,12 @@ def figure_rows(group: dict[str, Any], trend: dict[str, float]) -> list[dict[str
 
 
 def figure_key(group: str, name: str) -> str:
-    """A figure's name in the baseline."""
+    """Return the name of a figure in the baseline."""
     return f"{group}: {name}"
 
 
 def job_table(document: dict[str, Any]) -> Table:
-    """The gate's result on a terminal."""
+    """Return the table of the gate's comparisons."""
     table = Table(title=f"gate: {document['title']}")
     columns = ("base", "head", "ratio", "interval", "limit")
     table.add_column("job")
@@ -104,22 +104,22 @@ def job_table(document: dict[str, Any]) -> Table:
 
 
 def figure_table(group: dict[str, Any], trend: dict[str, float]) -> Table:
-    """One group's figures on a terminal."""
+    """Return the table of a group's figures."""
     table = Table(title=group["title"])
     table.add_column("figure")
-    for column in ("value", "wanted", "met"):
+    for column in ("value", "target", "met"):
         table.add_column(column, justify="right")
     table.add_column("against")
     table.add_column("by", style="dim")
     for row in figure_rows(group, trend):
         against = [part for part in (row["reference"], row["peers"]) if part not in ("", DASH)]
-        cells = [row["name"], row["value"], row["wanted"], row["met"], "; ".join(against), row["clock"]]
+        cells = [row["name"], row["value"], row["target"], row["met"], "; ".join(against), row["clock"]]
         table.add_row(*map(escape, cells), style="yellow" if row["met"] == "no" else None)
     return table
 
 
 def show(document: dict[str, Any], console: Console) -> None:
-    """All tables and remarks, the verdict last."""
+    """Print all tables and remarks, and the verdict last."""
     console.rule(f"index core: {document['fingerprint']['index_core']}")
     for group in document["groups"]:
         if group["figures"]:
@@ -141,13 +141,13 @@ def show(document: dict[str, Any], console: Console) -> None:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """The file as a whole or not at all."""
+    """Write a file completely or not at all."""
     partial = path.with_name(f".{path.name}.partial")
     partial.write_text(text)
     partial.replace(path)
 
 
 def write_json(document: dict[str, Any], out: Path) -> Path:
-    """`report.json` in `out`."""
+    """Write `report.json` in `out` and return its path."""
     write_whole(out / "report.json", json.dumps(document, indent=1) + "\n")
     return out / "report.json"

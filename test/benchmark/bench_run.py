@@ -1,11 +1,12 @@
-"""`make test-kv-sync-benchmark`: figures of this checkout, and its jobs compared with a base revision, in one report.
+"""Measures this checkout and compares it with a base revision, for `make test-kv-sync-benchmark`.
 
     bench_run.py [--base REV] [--quick] [--only JOB|GROUP ...] [--out out/benchmark]
-    bench_run.py --aa            the head against itself; records the baseline of this machine
-    bench_run.py --canary        the head against itself with a fifth more work planted: must fail
-    bench_run.py --no-gate       figures alone        --no-figures   the gate alone
+    bench_run.py --aa            compares the head with itself, and records the baseline of this machine
+    bench_run.py --canary        compares the head with itself with 20 % more work planted; must fail
+    bench_run.py --no-gate       measures the figures alone        --no-figures   runs the gate alone
 
-Exit status: 0 nothing is slower, 1 something is, could not be measured, or the canary was missed, 2 bad arguments.
+The exit status is 0 if nothing is slower, 1 if something is slower or could not be measured or if the canary was
+missed, and 2 for bad arguments.
 """
 
 import os
@@ -33,13 +34,13 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 BASELINE = Path(__file__).resolve().parent / "baseline_metrics.json"
 PLANT = 0.2
 CANARY_JOB = "index_miss"
-"""The job with which a comparing run shows that its gate sees a planted fifth: the quickest."""
+"""The job with which a run shows that its gate detects 20 % more work. It is the fastest one."""
 CANARY_TRIES = 3
-"""Each adds as many samples again; a neighbour's burst over a few short samples is not the machine's noise."""
+"""Each try adds as many samples again, since a short burst of other load is not the noise of the machine."""
 
 
 class Run:
-    """One run: what was asked, what is known of the place, and what is found on the way."""
+    """One run: its options, the state of machine and checkout, and the remarks and problems that it collects."""
 
     def __init__(self, options: dict[str, Any], console: Console) -> None:
         self.options = options
@@ -56,19 +57,23 @@ class Run:
         self.load = place.read_load()
         if self.load > place.BUSY_LOAD:
             self.remark(
-                f"the machine is busy ({self.load:.1f} runnable processes a processor): what is measured by wall "
-                "clock measures the neighbours too"
+                f"the machine is busy ({self.load:.1f} runnable processes per processor), so that wall-clock figures "
+                "include the effect of other processes"
             )
 
     def remark(self, text: str) -> None:
-        """Tell at once, and in the report."""
+        """Print a remark and add it to the report."""
         self.remarks.append(text)
         self.console.print(f"note: {text}", style="yellow", markup=False)
 
     # -- the sides ------------------------------------------------------------------------------------------------
 
     def prepare(self, out: Path) -> None:
-        """Choose base, core and baseline. Raises click.ClickException."""
+        """Choose the base, the kind of core and the baseline.
+
+        Raises:
+            click.ClickException: one of them cannot be used.
+        """
         self.base_commit, base = "", None
         plant = self.options["plant"] if self.options["canary"] else 0.0
         head = Side(Path(sys.executable))
@@ -99,7 +104,7 @@ class Run:
     # -- measuring ------------------------------------------------------------------------------------------------
 
     def measure(self) -> tuple[list[Measured], Samples, dict[str, Any] | None]:
-        """Figures first, then the gate's self-check, then the gate; with a progress bar."""
+        """Measure the figures, then check the gate itself, then take the samples of the gate."""
         rounds = self.options["rounds"]
         checks = self.mode == "compare" and bool(self.jobs) and self.base is not None
         turns = 2 * rounds
@@ -116,23 +121,23 @@ class Run:
                 if not progress.console.is_terminal:
                     self.console.print(f"{group.title}: {len(measured[-1].figures)} figures")
 
-            def told(job: str) -> None:
+            def count_turn(job: str) -> None:
                 progress.update(bar, description=job, advance=1)
 
-            canary = self.check_gate(told) if checks else None
+            canary = self.check_gate(count_turn) if checks else None
             samples = Samples()
             for job in self.jobs:
-                samples.add(take_samples([job], self.base, self.head, rounds, told))
+                samples.add(take_samples([job], self.base, self.head, rounds, count_turn))
                 if not progress.console.is_terminal:
                     self.console.print(f"{job}: done")
         return measured, samples, canary
 
-    def check_gate(self, told: Callable[[str], None]) -> dict[str, Any]:
-        """Whether this gate sees a planted fifth on this machine now: one that cannot must not say `passed`."""
+    def check_gate(self, count_turn: Callable[[str], None]) -> dict[str, Any]:
+        """Check that the gate detects 20 % more work on this machine now; otherwise it must not pass."""
         plain, planted = (Side(Path(sys.executable), self.core, plant) for plant in (0.0, PLANT))
         costs: dict[str, list[float]] = {"base": [], "head": []}
         for _ in range(CANARY_TRIES):
-            samples = take_samples([CANARY_JOB], plain, planted, self.options["rounds"], told)
+            samples = take_samples([CANARY_JOB], plain, planted, self.options["rounds"], count_turn)
             if CANARY_JOB not in samples.costs:
                 self.problems.append(f"the canary could not be run: {samples.broken.get(CANARY_JOB)}")
                 return {"seen": False, "text": "The canary could not be run."}
@@ -142,14 +147,14 @@ class Run:
             if found.failed:
                 break
         said = f"{found.ratio:.2f} ({found.low:.2f} … {found.high:.2f}, limit {found.limit:.2f})"
-        said += f" in {len(costs['head'])} samples a side"
-        text = f"A fifth planted in {CANARY_JOB} measured {said}: {'seen' if found.failed else 'missed'}."
+        said += f" in {len(costs['head'])} samples per side"
+        text = f"20 % more work in {CANARY_JOB} measured {said}: {'detected' if found.failed else 'missed'}."
         if not found.failed:
-            self.problems.append(f"{text} This machine is too noisy for a verdict now.")
+            self.problems.append(f"{text} The machine is too noisy for a verdict.")
         return asdict(found) | {"seen": found.failed, "text": text}
 
     def document(self) -> dict[str, Any]:
-        """Measure, and everything the report holds."""
+        """Measure everything and return the document of the report."""
         measured, samples, canary = self.measure()
         spreads = self.baseline.aa_spread if self.baseline else {}
         comparisons = [
@@ -160,7 +165,7 @@ class Run:
         against = {"A/A": "against itself (A/A)", "canary": "canary", "compare": f"against {self.base_commit[:12]}"}
         title = f"{self.head_state} {against[self.mode]}" if self.base_commit or self.mode != "compare" else "figures"
         if samples.missing:
-            self.remark(f"the base cannot run {', '.join(samples.missing)}: told without a comparison")
+            self.remark(f"the base cannot run {', '.join(samples.missing)}; shown without a comparison")
         return {
             "version": 1,
             "title": title,
@@ -192,7 +197,7 @@ class Run:
         }
 
     def record(self, document: dict[str, Any]) -> None:
-        """The baseline of this machine, of what this run measured."""
+        """Record the baseline of this machine from the measurements of this run."""
         figures = {
             bench_report.figure_key(group["name"], figure["name"]): figure["value"]
             for group in document["groups"]
@@ -212,28 +217,32 @@ class Run:
 
 @click.command(help="Measure this checkout and compare it with a base revision.")
 @click.option("--base", help="The revision to compare with [HEAD if the tree has changes, else origin/main or HEAD~1].")
-@click.option("--rounds", default=bench_gate.MINIMUM_ROUNDS, show_default=True, help="Runs of each side; even.")
-@click.option("--only", multiple=True, type=click.Choice([*GROUPS, *bench_jobs.JOBS]), help="Only these.")
-@click.option("--quick", is_flag=True, help="Figures with less work and fewer sizes.")
-@click.option("--no-figures", is_flag=True, help="The gate alone.")
-@click.option("--no-gate", is_flag=True, help="Figures alone; no base is needed.")
+@click.option("--rounds", default=bench_gate.MINIMUM_ROUNDS, show_default=True, help="Runs per side; an even number.")
+@click.option(
+    "--only", multiple=True, type=click.Choice([*GROUPS, *bench_jobs.JOBS]), help="Run only these jobs and groups."
+)
+@click.option("--quick", is_flag=True, help="Measure the figures with less work and fewer sizes.")
+@click.option("--no-figures", is_flag=True, help="Run the gate alone.")
+@click.option("--no-gate", is_flag=True, help="Measure the figures alone, without a base.")
 @click.option("--core", type=click.Choice(["auto", "native", "python"]), default="auto", show_default=True)
-@click.option("--out", type=click.Path(path_type=Path), default=place.ROOT / "out/benchmark", help="For the reports.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=place.ROOT / "out/benchmark", help="Folder of the reports."
+)
 @click.option("--baseline", type=click.Path(path_type=Path), default=BASELINE, help="The recorded baseline.")
 @click.option("--aa", is_flag=True, help="Compare the head with itself and record the baseline.")
 @click.option("--canary", is_flag=True, help="Plant more work in the head; the gate must fail it.")
-@click.option("--plant", default=PLANT, show_default=True, help="The share planted by --canary.")
+@click.option("--plant", default=PLANT, show_default=True, help="Share of work that --canary plants.")
 @click.option("--peer-python", help="An interpreter with ai-dynamo-runtime, for the comparison with Dynamo.")
-@click.option("--seed", default=1, show_default=True, help="Of the bootstrap.")
+@click.option("--seed", default=1, show_default=True, help="Seed of the bootstrap.")
 def main(peer_python: str | None, **options: Any) -> None:
-    """Run, report, and exit with the verdict."""
+    """Run, write the report, and exit with the verdict."""
     console = Console(width=None if sys.stdout.isatty() else 140)
     if options["aa"] and options["canary"]:
         raise click.UsageError("--aa and --canary exclude each other")
     try:
         bench_gate.interleaving(options["rounds"])
     except ValueError as error:
-        raise click.UsageError(str(error)) from error
+        raise click.UsageError(str(error)) from None
     if peer_python:
         os.environ["KVSYNC_DYNAMO_PYTHON"] = peer_python
     out = options["out"].resolve()
@@ -247,7 +256,7 @@ def main(peer_python: str | None, **options: Any) -> None:
         if options["aa"] and document["verdict"]["passed"]:
             run.record(document)
         elif options["aa"]:
-            console.print("the baseline was not recorded, since the run failed", style="red")
+            console.print("the baseline was not recorded because the run failed", style="red")
     if not document["verdict"]["passed"]:
         sys.exit(1)
 

@@ -1,11 +1,11 @@
-"""`POST /v1/match` over HTTP against a running index process with 64 publishers that hold the prompt.
+"""Measures `POST /v1/match` against a running index process with 64 publishers that hold the prompt.
 
     python bench_service_http.py [--core auto] [--requests 400] [--rounds 7]
 
-Prints JSON: median and p99 in microseconds of 8,192 tokens with one client and of 512 tokens with four, and the
-server's CPU time for one request. Beside each, in turns within the same run, a bare server (uvloop and httptools, no
-framework) that takes the same bytes and answers with as many: what is left above it is the index's own. The clients are
-one thread over plain sockets, so that little of what is measured is theirs.
+Prints JSON: the median and p99 in microseconds for 8,192 tokens with one client and for 512 tokens with four, and the
+CPU time of the server per request. Each is measured alternately with a bare server (uvloop and httptools without a
+framework) that takes the same bytes and answers with as many; the difference is the work of the index. The clients
+share one thread with plain sockets, so that they contribute little to the figures.
 """
 
 import argparse
@@ -27,20 +27,16 @@ import psutil
 import zmq
 
 from kvsync_events import BlockStored, EventBatch, WireForm, encode_batch, encode_seq
+from kvsync_testkit.ports import free_port
+from kvsync_testkit.waiting import wait_until
+from kvsync_workload.percentiles import percentile
 
 BLOCK_SIZE, PUBLISHERS, TOKENS = 16, 64, 8192
 FORM = WireForm.for_version("0.33.0")
 
 
-def free_port() -> int:
-    """A port nobody uses now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def ask(connection: http.client.HTTPConnection, method: str, path: str, body: bytes | None) -> bytes:
-    """One request on a kept connection."""
+    """Send one request on an open connection and return the body of the answer."""
     connection.request(method, path, body, {"content-type": "application/json"})
     response = connection.getresponse()
     data = response.read()
@@ -49,13 +45,13 @@ def ask(connection: http.client.HTTPConnection, method: str, path: str, body: by
 
 
 def request_bytes(method: str, path: str, body: bytes) -> bytes:
-    """A whole HTTP request."""
+    """Return a whole HTTP request."""
     head = f"{method} {path} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n"
     return f"{head}content-length: {len(body)}\r\n\r\n".encode() + body
 
 
 class Client:
-    """One keep-alive connection with one request under way at a time."""
+    """A keep-alive connection with one request at a time."""
 
     def __init__(self, port: int, request: bytes) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port))
@@ -66,13 +62,13 @@ class Client:
         self._begun = 0.0
 
     def send(self) -> None:
-        """Begin a request."""
+        """Send the request."""
         self._head, self._missing = b"", -1
         self._begun = time.perf_counter()
         self.socket.sendall(self._request)
 
     def receive(self) -> float | None:
-        """Take what has come; the request's seconds once the answer is whole."""
+        """Read from the socket, and return the duration of the request in seconds once the answer is complete."""
         data = self.socket.recv(1 << 18)
         assert data, "the server closed the connection"
         if self._missing < 0:
@@ -88,7 +84,7 @@ class Client:
 
 
 def measure(port: int, request: bytes, clients: int, requests: int) -> list[float]:
-    """Seconds of each request of `clients` at once, each sending the next when it has its answer."""
+    """Return the seconds of each request of some clients, each of which sends the next one after an answer."""
     with selectors.DefaultSelector() as selector:
         made = [Client(port, request) for _ in range(clients)]
         for each in made:
@@ -118,7 +114,7 @@ class Measured:
         self._requests = 0
 
     def round(self, requests: int) -> None:
-        """Some requests more."""
+        """Take one round of samples."""
         before = sum(self._process.cpu_times()[:2])
         times = measure(self._port, self._request, self._clients, requests)
         self._cpu += sum(self._process.cpu_times()[:2]) - before
@@ -127,18 +123,18 @@ class Measured:
         self.medians.append(statistics.median(times))
 
     def figures(self) -> dict[str, float]:
-        """Microseconds. `best_round_us` is what least of the neighbours is in."""
-        times = sorted(self.times)
+        """Return figures in microseconds. `best_round_us` is the round with the least effect of other processes."""
+        times = self.times
         return {
             "median_us": round(1e6 * statistics.median(times), 1),
             "best_round_us": round(1e6 * min(self.medians), 1),
-            "p99_us": round(1e6 * times[int(0.99 * len(times))], 1),
+            "p99_us": round(1e6 * percentile(times, 99), 1),
             "server_cpu_us": round(1e6 * self._cpu / self._requests, 1),
         }
 
 
 def bare_server(answer_bytes: int) -> None:
-    """Child process: what uvloop and httptools cost alone, for a request of any size and an answer of this one."""
+    """Serve, in a child process, answers of a fixed size with uvloop and httptools alone."""
     import asyncio
 
     import httptools
@@ -174,7 +170,7 @@ def bare_server(answer_bytes: int) -> None:
 
 @contextlib.contextmanager
 def bare(answer_bytes: int) -> Iterator[tuple[int, int]]:
-    """(pid, port) of a bare server."""
+    """Run a bare server during the block, as (pid, port)."""
     command = [sys.executable, __file__, "--bare", str(answer_bytes)]
     child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert child.stdout is not None
@@ -187,7 +183,7 @@ def bare(answer_bytes: int) -> Iterator[tuple[int, int]]:
 
 
 def compare(pid: int, port: int, body: bytes, clients: int, options: argparse.Namespace) -> dict[str, object]:
-    """The index and the bare server in turns."""
+    """Measure the index and the bare server alternately."""
     connection = http.client.HTTPConnection("127.0.0.1", port)
     answer = ask(connection, "POST", "/v1/match", body)
     connection.close()
@@ -202,7 +198,7 @@ def compare(pid: int, port: int, body: bytes, clients: int, options: argparse.Na
 
 
 def main() -> int:
-    """Start an index, publish, measure, print."""
+    """Start an index, publish the blocks, measure, and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--core", default="auto")
     parser.add_argument("--requests", type=int, default=400)
@@ -250,30 +246,26 @@ def main() -> int:
 
 
 def wait_live(port: int) -> None:
-    """Until every publisher is live."""
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        try:
-            connection = http.client.HTTPConnection("127.0.0.1", port)
-            connection.request("GET", "/readyz")
-            if json.loads(connection.getresponse().read())["live"] == PUBLISHERS:
-                return
-        except OSError:
-            pass
-        time.sleep(0.1)
-    raise SystemExit("the index did not become ready")
+    """Wait until every publisher is live."""
+
+    def all_live() -> bool:
+        connection = http.client.HTTPConnection("127.0.0.1", port)
+        connection.request("GET", "/readyz")
+        live: int = json.loads(connection.getresponse().read())["live"]
+        return live == PUBLISHERS
+
+    wait_until("every publisher is live", all_live, deadline_s=60, every_s=0.1, retry_on=(OSError,))
 
 
 def wait_matched(port: int, body: bytes) -> None:
-    """Until all publishers hold the whole prompt."""
-    deadline = time.monotonic() + 60
+    """Wait until all publishers hold the whole prompt."""
     connection = http.client.HTTPConnection("127.0.0.1", port)
-    while time.monotonic() < deadline:
+
+    def all_matched() -> bool:
         answer = json.loads(ask(connection, "POST", "/v1/match", body))
-        if [row["matched_tokens"] for row in answer["matches"]] == [TOKENS] * PUBLISHERS:
-            return
-        time.sleep(0.1)
-    raise SystemExit("the publishers' blocks did not become visible")
+        return [row["matched_tokens"] for row in answer["matches"]] == [TOKENS] * PUBLISHERS
+
+    wait_until("the blocks of every publisher are visible", all_matched, deadline_s=60, every_s=0.1)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""Many publishers in one I/O thread, and publishers that come and go.
+"""Measures many publishers in one I/O thread, and publishers that come and go.
 
     python bench_service_publishers.py [--core auto] [--counts 1 10 64 200 500] [--cycles 60]
 
-Prints JSON. By number of publishers (their sockets in another process, sending in turn): time until all are live, CPU
-time of this process a batch of 32 blocks, event-to-visible latency at 2,000 batches a second over all of them, gaps.
-Then cycles in which eight publishers are added, send, and are removed: what stays behind in memory, descriptors,
-threads and blocks. Exit status 1 when a batch was lost or something stayed.
+Prints JSON. For each number of publishers, whose sockets are in another process and send alternately: the time until
+all are live, the CPU time of this process per batch of 32 blocks, the latency from event to visible at 2,000 batches
+per second in total, and gaps. Then, over cycles in which eight publishers are added, send, and are removed: the memory,
+descriptors, threads and blocks that remain. The exit status is 1 if a batch was lost or something remained.
 """
 
 import argparse
@@ -26,15 +26,21 @@ from bench_payloads import BLOCK_SIZE, encode_stored, make_hashes, make_tokens, 
 
 from kvsync_events import encode_seq
 from kvsync_indexer.core import make_core
-from kvsync_indexer.ingest import Ingest, LatencyHistogram, SocketSettings
+from kvsync_indexer.ingest import Ingest, SocketSettings
+from kvsync_indexer.latency import LatencyHistogram
 from kvsync_indexer.publishers import PublisherSpec
+from kvsync_testkit.waiting import wait_until
+from kvsync_workload.percentiles import percentile
 
 PER, CHURN_PUBLISHERS, RATE = 32, 8, 2000.0
 WAIT_S = 120.0
 
 
 def publish(count: int, seed: int) -> None:
-    """Child process: bind, print the ports; for each line `BATCHES RATE` send so many in turn (rate 0: flat out)."""
+    """Bind the sockets in a child process, print the ports, and send batches for each line `BATCHES RATE` of stdin.
+
+    The publishers send alternately. Rate 0 means as fast as possible.
+    """
     context = zmq.Context()
     context.set(zmq.MAX_SOCKETS, 4096)
     sockets = [context.socket(zmq.PUB) for _ in range(count)]
@@ -59,7 +65,7 @@ def publish(count: int, seed: int) -> None:
 
 
 class Publishers:
-    """The child process with its sockets."""
+    """The child process with the sockets of the publishers."""
 
     def __init__(self, count: int, seed: int = 1) -> None:
         command = [sys.executable, __file__, "--publish", str(count), str(seed)]
@@ -71,17 +77,17 @@ class Publishers:
         return self._child.stdout.readline()
 
     def send(self, batches: int, rate: float = 0.0) -> None:
-        """Have them sent; the next `wait_sent` waits for it."""
+        """Start sending batches; `wait_sent` waits until they are sent."""
         assert self._child.stdin is not None
         self._child.stdin.write(f"{batches} {rate}\n")
         self._child.stdin.flush()
 
     def wait_sent(self) -> None:
-        """Until the last `send` is done."""
+        """Wait until the batches of the last `send` are sent."""
         assert self._line() == "sent\n", "the publishing process ended"
 
     def close(self) -> None:
-        """End it."""
+        """End the process."""
         self._child.kill()
         self._child.wait()
         for pipe in (self._child.stdin, self._child.stdout):
@@ -89,50 +95,46 @@ class Publishers:
                 pipe.close()
 
 
-def wait_until(true: Callable[[], bool], what: str) -> None:
-    """Poll; SystemExit names what did not come."""
-    deadline = time.monotonic() + WAIT_S
-    while not true():
-        if time.monotonic() > deadline:
-            raise SystemExit(f"after {WAIT_S:.0f} s still not: {what}")
-        time.sleep(0.002)
+def wait_for(what: str, holds: Callable[[], bool]) -> None:
+    """Poll often, since the wait is part of what is measured."""
+    wait_until(what, holds, deadline_s=WAIT_S, every_s=0.002)
 
 
 def applied(ingest: Ingest) -> int:
-    """Batches applied over all publishers."""
+    """Return the number of batches applied over all publishers."""
     return sum(link.totals.batches for link in ingest.links())
 
 
 def live(ingest: Ingest, count: int) -> bool:
-    """All of them are."""
+    """Whether `count` publishers exist and all of them are live."""
     links = ingest.links()
     return len(links) == count and all(str(link.machine.state) == "live" for link in links)
 
 
 def read_descriptors() -> int:
-    """Open file descriptors of this process."""
+    """Return the number of open file descriptors of this process."""
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
 def read_resident() -> int:
-    """Resident memory in bytes."""
+    """Return the resident memory in bytes."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def reach_all(ingest: Ingest, publishers: Publishers, count: int) -> None:
-    """Send until everybody's subscription has arrived and nothing is on its way."""
+    """Send until the subscriptions of all publishers have arrived, and wait until no further batch is applied."""
     while any(not link.totals.batches for link in ingest.links()):
         publishers.send(count)
         publishers.wait_sent()
         time.sleep(0.05)
-    told = -1
-    while told != applied(ingest):
-        told = applied(ingest)
+    before = -1
+    while before != applied(ingest):
+        before = applied(ingest)
         time.sleep(0.05)
 
 
 class EveryLatency(LatencyHistogram):
-    """Keeps every value: buckets are too coarse for a benchmark."""
+    """Keeps every value, because buckets are too coarse for a benchmark."""
 
     __slots__ = ("values",)
 
@@ -141,16 +143,16 @@ class EveryLatency(LatencyHistogram):
         self.values: list[float] = []
 
     def observe_since(self, begun: list[float], now: float) -> None:
-        """Keep the values of one run."""
+        """Record the latencies of one run of batches."""
         self.values += [now - each for each in begun]
 
     def quantile(self, share: float) -> float:
-        """Exact."""
-        return sorted(self.values)[int(share * (len(self.values) - 1))]
+        """Return the exact quantile."""
+        return percentile(self.values, round(100 * share)) or 0.0
 
 
 def follow(core: str, count: int, batches: int, seconds: float) -> dict[str, float]:
-    """`count` publishers from start to end."""
+    """Follow `count` publishers and return the figures."""
     publishers = Publishers(count)
     ingest = Ingest(make_core(core), sockets=SocketSettings(receive_hwm=0))  # type: ignore[arg-type]
     ingest.start()
@@ -158,25 +160,25 @@ def follow(core: str, count: int, batches: int, seconds: float) -> dict[str, flo
         memory, begun = read_resident(), time.perf_counter()
         for number, port in enumerate(publishers.ports):
             ingest.add(PublisherSpec(name=f"p{number}", model="m", endpoint=f"tcp://127.0.0.1:{port}"))
-        wait_until(lambda: live(ingest, count), f"{count} publishers live")
+        wait_for(f"{count} publishers live", lambda: live(ingest, count))
         live_s, memory = time.perf_counter() - begun, read_resident() - memory
         reach_all(ingest, publishers, count)
         first = applied(ingest)
         cpu = time.process_time()
         publishers.send(batches)
         publishers.wait_sent()
-        wait_until(lambda: applied(ingest) >= first + batches, f"{batches} batches applied")
+        wait_for(f"{batches} batches applied", lambda: applied(ingest) >= first + batches)
         cpu = time.process_time() - cpu
         paced = int(RATE * seconds)
-        visible = ingest.shared.visible = EveryLatency()  # of the paced ones only
+        visible = ingest.shared.meter.visible = EveryLatency()  # only of the paced batches
         publishers.send(paced, RATE)
         publishers.wait_sent()
-        wait_until(lambda: applied(ingest) >= first + batches + paced, f"{paced} paced batches applied")
+        wait_for(f"{paced} paced batches applied", lambda: applied(ingest) >= first + batches + paced)
         return {
             "publishers": count,
             "live_s": live_s,
             "resident_kib_each": memory / count / 1024,
-            "cpu_us_a_batch": 1e6 * cpu / batches,
+            "cpu_us_per_batch": 1e6 * cpu / batches,
             "blocks_per_cpu_s": batches * PER / cpu,
             "visible_p50_ms": 1e3 * visible.quantile(0.5),
             "visible_p99_ms": 1e3 * visible.quantile(0.99),
@@ -188,14 +190,14 @@ def follow(core: str, count: int, batches: int, seconds: float) -> dict[str, flo
 
 
 def settle(descriptors: int, at_most_s: float = 0.3) -> None:
-    """libzmq closes sockets in a thread of its own: give it a moment."""
+    """Wait for libzmq, which closes sockets in its own thread."""
     deadline = time.monotonic() + at_most_s
     while read_descriptors() > descriptors and time.monotonic() < deadline:
         time.sleep(0.002)
 
 
 def churn(core: str, cycles: int, batches: int = 64) -> dict[str, float]:
-    """Publishers come, send and go; growth from the first third of the cycles to the end."""
+    """Add, use and remove publishers repeatedly, and return the growth after the first third of the cycles."""
     publishers = Publishers(CHURN_PUBLISHERS)
     index = make_core(core)  # type: ignore[arg-type]
     ingest = Ingest(index, sockets=SocketSettings(receive_hwm=0))
@@ -209,16 +211,16 @@ def churn(core: str, cycles: int, batches: int = 64) -> dict[str, float]:
                     name=f"p{number}", model="m", endpoint=f"tcp://127.0.0.1:{port}", epoch=f"life-{cycle}"
                 )
                 ingest.add(spec)
-            wait_until(lambda: live(ingest, CHURN_PUBLISHERS), "publishers live again")
+            wait_for("publishers live again", lambda: live(ingest, CHURN_PUBLISHERS))
             publishers.send(batches)
             publishers.wait_sent()
-            # What is sent while a subscription is on its way is not received: only the last of each is waited for.
+            # A batch that is sent before the subscription arrives is lost, so that only the last of each is waited for.
             publishers.send(CHURN_PUBLISHERS)
             publishers.wait_sent()
-            wait_until(lambda: applied(ingest) >= CHURN_PUBLISHERS, "batches applied")
+            wait_for("batches applied", lambda: applied(ingest) >= CHURN_PUBLISHERS)
             for number in range(CHURN_PUBLISHERS):
                 ingest.remove(f"p{number}")
-            wait_until(lambda: not ingest.links() and not index.stats().blocks, "publishers gone")
+            wait_for("publishers gone", lambda: not ingest.links() and not index.stats().blocks)
             settle(descriptors[0] if descriptors else 0)
             resident.append(read_resident())
             descriptors.append(read_descriptors())
@@ -228,7 +230,7 @@ def churn(core: str, cycles: int, batches: int = 64) -> dict[str, float]:
         return {
             "cycles": cycles,
             "publishers_each": CHURN_PUBLISHERS,
-            "cpu_ms_a_cycle": 1e3 * (time.process_time() - cpu) / cycles,
+            "cpu_ms_per_cycle": 1e3 * (time.process_time() - cpu) / cycles,
             "resident_growth_kib": (statistics.median(resident[-third:]) - resident[third]) / 1024,
             "descriptors_growth": descriptors[-1] - descriptors[0],
             "threads_growth": threads[-1] - threads[0],
@@ -255,7 +257,7 @@ def main() -> int:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
     rows = [follow(options.core, count, options.batches, options.seconds) for count in options.counts]
     came_and_went = churn(options.core, options.cycles)
-    print(json.dumps({"blocks_a_batch": PER, "publishers": rows, "churn": came_and_went}, indent=1))
+    print(json.dumps({"blocks_per_batch": PER, "publishers": rows, "churn": came_and_went}, indent=1))
     stayed = came_and_went["descriptors_growth"] > 0 or came_and_went["threads_growth"] > 0
     return int(stayed or any(row["gaps"] for row in rows))
 

@@ -1,4 +1,4 @@
-"""Taking the gate's samples: base and head run the same jobs in turn, on the same kind of index core."""
+"""Takes the samples of the gate: base and head run the same jobs alternately, on the same kind of index core."""
 
 import json
 import os
@@ -15,28 +15,36 @@ JOB_TIMEOUT_S = 300
 
 
 class JobError(Exception):
-    """A job that could not be run; the text is one line."""
+    """A job could not be run. The message is one line."""
 
 
 @dataclass(frozen=True)
 class Side:
-    """One side of the comparison: an interpreter that has its packages, and what is planted in its work."""
+    """One side of the comparison: the interpreter with its packages, the kind of core, and the planted share."""
 
     python: Path
     core: str = "auto"
     plant: float = 0.0
 
     def run(self, job: str) -> float:
-        """The job's cost. Raises JobError."""
+        """Run a job and return its cost.
+
+        Raises:
+            JobError: the job could not be run.
+        """
         return float(self._call(job)["cost"])
 
     def read_core(self) -> str:
-        """The kind of core this side has. Raises JobError."""
+        """Return the kind of core of this side.
+
+        Raises:
+            JobError: the side has no index core.
+        """
         return str(self._call("--core")["core"])
 
     def _call(self, argument: str) -> dict[str, str]:
         environment = os.environ | {"KVSYNC_BENCH_PLANT": str(self.plant), "KVSYNC_BENCH_CORE": self.core}
-        if "PYTHONPATH" in environment:  # a relative one means the directory the run was started from
+        if "PYTHONPATH" in environment:  # relative to the directory in which the run was started
             parts = environment["PYTHONPATH"].split(os.pathsep)
             environment["PYTHONPATH"] = os.pathsep.join(str(Path(part).absolute()) for part in parts if part)
         try:
@@ -55,12 +63,16 @@ class Side:
         try:
             answer: dict[str, str] = json.loads(done.stdout)
         except ValueError:
-            raise JobError(f"no answer but {done.stdout[:100]!r}") from None
+            raise JobError(f"unreadable answer {done.stdout[:100]!r}") from None
         return answer
 
 
 def choose_core(head: Side, base: Side | None, asked: str) -> tuple[str, str]:
-    """`(core, remark)`: the kind both sides have, so that like is compared with like. Raises click.ClickException."""
+    """Return `(core, remark)`, where `core` is a kind of core that both sides have.
+
+    Raises:
+        click.ClickException: a side has no index core, or the native core was asked for and is missing.
+    """
     try:
         found = {"head": head.read_core()} | ({"base": base.read_core()} if base else {})
     except JobError as error:
@@ -78,16 +90,16 @@ def choose_core(head: Side, base: Side | None, asked: str) -> tuple[str, str]:
 
 @dataclass
 class Samples:
-    """Costs of each side by job, and why a side has none."""
+    """The costs of each side by job, and why a side has none."""
 
     costs: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
-    """Jobs the base cannot run, with the reason."""
+    """The jobs that the base cannot run, with the reason."""
     broken: dict[str, str] = field(default_factory=dict)
-    """Jobs the head cannot run: a failure of the run."""
+    """The jobs that the head cannot run, which fails the run."""
 
     def add(self, other: "Samples") -> None:
-        """Take over another's jobs."""
+        """Add the jobs of another object."""
         self.costs |= other.costs
         self.missing |= other.missing
         self.broken |= other.broken
@@ -96,7 +108,10 @@ class Samples:
 def take_samples(
     jobs: list[str], base: Side | None, head: Side, rounds: int, progress: Callable[[str], None] = lambda _: None
 ) -> Samples:
-    """Every job in the order A B B A. `progress` is told the job's name before each of the `2 * rounds` turns."""
+    """Run every job in the order A B B A.
+
+    `progress` is called with the name of the job before each of the `2 * rounds` turns.
+    """
     samples = Samples()
     for job in jobs:
         costs: dict[str, list[float]] = {}
@@ -105,7 +120,7 @@ def take_samples(
             if side is None:
                 continue
             try:
-                side.run(job)  # not counted: files are read, bytecode is written, and whether it runs at all
+                side.run(job)  # warms up the file cache and bytecode, and shows whether the job runs
                 sides[name], costs[name] = side, []
             except JobError as error:
                 (samples.missing if name == "base" else samples.broken)[job] = str(error)

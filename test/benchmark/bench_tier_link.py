@@ -1,10 +1,10 @@
-"""What one completion costs on a tiers' link that N transfers share: CPU time and comparisons, N from 10 to 100,000.
+"""Measures the completion of a transfer on a link that N transfers share: CPU time and comparisons.
 
     python bench_tier_link.py [--sizes 10 100 1000 10000 100000] [--completions 20000] [--rounds 5] [--json FILE]
 
-Each completion starts the next transfer, so N stay under way. The reference is the bare binary heap of the same size
-doing one pop and one push, in the same run. Rounds go through all sizes in turn; a figure is the median of its rounds.
-Comparisons are counted in a run of their own.
+Each completion starts the next transfer, so that N stay in flight. The reference is a bare binary heap of the same size
+that does one pop and one push, in the same run. Each round goes through all sizes, and a figure is the median of its
+rounds. Comparisons are counted in a separate run.
 """
 
 import argparse
@@ -26,7 +26,7 @@ SEED = 11
 
 
 class Counted(float):
-    """A number of bytes, and all sums made with it: how often such numbers are compared is the work of the heap."""
+    """A number of bytes that counts comparisons. Sums with it count too, so that the count is the work of the heap."""
 
     compared = 0
 
@@ -41,7 +41,7 @@ class Counted(float):
 
 
 class Busy:
-    """A link with so many transfers, each of which starts another when it ends."""
+    """A link with a constant number of transfers, each of which starts another when it ends."""
 
     def __init__(self, transfers: int, size: Callable[[], float]) -> None:
         self.link = Link(BANDWIDTH)
@@ -49,14 +49,14 @@ class Busy:
         self._ended = -transfers
         for _ in range(transfers):
             self._again(0.0)
-        self.complete(transfers)  # past the start, at which all have their whole size before them
+        self.complete(transfers)  # skip the start, when no transfer has made progress
 
     def _again(self, at_s: float) -> None:
         self._ended += 1
         self.link.start(self._size(), at_s, self._again)  # type: ignore[arg-type]
 
     def complete(self, completions: int) -> None:
-        """Let time pass from one end to the next until that many transfers have ended."""
+        """Advance from one completion to the next until that many transfers have ended."""
         goal = self._ended + completions
         while self._ended < goal:
             deadline = self.link.deadline()
@@ -65,7 +65,7 @@ class Busy:
 
 
 def link_us(transfers: int, completions: int) -> float:
-    """CPU microseconds a completion."""
+    """Return the CPU microseconds per completion."""
     rng = random.Random(SEED)
     busy = Busy(transfers, lambda: rng.randrange(1, LARGEST))
     began = time.process_time()
@@ -74,7 +74,7 @@ def link_us(transfers: int, completions: int) -> float:
 
 
 def heap_us(transfers: int, completions: int) -> float:
-    """The same of a bare heap: pop the least, push another."""
+    """Return the CPU microseconds of one pop and one push on a bare heap."""
     rng = random.Random(SEED)
     heap = [(float(rng.randrange(1, LARGEST)), n, None) for n in range(transfers)]
     heapq.heapify(heap)
@@ -86,7 +86,7 @@ def heap_us(transfers: int, completions: int) -> float:
 
 
 def comparisons(transfers: int, completions: int) -> float:
-    """Comparisons of ends a completion (one end and one start)."""
+    """Return the comparisons per completion, which is one end and one start."""
     rng = random.Random(SEED)
     busy = Busy(transfers, lambda: Counted(rng.randrange(1, LARGEST)))
     before = Counted.compared
@@ -95,7 +95,7 @@ def comparisons(transfers: int, completions: int) -> float:
 
 
 def measure(sizes: list[int], completions: int, rounds: int) -> list[dict[str, float]]:
-    """A row a size."""
+    """Return one row per size."""
     link: dict[int, list[float]] = {n: [] for n in sizes}
     heap: dict[int, list[float]] = {n: [] for n in sizes}
     for _ in range(rounds):
@@ -120,12 +120,12 @@ def measure(sizes: list[int], completions: int, rounds: int) -> list[dict[str, f
 
 
 def main() -> int:
-    """Measure, print a table, write JSON."""
+    """Measure, and print a table or write JSON."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])  # type: ignore[union-attr]
     parser.add_argument("--sizes", type=int, nargs="+", default=[10, 100, 1_000, 10_000, 100_000])
     parser.add_argument("--completions", type=int, default=20_000)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--json", help="a file, - for standard output (then no table is shown)")
+    parser.add_argument("--json", help="a file, or - for standard output without a table")
     args = parser.parse_args()
     rows = measure(args.sizes, args.completions, args.rounds)
     document = json.dumps({"completions": args.completions, "rounds": args.rounds, "rows": rows})

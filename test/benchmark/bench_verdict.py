@@ -1,4 +1,4 @@
-"""Pass or fail of a whole run, and why."""
+"""Decides whether a whole run passed, with the reasons."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,17 +15,17 @@ def judge(
     measured: Sequence[Measured],
     problems: Sequence[str],
 ) -> dict[str, Any]:
-    """`{"passed", "text", "reasons"}`.
+    """Return `{"passed", "text", "reasons"}`.
 
-    A run fails for a job that costs too much, for one that the head cannot run, for a group of figures that failed, and
-    for `problems` of its own; never for a figure that misses what is wanted, nor for what the base does not have. In a
-    canary run the jobs must fail, each of them.
+    A run fails because of a job that costs too much, a job that the head cannot run, a group of figures that failed, or
+    one of the `problems`. It does not fail because of a figure that misses its target or a job that the base does not
+    have. In a canary run, each job must fail.
     """
     failed = [one for one in comparisons if one.failed]
     if mode == "canary":
         missed = [one.name for one in comparisons if not one.failed]
         reasons = [f"canary missed in {', '.join(missed)}"] if missed else []
-        what = f"the canary was seen in {len(failed)} of {len(comparisons)} jobs"
+        what = f"the canary was detected in {len(failed)} of {len(comparisons)} jobs"
     else:
         reasons = [
             f"{one.name} costs {one.ratio:.2f} of the base ({one.low:.2f} … {one.high:.2f}, limit {one.limit:.2f})"

@@ -1,4 +1,4 @@
-"""The recorded baseline: written whole, read back, and never believed on another machine."""
+"""The recorded baseline is written completely, read back, and not used on another machine."""
 
 import json
 
@@ -74,5 +74,5 @@ def test_a_baseline_of_another_form_is_refused(tmp_path):
     path = tmp_path / "baseline.json"
     record(path, {})
     path.write_text(json.dumps(json.loads(path.read_text()) | {"version": 99}))
-    with pytest.raises(bench_baseline.BaselineError, match="version 99, this reads 1"):
+    with pytest.raises(bench_baseline.BaselineError, match="version 99 instead of 1"):
         bench_baseline.read(path)

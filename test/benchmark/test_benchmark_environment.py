@@ -1,4 +1,4 @@
-"""Choosing and setting up a base, on small repositories of their own."""
+"""The choice and the set-up of a base, in small repositories."""
 
 import subprocess
 
@@ -13,7 +13,7 @@ mkdir -p .venv/bin && printf '#!/bin/sh\\ncat version\\n' > .venv/bin/python && 
 
 
 class Repository:
-    """A git repository whose set-up makes an interpreter that prints the revision's version."""
+    """A git repository whose set-up creates an interpreter that prints the version of the revision."""
 
     def __init__(self, root):
         self.root = root
@@ -65,13 +65,13 @@ def test_a_branch_is_compared_with_where_it_left_main(repository):
 def test_main_is_compared_with_the_commit_before(repository):
     first, second = repository.commit("1"), repository.commit("2")
     repository.git("update-ref", "refs/remotes/origin/main", second)
-    assert choose(repository) == (first, "the commit before")
+    assert choose(repository) == (first, "the parent commit")
 
 
 def test_a_first_commit_and_no_checkout_have_no_base(repository, tmp_path):
     repository.commit("1")
-    assert choose(repository) == ("", "the checkout holds no earlier commit (a shallow clone?)")
-    assert place.choose_base(None, place.read_head(tmp_path), tmp_path) == ("", "this is no git checkout")
+    assert choose(repository) == ("", "the checkout has no earlier commit (a shallow clone?)")
+    assert place.choose_base(None, place.read_head(tmp_path), tmp_path) == ("", "this is not a git checkout")
 
 
 def test_a_base_that_was_asked_for_must_be_there(repository):

@@ -1,4 +1,4 @@
-"""The gate itself is tested: a planted slowdown must fail it, the same revision must pass it."""
+"""The gate fails a planted slowdown and passes the same revision."""
 
 import random
 

@@ -1,4 +1,4 @@
-"""The report: every kind of result has its row, and the page needs nothing else."""
+"""The report has a row for every kind of result, and its page fetches nothing."""
 
 import io
 import json
@@ -20,8 +20,8 @@ FINGERPRINT = {"cpu": "a <processor>", "cores": 2, "memory_gib": 8, "system": "L
 def document():
     slower = bench_gate.compare("slower", [1.0] * 10, [1.5] * 10, seed=1)
     figures = [
-        Figure("ingest, 32 blocks an event", 4.9, "M blocks/s", "cpu", 6.0, True, 12.0, "bare loop", "by size", 32),
-        Figure("ingest, 512 blocks an event", 8.5, "M blocks/s", "cpu", 8.0, True, 13.0, "bare loop", "by size", 512),
+        Figure("ingest, 32 blocks per event", 4.9, "M blocks/s", "cpu", 6.0, True, 12.0, "bare loop", "by size", 32),
+        Figure("ingest, 512 blocks per event", 8.5, "M blocks/s", "cpu", 8.0, True, 13.0, "bare loop", "by size", 512),
         Figure("health call, median", 123.4, "µs", "wall"),
     ]
     groups = [
@@ -63,13 +63,13 @@ def test_a_job_has_a_row_whatever_became_of_it(document):
     assert gone["note"] == "could not be run: ImportError: x"
 
 
-def test_a_figure_shows_what_is_wanted_the_reference_the_trend_and_the_peers(document):
+def test_a_figure_shows_its_target_the_reference_the_trend_and_the_peers(document):
     short, long, health = bench_report.figure_rows(document["groups"][0], document["baseline"]["figures"])
-    assert (short["value"], short["wanted"], short["met"]) == ("4.9 M blocks/s", "≥ 6", "no")
+    assert (short["value"], short["target"], short["met"]) == ("4.9 M blocks/s", "≥ 6", "no")
     assert short["reference"] == "0.41 × bare loop (12)"
     assert "Dynamo 1.41" in short["peers"]
     assert long["met"] == "yes"
-    assert (health["met"], health["wanted"], health["trend"]) == ("–", "–", "2.00")
+    assert (health["met"], health["target"], health["trend"]) == ("–", "–", "2.00")
 
 
 def test_the_terminal_shows_everything_and_the_verdict_last(document):
@@ -119,7 +119,7 @@ def test_costs_are_told_in_a_unit_that_can_be_read(cost, unit, text):
 
 
 def test_what_peers_do_is_shown_beside_figures_that_exist():
-    """Names in `PEERS` are those the readers make: a row that was renamed would lose its peers silently."""
+    """Each name in `PEERS` is one that the readers produce; otherwise a renamed row would silently lose its peers."""
     document = {
         "ingest": [
             {"form": "map", "blocks_an_event": n, "events_a_payload": 1, "m_blocks_s": {"apply": 1.0}}

@@ -1,4 +1,4 @@
-"""`bench_run.py` whole, with real processes on one quick job: what passes, what fails, what is left behind."""
+"""The whole of `bench_run.py` with real processes on one quick job."""
 
 import json
 import subprocess
@@ -9,7 +9,8 @@ import bench_environment as place
 import pytest
 
 SCRIPT = Path(__file__).resolve().parent / "bench_run.py"
-JOB = "index_miss"
+JOB = "index_memory_64_holders"
+"""A job that measures memory, since the comparison of CPU times may fail by chance on a busy machine."""
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -23,20 +24,9 @@ def read(out):
     return json.loads((out / "report.json").read_text())
 
 
-def bench_until_quiet(out, *arguments):
-    """A run that says the machine is too noisy, or differs from itself for a neighbour's sake, is made again."""
-    for _ in range(4):
-        done = bench(out, *arguments)
-        if done.returncode == 0:
-            break
-        assert done.returncode == 1, done.stderr
-        assert read(out)["verdict"]["reasons"], done.stdout
-    return done
-
-
 def test_a_revision_passes_against_itself_and_is_recorded_and_used_again(tmp_path):
     tree = place.read_head()
-    done = bench_until_quiet(tmp_path, "--aa", "--only", JOB)
+    done = bench(tmp_path, "--aa", "--only", JOB)
     assert done.returncode == 0, done.stdout
     document, baseline = read(tmp_path), json.loads((tmp_path / "baseline.json").read_text())
     assert document["verdict"]["passed"]
@@ -62,7 +52,7 @@ def test_figures_alone_need_no_base(tmp_path):
     document = read(tmp_path)
     assert [group["figures"][0]["name"] for group in document["groups"]] == [
         "replay, 1 worker, round_robin",
-        "end of a copy, 10 on the link",
+        "completion of a transfer, 10 on the link",
     ]
     assert all(figure["value"] > 0 for group in document["groups"] for figure in group["figures"])
     assert document["base"] == ""

@@ -1,4 +1,4 @@
-"""Sides: like is compared with like, and what one side cannot run is told, not hidden."""
+"""Both sides run the same kind of core, and a job that one side cannot run is reported."""
 
 import subprocess
 import sys
@@ -50,7 +50,7 @@ def test_without_the_native_core_the_run_says_which_one_it_measures(monkeypatch)
 
 
 class Known(Side):
-    """A side whose core is known without asking."""
+    """A side whose kind of core is given."""
 
     def read_core(self):
         return self.core

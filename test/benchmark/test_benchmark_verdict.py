@@ -1,4 +1,4 @@
-"""What fails a run, and what does not."""
+"""What fails a run and what does not."""
 
 import bench_gate
 import pytest
@@ -25,7 +25,7 @@ def test_a_canary_must_be_seen_in_every_job():
     assert judge("canary", [SLOWER], Samples(), [], [])["passed"]
     verdict = judge("canary", [SLOWER, SAME], Samples(), [], [])
     assert verdict["reasons"] == ["canary missed in same"]
-    assert "seen in 1 of 2 jobs" in verdict["text"]
+    assert "detected in 1 of 2 jobs" in verdict["text"]
 
 
 def test_what_the_base_does_not_have_is_told_and_fails_nothing():

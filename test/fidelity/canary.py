@@ -1,8 +1,8 @@
-"""Planted bugs: does the comparison see what it is for, and does the shrinker bring it down to its cause?
+"""Planted bugs: checks that the comparison finds them and that the shrinker reduces them to their cause.
 
-Each is one small, plausible mistake in the mock engine, made only while a schedule is played here. The search must find
-it on random schedules, shrink it to a schedule of a few rows that differs with the bug and is equal without it, within
-a bounded number of questions to vLLM.
+Each is one small, plausible mistake in the mock engine, present only while a schedule is played here. The search must
+find it on random schedules and shrink it to a schedule of a few rows that differs with the bug and is equal without it,
+with a bounded number of schedules sent to vLLM.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from kvsync_mockpod.engine.scheduler import Scheduler
 
 @dataclass(frozen=True)
 class Canary:
-    """A planted bug: what stands in the place of one attribute of the engine."""
+    """A planted bug: the replacement of one attribute of the engine."""
 
     name: str
     says: str
@@ -24,10 +24,10 @@ class Canary:
     attribute: str
     instead: object
     most_requests: int
-    """How many a shrunk schedule may keep."""
+    """The maximum number of requests in a shrunk schedule."""
 
     def plant(self):
-        """A context in which the bug is there."""
+        """A context manager within which the bug is present."""
         return patch.object(self.owner, self.attribute, self.instead)
 
 
@@ -73,14 +73,14 @@ CHANCES = 3
 
 
 class MissedError(Exception):
-    """A planted bug was not found, or not brought down to its cause; the message says which and why."""
+    """A planted bug was not found, or not reduced to its cause; the message says which bug and why."""
 
 
 def hunt(canary, comparison, schedules, shrink):
-    """Find the planted bug on `schedules` (pairs of name and rows) and shrink it; returns what was found.
+    """Find the planted bug on `schedules` (pairs of name and rows), shrink it and return the result.
 
-    Some schedules show a bug only by coincidences that cannot be taken apart one change at a time, so up to
-    `CHANCES` of those that show it are shrunk until one is short enough. `comparison` has `first_difference(rows)` and
+    Some schedules show a bug only by coincidences that cannot be removed one change at a time. Up to `CHANCES` of the
+    schedules that show it are therefore shrunk until one is short enough. `comparison` has `first_difference(rows)` and
     `differs_at(rows)`. Raises MissedError.
     """
     chances, missed = CHANCES, f"{canary.name}: not found ({canary.says})"
@@ -91,10 +91,10 @@ def hunt(canary, comparison, schedules, shrink):
             small = shrink(rows, comparison.differs_at)
             difference = comparison.first_difference(small)
         if difference is None:
-            raise MissedError(f"{canary.name}: what {name} was shrunk to does not differ")
+            raise MissedError(f"{canary.name}: {name} shrank to a schedule that does not differ")
         left = comparison.first_difference(small)
         if left is not None:
-            raise MissedError(f"{canary.name}: what {name} was shrunk to differs without the bug too: {left}")
+            raise MissedError(f"{canary.name}: {name} shrank to a schedule that differs without the bug too: {left}")
         requests = sum("id" in row for row in small)
         if requests <= canary.most_requests:
             return Found(tried, name, rows, small, str(difference))
@@ -107,10 +107,10 @@ def hunt(canary, comparison, schedules, shrink):
 
 @dataclass(frozen=True)
 class Found:
-    """A planted bug brought down to its cause."""
+    """A planted bug, reduced to its cause."""
 
     tried: int
-    """Schedules played until it showed."""
+    """Number of schedules played until the bug showed."""
     name: str
     rows: list
     small: list

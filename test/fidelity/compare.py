@@ -1,23 +1,24 @@
-"""One schedule through both engines: what either logged, and the first step at which they differ."""
+"""Plays one schedule on both engines and finds the first step at which their logs differ."""
 
 import json
 
 from vllm_process import VllmError
 
 from kvsync_mockpod.engine import RequestRefusedError
-from kvsync_mockpod.scripted import ScenarioError, parse_scenario
+from kvsync_mockpod.errors import ScenarioError
+from kvsync_mockpod.scenario import parse_scenario
 from kvsync_mockpod.stepdiff import Divergence, compare_logs
 from kvsync_mockpod.steps import play
 
 MOST_STEPS = 20_000
-"""A mock that has not come to rest by then never will; no random schedule takes a tenth of that."""
+"""A mock engine that is still busy after this many steps never ends; random schedules take less than a tenth of it."""
 
 
 def mock_log(rows, version, until=None):
-    """The mock's step log of a schedule; one that breaks or hangs ends with a record that says so.
+    """The mock's step log of a schedule. If the mock fails or does not end, the last record says so.
 
-    `until`: no further than the first record beyond this step that schedules anything. Raises ScenarioError for what
-    the mock refuses to play.
+    With `until`, the log ends at the first record after this step that schedules anything. Raises ScenarioError if the
+    mock refuses the schedule.
     """
     rows = [r if "engine" not in r else {"engine": {"vllm_version": version, **r["engine"]}} for r in rows]
     scenario = parse_scenario(enumerate(rows, 1))
@@ -29,7 +30,7 @@ def mock_log(rows, version, until=None):
                 break
             if len(log) > MOST_STEPS:
                 raise RuntimeError(f"still busy after {MOST_STEPS} steps")
-    except RequestRefusedError as error:  # nothing that a schedule may hold
+    except RequestRefusedError as error:  # a schedule must not contain such a request
         raise ScenarioError(str(error)) from None
     except Exception as error:  # noqa: BLE001 - whatever breaks the engine is a divergence to be shrunk
         step = log[-1]["step"] + 1 if log else 0
@@ -38,7 +39,7 @@ def mock_log(rows, version, until=None):
 
 
 class Comparison:
-    """A vLLM process and the mock engine, asked about the same schedules."""
+    """Compares the mock engine with one vLLM process on the same schedules."""
 
     def __init__(self, vllm, version):
         self.vllm = vllm
@@ -47,15 +48,15 @@ class Comparison:
         self.steps = 0
 
     def first_difference(self, rows) -> Divergence | None:
-        """None if the two are equal, step for step. Raises VllmError, ScenarioError."""
+        """The first difference, or None if all steps are equal. Raises VllmError, ScenarioError."""
         expected = self.vllm.log(rows)
         self.schedules += 1
         self.steps += len(expected)
-        until = expected[-1]["step"] if expected else 0  # a mock that schedules after that has differed
+        until = expected[-1]["step"] if expected else 0  # a mock that schedules anything after that differs
         return compare_logs(expected, mock_log(rows, self.version, until))
 
     def differs_at(self, rows) -> int | None:
-        """For the shrinker: the first step that differs; None too for what is no schedule."""
+        """For the shrinker: the first step that differs, or None; also None for rows that are not a valid schedule."""
         try:
             difference = self.first_difference(rows)
         except (VllmError, ScenarioError):

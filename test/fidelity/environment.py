@@ -1,8 +1,8 @@
-"""An environment of its own in which vLLM's engine core can be imported: made once, kept in the user's cache folder.
+"""Creates an environment in which vLLM's engine core can be imported, and keeps it in the user's cache folder.
 
-The vLLM wheel is installed without its dependencies, then those of its requirements that the engine core imports, at
-the versions the wheel asks for. About 3.4 GB are fetched and 6.5 GB stay on disk; no GPU is needed. Packages come from
-whatever index pip is configured for.
+The vLLM wheel is installed without its dependencies, followed by those of its requirements that the engine core
+imports, in the versions that the wheel asks for. About 3.4 GB are downloaded and 6.5 GB stay on disk; no GPU is needed.
+Packages come from the index that pip is configured for.
 """
 
 import os
@@ -17,20 +17,20 @@ aiohttp blake3 cachetools cbor2 cloudpickle diskcache einops fastapi gguf llguid
 oss-harmony opentelemetry-api packaging partial-json-parser pillow prometheus-client protobuf psutil py-cpuinfo pybase64
 pydantic pyyaml pyzmq regex requests setproctitle torch tqdm transformers uvloop xgrammar
 """
-"""What the import of `vllm.v1.engine.core` reaches."""
+"""The packages that importing `vllm.v1.engine.core` needs."""
 
 UNLISTED = {"packaging", "uvloop", "opentelemetry-api"}
-"""Needed although some versions do not ask for them."""
+"""Packages that are needed although some versions do not list them."""
 
 PROBE = "import vllm.v1.engine.core, vllm.v1.core.sched.scheduler, vllm; print(vllm.__version__)"
 
 
 class EnvironmentFailedError(Exception):
-    """The environment cannot be made or used; the message is one line."""
+    """The environment cannot be created or used; the message is one line."""
 
 
 def ensure_environment(version, given=None):
-    """The Python of an environment with this vLLM version: the one given, or one made in the cache folder."""
+    """The Python of an environment with this vLLM version: the given one, or one created in the cache folder."""
     if given is not None:
         python = Path(given)
         python = python / "bin" / "python" if python.is_dir() else python
@@ -62,7 +62,7 @@ def _make(folder, python, version):
 
 
 def _requirements(listed):
-    """Of the wheel's requirements those the engine core needs, without their extras."""
+    """The requirements of the wheel that the engine core needs, without their extras."""
     wanted = {}
     for line in listed:
         name = re.match(r"[A-Za-z0-9_.-]+", line)

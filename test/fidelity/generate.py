@@ -1,8 +1,8 @@
-"""Random schedules by seed: small enough to run hundreds, mixed so that every rule meets every other.
+"""Random schedules by seed, small enough to run hundreds and mixed so that all rules interact.
 
-A schedule is the rows of a scenario file (see docs/design/scheduler.md). Knobs are drawn first, then requests that
-share prefixes, end on block edges, stop early, are aborted in every state, compete for LoRA slots and overcommit; then
-cache resets and pauses.
+A schedule is the rows of a scenario file (see docs/design/scheduler.md). The engine's options are drawn first, then
+requests that share prefixes, end on block edges, stop early, are aborted in every state, compete for LoRA slots and
+overcommit the cache, and finally cache resets and pauses.
 """
 
 import random
@@ -10,7 +10,7 @@ import zlib
 
 
 def generate(seed):
-    """The rows of schedule `seed`."""
+    """The rows of the schedule with this seed."""
     rng = random.Random(f"kvsync-fidelity-{seed}")
     engine = _engine(rng)
     requests = _requests(rng, engine)
@@ -72,11 +72,11 @@ def _requests(rng, engine):
 
 def _prompt(rng, rows, streams, size, max_len, index):
     kind = rng.random()
-    if rows and kind < 0.2:  # a next turn: an earlier prompt, its answer, something new
+    if rows and kind < 0.2:  # a next turn: an earlier prompt, its answer and new tokens
         earlier = rng.choice(rows)
         answer = {"prefix_id": (1 << 48) + zlib.crc32(earlier["id"].encode()), "n": min(earlier["max_tokens"], 40)}
         parts = [*earlier["prompt"], answer, {"prefix_id": 5000 + index, "n": rng.randint(1, 2 * size)}]
-    elif kind < 0.45:  # whole blocks only, or a token beside the edge
+    elif kind < 0.45:  # whole blocks only, or one token more or less
         n = size * rng.randint(1, 6) + rng.choice([0, 0, 0, -1, 1])
         parts = [{"prefix_id": rng.choice(streams), "n": max(n, 1)}]
     else:
@@ -85,7 +85,7 @@ def _prompt(rng, rows, streams, size, max_len, index):
             {"prefix_id": 9000 + index, "n": rng.randint(1, 3 * size)},
         ]
     over = sum(p["n"] for p in parts) - (max_len - 1)
-    if rng.random() < 0.95:  # a few stay too long and are refused
+    if rng.random() < 0.95:  # the others stay too long and are refused
         while over > 0 and parts:
             cut = min(over, parts[-1]["n"])
             parts[-1] = parts[-1] | {"n": parts[-1]["n"] - cut}
@@ -126,7 +126,7 @@ def _controls(rng, last, requests):
         step = rng.randint(0, last + 20)
         pause = {"control": "pause", "step": step, "args": {"level": rng.choice(["new", "all"])}}
         resume = {"control": "resume", "step": step + rng.randint(1, 30)}
-        # Aborts that a pause holds back are taken in one go, which vLLM does in no particular order.
+        # Aborts that a pause holds back are applied together, which vLLM does in no particular order.
         held = [r for r in requests if step <= r.get("abort_during_step", -1) <= resume["step"]]
         if len(held) < 2:
             rows += [pause, resume]

@@ -1,11 +1,13 @@
-"""`make test-fidelity`: fresh random schedules through vLLM's own engine core and through the mock, step for step.
+"""`make test-fidelity`: plays random schedules on vLLM's own engine core and on the mock engine and compares every
+step.
 
     run.py [--count 200] [--seed N] [--vllm 0.33.0] [--environment DIR] [--out out/fidelity]
-    run.py --replay FILE     one schedule file instead
-    run.py --canary [NAME]   bugs planted in the mock engine instead: each must be found and shrunk
+    run.py --replay FILE     play one schedule file instead
+    run.py --canary [NAME]   plant bugs in the mock engine; each must be found and shrunk
 
-Exit 0: all equal (or every planted bug found). 1: something differs; the first divergence is shrunk and written with
-both logs (or a planted bug was missed). 2: vLLM could not be fetched or run.
+The exit code is 0 if all schedules are equal (or every planted bug was found), 1 if one differs (or a planted bug was
+missed), and 2 if vLLM could not be installed or run. The first divergence is shrunk and written together with both
+logs.
 """
 
 import argparse
@@ -21,7 +23,7 @@ from generate import generate
 from shrink import shrink
 from vllm_process import Vllm, VllmError
 
-from kvsync_mockpod.scripted import ScenarioError
+from kvsync_mockpod.errors import ScenarioError
 
 
 def write_rows(path, rows):
@@ -29,7 +31,7 @@ def write_rows(path, rows):
 
 
 def compare_all(comparison, args, out):
-    """Every schedule; the first that differs is shrunk and ends it."""
+    """Compare all schedules up to the first that differs, which is shrunk."""
     began = time.monotonic()
     for count, (name, rows) in enumerate(schedules(args), 1):
         first = comparison.first_difference(rows)
@@ -46,7 +48,7 @@ def compare_all(comparison, args, out):
 
 
 def report(comparison, rows, out, name):
-    """Shrink a diverging schedule, write it and both logs, and say what differs."""
+    """Shrink a diverging schedule, write it and both logs, and report the difference."""
     small = shrink(rows, comparison.differs_at)
     write_rows(out / f"{name}.jsonl", small)
     write_rows(out / f"{name}.vllm.jsonl", comparison.vllm.log(small))
@@ -58,7 +60,7 @@ def report(comparison, rows, out, name):
 
 
 def canaries(comparison, args, out):
-    """Every planted bug, or the one named: found, shrunk, and gone without the bug."""
+    """Check every planted bug, or the named one: it is found, shrunk, and absent from the unchanged engine."""
     missed = 0
     for canary in [c for c in CANARIES if args.canary in ("all", c.name)]:
         began, asked = time.monotonic(), comparison.vllm.asked
@@ -84,7 +86,9 @@ def schedules(args):
         with Path(args.replay).open() as lines:
             yield Path(args.replay).stem, [json.loads(line) for line in lines if line.strip()]
         return
-    first = args.seed if args.seed is not None else int(time.strftime("%Y%m%d", time.gmtime())) * 1000
+    first = args.seed
+    if first is None:  # planted bugs are looked for in the same schedules every time
+        first = 0 if args.canary else int(time.strftime("%Y%m%d", time.gmtime())) * 1000
     for seed in range(first, first + args.count):
         yield f"seed-{seed}", generate(seed)
 
@@ -92,7 +96,7 @@ def schedules(args):
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--count", type=int, default=200, help="schedules to compare")
-    parser.add_argument("--seed", type=int, default=None, help="first seed (default: from the date)")
+    parser.add_argument("--seed", type=int, default=None, help="first seed (default: from the date; 0 with --canary)")
     parser.add_argument("--vllm", default="0.33.0", help="version to compare with")
     parser.add_argument("--environment", help="a virtual environment, or its Python, that has this version already")
     parser.add_argument("--out", default="out/fidelity", help="where a divergence is written")

@@ -1,7 +1,7 @@
-"""Makes a diverging schedule as short as it gets: fewer rows, then simpler ones, as long as it still diverges.
+"""Makes a diverging schedule as short as possible: first fewer rows, then simpler ones, as long as it still diverges.
 
-What comes after the first step that differs cannot matter, so every success cuts that off; then rows go in halves,
-quarters, … down to single ones, then fields and numbers, the size of the cache among them.
+Rows after the first differing step cannot matter, so every success removes them. Then rows are removed in halves,
+quarters and so on down to single ones, and finally fields and numbers are reduced, including the size of the cache.
 """
 
 import json
@@ -16,8 +16,8 @@ KNOBS += ("scheduler_reserve_full_isl", "enable_prefix_caching", "async_scheduli
 def shrink(rows, differs_at, budget=600, seconds=240.0, clock=time.monotonic):
     """The smallest schedule found that still diverges.
 
-    `differs_at(rows)` gives the first step that differs, or None. It is asked at most `budget` times, never twice about
-    the same rows, and not after `seconds`.
+    `differs_at(rows)` returns the first step that differs, or None. It is called at most `budget` times, never twice
+    for the same rows, and not after `seconds`.
     """
     search = _Search(rows, differs_at, budget, clock() + seconds, clock)
     search.cut()
@@ -31,7 +31,7 @@ def shrink(rows, differs_at, budget=600, seconds=240.0, clock=time.monotonic):
 
 
 class _Search:
-    """The smallest schedule so far, and how many questions are left."""
+    """The smallest schedule so far and the remaining number of calls."""
 
     def __init__(self, rows, differs_at, budget, deadline, clock):
         self.rows = rows
@@ -45,7 +45,10 @@ class _Search:
         return self._left > 0 and self._clock() < self._deadline
 
     def take(self, candidate):
-        """Whether a candidate diverges; if so it is the smallest now, without what comes after its divergence."""
+        """Whether a candidate diverges.
+
+        If it does, it becomes the smallest schedule, without the rows after its divergence.
+        """
         step = self._ask(candidate)
         if step is None:
             return False
@@ -54,12 +57,12 @@ class _Search:
         return True
 
     def cut(self):
-        """Cut the first schedule: where it diverges is not known yet."""
+        """Cut the first schedule, whose point of divergence is not known yet."""
         self._asked.clear()
         self.take(self.rows)
 
     def fewer(self):
-        """Remove rows in halves, quarters, … down to single ones, the last rows first."""
+        """Remove rows in halves, quarters and so on down to single ones, the last rows first."""
         size = max((len(self.rows) - 1) // 2, 1)
         while size and self.may_ask():
             end = len(self.rows)
@@ -70,7 +73,7 @@ class _Search:
             size //= 2
 
     def simpler(self):
-        """Drop optional fields, shorten prompts and outputs, move steps earlier, one change at a time."""
+        """Drop optional fields, shorten prompts and outputs, and move steps earlier, one change at a time."""
         at = 0
         while at < len(self.rows) and self.may_ask():
             before, after = self.rows[:at], self.rows[at + 1 :]
@@ -92,7 +95,7 @@ class _Search:
 
 
 def _changes(row):
-    """Simpler forms of one row, the boldest first."""
+    """Simpler forms of one row, the largest change first."""
     if "engine" in row:
         engine = row["engine"]
         yield from ({"engine": _without(engine, name)} for name in KNOBS if name in engine)
@@ -107,7 +110,7 @@ def _changes(row):
 
 
 def _with_blocks(engine, blocks):
-    """A smaller cache: fewer requests fill it."""
+    """A smaller cache, which fewer requests fill."""
     longest = min(engine["max_model_len"], (blocks - 1) * engine["block_size"])
     return engine | {"num_gpu_blocks": blocks, "max_model_len": longest}
 
@@ -117,7 +120,7 @@ def _without(values, name):
 
 
 def _smaller(number, least):
-    """The least, then steps back towards the number: a bisection if each is tried in turn."""
+    """The smallest value, then values that approach the number: a bisection if they are tried in turn."""
     gap = (number - least) // 2
     tried = [least] if least < number else []
     while gap > 0:

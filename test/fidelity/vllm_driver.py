@@ -1,11 +1,12 @@
 # ruff: noqa: E402, C901 - vLLM reads its environment variables when imported; one function is one schedule
-"""Runs inside an environment that has vLLM: its engine core, on the CPU, without weights, on spelled-out schedules.
+"""Runs vLLM's engine core on explicit schedules, on the CPU and without weights, inside an environment that has vLLM.
 
-One JSON line in (`{"engine": {...}, "requests": [...], "controls": [...]}`, prompts and outputs as token ids), one JSON
-line out (`{"vllm": version, "log": [step records]}` or `{"error": ...}`), until the input ends. vLLM's scheduler, block
-pool, request queue, hashing and configuration run unmodified; ours are the executor (tokens from the script), the
-object that stands where the event publisher stands, and observers around three scheduler methods. One process answers
-any number of schedules, each with an engine core of its own; importing vLLM is what takes long.
+It reads one JSON line per schedule (`{"engine": {...}, "requests": [...], "controls": [...]}`, with prompts and outputs
+as token ids) and writes one JSON line (`{"vllm": version, "log": [step records]}` or `{"error": ...}`), until the input
+ends. vLLM's scheduler, block pool, request queue, hashing and configuration run unmodified. The driver supplies the
+executor (tokens from the script), an object in place of the event publisher, and observers around three scheduler
+methods. One process plays any number of schedules, each with an engine core of its own, because importing vLLM takes
+long.
 """
 
 import collections
@@ -64,7 +65,7 @@ def done(value):
 
 
 def make_executor(engine, script):
-    """An Executor class without workers: the token at a position is what the script says."""
+    """An Executor class without workers, which returns the token that the script has for a position."""
     spec = FullAttentionSpec(block_size=engine["block_size"], num_kv_heads=1, head_size=HEAD_SIZE, dtype=torch.float16)
 
     class Scripted(Executor):
@@ -141,7 +142,7 @@ def make_executor(engine, script):
 
 
 def fitting(cls, **values):
-    """An instance from those values the version's class knows."""
+    """An instance created from those values that the class of this version knows."""
     known = getattr(cls, "__dataclass_fields__", {})
     return cls(**{k: v for k, v in values.items() if k in known})
 
@@ -209,7 +210,7 @@ def build_core(engine, script, folder):
 
 
 class Publisher:
-    """Gets exactly the batches that would be sent."""
+    """Receives exactly the batches that would be sent."""
 
     def __init__(self):
         self.events = []
@@ -222,7 +223,7 @@ class Publisher:
 
 
 class Observer:
-    """Sees what the scheduler does; each wrapped method is called unchanged."""
+    """Observes the scheduler; each wrapped method is called unchanged."""
 
     def __init__(self, scheduler):
         self.s = scheduler
@@ -402,10 +403,11 @@ def play(core, engine, requests, controls, max_steps):
 
 
 def quiet_collector():
-    """The garbage collector without vLLM's calls to it; returns the function that really collects.
+    """Disable vLLM's calls of the garbage collector; returns the function that collects.
 
-    An engine core collects four times in its life, each time over all that the import of vLLM left: nine tenths of a
-    small schedule's time. That is frozen once instead, and a schedule's own garbage collected after it.
+    An engine core collects four times in its life, each time over all objects that importing vLLM left behind, which
+    takes nine tenths of the time of a small schedule. These objects are frozen once instead, and the garbage of each
+    schedule is collected after it.
     """
     collect = gc.collect
     collect()
@@ -418,7 +420,7 @@ def quiet_collector():
 def main():
     collect = quiet_collector()
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # whatever vLLM prints must not mix with the answers
+    os.dup2(2, 1)  # vLLM's own output must not mix with the answers
     for line in sys.stdin:
         try:
             job = json.loads(line)

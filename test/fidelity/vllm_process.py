@@ -1,4 +1,4 @@
-"""vLLM's engine core in a process of its own, kept for as long as there are schedules to ask about."""
+"""Keeps vLLM's engine core running in a process of its own while there are schedules to play."""
 
 import json
 import os
@@ -8,12 +8,12 @@ from dataclasses import asdict
 from pathlib import Path
 
 from kvsync_mockpod.engine import EngineConfig
-from kvsync_mockpod.scripted import ScriptedExecutor, parse_scenario
+from kvsync_mockpod.scenario import ScriptedExecutor, parse_scenario
 
 DRIVER = Path(__file__).with_name("vllm_driver.py")
 ENGINE_FIELDS = [name for name in EngineConfig.model_fields if name not in ("max_waiting", "step_retries")]
 REMEMBERED = 4096
-"""Logs kept; a shrinker asks about many schedules twice."""
+"""Number of logs to keep; a shrinker asks for many schedules twice."""
 
 
 class VllmError(Exception):
@@ -21,7 +21,7 @@ class VllmError(Exception):
 
 
 class Vllm:
-    """The driver process: one schedule in, one step log out. Answers are remembered."""
+    """The driver process: takes a schedule and returns a step log. Answers are cached."""
 
     def __init__(self, python, log_path):
         self.asked = 0
@@ -67,7 +67,7 @@ class Vllm:
 
 
 def spell_out(rows):
-    """A schedule as the driver takes it: every prompt and output token by its id."""
+    """A schedule in the driver's form: every prompt and output token by its id."""
     scenario = parse_scenario(enumerate(rows, 1))
     executor, config = ScriptedExecutor(scenario), scenario.config
     requests = []

@@ -1,34 +1,29 @@
-"""Live processes for the comparison: a mock pod, an index, and waiting for conditions."""
+"""Live processes for the comparison: a mock pod and an index, and waiting for conditions."""
 
 import contextlib
 import json
 import socket
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.parse
 import urllib.request
 from pathlib import Path
 
+from kvsync_testkit.ports import free_port, free_ports
+from kvsync_testkit.waiting import wait_until
+
 BIN = Path(sys.executable).parent
 
 
-def wait_for(condition, what, timeout_s=20.0):
-    """Poll until `condition()` is true; returns its value."""
-    deadline = time.monotonic() + timeout_s
-    while True:
-        with contextlib.suppress(urllib.error.URLError, ConnectionError, TimeoutError):
-            value = condition()
-            if value:
-                return value
-        if time.monotonic() > deadline:
-            raise AssertionError(f"not within {timeout_s:g} s: {what}")
-        time.sleep(0.02)
+def wait_for(condition, what, deadline_s=20.0):
+    """Poll `condition`; network errors count as "not yet"."""
+    retry_on = (urllib.error.URLError, ConnectionError, TimeoutError)
+    return wait_until(what, condition, deadline_s=deadline_s, retry_on=retry_on)
 
 
-def free_ports(count):
-    """A run of free TCP ports (ranks need neighbours)."""
+def consecutive_free_ports(count):
+    """The first of `count` consecutive free TCP ports; ranks add their number to the port."""
     for _ in range(200):
         with socket.socket() as first:
             first.bind(("127.0.0.1", 0))
@@ -57,7 +52,7 @@ def post(url, body):
 
 
 class Process:
-    """A child of ours with its output in a file; ended with SIGTERM, or SIGKILL if it does not listen."""
+    """A child process with its output in a file; ended with SIGTERM, and with SIGKILL if that has no effect."""
 
     def __init__(self, command, log):
         self.log = log
@@ -93,7 +88,7 @@ class Index(Process):
         self.file = folder / "publishers.yaml"
         self.entries = []
         self.file.write_text("[]\n")
-        self.url = f"http://127.0.0.1:{free_ports(1)}"
+        self.url = f"http://127.0.0.1:{free_port()}"
         command = [BIN / "kvsync-indexer", "--host", "127.0.0.1", "--port", self.url.rpartition(":")[2]]
         super().__init__([*command, "--publishers", self.file, "--stale-after", "8s"], folder / "index.log")
         self.wait_healthy(f"{self.url}/healthz")
@@ -125,7 +120,7 @@ class Pod(Process):
     """A live kvsync-mockpod of one wire version."""
 
     def __init__(self, folder, version, *options):
-        port, events, replay = free_ports(1), free_ports(1), free_ports(1)
+        port, events, replay = free_ports(3)
         self.url = f"http://127.0.0.1:{port}"
         self.endpoint, self.replay = f"tcp://127.0.0.1:{events}", f"tcp://127.0.0.1:{replay}"
         config = {

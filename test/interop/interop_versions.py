@@ -1,6 +1,6 @@
-"""The vLLM versions to compare with: one on each side of the changes of the wire.
+"""The vLLM versions to compare with: one on each side of every change of the wire format.
 
-KVSYNC_INTEROP_VERSIONS chooses others.
+KVSYNC_INTEROP_VERSIONS selects others.
 """
 
 import os

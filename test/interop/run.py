@@ -1,8 +1,8 @@
-"""Fetches the vLLM versions to compare with, then runs the comparison: `make test-interop`.
+"""Downloads the vLLM versions to compare with, then runs the comparison: `make test-interop`.
 
-run.py                          every version, codec, hashing, streams, live pod and index
+run.py                          every version: codec, hashing, streams, live pod and index
 run.py --versions 0.24.0,0.33.0 -- -k codec -x
-                                what follows `--` goes to pytest
+                                what follows `--` is passed to pytest
 """
 
 import argparse
@@ -16,7 +16,7 @@ FOLDER = Path(__file__).parent
 
 
 def main() -> int:
-    """Exit code of pytest; 2 if a version could not be had."""
+    """Exit code of pytest; 2 if a version could not be downloaded."""
     sys.path.insert(0, str(FOLDER))
     from interop_versions import DEFAULT
     from vllm_wheels import FetchError, ensure_source

@@ -1,4 +1,4 @@
-"""Our bytes through vLLM's typed decoder, vLLM's bytes through ours, and both encoders byte for byte."""
+"""Our payloads through vLLM's typed decoder, vLLM's payloads through ours, and both encoders byte for byte."""
 
 import hashlib
 import itertools
@@ -44,7 +44,7 @@ def digests(hashes):
 
 
 def samples(names, int_hashes):
-    """As many field combinations as it takes for every sample of every field to appear with different neighbours."""
+    """Enough combinations of fields for every sample of every field to appear with different neighbours."""
     for turn in range(24):
         fields = {name: SAMPLES[name][(turn // (1 + at % 3)) % len(SAMPLES[name])] for at, name in enumerate(names)}
         if not int_hashes:
@@ -55,7 +55,7 @@ def samples(names, int_hashes):
 
 
 def events(version, int_hashes):
-    """The same events as ours and as vLLM's."""
+    """The same events as our types and as vLLM's."""
     theirs = load_kv_events(version)
     form = WireForm.for_version(version, int_hashes=int_hashes)
     for our_class, their_class in ((BlockStored, theirs.BlockStored), (BlockRemoved, theirs.BlockRemoved)):
@@ -98,7 +98,7 @@ def test_no_rank_is_written_as_null(version):
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_the_other_encoding_is_refused_by_vllm(version):
-    """So that a pod that chose the wrong form would be seen here, and not only in production."""
+    """If a pod chose the wrong form, these tests would detect it."""
     theirs = load_kv_events(version)
     other = WireForm.for_version("0.23.0" if WireForm.for_version(version).map_events else "0.24.0")
     payload = encode_batch(EventBatch(0.5, [BlockRemoved([1])], 0), other)

@@ -1,4 +1,4 @@
-"""Block hashes, NONE_HASH and extra keys against vLLM's own functions."""
+"""Block hashes, NONE_HASH and extra keys compared with vLLM's own functions."""
 
 import random
 from types import SimpleNamespace
@@ -47,7 +47,7 @@ REQUESTS = {
 
 
 def request(lora=False, salt=None, mm=()):
-    # Every string an object of its own, as in an engine that decoded the request from a message.
+    # Every string is an object of its own, as in an engine that decoded the request from a message.
     mm = [(name.encode().decode(), offset, length) for name, offset, length in mm]
     features = [
         SimpleNamespace(identifier=name, mm_hash=name, mm_position=SimpleNamespace(offset=offset, length=length))
@@ -66,7 +66,7 @@ def request(lora=False, salt=None, mm=()):
 
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("name", REQUESTS)
-def test_extra_keys_and_what_events_say_of_them(version, name):
+def test_extra_keys_in_hashes_and_events(version, name):
     theirs = load_hashing(version, "0")
     algo = "sha256"
     if "init_none_hash" in theirs:

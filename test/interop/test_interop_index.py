@@ -1,10 +1,11 @@
-"""vLLM's own publisher class of each version feeding a live index: what the index holds is what was announced."""
+"""vLLM's own publisher class of each version feeds a live index, which must hold exactly what was announced."""
 
 import socket
 import time
+import zlib
 
 import pytest
-from interop_live import Index, free_ports, post, wait_for
+from interop_live import Index, consecutive_free_ports, post, wait_for
 from interop_versions import VERSIONS
 from vllm_classes import load_kv_events
 
@@ -21,16 +22,18 @@ def index(tmp_path_factory):
 
 SMALL = Workload()
 ROOMY = Workload(capacity=4096, chains=40, clears=0.0)
-"""Nothing is ever evicted: what was missed stays missing."""
+"""Nothing is evicted, so what was missed stays missing."""
 
 
 class Announcer:
-    """A model engine whose events go out through vLLM's ZmqEventPublisher."""
+    """A model engine whose events are sent by vLLM's ZmqEventPublisher."""
 
     def __init__(self, version, endpoint, replay, *, rank=0, buffer_steps=10_000, seed="1", workload=SMALL):
         self.theirs = load_kv_events(version)
         self.form = WireForm.for_version(version)
-        self.process = ModelProcess("p", salt=hash(seed) & 0xFFFF, seed=seed, workload=workload, buffer_steps=4)
+        self.process = ModelProcess(
+            "p", salt=zlib.crc32(seed.encode()) & 0xFFFF, seed=seed, workload=workload, buffer_steps=4
+        )
         options = {"endpoint": endpoint, "replay_endpoint": replay, "buffer_steps": buffer_steps}
         if self.form.batch_rank:
             options["data_parallel_rank"] = rank
@@ -43,7 +46,7 @@ class Announcer:
         self.publisher.shutdown()
 
     def publish(self, count):
-        """Announce so many steps; returns the last sequence number."""
+        """Announce `count` steps; returns the last sequence number."""
         for _ in range(count):
             step = self.process.step(time.time())
             batch = self.theirs.KVEventBatch(
@@ -60,12 +63,12 @@ class Announcer:
 
 
 def ports():
-    base = free_ports(4)
+    base = consecutive_free_ports(4)
     return base, base + 2
 
 
 def refused(port):
-    """libzmq closes sockets in the background."""
+    """Whether nothing listens on the port; libzmq closes sockets in the background."""
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) != 0
 
@@ -78,7 +81,7 @@ def follow(index, name, events, replay, **more):
 
 
 def agree(index, name, announcer):
-    """The index is live at the last batch and holds exactly what was announced."""
+    """Check that the index is live at the last batch and holds exactly what was announced."""
     row = index.wait_live(name, announcer.process.next_seq - 1)
     assert not row["incomplete"], row
     assert not check_agreement(name, announcer.process.truth, parse_rows(index.lines(name)))
@@ -123,13 +126,14 @@ def test_restart_at_the_same_address(version, index):
         agree(index, name, first)
     wait_for(lambda: refused(events) and refused(replay), "the first one's ports are free again")
     with Announcer(version, f"tcp://*:{events}", f"tcp://*:{replay}", seed="b") as second:
-        second.publish(70)  # more than the first: its numbers are overtaken before the index can have connected
+        # more than the first, so that the numbers exceed the old ones before the index can have connected
+        second.publish(70)
         row = agree(index, name, second)
         assert row["state"] == "live"
 
 
 @pytest.mark.parametrize("version", [VERSIONS[0], VERSIONS[-1]])
-def test_buffer_overrun_is_said_and_never_claims_too_much(version, index):
+def test_a_buffer_overrun_is_reported_and_never_claims_too_much(version, index):
     events, replay = ports()
     name = f"overrun-{version}"
     with Announcer(version, f"tcp://*:{events}", f"tcp://*:{replay}", buffer_steps=8, workload=ROOMY) as announcer:
@@ -144,7 +148,7 @@ def test_buffer_overrun_is_said_and_never_claims_too_much(version, index):
 
 @pytest.mark.parametrize("version", [version for version in VERSIONS if version != "0.9.0"])
 def test_endpoint_that_the_index_must_bind(version, index):
-    """vLLM connects to an endpoint without a wildcard, so somebody else has to bind it."""
+    """vLLM connects to an endpoint without a wildcard, so the index has to bind it."""
     events, replay = ports()
     name = f"bound-{version}"
     follow(index, name, events, replay, bind=True)
@@ -156,7 +160,7 @@ def test_endpoint_that_the_index_must_bind(version, index):
         agree(index, name, announcer)
 
 
-def test_without_a_replay_endpoint_live_events_count_and_it_says_incomplete(index):
+def test_without_a_replay_endpoint_live_events_count_and_the_index_is_incomplete(index):
     events, _ = ports()
     version, name = VERSIONS[-1], "no-replay"
     with Announcer(version, f"tcp://*:{events}", None, workload=ROOMY) as announcer:

@@ -1,8 +1,8 @@
-"""Runs vLLM's own event classes and hash functions out of their files, without the rest of the package.
+"""Executes vLLM's own event classes and hash functions from their files, without the rest of the package.
 
-`vllm/distributed/kv_events.py` is executed whole and unchanged; only what it imports from vLLM is stood in for (a
-logger, a type alias, the configuration dataclass, four address helpers). Of the hashing files the functions named are
-executed unchanged, one by one, because the rest of those files imports torch.
+`vllm/distributed/kv_events.py` is executed completely and unchanged; only its imports from vLLM are replaced (a logger,
+a type alias, the configuration dataclass, four address helpers). Of the hashing files, only the named functions are
+executed, unchanged and one by one, because the rest of these files imports torch.
 """
 
 import ast
@@ -25,7 +25,7 @@ HASHING_NAMES = frozenset(_HASHING.split())
 
 @dataclass
 class KVEventsConfig:
-    """vLLM's, as far as its publisher looks at it."""
+    """The fields of vLLM's class that its publisher reads."""
 
     enable_kv_cache_events: bool = False
     publisher: str = "null"
@@ -97,7 +97,7 @@ def _split_zmq_path(path: str) -> tuple[str, str, str]:
 
 
 def load_hashing(version: str, seed: str | None) -> dict[str, Any]:
-    """vLLM's hash functions as a namespace, NONE_HASH made for this PYTHONHASHSEED."""
+    """vLLM's hash functions as a namespace, with NONE_HASH initialised for this PYTHONHASHSEED."""
     root = ensure_source(version)
     space: dict[str, Any] = {"__name__": f"vllm_hashing_{version}", "Any": Any, "BlockHash": _block_hash(version)}
     space["BlockHashType"] = space["BlockHash"]
@@ -117,14 +117,14 @@ def _fixed_bytes(count: int) -> bytes:
 
 
 def _block_hash(version: str) -> Any:
-    """From 0.10.2 a plain digest, before that a tuple of hash, tokens and keys."""
+    """From 0.10.2 on a plain digest, before that a tuple of hash, tokens and keys."""
     if tuple(map(int, version.split("."))) >= (0, 10, 2):
         return lambda digest: digest
     return lambda value, tokens, extra: value
 
 
 def _run_named(path: Path, space: dict[str, Any]) -> None:
-    """Execute the definitions we name, in file order, annotations unevaluated."""
+    """Execute the named definitions in file order, with annotations unevaluated."""
     tree = ast.parse(path.read_text())
     future = ast.parse("from __future__ import annotations").body
     chosen = [node for node in tree.body if _names(node) & HASHING_NAMES and not _only_declares(node)]

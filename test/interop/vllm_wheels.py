@@ -1,7 +1,7 @@
-"""Fetches released vLLM wheels and keeps the few files of each that the comparison runs.
+"""Downloads released vLLM wheels and keeps the few files of each that the comparison executes.
 
-A wheel is some 400 MB and imports torch; what is compared is a handful of pure Python files. So each wheel is
-downloaded with pip, those files are taken out of it into the user's cache folder, and the wheel is deleted again.
+A wheel has some 400 MB and imports torch, but only a few pure Python files are compared. Each wheel is therefore
+downloaded with pip, these files are extracted into the user's cache folder, and the wheel is deleted again.
 """
 
 import os
@@ -23,17 +23,17 @@ _PLATFORMS = tuple(f"manylinux{name}_x86_64" for name in ("1", "2014", "_2_28", 
 
 
 class FetchError(Exception):
-    """A wheel could not be had; the message says why."""
+    """A wheel could not be downloaded; the message says why."""
 
 
 def cache_folder() -> Path:
-    """`$XDG_CACHE_HOME/kvsync/vllm`, one folder a version."""
+    """`$XDG_CACHE_HOME/kvsync/vllm`, with one folder per version."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "kvsync" / "vllm"
 
 
 def ensure_source(version: str) -> Path:
-    """The folder with the wanted files of this vLLM version, downloaded if they are not there. Raises FetchError."""
+    """The folder with the files of this vLLM version, which is downloaded if it is missing. Raises FetchError."""
     target = cache_folder() / version
     if not (target / WANTED[0]).is_file():
         with tempfile.TemporaryDirectory(prefix="vllm-", dir=_made(cache_folder())) as work:
@@ -50,7 +50,7 @@ def _made(folder: Path) -> Path:
 
 
 def _download(version: str, work: Path) -> None:
-    """Wheels only, no dependencies, whatever platform this is: the files wanted are the same in all of them."""
+    """Download wheels only, without dependencies and for any platform: the files are the same in all of them."""
     command = [*_pip(), "download", "--quiet", "--no-deps", "--only-binary", ":all:", "--no-cache-dir"]
     command += ["--python-version", "3.11", *(f"--platform={name}" for name in _PLATFORMS)]
     command += ["--dest", str(work), f"vllm=={version}"]
@@ -71,7 +71,7 @@ def _pip() -> list[str]:
     found = shutil.which("pip3") or shutil.which("pip")
     if found:
         return [found]
-    raise FetchError("neither pip nor uv is here to download vLLM with")
+    raise FetchError("neither pip nor uv is available to download vLLM")
 
 
 def _extract(work: Path, source: Path) -> None:

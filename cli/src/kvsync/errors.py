@@ -1,41 +1,36 @@
-"""What the command line can say when it stops, and with which exit code.
+"""The exceptions that end a command, and their exit codes.
 
 KvsyncError              1  something that should have worked did not
 ├── UsageProblemError    2  a flag, file or value that cannot be used
-│   └── TraceError       2  a trace that cannot be read; names file and line
-├── StartFailedError     1  a process that died or never became ready
+├── StartFailedError     1  a process that died or did not become ready
 ├── UnreachableError     1  a server that does not answer
 └── InterruptedRunError  130 or 143  Ctrl-C or SIGTERM
 """
 
 
 class KvsyncError(Exception):
-    """Root of the exceptions that end a command with one line."""
+    """The base class of the errors that end a command with one line on stderr."""
 
     exit_code = 1
 
 
 class UsageProblemError(KvsyncError):
-    """The user can fix this on the command line or in a file."""
+    """The user can correct the problem on the command line or in a file."""
 
     exit_code = 2
 
 
-class TraceError(UsageProblemError):
-    """A trace, workload or log that cannot be read."""
-
-
 class StartFailedError(KvsyncError):
-    """A process that was started did not come up, or died."""
+    """A process that the command started died or did not become ready."""
 
 
 class UnreachableError(KvsyncError):
-    """A server that was asked did not answer."""
+    """A server did not answer."""
 
 
 class InterruptedRunError(KvsyncError):
-    """The user, or the system, ended the run."""
+    """A signal from the user or the system ended the run."""
 
     def __init__(self, signal_number: int) -> None:
-        super().__init__("interrupted: everything that was started is stopped")
+        super().__init__("interrupted; all processes that this command started have been stopped")
         self.exit_code = 128 + signal_number

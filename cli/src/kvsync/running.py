@@ -1,4 +1,4 @@
-"""One event loop around a command that runs for a while, and the HTTP client it runs with."""
+"""The event loop of a command that runs until it is interrupted, and the HTTP client of such a command."""
 
 import asyncio
 import signal
@@ -13,7 +13,7 @@ Result = TypeVar("Result")
 
 
 def client_session() -> aiohttp.ClientSession:
-    """A client for load: no limit on connections or on the length of an answer."""
+    """An HTTP client for load, without a limit on connections or on the duration of an answer."""
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0),
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=5.0),
@@ -22,7 +22,7 @@ def client_session() -> aiohttp.ClientSession:
 
 
 def run_interruptible(work: Coroutine[Any, Any, Result]) -> Result:
-    """Run `work`; SIGINT and SIGTERM cancel it, so that every clean-up runs, and become InterruptedRunError."""
+    """Run `work`. SIGINT and SIGTERM cancel it, so that it can clean up, and raise InterruptedRunError here."""
     received: list[int] = []
 
     async def main() -> Result:
@@ -46,6 +46,6 @@ def run_interruptible(work: Coroutine[Any, Any, Result]) -> Result:
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The failure that a group of tasks ended with."""
+    """The first failure in a group, which may contain groups."""
     first = group.exceptions[0]
     return _first(first) if isinstance(first, BaseExceptionGroup) else first

@@ -1,9 +1,14 @@
-"""The KV event wire of vLLM and its kin: types, codec, frames, endpoints, block hashing, digest.
+"""The KV event wire of vLLM and of engines that speak it too.
 
-Imports nothing else of ours, opens no socket and keeps no clock; a mock engine, an index and a test read and write
-the same bytes through it. `types` has the events, `decoding`/`encoding` the payloads, `wireform` the table of what each
-vLLM version sends, `frames` and `endpoints` the ZMQ side, `hashing` and `extrakeys` vLLM's block hashes, `digest` how
-two sides compare what is resident.
+Mock engines, indexes and tests read and write the same bytes through this package. It imports no other member of the
+workspace, opens no socket and reads no clock.
+
+- `types`: the events as Python values
+- `decoding`, `encoding`, `limits`: payloads
+- `wireform`, `versions`: what each vLLM version sends
+- `frames`, `endpoints`: the ZMQ messages around a payload, and where they are sent
+- `hashing`, `extrakeys`, `cbor`: vLLM's block hashes
+- `digest`: how two sides compare which blocks are resident
 """
 
 from kvsync_events.decoding import decode_batch

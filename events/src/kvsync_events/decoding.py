@@ -1,16 +1,17 @@
-"""Payload to events: every form of vLLM, SGLang and TensorRT-LLM at once, one typed error for everything else.
+"""Decodes payloads of every form that vLLM, SGLang and TensorRT-LLM send.
 
-Array and map events may even be mixed in a batch; missing trailing or optional fields are None, unknown fields and
-extra elements are ignored. What other engines do differently, and what becomes of it here:
+A reader does not need to know the version of the publisher. A batch may mix array and map events. Missing trailing or
+optional fields become None, and unknown fields and extra elements are ignored. Other engines deviate from vLLM as
+follows:
 
-- an unknown event tag loses that event only, counted in `EventBatch.unknown_events`;
-- token ids that are no plain integers of 32 bits (SGLang's bigram pairs, TensorRT-LLM's strings) make a block that
-  cannot be matched: its hashes stay, `token_ids` is empty, counted in `EventBatch.opaque_tokens`;
-- SGLang's `cache_salt` on the event becomes what vLLM would have sent: an extra key of the chain's first block;
-- SGLang's metadata map in the place of `lora_name` is ignored.
+- An event with an unknown tag is left out and counted in `EventBatch.unknown_events`.
+- Token ids that are not plain 32-bit integers (SGLang's bigram pairs, TensorRT-LLM's strings) describe a block that
+  cannot be matched. Its hashes are kept, `token_ids` is empty, and `EventBatch.opaque_tokens` counts the event.
+- SGLang puts `cache_salt` on the event. It becomes what vLLM sends, an extra key of the first block of the chain.
+- SGLang puts a metadata map in the place of `lora_name`. It is ignored.
 
-A field that identifies a block and has the wrong type makes the whole batch malformed: an index would rather resync
-than guess what is resident.
+If a field that identifies a block has the wrong type, the whole batch is malformed, because an index should resync
+rather than guess which blocks are resident.
 """
 
 from array import array
@@ -33,7 +34,11 @@ _KEY_SCALARS: Final = frozenset((str, int, bytes, float, bool, type(None)))
 
 
 def decode_batch(payload: bytes | bytearray | memoryview, limits: Limits = DEFAULT_LIMITS) -> EventBatch:
-    """Decode one payload. Raises DecodeError, and nothing else, on anything that is no batch or is over a limit."""
+    """Decode one payload.
+
+    Raises:
+        DecodeError: the payload is not a batch or exceeds a limit. No other exception is raised.
+    """
     if len(payload) > limits.max_payload_bytes:
         raise DecodeError(f"payload of {len(payload)} bytes is over the limit of {limits.max_payload_bytes}")
     data = payload if isinstance(payload, bytes) else bytes(payload)
@@ -62,8 +67,8 @@ def _unpack(data: bytes, limits: Limits) -> object:
             max_ext_len=min(len(data), limits.max_text_bytes),
         )
     except (ValueError, TypeError, RecursionError, MemoryError, OverflowError) as error:
-        # msgpack's own errors, a too long header, bad UTF-8 and unhashable map keys are all one thing to a reader.
-        raise DecodeError(f"no msgpack of an event batch: {_reason(error)}") from None
+        # For a reader, msgpack's own errors, oversized headers, bad UTF-8 and unhashable map keys are the same failure.
+        raise DecodeError(f"not a msgpack event batch: {_reason(error)}") from None
 
 
 def _reason(error: Exception) -> str:
@@ -72,7 +77,7 @@ def _reason(error: Exception) -> str:
 
 
 def _split_batch(raw: object) -> tuple[float, list[Any], int | None]:
-    """The three parts of a batch: the array of every engine, or a map of the same names."""
+    """Return (ts, events, rank) of a batch: an array, or a map with those names."""
     if type(raw) is list:
         if len(raw) < 2:
             raise DecodeError(f"a batch has at least 2 elements, not {len(raw)}")
@@ -95,7 +100,7 @@ def _split_batch(raw: object) -> tuple[float, list[Any], int | None]:
 
 
 def _decode_event(raw: object, batch: EventBatch, limits: Limits) -> None:
-    """Append the event, or count it as unknown."""
+    """Append the event to the batch, or count it as unknown."""
     if type(raw) is dict:
         tag = raw.get("type")
         fields = raw
@@ -202,7 +207,7 @@ def _check_hash(name: str, value: object, limits: Limits) -> None:
 
 
 def _tokens(value: object, limits: Limits) -> list[int] | None:
-    """The token ids; None where they are readable but no plain 32-bit integers."""
+    """Return the token ids, or None if they are readable but not plain 32-bit integers."""
     if value is None:
         return []
     if type(value) is not list:
@@ -212,7 +217,7 @@ def _tokens(value: object, limits: Limits) -> list[int] | None:
     kinds = set(map(type, value))
     if kinds <= _INTS:
         try:
-            array("I", value)  # the fastest range check there is
+            array("I", value)  # the fastest way to check the range of every element
         except OverflowError:
             return None
         return value
@@ -252,7 +257,7 @@ def _extra_keys(value: object, limits: Limits) -> list[ExtraKeys | None] | None:
 
 
 def _key_entry(entry: object, limits: Limits) -> ExtraKeys:
-    """One block's keys, lists made tuples so that they compare and hash as what was hashed."""
+    """Return the keys of one block with lists as tuples, so that they compare and hash like those that vLLM hashed."""
     if type(entry) is not list:
         raise DecodeError(f"an entry of extra_keys must be an array or null, not {_kind(entry)}")
     if len(entry) > limits.max_key_parts:
@@ -280,6 +285,6 @@ def _lookahead(value: object, limits: Limits) -> list[list[int]] | None:
 
 
 def _kind(value: object) -> str:
-    """What a value is, in words that are safe to log (never the value itself: it may be a megabyte)."""
+    """Name the kind of a value for an error message, which must not contain a value that may be a megabyte long."""
     names = {type(None): "null", list: "an array", dict: "a map", str: "a string", bytes: "bytes", bool: "a boolean"}
     return names.get(type(value), f"a {type(value).__name__}")

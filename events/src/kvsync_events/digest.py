@@ -1,7 +1,8 @@
-"""The order-independent digest of a set of block hashes, by which an engine and an index compare what is resident.
+"""The order-independent digest of a set of block hashes.
 
-Both sides keep it while blocks come and go, at the price of a few integer operations a change, so that agreement is
-one comparison of 32 hex digits instead of two full dumps. Copies of a block do not count: it is a set.
+An engine and an index both maintain the digest while blocks come and go, which costs a few integer operations per
+change. To find out whether they agree, they compare 32 hex digits instead of two full dumps. The digest describes a
+set, so that further copies of a block do not change it.
 """
 
 from typing import Final
@@ -15,14 +16,14 @@ _XOR: Final = 0xD1B54A32D192ED03
 
 
 def digest_key(block_hash: Hash) -> int:
-    """The 64 bits of a hash that count: the low ones of an integer, signed or not, or the last 8 bytes."""
+    """Return the 64 bits of a hash that enter the digest: the low bits of an integer, or the last 8 bytes."""
     if isinstance(block_hash, int):
         return block_hash & _MASK_64
     return int.from_bytes(block_hash[-8:], "big")
 
 
 def _mix(x: int) -> int:
-    """Finalizer of splitmix64 (Steele, Lea, Flood, 2014)."""
+    """Apply the finalizer of splitmix64 (Steele, Lea, Flood, 2014)."""
     x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & _MASK_64
     x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & _MASK_64
     return x ^ (x >> 31)
@@ -34,7 +35,10 @@ def _spread(block_hash: Hash) -> int:
 
 
 class SetDigest:
-    """Sum modulo 2^128 of the spread hashes. The caller adds a hash once when it appears and discards it once."""
+    """The sum, modulo 2^128, of the 128-bit mixes of the hashes in a set.
+
+    The digest cannot know what it contains: the caller adds a hash once when it becomes resident, and discards it once.
+    """
 
     __slots__ = ("count", "value")
 
@@ -45,22 +49,22 @@ class SetDigest:
             self.add(block_hash)
 
     def add(self, block_hash: Hash) -> None:
-        """A hash that was not in the set now is."""
+        """Add a hash that is not in the set."""
         self.value = (self.value + _spread(block_hash)) & _MASK_128
         self.count += 1
 
     def discard(self, block_hash: Hash) -> None:
-        """A hash that was in the set no longer is."""
+        """Discard a hash that is in the set."""
         self.value = (self.value - _spread(block_hash)) & _MASK_128
         self.count -= 1
 
     def clear(self) -> None:
-        """The empty set."""
+        """Reset to the digest of the empty set."""
         self.count = 0
         self.value = 0
 
     def hex(self) -> str:
-        """The value as 32 hex digits."""
+        """Return the value as 32 hex digits."""
         return f"{self.value:032x}"
 
     def __eq__(self, other: object) -> bool:

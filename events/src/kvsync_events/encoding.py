@@ -1,8 +1,9 @@
-"""Events to payload: exactly the bytes that one vLLM version sends.
+"""Encodes batches to exactly the bytes that one vLLM version sends.
 
-vLLM and we encode with msgspec, which writes every value in its shortest form, so equal structure is equal bytes, with
-one exception: for a class whose defaults are left out it chooses the header of the map by the number of fields the
-class *has*: with more than 15 (type included: BlockStored from 0.33) it is the long header, however few are written.
+Both vLLM and this module encode with msgspec, which writes every value in its shortest form, so that equal structures
+give equal bytes. There is one exception. For a class that omits defaults, msgspec chooses the header of the map by the
+number of fields that the class has, not by the number that is written. With more than 15 fields including the type,
+which `BlockStored` has from 0.33 on, it writes the long header.
 """
 
 from functools import lru_cache
@@ -16,16 +17,17 @@ from kvsync_events.types import AllBlocksCleared, BlockRemoved, BlockStored, Eve
 from kvsync_events.wireform import WireForm
 
 _SHORT_MAP: Final = 15
-"""Most pairs a one-byte map header counts."""
+"""The largest number of pairs that a one-byte map header can count."""
 
 _encode = msgspec.msgpack.Encoder().encode
 
 
 def encode_batch(batch: EventBatch, form: WireForm) -> bytes:
-    """The payload of a batch; raw digests are turned into the form's hashes on the way.
+    """Return the payload of a batch. Raw digests are converted to the hashes of the form.
 
-    Raises EncodeError where vLLM fails as well, above all on a hash of more than 64 bits in the integer forms up to
-    0.10.1: the publisher then loses the batch and has used up its sequence number.
+    Raises:
+        EncodeError: vLLM cannot encode the batch either, for example because a hash has more than 64 bits in the
+            integer forms up to 0.10.1. A publisher then loses the batch, and its sequence number stays used.
     """
     shape = _map_event if form.map_events else _array_event
     try:
@@ -38,7 +40,7 @@ def encode_batch(batch: EventBatch, form: WireForm) -> bytes:
 
 
 def _values(event: BlockStored | BlockRemoved, names: tuple[str, ...], form: WireForm) -> list[Any]:
-    """The fields in wire order, hashes converted."""
+    """Return the fields in wire order, with converted hashes."""
     values = list(_getter(names)(event)) if len(names) > 1 else [getattr(event, names[0])]
     wire_hash = form.wire_hash
     values[0] = [item if isinstance(item, int) else wire_hash(item) for item in values[0]]
@@ -59,7 +61,7 @@ def _shape(event: BlockStored | BlockRemoved, form: WireForm) -> tuple[str, tupl
 
 
 def _array_event(event: Event, form: WireForm) -> list[Any]:
-    """Tagged array of full length, nulls included (0.23 and older)."""
+    """Return the tagged array that 0.23 and older send: full length, with nulls."""
     if isinstance(event, AllBlocksCleared):
         return ["AllBlocksCleared"]
     tag, names, _ = _shape(event, form)
@@ -67,7 +69,7 @@ def _array_event(event: Event, form: WireForm) -> list[Any]:
 
 
 def _map_event(event: Event, form: WireForm) -> dict[str, Any] | msgspec.Raw:
-    """Tagged map, type first, then field order; fields that have a default are left out when None (0.24 and newer)."""
+    """Return the tagged map that 0.24 and newer send: the type, then the fields in order, without optional None."""
     if isinstance(event, AllBlocksCleared):
         return {"type": "AllBlocksCleared"}
     tag, names, required = _shape(event, form)

@@ -1,24 +1,28 @@
-"""vLLM's rules for event endpoints: who binds, and where rank N publishes.
+"""vLLM's rules for event endpoints: which side binds, and where a data-parallel rank publishes.
 
-Both ends must follow them to the letter, a pod to be found and an index to find it. Source: `ZmqEventPublisher` of
-vLLM 0.9.0 to 0.33.0.
+A mock engine follows them so that it can be found, and an index follows them to find an engine. Source:
+`ZmqEventPublisher` of vLLM 0.9.0 to 0.33.0.
 """
 
 from kvsync_events.errors import EndpointError
 
 
 def publisher_binds(endpoint: str) -> bool:
-    """Whether the publisher binds this endpoint; otherwise it connects, so the index must bind.
+    """Return whether the publisher binds this endpoint. Otherwise it connects, and the index must bind.
 
-    Wildcards, any IPv6 address with `::`, ipc and inproc are bound; `tcp://0.0.0.0:5557` is connected.
+    vLLM binds wildcards, IPv6 addresses with `::`, ipc and inproc. It connects to `tcp://0.0.0.0:5557`.
     """
     return "*" in endpoint or "::" in endpoint or endpoint.startswith(("ipc://", "inproc://"))
 
 
 def rank_endpoint(endpoint: str, rank: int) -> str:
-    """The endpoint of one data-parallel rank: tcp port plus rank, inproc name with `_dpN`.
+    """Return the endpoint of one data-parallel rank: the tcp port plus the rank, or the inproc name with `_dpN`.
 
-    Port 0 (any free port) stays. Raises EndpointError for a rank above 0 on ipc, a bad port, or a port over 65535.
+    Port 0, which means any free port, stays as it is.
+
+    Raises:
+        EndpointError: the rank is negative, the transport has no ranks (ipc), the endpoint does not end in a port,
+            or the port of the rank exceeds 65535.
     """
     if rank < 0:
         raise EndpointError(f"rank {rank} is negative")

@@ -1,25 +1,25 @@
-"""The one exception tree of the package.
+"""The exceptions of the package.
 
 EventsError
-├── DecodeError              the payload is no event batch, or is over a limit
-├── EncodeError              the batch cannot be sent in the chosen form (vLLM would lose it too)
-├── FrameError               the frames around the payload are not what the wire says
-├── EndpointError            an endpoint that cannot be shifted by a rank
+├── DecodeError              a payload that is not an event batch, or that exceeds a limit
+├── EncodeError              a batch that cannot be sent in the chosen form
+├── FrameError               a ZMQ message that does not have the frames of the wire
+├── EndpointError            an endpoint that cannot serve a rank
 ├── HashingError             an algorithm, seed or key that block hashing does not know
 └── UnsupportedVersionError  a vLLM version outside the range whose wire is known
 """
 
 
 class EventsError(Exception):
-    """Base of every error this package raises on purpose."""
+    """The base class of all errors of this package."""
 
 
 class DecodeError(EventsError):
-    """The payload is malformed or over a limit; nothing of it may be applied."""
+    """The payload is malformed or exceeds a limit; a reader must not apply any part of it."""
 
 
 class EncodeError(EventsError):
-    """The batch cannot be encoded in this form; a real publisher loses it and uses up a sequence number."""
+    """The batch cannot be encoded in this form; vLLM loses such a batch and uses up its sequence number."""
 
 
 class FrameError(EventsError):
@@ -27,12 +27,12 @@ class FrameError(EventsError):
 
 
 class EndpointError(EventsError):
-    """An endpoint has no port to shift, or a transport that knows no ranks."""
+    """The endpoint has no port that can be shifted, or its transport has no ranks."""
 
 
 class HashingError(EventsError, ValueError):
-    """Unknown hash algorithm, unusable seed or unusable extra key."""
+    """The hash algorithm is unknown, or the seed or an extra key cannot be used."""
 
 
 class UnsupportedVersionError(EventsError, ValueError):
-    """A vLLM version that has no KV events, is newer than what was checked, or is no version at all."""
+    """The text is not a vLLM version, or the version has no KV events or is newer than those that were checked."""

@@ -1,9 +1,10 @@
-"""The keys besides the tokens that go into a block's hash, and what events say of them, by vLLM version.
+"""The keys that enter a block's hash besides its tokens, by vLLM version.
 
-Order is LoRA, multimodal, cache salt, prompt embeds. Hashed: up to 0.30 bare values (the LoRA's integer id up to
-0.11.0, its name from 0.11.1; a multimodal input's id up to 0.18, `(id, offset)` from 0.19); from 0.31 tagged tuples,
-with the LoRA's path. Published: always untagged and without the path. Source: `generate_block_hash_extra_keys` and
-`to_event_extra_keys` of the releases.
+The order of the keys is LoRA, multimodal inputs, cache salt, prompt embeddings. vLLM hashes bare values up to 0.30: the
+integer id of the LoRA up to 0.11.0 and its name from 0.11.1 on, and the id of a multimodal input up to 0.18 and
+`(id, offset)` from 0.19 on. From 0.31 on it hashes tagged tuples, which include the path of the LoRA. Events always
+carry the keys without tags and without the path. Source: `generate_block_hash_extra_keys` and `to_event_extra_keys` of
+the releases.
 """
 
 from collections.abc import Sequence
@@ -24,11 +25,19 @@ def hash_extra_keys(
     *,
     lora_id: int | None = None,
 ) -> ExtraKeys | None:
-    """The extra keys of one block as they are hashed, or None if it has none.
+    """Return the extra keys of one block as they are hashed, or None if it has none.
 
-    `mm` are the multimodal inputs in the block: id and offset relative to the block's first token (may be negative).
-    The salt belongs to a chain's first block only: the caller passes it there and None elsewhere. Up to 0.11.0 a LoRA
-    needs `lora_id`. Raises HashingError if what the version hashes is missing.
+    Args:
+        lora_name: The name of the LoRA adapter.
+        lora_path: Its path, which is hashed from 0.31 on.
+        mm: The multimodal inputs in the block: id and offset relative to its first token. The offset may be negative.
+        cache_salt: The salt, which belongs to the first block of a chain only; None for all other blocks.
+        prompt_embeds: The digest of the block's prompt embeddings.
+        vllm_version: The version whose rules apply.
+        lora_id: The integer id of the LoRA, which is hashed up to 0.11.0.
+
+    Raises:
+        HashingError: a value that the version hashes is missing.
     """
     version = parse_version(vllm_version)
     keys = [*_lora_keys(lora_name, lora_path, lora_id, version), *(_mm_key(item, version) for item in mm)]
@@ -41,9 +50,10 @@ def hash_extra_keys(
 
 
 def event_extra_keys(hashed: Sequence[ExtraKeys | None]) -> list[ExtraKeys | None] | None:
-    """The `extra_keys` of an event for blocks with these hashed keys: tags and the LoRA path taken off.
+    """Return the `extra_keys` field of an event for blocks with these hashed keys, one entry per block.
 
-    One entry a block; None for no blocks. Keys of versions before 0.31 have no tags and stay.
+    Tags and the path of the LoRA are removed; keys of versions before 0.31 have neither. The result is None if there
+    are no blocks.
     """
     if not hashed:
         return None
@@ -57,7 +67,7 @@ def _untag(key: object) -> object:
     if isinstance(key, tuple):
         if len(key) == 3 and key[0] == "mm":
             return key[1:]
-        # An untagged multimodal key is (id, offset): its second part is a number, unlike that of any tag.
+        # An untagged multimodal key is (id, offset), and only its second part is a number.
         if key[0] in _TAGS and not isinstance(key[1], int):
             return key[1]
     return key

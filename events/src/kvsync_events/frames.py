@@ -1,9 +1,12 @@
-"""The ZMQ messages around a payload: topic and sequence, replay request, replay reply and end marker.
+"""The ZMQ messages around a payload, as lists of frames and without a socket.
 
-Only lists of frames here, no socket. vLLM's rules (0.33.0): a publication is `[topic, sequence, payload]`; a replay
-request is `[empty, start]` and its ROUTER must see exactly three frames (with the identity) or never answers; a reply
-is `[empty, sequence, payload]` up to 0.25 and `[empty, topic, sequence, payload]` from 0.26, and the end marker has
-sequence -1 and an empty payload (and an empty topic, whatever the publisher's).
+vLLM (0.33.0) uses these messages:
+
+- A publication is `[topic, sequence, payload]`.
+- A replay request is `[empty, start]`. vLLM's ROUTER socket must see exactly three frames, including the identity;
+  otherwise it never answers.
+- A reply is `[empty, sequence, payload]` up to 0.25 and `[empty, topic, sequence, payload]` from 0.26 on.
+- The end marker is a reply with sequence -1, an empty payload, and an empty topic whatever the publisher's topic is.
 """
 
 from collections.abc import Sequence
@@ -14,11 +17,11 @@ from kvsync_events.errors import FrameError
 from kvsync_events.wireform import WireForm
 
 END_SEQ: Final = b"\xff" * 8
-"""The sequence frame of the end marker: -1 in eight bytes."""
+"""The sequence frame of the end marker, -1 in eight bytes."""
 
 
 class PubFrame(NamedTuple):
-    """One publication."""
+    """A publication."""
 
     topic: bytes
     seq: int
@@ -26,7 +29,7 @@ class PubFrame(NamedTuple):
 
 
 class ReplayItem(NamedTuple):
-    """One replayed batch; `topic` is None in the form that carries none."""
+    """A replayed batch. `topic` is None in the form up to 0.25, which has no topic frame."""
 
     seq: int
     payload: bytes
@@ -44,7 +47,11 @@ ReplayReply: TypeAlias = ReplayItem | Literal[ReplayEnd.REPLAY_END]
 
 
 def encode_seq(seq: int) -> bytes:
-    """A sequence number as its frame, eight bytes big-endian; FrameError outside 0..2^64-1."""
+    """Return a sequence number as eight bytes, big-endian.
+
+    Raises:
+        FrameError: the number is not in 0..2^64-1.
+    """
     try:
         return seq.to_bytes(8, "big")
     except OverflowError:
@@ -52,19 +59,27 @@ def encode_seq(seq: int) -> bytes:
 
 
 def decode_seq(frame: bytes | memoryview) -> int:
-    """The sequence number of a frame; FrameError unless it has eight bytes."""
+    """Return the sequence number of a frame.
+
+    Raises:
+        FrameError: the frame does not have eight bytes.
+    """
     if len(frame) != 8:
         raise FrameError(f"a sequence frame has 8 bytes, not {len(frame)}")
     return int.from_bytes(frame, "big")
 
 
 def pub_frames(topic: str, seq: int, payload: bytes) -> list[bytes]:
-    """The message a publisher sends for one batch."""
+    """Return the message that a publisher sends for one batch."""
     return [topic.encode(), encode_seq(seq), payload]
 
 
 def parse_pub_frames(frames: Sequence[bytes]) -> PubFrame:
-    """Read a publication; FrameError unless it has three frames and a sequence of eight bytes."""
+    """Read a publication.
+
+    Raises:
+        FrameError: there are not three frames, or the sequence does not have eight bytes.
+    """
     if len(frames) != 3:
         raise FrameError(f"a publication has 3 frames (topic, sequence, payload), not {len(frames)}")
     topic, seq, payload = frames
@@ -72,14 +87,20 @@ def parse_pub_frames(frames: Sequence[bytes]) -> PubFrame:
 
 
 def replay_request(start_seq: int) -> list[bytes]:
-    """What a DEALER sends to have everything from `start_seq` on (a REQ socket adds the empty frame itself)."""
+    """Return the message with which a DEALER requests everything from `start_seq` on.
+
+    A REQ socket adds the empty frame itself.
+    """
     return [b"", encode_seq(start_seq)]
 
 
 def parse_replay_request(frames: Sequence[bytes]) -> int:
-    """The start of a request as the ROUTER sees it after the identity; FrameError if vLLM would not answer it.
+    """Return the start of a replay request, given the frames after the identity.
 
-    vLLM reads a start of any length as one big-endian number; so do we, up to eight bytes.
+    vLLM reads a start of any length as one big-endian number. This function accepts up to eight bytes.
+
+    Raises:
+        FrameError: vLLM would not answer the request, or the start has more than eight bytes.
     """
     if len(frames) != 2:
         raise FrameError(f"a replay request has 2 frames after the identity (empty, start), not {len(frames)}")
@@ -89,22 +110,25 @@ def parse_replay_request(frames: Sequence[bytes]) -> int:
 
 
 def replay_reply(form: WireForm, topic: str, seq: int, payload: bytes) -> list[bytes]:
-    """One replayed batch, as the ROUTER sends it after the identity."""
+    """Return the frames of one replayed batch that the ROUTER sends after the identity."""
     tail = [encode_seq(seq), payload]
     return [b"", topic.encode(), *tail] if form.replay_topic else [b"", *tail]
 
 
 def replay_end(form: WireForm, topic: str = "") -> list[bytes]:
-    """The end marker, as the ROUTER sends it after the identity; its topic frame is empty whatever the topic."""
+    """Return the frames of the end marker that the ROUTER sends after the identity; `topic` is not part of it."""
     del topic
     return [b"", b"", END_SEQ, b""] if form.replay_topic else [b"", END_SEQ, b""]
 
 
 def parse_replay_reply(frames: Sequence[bytes]) -> ReplayReply:
-    """Read a reply of either form, with the delimiter a DEALER sees or without it; FrameError on anything else.
+    """Read a replay reply of either form, with or without the empty delimiter that a DEALER receives.
 
-    The last two frames are always sequence and payload. Three frames whose first is empty may be the old form with a
-    delimiter or the new one with an empty topic: both say the same.
+    The last two frames are always the sequence and the payload. Three frames that begin with an empty one are either
+    the old form with a delimiter or the new form with an empty topic, which mean the same.
+
+    Raises:
+        FrameError: the frames have neither form.
     """
     if not 2 <= len(frames) <= 4:
         raise FrameError(f"a replay reply has 2 to 4 frames, not {len(frames)}")

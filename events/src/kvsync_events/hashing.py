@@ -1,12 +1,12 @@
-"""vLLM's block hashes: what a mock engine announces, and what golden vectors pin.
+"""vLLM's block hashes, which a mock engine announces and golden vectors pin.
 
-`H_i = hash((parent, tuple(tokens), extra keys or None))`, the first parent being NONE_HASH. An index never recomputes
-these (events since 0.31 do not carry the LoRA path that is hashed); they are opaque to it. Sources:
+`H_i = hash((parent, tuple(tokens), extra keys or None))`, and the first parent is NONE_HASH. An index treats the hashes
+as opaque. It could not recompute them, because events from 0.31 on do not carry the LoRA path that is hashed. Sources:
 `hash_block_tokens`, `init_none_hash` and `vllm/utils/hashing.py` of the releases 0.9.0 to 0.33.0.
 
-Up to 0.10.1 hashes were integers; here they are bytes all the same: 32 for `sha256` (256 bits, which that version then
-fails to send), 8 for `sha256_cbor_64bit`, and 8 as a signed number for `builtin`. Python's `hash` of strings differs by
-process, so `builtin` takes a stable number in the place of a string (no one outside could know the real one).
+Up to 0.10.1 vLLM's hashes were integers. This module represents them as bytes too: 32 bytes for `sha256` (which that
+version then fails to send), 8 for `sha256_cbor_64bit`, and 8 as a signed number for `builtin`. Python's `hash` of a
+string differs between processes, so `builtin` replaces strings by stable numbers; no other process could know vLLM's.
 """
 
 import hashlib
@@ -22,24 +22,24 @@ from kvsync_events.errors import HashingError
 from kvsync_events.versions import NEWEST_VERSION, Version, parse_version
 
 _PICKLE_PROTOCOL: Final = 5
-"""pickle.HIGHEST_PROTOCOL of every Python that vLLM runs on."""
+"""The value of pickle.HIGHEST_PROTOCOL in every Python that vLLM supports."""
 _FIXED_SEED: Final = "vllm-none-hash"
 
 Digest = Callable[[bytes], bytes]
 
 
 class HashBlock(Protocol):
-    """Hash of one full block; `parent` None is the first block of a chain."""
+    """A function that hashes one full block. `parent` is None for the first block of a chain."""
 
     def __call__(
         self, parent: bytes | None, token_ids: Sequence[int], extra_keys: tuple[Any, ...] | None = None
     ) -> bytes:
-        """The digest: 32 bytes with sha256, 16 with xxh3-128, 8 with the 64-bit algorithms up to 0.10.1."""
+        """Return the digest: 32 bytes with sha256, 16 with xxh3-128, 8 with the 64-bit algorithms up to 0.10.1."""
         ...
 
 
 def hash_algorithms(vllm_version: str = NEWEST_VERSION) -> tuple[str, ...]:
-    """The values `--prefix-caching-hash-algo` takes in this version, its default first."""
+    """Return the values that `--prefix-caching-hash-algo` accepts in this version, the default first."""
     version = parse_version(vllm_version)
     if version < (0, 10, 0):
         return ("builtin", "sha256")
@@ -51,16 +51,25 @@ def hash_algorithms(vllm_version: str = NEWEST_VERSION) -> tuple[str, ...]:
 
 
 def event_hash(digest: bytes) -> int:
-    """The integer that stands for a digest in events since 0.10.2: its low 64 bits, unsigned."""
+    """Return the integer that represents a digest in events from 0.10.2 on: its low 64 bits, unsigned."""
     return int.from_bytes(digest[-8:], "big")
 
 
 class BlockHasher:
     """The hash function of one engine process.
 
-    `seed` is PYTHONHASHSEED (None: unset; the first parent is then random, but for the SHA-256 algorithms from 0.29).
-    `random_bytes` is where that randomness comes from. `hash_block` is bound per algorithm once: call it,
-    don't wrap it. Raises HashingError for an algorithm the version does not have.
+    `hash_block` is bound once to the algorithm and the first parent. Call it directly, since a wrapper would cost time
+    for every block.
+
+    Args:
+        algo: One of `hash_algorithms(vllm_version)`.
+        seed: PYTHONHASHSEED, or None if it is unset. The first parent is then random, except for the SHA-256
+            algorithms from 0.29 on.
+        vllm_version: The version whose rules apply.
+        random_bytes: The source of that randomness; `os.urandom` by default.
+
+    Raises:
+        HashingError: the version does not have the algorithm.
     """
 
     __slots__ = ("algo", "hash_block", "none_hash", "vllm_version")
@@ -93,7 +102,7 @@ def _xxh3_128(data: bytes) -> bytes:
 
 
 def _hash_value(algo: str, value: object) -> bytes:
-    """An algorithm applied to any value, as vLLM does to the seed."""
+    """Apply an algorithm to any value, as vLLM does with the seed."""
     if algo == "builtin":
         return _builtin_digest(_stable(value))
     serialized = encode_value(value) if "cbor" in algo else pickle.dumps(value, _PICKLE_PROTOCOL)
@@ -102,11 +111,11 @@ def _hash_value(algo: str, value: object) -> bytes:
 
 
 def _none_hash(algo: str, seed: str | None, version: Version, random_bytes: Callable[[int], bytes]) -> bytes:
-    """The parent of a chain's first block."""
+    """Return the parent of the first block of a chain."""
     if version < (0, 29, 0):
         if seed is None:
             return random_bytes(32)
-        # 0.9 used SHA-256 for this one hash whatever the algorithm.
+        # 0.9 computed this one hash with SHA-256, whatever the algorithm was.
         return _hash_value("sha256" if version < (0, 10, 0) else algo, seed)
     if seed is None:
         seed = random_bytes(32).hex() if algo.startswith("xxhash") else _FIXED_SEED
@@ -141,10 +150,10 @@ _TAGS: Final = {tag: tag for tag in ("lora", "mm", "cache_salt", "prompt_embeds"
 
 
 def _as_decoded(extra_keys: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Equal keys whose strings are objects of their own, but for the tags, which are one object each.
+    """Return equal keys in which each string is a separate object, except for the tags, which are one object each.
 
-    pickle writes an object it meets again as a reference, so the hash depends on which equal strings are one object. In
-    vLLM the tags are literals of its source and everything else was decoded from the front end's message.
+    pickle writes a repeated object as a reference, so that the hash depends on which equal strings are the same object.
+    In vLLM the tags are literals of the source, and every other string was decoded from a message of the front end.
     """
     return tuple(_own_key(key) for key in extra_keys)
 
@@ -158,7 +167,7 @@ def _own_key(key: object) -> object:
 
 
 def _bind_integer(algo: str, none_hash: bytes) -> HashBlock:
-    """Up to 0.10.1: the parent is hashed as an integer."""
+    """Return the hash function of versions up to 0.10.1, which hash the parent as an integer."""
     signed = algo == "builtin"
 
     def hash_block(parent: bytes | None, token_ids: Sequence[int], extra_keys: tuple[Any, ...] | None = None) -> bytes:
@@ -170,14 +179,14 @@ def _bind_integer(algo: str, none_hash: bytes) -> HashBlock:
 
 
 def _stable(value: object) -> object:
-    """The value with every string and bytes in it replaced by a number, for Python's `hash`."""
+    """Replace every string and bytes object in a value by a number, for Python's `hash`."""
     if isinstance(value, tuple):
         return tuple(_stable(item) for item in value)
     if isinstance(value, str):
         return int.from_bytes(_sha256(value.encode())[:7], "big")
     if isinstance(value, bytes):
         return int.from_bytes(_sha256(value)[:7], "big")
-    # hash(None) is an address before Python 3.12.
+    # Before Python 3.12, hash(None) is a memory address.
     return 0x_FCA8_6420 if value is None else value
 
 

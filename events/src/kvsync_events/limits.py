@@ -1,8 +1,8 @@
-"""Limits on what a payload may hold, checked before anything of that size is allocated.
+"""Limits on the contents of a payload, checked before memory of that size is allocated.
 
-A publisher is another process that may be broken or hostile; what it sends must not cost the reader more memory than a
-small multiple of the bytes received. msgpack allocates an array as soon as its header is read, so a few nested headers
-that each claim millions of elements would be enough; `check_claims` refuses those.
+A publisher is another process, which may be broken or hostile. Its payloads must not cost the reader more memory than a
+small multiple of the bytes received. msgpack allocates an array as soon as it has read the header, so that a few nested
+headers that each claim millions of elements would exhaust the memory. `check_claims` refuses such payloads.
 """
 
 from dataclasses import dataclass
@@ -13,9 +13,9 @@ from kvsync_events.errors import DecodeError
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Largest accepted sizes; each is a count unless it says bytes.
+    """The largest accepted sizes, as counts unless the name says bytes.
 
-    The defaults leave room for a step that stores a two-million-token context in one event.
+    The defaults leave room for a step that stores a context of two million tokens in one event.
     """
 
     max_payload_bytes: int = 64 * 1024 * 1024
@@ -26,15 +26,15 @@ class Limits:
     max_tokens: int = 2 * 1024 * 1024
     """Token ids in one event."""
     max_hash_bytes: int = 64
-    """Bytes of a raw digest."""
+    """Size of a raw digest."""
     max_text_bytes: int = 65_536
-    """Bytes of any string or key."""
+    """Size of any string or key."""
     max_block_size: int = 1024 * 1024
-    """Tokens of a block."""
+    """Tokens per block."""
     max_key_parts: int = 1024
-    """Extra keys of one block."""
+    """Extra keys per block."""
     max_depth: int = 16
-    """Arrays and maps inside each other, the batch itself being the first."""
+    """Nested arrays and maps, counting the batch itself as the first."""
 
     def __post_init__(self) -> None:
         for name in self.__slots__:
@@ -45,16 +45,20 @@ class Limits:
 DEFAULT_LIMITS: Final = Limits()
 
 _HARMLESS: Final = 4096
-"""Claims below this many elements cost at most 32 KiB a level, and msgpack itself stops at 1024 levels."""
+"""Smaller claims cost at most 32 KiB per level, and msgpack itself stops at 1024 levels."""
 _BUDGET: Final = 8 * 1024 * 1024
-"""Elements (8 bytes each) that all larger claims together may ask for before the payload is walked exactly."""
+"""The number of elements (8 bytes each) that all larger claims together may request without an exact walk."""
 
 
 def check_claims(payload: bytes, limits: Limits) -> None:
-    """Refuse a payload whose array headers claim more elements than there are bytes for.
+    """Refuse a payload whose array headers claim more elements than its bytes can hold.
 
-    Cheap first: how many bytes could be a long array's header, then what they claim. Only if that is large (big
-    payloads with random hashes in them, or an attack) is the structure walked.
+    A cheap estimate comes first: the number of bytes that could be the header of a long array, and then the sum of
+    their claims. The structure is walked only if that sum is large, which happens with large payloads that contain
+    random hashes, and in an attack.
+
+    Raises:
+        DecodeError: a claim does not fit, or the payload is truncated or nested too deeply.
     """
     size = len(payload)
     if size < _HARMLESS or (payload.count(0xDC) + payload.count(0xDD)) * size <= _BUDGET:
@@ -72,7 +76,7 @@ def check_claims(payload: bytes, limits: Limits) -> None:
 
 
 def _fixed_widths() -> list[int]:
-    """Bytes after the first one, for every first byte whose value has a fixed width; -1 for the others."""
+    """Return, for each first byte, the number of bytes that follow it, or -1 if the width is not fixed."""
     widths = [-1] * 256
     for code in (*range(0x80), 0xC0, 0xC2, 0xC3, *range(0xE0, 0x100)):
         widths[code] = 0
@@ -94,7 +98,7 @@ _ITEMS_LENGTH: Final = {0xDC: (2, 1), 0xDD: (4, 1), 0xDE: (2, 2), 0xDF: (4, 2)}
 
 
 def _walk(payload: bytes, max_depth: int) -> None:
-    """Follow the structure without building it: every claim must fit in the bytes that are left."""
+    """Follow the structure without building it, and check that every claim fits into the remaining bytes."""
     at, size = 0, len(payload)
     left = [1]
     while left:
@@ -117,11 +121,14 @@ def _walk(payload: bytes, max_depth: int) -> None:
             raise DecodeError(f"an array or map claims {items} elements with {size - at} bytes left")
         left.append(items)
         if len(left) > max_depth + 1:
-            raise DecodeError(f"more than {max_depth} arrays and maps inside each other")
+            raise DecodeError(f"arrays and maps are nested more than {max_depth} deep")
 
 
 def _read_length(payload: bytes, at: int, code: int) -> tuple[int, int]:
-    """Position after a variable-width header (and a raw body), and the values to follow; -1 for a raw body."""
+    """Return the position after a variable-width header, and the number of values that follow.
+
+    A raw body is skipped, and its number of values is -1.
+    """
     if code < 0xA0:
         return at, (code & 0x0F) * (1 if code >= 0x90 else 2)
     raw = _RAW_LENGTH.get(code)
@@ -132,6 +139,6 @@ def _read_length(payload: bytes, at: int, code: int) -> tuple[int, int]:
         return at + ext + 1 + int.from_bytes(payload[at : at + ext], "big"), -1
     items = _ITEMS_LENGTH.get(code)
     if items is None:
-        raise DecodeError(f"byte 0x{code:02x} starts no value")
+        raise DecodeError(f"byte 0x{code:02x} does not start a value")
     width, each = items
     return at + width, int.from_bytes(payload[at : at + width], "big") * each

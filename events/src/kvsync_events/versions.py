@@ -1,6 +1,7 @@
-"""Which vLLM version says what: versions as comparable values, and the range whose wire was established.
+"""vLLM versions as comparable values, and the range of versions whose wire is known.
 
-One place holds the range, so that the codec, the frames and the hashing refuse the same versions with the same words.
+The codec, the frames and the hashing take the range from here, so that they refuse the same versions with the same
+message.
 """
 
 import re
@@ -24,7 +25,7 @@ _RELEASES: Final = (
 
 
 class Version(NamedTuple):
-    """A release number; later parts (`.post1`, `rc1`) never changed the wire and are dropped."""
+    """A release number. Further parts such as `.post1` and `rc1` never changed the wire and are dropped."""
 
     major: int
     minor: int
@@ -36,7 +37,11 @@ class Version(NamedTuple):
 
 @lru_cache(maxsize=256)
 def parse_version(text: str) -> Version:
-    """Read `0.24`, `0.24.0`, `v0.24.0` or `0.24.0.post1`; UnsupportedVersionError outside the known range."""
+    """Read a version such as `0.24`, `0.24.0`, `v0.24.0` or `0.24.0.post1`.
+
+    Raises:
+        UnsupportedVersionError: the text is not a version, or the version is outside the known range.
+    """
     found = re.fullmatch(r"v?(\d{1,4})\.(\d{1,4})(?:\.(\d{1,6}))?(?:[.+-]?[0-9a-z.+]*)?", text.strip())
     if found is None:
         raise UnsupportedVersionError(f"{text!r} is not a vLLM version such as {NEWEST_VERSION}")
@@ -44,13 +49,13 @@ def parse_version(text: str) -> Version:
     oldest, newest = _numbers(OLDEST_VERSION), _numbers(NEWEST_VERSION)
     if version < oldest or version[:2] > newest[:2]:
         raise UnsupportedVersionError(
-            f"vLLM version {text!r} is not supported: {OLDEST_VERSION} to {NEWEST_VERSION} are"
+            f"vLLM version {text!r} is not supported; known are {OLDEST_VERSION} to {NEWEST_VERSION}"
         )
     return version
 
 
 def supported_versions() -> tuple[str, ...]:
-    """The releases from the first with KV events to the newest, oldest first; numbers between them are accepted too."""
+    """Return the known releases, oldest first. Version numbers between them are accepted too."""
     return _RELEASES
 
 

@@ -1,7 +1,8 @@
-"""The wire form of one vLLM version: encoding, fields, hashes and replay frames, as data.
+"""The wire form of a vLLM version as data: encoding, fields, hashes and replay frames.
 
-A publisher picks the form its consumers can decode (vLLM's typed decoder loses the whole batch on the other encoding);
-readers need none of this, the decoder takes every form. Source of the table: the released packages, 0.9.0 to 0.33.0.
+A publisher chooses the form that its consumers can decode, because vLLM's typed decoder loses the whole batch if it is
+in the other encoding. Readers need no form, since the decoder accepts all of them. The table was read from the released
+packages 0.9.0 to 0.33.0.
 """
 
 from dataclasses import dataclass
@@ -36,7 +37,7 @@ _REMOVED_SINCE: Final = (
     ("ownership", Version(0, 29, 0)),
 )
 _STORED_REQUIRED: Final = 7
-"""Up to `lora_name`, a map event always has the field, even if null."""
+"""A map event always contains the fields up to `lora_name`, even if they are null."""
 _REMOVED_REQUIRED: Final = 2
 
 _LOW_64: Final = (1 << 64) - 1
@@ -48,8 +49,8 @@ HashForm = Literal["low64", "bytes", "whole"]
 class WireForm:
     """How one vLLM version writes its events.
 
-    `stored_fields` and `removed_fields` are in wire order; the first `stored_required` / `removed_required` of them
-    are written even when None in map events (array events write every field always).
+    `stored_fields` and `removed_fields` are in wire order. Map events contain the first `stored_required` or
+    `removed_required` of them even if they are None. Array events always contain every field.
     """
 
     version: str
@@ -65,23 +66,28 @@ class WireForm:
 
     @property
     def int_hashes(self) -> bool:
-        """Whether block hashes are integers on this wire."""
+        """Whether block hashes are sent as integers."""
         return self.hash_form != "bytes"
 
     @staticmethod
     def for_version(version: str, *, int_hashes: bool = True, hash_algo: str | None = None) -> "WireForm":
-        """The form of this vLLM version; UnsupportedVersionError outside 0.9.0 to 0.33.x.
+        """Return the form of a vLLM version.
 
-        `int_hashes` is vLLM's VLLM_KV_EVENTS_USE_INT_BLOCK_HASHES, without effect up to 0.10.1. `hash_algo` matters
-        only there: `builtin` has signed hashes.
+        Args:
+            version: The version, such as `0.33.0`.
+            int_hashes: The value of VLLM_KV_EVENTS_USE_INT_BLOCK_HASHES. It has no effect up to 0.10.1.
+            hash_algo: The hash algorithm. It matters only up to 0.10.1, where `builtin` has signed hashes.
+
+        Raises:
+            UnsupportedVersionError: the version is not in 0.9.0 to 0.33.x.
         """
         return _build_form(version, int_hashes, hash_algo)
 
     def wire_hash(self, digest: Hash) -> Hash:
-        """A digest as this version puts it on the wire; integers are already there and pass.
+        """Return a digest as this version sends it. An integer is returned unchanged.
 
-        0.10.2 and newer: the low 64 bits, unsigned, or the digest itself. Up to 0.10.1 the whole digest is the
-        integer (of 32 bytes: more than msgpack can carry, and the batch is lost there as well).
+        From 0.10.2 on, that is the low 64 bits, unsigned, or the digest itself. Up to 0.10.1 the integer is the whole
+        digest. If that has 32 bytes, msgpack cannot encode it and vLLM loses the batch, as `encode_batch` does.
         """
         if isinstance(digest, int) or self.hash_form == "bytes":
             return digest

@@ -1,4 +1,4 @@
-"""What the service can be told, validated once at start."""
+"""The settings of the index service, validated once at start."""
 
 import re
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from kvsync_indexer.errors import ConfigError
 from kvsync_indexer.ingest import SocketSettings
-from kvsync_indexer.static import describe
+from kvsync_indexer.publishers_file import describe
 from kvsync_indexer.sync import SyncSettings
 
 _DURATION = re.compile(r"^(\d+(?:\.\d+)?)(ms|s|m|h)?$")
@@ -17,7 +17,7 @@ _UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, None: 1.0}
 
 
 def parse_duration(text: str) -> float:
-    """Seconds of `500ms`, `10s`, `2m`, `1h` or a bare number of seconds. Raises ValueError."""
+    """Seconds in `500ms`, `10s`, `2m`, `1h` or a bare number of seconds. Raises ValueError."""
     match = _DURATION.match(text.strip())
     if match is None:
         raise ValueError("must be a duration such as 500ms, 10s, 2m or 1h")
@@ -25,7 +25,6 @@ def parse_duration(text: str) -> float:
 
 
 def _flag(field: str) -> str:
-    """The command-line flag of a field."""
     name = {"namespaces": "namespace"}.get(field, field.removesuffix("_s"))
     return f"--{name.replace('_', '-')}"
 
@@ -41,23 +40,20 @@ class IndexerConfig(BaseModel):
     discover: Literal["kubernetes"] | None = None
     selector: str = "kvsync.dev/kv-events=true"
     namespaces: tuple[str, ...] = ()
-    """Empty: the service's own."""
+    """Namespaces in which discovery looks for pods; empty means the namespace of the service."""
     core: Literal["auto", "python", "native"] = "auto"
     trust: Literal["live", "suspect"] = "live"
     topic: str = ""
     stale_after_s: float = Field(default=10.0, gt=0, le=86400)
     replay_timeout_s: float = Field(default=2.0, gt=0, le=3600)
     audit_interval_s: float = Field(default=0.0, ge=0, le=86400)
-    """0: only on demand."""
+    """How often every publisher is audited; 0 means only on request."""
     max_blocks: int = Field(default=8_000_000, gt=0)
-    """Resident blocks one publisher may have."""
+    """Resident blocks that one publisher may have; blocks beyond it are left out and counted."""
     heartbeats: bool = True
     snapshot_dir: Path | None = None
     snapshot_interval_s: float = Field(default=30.0, gt=0, le=86400)
     bootstrap_from: str | None = Field(default=None, pattern=r"^https?://")
-    router_port: int | None = Field(default=None, ge=0, le=65535)
-    router_policy: Literal["kv", "least_request", "round_robin", "random"] = "kv"
-    router_seed: int = 0
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @field_validator("stale_after_s", "replay_timeout_s", "audit_interval_s", "snapshot_interval_s", mode="before")
@@ -69,13 +65,11 @@ class IndexerConfig(BaseModel):
     def _check(self) -> Self:
         if self.publishers is None and self.discover is None:
             raise ValueError("no source of publishers: give --publishers FILE, --discover kubernetes or both")
-        if self.router_port is not None and self.router_port == self.port and self.port:
-            raise ValueError(f"--router-port {self.router_port}: is the index's own port; choose another")
         return self
 
     @classmethod
     def parse(cls, values: Mapping[str, object]) -> Self:
-        """Validate; ConfigError is one line that names the field, the value and what is allowed."""
+        """Validate `values`. Raises ConfigError, which names the flag, the value and what is allowed."""
         try:
             return cls.model_validate(dict(values))
         except ValidationError as error:
@@ -83,7 +77,7 @@ class IndexerConfig(BaseModel):
             raise ConfigError(f"{_flag(field)} {rest}" if rest else field) from None
 
     def socket_settings(self) -> SocketSettings:
-        """ZMQ options: heartbeats fast enough for `stale_after_s`."""
+        """Options of the ZMQ sockets, with heartbeats frequent enough for `stale_after_s`."""
         if not self.heartbeats:
             return SocketSettings(heartbeat_s=0.0)
         return SocketSettings(
@@ -91,7 +85,7 @@ class IndexerConfig(BaseModel):
         )
 
     def sync_settings(self) -> SyncSettings:
-        """Times of the state machines. Without heartbeats a quiet publisher must be asked before it goes stale."""
+        """Times of the state machines. Without heartbeats, a quiet publisher is probed before it becomes stale."""
         idle = 15.0 if self.heartbeats else min(15.0, self.stale_after_s / 3)
         return SyncSettings(
             stale_after_s=self.stale_after_s, replay_timeout_s=self.replay_timeout_s, verify_idle_s=idle

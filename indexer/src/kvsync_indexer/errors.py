@@ -1,25 +1,29 @@
-"""The service's exception tree (the index core and the router have their own).
+"""The exceptions of the service. The index core has a tree of its own (`core/errors.py`).
 
 IndexerError
-├── ConfigError           a flag, file or field that cannot be used; one line naming field, value and what is allowed
-├── RequestError          an HTTP request that cannot be answered as sent: 4xx, one line
+├── ConfigError           a flag, file or field that cannot be used; the message names the field, the value and the rule
+├── ListenError           a listening socket could not be opened
+├── RequestError          a request that cannot be answered as it was sent: HTTP 4xx
 ├── TokenizeError         no engine could turn text into tokens
-├── AuditError            the engine's ground truth could not be read
-├── SnapshotFileError     a snapshot file is damaged or of another kind
-└── DiscoveryError        the Kubernetes API refused or answered nonsense
+├── AuditError            the block table of an engine could not be read
+└── SnapshotFileError     a snapshot is damaged or has another format
 """
 
 
 class IndexerError(Exception):
-    """Base of every error the service raises on purpose. The text is one line."""
+    """Root of the tree. The message is one line."""
 
 
 class ConfigError(IndexerError):
     """A setting that cannot be used."""
 
 
+class ListenError(IndexerError):
+    """A listening socket could not be opened."""
+
+
 class RequestError(IndexerError):
-    """A request that cannot be answered as sent."""
+    """A request that cannot be answered as it was sent; `status` is the HTTP status, `field` the field at fault."""
 
     def __init__(self, status: int, message: str, *, field: str | None = None) -> None:
         super().__init__(message)
@@ -32,12 +36,8 @@ class TokenizeError(IndexerError):
 
 
 class AuditError(IndexerError):
-    """The engine's ground truth could not be read."""
+    """The block table of an engine could not be read."""
 
 
 class SnapshotFileError(IndexerError):
-    """A snapshot that must not be used."""
-
-
-class DiscoveryError(IndexerError):
-    """The Kubernetes API refused or answered nonsense."""
+    """A snapshot that is damaged or has another format."""

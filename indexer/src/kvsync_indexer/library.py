@@ -1,12 +1,12 @@
 """The index as a library, with the calls of AIBrix's sync prefix hash table.
 
-For code that has events and pods in its own hands and wants neither sockets nor a service. What the calls mean here,
-where AIBrix leaves it open or does otherwise:
+It is for programs that receive events and know their pods themselves, and need neither sockets nor a service. The calls
+mean the following where AIBrix leaves it open or differs:
 
-- a pod's removal touches that pod only;
-- a match is contiguous from the first block, and 100 means the whole of the prompt's full blocks;
-- the adapter is part of the question: `lora_id` (None or -1 is the base model) or its name;
-- tokens are 32-bit integers, or bytes with four big-endian bytes a token, AIBrix's form.
+- the removal of a block from a pod affects that pod only;
+- a match is contiguous from the first block, and 100 percent stands for all full blocks of the prompt;
+- the adapter is part of the question, as `lora_id` (None or -1 for the base model) or by its name;
+- tokens are 32-bit integers, or AIBrix's form, four big-endian bytes per token.
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -16,7 +16,7 @@ from kvsync_events import AllBlocksCleared, BlockRemoved, BlockStored, EventBatc
 from kvsync_indexer.core import Applied, Context, CoreLimits, IndexCore, QueryError, make_core
 
 TokenInput: TypeAlias = Sequence[int] | bytes | bytearray | memoryview
-"""Token ids as integers of 32 bits, signed or not, or as big-endian bytes, four a token."""
+"""Token ids as integers of 32 bits, signed or unsigned, or as four big-endian bytes per token."""
 
 _NO_LORA: Final = -1
 _MASK: Final = 0xFFFFFFFF
@@ -26,16 +26,16 @@ class PrefixMatch(NamedTuple):
     """The answer of `match_prefix`."""
 
     percent: dict[str, int]
-    """For every ready pod that holds at least the first block: share of the prompt's full blocks, 1 to 100."""
+    """Share of the prompt's full blocks, 1 to 100, for each ready pod that holds at least the first block."""
     hashes: list[int]
-    """The prompt's prefix hashes, as `get_prefix_hashes` gives them for this model and adapter."""
+    """The prefix hashes of the prompt, as `get_prefix_hashes` returns them for this model and adapter."""
 
 
 class PrefixIndex:
-    """Which pods hold which prefixes. Thread-safe; one block size for all."""
+    """Which pods hold which prefixes. It is thread-safe and has one block size for all pods."""
 
     def __init__(self, block_size: int = 16, core: IndexCore | None = None, limits: CoreLimits | None = None) -> None:
-        """`core` may be one in use elsewhere; by default a new one is made, native if it is installed."""
+        """`core` may be shared with other users; by default a new one is made, native if that is installed."""
         if block_size <= 0:
             raise ValueError(f"block_size must be positive, not {block_size}")
         self.block_size = block_size
@@ -50,9 +50,10 @@ class PrefixIndex:
         parent_block_hash: Hash | None = None,
         lora_id: int | str | None = None,
     ) -> Applied:
-        """A pod has stored blocks, each the parent of the next; `tokens` of all of them, or a bytes object a block.
+        """Record that a pod has stored blocks, each the parent of the next.
 
-        Raises QueryError (tokens are no token ids), LimitError, PublisherConflictError (the pod serves another model).
+        `tokens` are those of all blocks, or one bytes object per block. Raises QueryError if they are no token ids,
+        LimitError, and PublisherConflictError if the pod serves another model.
         """
         self.core.add_publisher(pod, model)
         event = BlockStored(list(block_hashes), parent_block_hash, _tokens(tokens), self.block_size)
@@ -60,21 +61,21 @@ class PrefixIndex:
         return self.core.apply_batch(pod, EventBatch(0.0, [event]))
 
     def process_block_removed(self, pod: str, block_hashes: Sequence[Hash]) -> Applied:
-        """A pod has dropped one copy of each block; other pods keep theirs. Raises UnknownPublisherError."""
+        """Record that a pod has dropped one copy of each block. Raises UnknownPublisherError."""
         return self.core.apply_batch(pod, EventBatch(0.0, [BlockRemoved(list(block_hashes))]))
 
     def process_all_blocks_cleared(self, pod: str) -> Applied:
-        """A pod has dropped everything. Raises UnknownPublisherError."""
+        """Record that a pod has dropped all of its blocks. Raises UnknownPublisherError."""
         return self.core.apply_batch(pod, EventBatch(0.0, [AllBlocksCleared()]))
 
     def remove_pod(self, pod: str) -> int:
-        """Forget a pod; returns the blocks dropped."""
+        """Remove a pod, and return the number of its blocks."""
         return self.core.remove_publisher(pod)
 
     def match_prefix(
         self, model: str, lora_id: int | str | None, tokens: TokenInput, ready_pods: Collection[str]
     ) -> PrefixMatch:
-        """How much of the prompt each ready pod holds, in percent, rounded down (but never to 0)."""
+        """How much of the prompt each ready pod holds, in percent, rounded down but never to 0."""
         ids = _tokens(tokens)
         context = Context(model, _lora(lora_id))
         keys = self.core.query_keys(context, ids, self.block_size)
@@ -85,7 +86,7 @@ class PrefixIndex:
         return PrefixMatch({one.publisher: max(1, one.blocks * 100 // len(hashes)) for one in found}, hashes)
 
     def get_prefix_hashes(self, tokens: TokenInput, model: str = "", lora_id: int | str | None = None) -> list[int]:
-        """One 64-bit hash a full block, each covering all tokens before it. They are the index's, not an engine's."""
+        """One 64-bit hash per full block, which covers all tokens up to its end. Engines use other hashes."""
         return _numbers(self.core.query_keys(Context(model, _lora(lora_id)), _tokens(tokens), self.block_size))
 
 

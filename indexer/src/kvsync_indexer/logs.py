@@ -1,4 +1,4 @@
-"""How the index and the router log: one set-up for both commands."""
+"""The logging set-up that the commands of the index and the router share."""
 
 import logging
 import sys
@@ -8,7 +8,7 @@ import structlog
 
 
 def configure_logging(level: str) -> None:
-    """Key-value lines on stderr: JSON in a pod, pretty on a terminal."""
+    """Log key-value lines to stderr: in colour on a terminal, as JSON elsewhere."""
     pretty = sys.stderr.isatty()
     renderers: list[Any] = (
         [structlog.dev.ConsoleRenderer()]

@@ -1,7 +1,7 @@
-"""`kvsync-indexer`: flags to configuration, one line for what is wrong with them, then the service."""
+"""`kvsync-indexer`: turns flags into settings and runs the service, together with the fronts that the flags ask for."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,58 +9,106 @@ import click
 
 from kvsync_indexer.config import IndexerConfig
 from kvsync_indexer.errors import IndexerError
+from kvsync_indexer.fronts import Front, FrontRequest, installed_fronts, package_of_flag
 from kvsync_indexer.logs import configure_logging
 
+PROGRAM = "kvsync-indexer"
 USAGE_ERROR = 2
+INTERRUPTED = 130
+_SETTINGS = {"help_option_names": ["-h", "--help"], "show_default": True, "max_content_width": 110}
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True, "max_content_width": 110})
-@click.option("--host", default="0.0.0.0", help="Address to listen on.")
-@click.option("--port", type=int, default=8090, help="HTTP port of the index.")
-@click.option("--publishers", type=click.Path(path_type=Path), help="YAML list of publishers; followed for changes.")
-@click.option("--discover", help="Find publishers: kubernetes.")
-@click.option("--selector", default="kvsync.dev/kv-events=true", help="Label selector of engine pods.")
-@click.option("--namespace", "namespaces", multiple=True, help="Namespace to look in; may be repeated; '*' for all.")
-@click.option("--core", default="auto", help="Index core: auto, python or native.")
-@click.option("--trust", default="live", help="live: match live publishers only; suspect: also those in doubt.")
-@click.option("--topic", default="", help="Subscription prefix where a publisher names none.")
-@click.option("--stale-after", "stale_after_s", default="10s", help="Silence after which a publisher is stale.")
-@click.option("--replay-timeout", "replay_timeout_s", default="2s", help="Longest silence of a replay server.")
-@click.option("--audit-interval", "audit_interval_s", default="0", help="Audit all publishers this often; 0: never.")
-@click.option("--max-blocks", type=int, default=8_000_000, help="Resident blocks one publisher may have.")
-@click.option("--heartbeats/--no-heartbeats", default=True, help="ZMQ heartbeats (off for peers that ignore them).")
-@click.option("--snapshot-dir", type=click.Path(path_type=Path), help="Directory for periodic snapshots.")
-@click.option("--snapshot-interval", "snapshot_interval_s", default="30s", help="How often to write one.")
-@click.option("--bootstrap-from", help="URL of a running index to take a snapshot from at start.")
-@click.option("--router-port", type=int, help="Serve the router on this port, in this process.")
-@click.option("--router-policy", default="kv", help="kv, least_request, round_robin or random.")
-@click.option("--router-seed", type=int, default=0, help="Seed of the router's tie-breaks.")
-@click.option("--log-level", default="info", help="debug, info, warning or error.")
-def command(**values: Any) -> int:  # noqa: ANN401
-    """Follow KV event streams and answer who holds how much of a prompt."""
+def _options() -> list[click.Parameter]:
+    return [
+        click.Option(["--host"], default="0.0.0.0", help="Address to listen on."),
+        click.Option(["--port"], type=int, default=8090, help="HTTP port of the index."),
+        click.Option(
+            ["--publishers"], type=click.Path(path_type=Path), help="YAML list of publishers; followed for changes."
+        ),
+        click.Option(["--discover"], help="Find publishers: kubernetes."),
+        click.Option(["--selector"], default="kvsync.dev/kv-events=true", help="Label selector of engine pods."),
+        click.Option(
+            ["--namespace", "namespaces"], multiple=True, help="Namespace to look in; may be repeated; '*' for all."
+        ),
+        click.Option(["--core"], default="auto", help="Index core: auto, python or native."),
+        click.Option(
+            ["--trust"], default="live", help="live: match live publishers only; suspect: also those in doubt."
+        ),
+        click.Option(["--topic"], default="", help="Subscription prefix of publishers that set none."),
+        click.Option(
+            ["--stale-after", "stale_after_s"], default="10s", help="Silence after which a publisher is stale."
+        ),
+        click.Option(
+            ["--replay-timeout", "replay_timeout_s"], default="2s", help="Longest silence of a replay server."
+        ),
+        click.Option(
+            ["--audit-interval", "audit_interval_s"], default="0", help="Audit all publishers this often; 0: never."
+        ),
+        click.Option(["--max-blocks"], type=int, default=8_000_000, help="Resident blocks one publisher may have."),
+        click.Option(
+            ["--heartbeats/--no-heartbeats"], default=True, help="ZMQ heartbeats (off for peers that ignore them)."
+        ),
+        click.Option(["--snapshot-dir"], type=click.Path(path_type=Path), help="Directory for periodic snapshots."),
+        click.Option(["--snapshot-interval", "snapshot_interval_s"], default="30s", help="How often to write one."),
+        click.Option(["--bootstrap-from"], help="URL of a running index to take a snapshot from at start."),
+        click.Option(["--log-level"], default="info", help="debug, info, warning or error."),
+    ]
+
+
+def _run(values: dict[str, Any], fronts: Sequence[FrontRequest]) -> int:
     values["namespaces"] = tuple(values["namespaces"])
     config = IndexerConfig.parse(values)
     configure_logging(config.log_level)
-    from kvsync_indexer.service.runner import run  # here, so that a wrong flag is answered at once
+    from kvsync_indexer.service.runner import run  # imported here, so that a wrong flag is answered at once
 
-    return run(config)
+    return run(config, fronts)
+
+
+def build_command(
+    fronts: Sequence[Front], run: Callable[[dict[str, Any], Sequence[FrontRequest]], int] = _run
+) -> click.Command:
+    """The command, with the flags of `fronts` next to its own. Its result is the exit code."""
+    added = [(front, list(front.options())) for front in fronts]
+
+    def callback(**values: Any) -> int:  # noqa: ANN401
+        requests = [
+            FrontRequest(front, {str(option.name): values.pop(str(option.name)) for option in options})
+            for front, options in added
+        ]
+        return run(values, requests)
+
+    return click.Command(
+        PROGRAM,
+        callback=callback,
+        params=[*_options(), *(option for _, options in added for option in options)],
+        help="Follow KV event streams and answer who holds how much of a prompt.",
+        context_settings=_SETTINGS,
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point. 0 after SIGTERM, 130 after Ctrl-C, 2 for what the caller must change."""
+    """Entry point. Returns 0 after SIGTERM, 130 after Ctrl-C, and 2 if a flag or a file cannot be used."""
     try:
-        code = command.main(args=arguments, prog_name="kvsync-indexer", standalone_mode=False)
+        command = build_command(installed_fronts())
+        code = command.main(args=arguments, prog_name=PROGRAM, standalone_mode=False)
+    except click.NoSuchOption as error:
+        return _refuse(_missing_front(error.option_name) or error.format_message())
     except click.ClickException as error:
         return _refuse(error.format_message())
     except IndexerError as error:
         return _refuse(str(error))
     except (click.Abort, KeyboardInterrupt):
-        return 130
+        return INTERRUPTED
     return int(code or 0)
 
 
+def _missing_front(flag: str) -> str | None:
+    package = package_of_flag(flag)
+    return f"{flag}: needs the package {package}, which is not installed here" if package else None
+
+
 def _refuse(problem: str) -> int:
-    print(f"kvsync-indexer: {' '.join(problem.split())}", file=sys.stderr)
+    print(f"{PROGRAM}: {' '.join(problem.split())}", file=sys.stderr)
     return USAGE_ERROR
 
 

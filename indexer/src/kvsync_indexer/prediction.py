@@ -1,12 +1,14 @@
-"""Prediction error: what the index said a publisher holds, against what its engine then found in its cache.
+"""Prediction error: the prefix that the index predicted to be cached, against what the engine found in its cache.
 
-For engines without a debug endpoint (real vLLM) this is the audit there can be. A router reports, for a request it has
-routed, the matched tokens it was told and the `cached_tokens` of the answer's usage. A prediction above the truth is a
-false hit, below it a missed one; up to one block below is vLLM's own rule (the last token is always computed).
+This takes the place of an audit for engines without a debug endpoint, such as real vLLM. For each request that it
+routed, a router reports the matched tokens that the index named and the `cached_tokens` in the usage of the answer. A
+prediction above the truth is a false hit, and one below it a missed hit.
 """
 
 import re
 from dataclasses import dataclass
+
+from kvsync_indexer.api import PredictionReport
 
 _HITS = re.compile(r"^vllm:prefix_cache_hits_total(?:\{[^}]*\})? ([0-9.eE+]+)", re.MULTILINE)
 _QUERIES = re.compile(r"^vllm:prefix_cache_queries_total(?:\{[^}]*\})? ([0-9.eE+]+)", re.MULTILINE)
@@ -14,62 +16,56 @@ _QUERIES = re.compile(r"^vllm:prefix_cache_queries_total(?:\{[^}]*\})? ([0-9.eE+
 
 @dataclass(slots=True)
 class PredictionTotals:
-    """Sums over one publisher's reported requests; all but `requests` and `exact` in tokens."""
+    """Sums over the reported requests of one publisher, in tokens except for `requests` and `exact`."""
 
     requests: int = 0
     exact: int = 0
     predicted: int = 0
     cached: int = 0
     over: int = 0
-    """Predicted and not cached."""
+    """Predicted but not cached."""
     under: int = 0
-    """Cached and not predicted."""
+    """Cached but not predicted."""
 
     @property
     def error(self) -> float:
-        """Share of predicted or cached tokens that were wrong, 0 to 1."""
+        """Share of the predicted or cached tokens that were wrong, 0 to 1."""
         base = max(self.predicted, self.cached)
         return (self.over + self.under) / base if base else 0.0
 
 
 class Predictions:
-    """Totals by publisher, bounded: those of publishers that left go when `keep` is called."""
+    """Totals per publisher. Call `keep` to drop those of publishers that are gone."""
 
     def __init__(self) -> None:
         self.totals: dict[str, PredictionTotals] = {}
 
-    def record(
-        self,
-        publisher: str,
-        predicted_tokens: int,
-        cached_tokens: int,
-        prompt_tokens: int | None = None,
-        block_size: int | None = None,
-    ) -> PredictionTotals:
-        """One routed request that was answered.
+    def record(self, report: PredictionReport, block_size: int | None = None) -> PredictionTotals:
+        """Count one routed request that was answered, and return the publisher's totals.
 
-        Given the prompt's length and the block size, a prediction of the whole prompt counts as what vLLM uses of it:
-        the full blocks before its last token, which is always computed.
+        vLLM always computes the last token of a prompt. If the length of the prompt and the block size are known, a
+        prediction of the whole prompt therefore counts as the full blocks before its last token.
         """
-        if prompt_tokens and block_size:
-            predicted_tokens = min(predicted_tokens, (prompt_tokens - 1) // block_size * block_size)
-        totals = self.totals.setdefault(publisher, PredictionTotals())
+        predicted, cached = report.predicted_tokens, report.cached_tokens
+        if report.prompt_tokens and block_size:
+            predicted = min(predicted, (report.prompt_tokens - 1) // block_size * block_size)
+        totals = self.totals.setdefault(report.publisher, PredictionTotals())
         totals.requests += 1
-        totals.exact += predicted_tokens == cached_tokens
-        totals.predicted += predicted_tokens
-        totals.cached += cached_tokens
-        totals.over += max(0, predicted_tokens - cached_tokens)
-        totals.under += max(0, cached_tokens - predicted_tokens)
+        totals.exact += predicted == cached
+        totals.predicted += predicted
+        totals.cached += cached
+        totals.over += max(0, predicted - cached)
+        totals.under += max(0, cached - predicted)
         return totals
 
     def keep(self, publishers: set[str]) -> None:
-        """Forget all others."""
+        """Drop the totals of every other publisher."""
         for name in self.totals.keys() - publishers:
             del self.totals[name]
 
 
 def cache_counters(metrics: str) -> tuple[float, float] | None:
-    """(hit tokens, queried tokens) of an engine's `/metrics`, summed over its ranks; None without them."""
+    """(hit tokens, queried tokens) in the text of an engine's `/metrics`, summed over its ranks; None if absent."""
     hits, queries = _HITS.findall(metrics), _QUERIES.findall(metrics)
     if not hits or not queries:
         return None

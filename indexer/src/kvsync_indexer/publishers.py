@@ -1,4 +1,4 @@
-"""What the index is told about a publisher, whoever tells it: a file or discovery."""
+"""Publishers as their sources, a file or discovery, describe them to the index."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -6,45 +6,45 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class PublisherSpec:
-    """One event stream: one data-parallel rank of one pod."""
+    """One event stream, which is one data-parallel rank of one pod."""
 
     name: str
     """Unique in the index."""
     model: str
     endpoint: str
-    """ZMQ endpoint of the event stream: connected to, or bound with `bind`."""
+    """ZMQ endpoint of the event stream, which the index connects to, or binds if `bind` is set."""
     pod: str = ""
     rank: int = 0
     replay_endpoint: str | None = None
     bind: bool = False
     topic: str | None = None
-    """Subscription prefix; None takes the service's."""
+    """Subscription prefix; None stands for the one of the service."""
     epoch: str | None = None
-    """Identity of the process where known from outside: pod UID, restart count and rank."""
+    """Identity of the engine process, if discovery knows it: pod UID, restart count and rank."""
     debug_url: str | None = None
     http_url: str | None = None
     ready: bool = True
-    """False: followed, never matched."""
+    """False: the pod takes no traffic. Its events are followed, but it is never matched."""
     source: str = "file"
 
     def same_stream(self, other: "PublisherSpec") -> bool:
-        """The same sockets serve both."""
+        """Whether the sockets of one can serve the other."""
         mine = (self.endpoint, self.replay_endpoint, self.bind, self.topic, self.model)
         return mine == (other.endpoint, other.replay_endpoint, other.bind, other.topic, other.model)
 
 
 class PublisherSink(Protocol):
-    """Takes publishers as sources find and lose them. Every method may be called from any thread."""
+    """Takes what sources find and lose. Every method may be called from any thread."""
 
     def add(self, spec: PublisherSpec) -> None:
-        """Follow a publisher, or take over changes to it (another epoch fences the old one)."""
+        """Follow a publisher, or apply changes to it. A new epoch fences the old one."""
 
     def remove(self, name: str) -> None:
-        """Forget a publisher at once."""
+        """Stop following a publisher, and drop its blocks at once."""
 
 
 class SpecSet:
-    """Turns one source's full lists into additions and removals."""
+    """Turns the full lists of one source into additions and removals."""
 
     def __init__(self, sink: PublisherSink) -> None:
         self._sink = sink

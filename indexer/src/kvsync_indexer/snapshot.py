@@ -1,9 +1,10 @@
-"""Snapshots: the core's state together with where each stream stood, in one checked file.
+"""The file format of a snapshot: the state of the core together with the position of each stream, and a checksum.
 
     magic (8) | version (u32) | header bytes (u64) | core bytes (u64) | header (JSON) | core | SHA-256 (32)
 
-Integers are little-endian; the checksum covers everything before it. A file is written beside its final name, flushed
-to the disk and renamed, so that a reader sees the old one or the new one. What cannot be verified is refused whole.
+Integers are little-endian, and the checksum covers everything before it. A file is written under a temporary name,
+flushed to the disk and renamed, so that a reader sees either the old or the new snapshot. A file that cannot be
+verified is refused as a whole.
 """
 
 import contextlib
@@ -19,7 +20,7 @@ from kvsync_indexer.errors import SnapshotFileError
 
 FILE_NAME: Final = "index.snapshot"
 TAIL: Final = 64
-"""Digests kept for each publisher: more than a replay's overlap."""
+"""Digests that are stored per publisher: more batches than a replay overlaps."""
 _MAGIC: Final = b"KVSYSNAP"
 _VERSION: Final = 1
 _HEAD: Final = struct.Struct("<8sIQQ")
@@ -27,7 +28,7 @@ _CHECKSUM_BYTES: Final = 32
 
 
 class StreamPoint(msgspec.Struct, frozen=True, kw_only=True):
-    """Where one publisher's stream stood: its blocks in the core are those after batch `next_seq - 1`."""
+    """The position of one stream: the core holds the publisher's blocks after batch `next_seq - 1`."""
 
     name: str
     model: str
@@ -36,11 +37,11 @@ class StreamPoint(msgspec.Struct, frozen=True, kw_only=True):
     base_seq: int | None
     incomplete: bool
     tail: list[tuple[int, int]]
-    """(sequence, digest) of the last applied batches: the proof that a stream goes on."""
+    """(sequence number, digest) of the last applied batches, by which a continued stream is recognised."""
 
 
 class SnapshotHeader(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything but the core's bytes."""
+    """Everything except the bytes of the core."""
 
     created: float
     """Wall time, seconds."""
@@ -56,7 +57,7 @@ def encode_snapshot(header: SnapshotHeader, core: bytes) -> bytes:
 
 
 def decode_snapshot(data: bytes) -> tuple[SnapshotHeader, bytes]:
-    """Header and core bytes. Raises SnapshotFileError; the text says what is wrong."""
+    """Header and core bytes. Raises SnapshotFileError."""
     if len(data) < _HEAD.size + _CHECKSUM_BYTES:
         raise SnapshotFileError(f"{len(data)} bytes are too few for a snapshot")
     magic, version, head_bytes, core_bytes = _HEAD.unpack_from(data)
@@ -77,7 +78,7 @@ def decode_snapshot(data: bytes) -> tuple[SnapshotHeader, bytes]:
 
 
 def write_snapshot(directory: Path, data: bytes) -> Path:
-    """Put the file in place atomically. Raises OSError and then leaves the old one."""
+    """Replace the snapshot in `directory` atomically. Raises OSError, and the old snapshot then stays."""
     target = directory / FILE_NAME
     temporary = directory / f".{FILE_NAME}.{os.getpid()}"
     try:
@@ -99,7 +100,7 @@ def write_snapshot(directory: Path, data: bytes) -> Path:
 
 
 def read_snapshot(directory: Path) -> bytes | None:
-    """The file's bytes, None where there is none. Raises SnapshotFileError."""
+    """The bytes of the snapshot in `directory`, or None if there is none. Raises SnapshotFileError."""
     try:
         return (directory / FILE_NAME).read_bytes()
     except FileNotFoundError:

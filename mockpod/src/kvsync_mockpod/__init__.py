@@ -1,7 +1,7 @@
 """A mock LLM engine pod: vLLM's HTTP surface, scheduler and KV events, without a GPU.
 
-Packages: `engine` (pure scheduler and block pool), `text` (tokenizer and generated text), `publish`
-(event sockets), `pod` (the live drivers), `http` (the API), `metrics`, `faults`, `config`.
+`engine` is the scheduler and block pool, free of I/O. `text` has the tokenizer and the generated text, `publish` the
+event sockets, `pod` the live drivers, `http` the API. `metrics`, `faults` and `config` serve all of them.
 """
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""`python -m kvsync_mockpod`."""
+"""Runs `python -m kvsync_mockpod`."""
 
 from kvsync_mockpod.main import main
 

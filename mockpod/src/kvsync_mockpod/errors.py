@@ -1,22 +1,23 @@
-"""The errors the pod's outer parts raise, in one tree.
+"""The exceptions of the pod, apart from those of its engine.
 
     MockPodError
-    +-- ConfigError      a flag, key or value the pod refuses; exit code 2
-    +-- StartError       the configuration is fine but the pod cannot start (port in use); exit code 1
-    +-- TextError        text or token ids the tokenizer refuses
+    +-- ConfigError      a flag, key or value is refused; exit code 2
+    +-- StartError       the configuration is valid, but the pod cannot start (port in use); exit code 1
+    +-- TextError        the tokenizer refuses a text or token ids
+    +-- ScenarioError    a scripted schedule cannot be played
+    +-- HttpError        a request is refused with an HTTP status (`http.errors`)
+    +-- ClientDisconnectedError   the client closed its connection before the response was complete (`http.asgi`)
 
-The engine has its own tree (`kvsync_mockpod.engine`), the wire its own (`kvsync_events`).
+The engine (`kvsync_mockpod.engine`) and the wire format (`kvsync_events`) have trees of their own.
 """
-
-__all__ = ["ConfigError", "MockPodError", "StartError", "TextError"]
 
 
 class MockPodError(Exception):
-    """Anything the pod itself refuses or cannot do; the message is one line for a person."""
+    """Base of the errors that the pod raises on purpose; the message is one line that an operator can act on."""
 
 
 class ConfigError(MockPodError):
-    """A bad flag, key or value: names the field, the value and what is allowed."""
+    """A flag, key or value is refused; the message names the field, its value and what is allowed."""
 
 
 class StartError(MockPodError):
@@ -25,3 +26,7 @@ class StartError(MockPodError):
 
 class TextError(MockPodError):
     """Text or token ids that the tokenizer does not accept."""
+
+
+class ScenarioError(MockPodError):
+    """A scripted schedule cannot be played; the message names the file, the line and the cause."""

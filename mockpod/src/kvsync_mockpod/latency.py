@@ -1,4 +1,4 @@
-"""From `--mock-latency` to the engine's latency model, one a rank so that jitter differs by rank."""
+"""Turns `--mock-latency` into latency models, one per rank so that jitter differs between ranks."""
 
 from collections.abc import Callable
 
@@ -7,11 +7,13 @@ from kvsync_mockpod.engine import EngineConfigError, LatencyModel
 from kvsync_mockpod.engine.latency import NoLatency, make_latency
 from kvsync_mockpod.errors import ConfigError
 
-__all__ = ["build_latency"]
-
 
 def build_latency(config: PodConfig) -> Callable[[int], LatencyModel | None]:
-    """A maker of latency models by rank. Raises `ConfigError` for an unknown profile or a bad custom model."""
+    """Return a function from rank to latency model.
+
+    Raises:
+        ConfigError: unknown profile or invalid custom model.
+    """
 
     def build(rank: int) -> LatencyModel | None:
         seed = config.text_seed * 1_000_003 + rank
@@ -21,6 +23,5 @@ def build_latency(config: PodConfig) -> Callable[[int], LatencyModel | None]:
     try:
         build(0)
     except EngineConfigError as error:
-        msg = f"mock_latency: {config.mock_latency[:80]!r} refused: {error}"
-        raise ConfigError(msg) from None
+        raise ConfigError(f"mock_latency: {config.mock_latency[:80]!r} refused: {error}") from None
     return build

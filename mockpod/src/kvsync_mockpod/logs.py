@@ -1,8 +1,8 @@
-"""Logging: key-value lines on stderr, JSON unless a person is watching.
+"""Logging to stderr: key-value lines on a terminal, JSON otherwise.
 
-structlog imports `rich` where it is installed, for tracebacks on a terminal: 50 modules, 3 MiB and a fifth of a
-pod's start. A pod logs JSON, so structlog is imported here as if `rich` were absent, and everything else in the
-package takes its logger from here.
+If `rich` is installed, structlog imports it for tracebacks on a terminal. That costs 50 modules, 3 MiB and a fifth of a
+pod's start time. A pod logs JSON, so structlog is imported here as if `rich` were absent, and all other modules take
+their loggers from here.
 """
 
 import logging
@@ -24,16 +24,14 @@ def _import_without_rich() -> Any:  # noqa: ANN401  (a module)
 
 structlog = _import_without_rich()
 
-__all__ = ["configure_logging", "get_logger"]
-
 
 def get_logger(name: str) -> Any:  # noqa: ANN401  (structlog's own annotation)
-    """A logger for a module."""
+    """The logger of a module."""
     return structlog.get_logger(name)
 
 
 def configure_logging() -> None:
-    """Set up structlog once, before anything is logged."""
+    """Configure structlog; to be called once, before the first log line."""
     terminal = sys.stderr.isatty()
     structlog.configure(
         processors=[

@@ -1,6 +1,6 @@
-"""`kvsync-mockpod`: from the command line to a running pod, every refusal one line on stderr.
+"""The `kvsync-mockpod` command: parses the command line and runs a pod. Every refusal is one line on stderr.
 
-Exit codes: 0 after a clean stop, 1 when the pod cannot start, 2 for a bad flag, key or value.
+Exit codes: 0 after a clean stop, 1 if the pod cannot start, 2 for an invalid flag, key or value.
 """
 
 import os
@@ -15,8 +15,6 @@ from kvsync_mockpod.config import build_config
 from kvsync_mockpod.config.flags import IGNORED_FLAGS, build_options, normalize_arguments
 from kvsync_mockpod.engine import EngineConfigError
 from kvsync_mockpod.errors import ConfigError, StartError
-
-__all__ = ["main"]
 
 NAME = "kvsync-mockpod"
 

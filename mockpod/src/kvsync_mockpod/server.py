@@ -1,7 +1,8 @@
-"""Runs a pod: binds before it promises anything, serves, and ends cleanly on SIGTERM or SIGINT.
+"""Runs a pod: opens all sockets before it reports itself ready, serves, and shuts down on SIGTERM or SIGINT.
 
-The end: new work is refused with 503, requests in flight get `mock_drain_timeout` seconds, the rest is
-aborted, the last event batch leaves, sockets close, exit code 0. A second signal ends the waiting.
+During shutdown new work is refused with 503. Requests in flight get `mock_drain_timeout` seconds, after which they are
+aborted. Then the last event batch is published, the sockets are closed and the process exits with code 0. A second
+signal ends the wait at once.
 """
 
 import asyncio
@@ -22,35 +23,35 @@ from kvsync_mockpod.http.app import Application
 from kvsync_mockpod.logs import configure_logging, get_logger
 from kvsync_mockpod.pod import Environment, Pod
 
-__all__ = ["bind_http", "run_pod", "serve"]
-
 _log = get_logger(__name__)
 _BACKLOG = 4096
 _DESCRIPTORS = 65_536
 
 
 def bind_http(host: str, port: int) -> socket.socket:
-    """A listening address. Raises `StartError` when it is in use or not ours."""
+    """Bind and listen.
+
+    Raises:
+        StartError: the address is in use or does not belong to this machine.
+    """
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         listener = socket.socket(family, socket.SOCK_STREAM)
     except OSError as error:
-        msg = f"HTTP: {host}:{port}: {error.strerror}"
-        raise StartError(msg) from None
+        raise StartError(f"HTTP: {host}:{port}: {error.strerror}") from None
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind(address)
         listener.listen(_BACKLOG)
     except OSError as error:
         listener.close()
-        msg = f"HTTP: {host}:{port}: {error.strerror}"
-        raise StartError(msg) from None
+        raise StartError(f"HTTP: {host}:{port}: {error.strerror}") from None
     listener.setblocking(False)
     return listener
 
 
 class _Server(uvicorn.Server):
-    """uvicorn, leaving the signals to us."""
+    """A uvicorn server that leaves signal handling to this module."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
@@ -78,7 +79,7 @@ async def serve(pod: Pod, listener: socket.socket, stop: asyncio.Event, on_ready
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     try:
         while not server.started and not serving.done():  # noqa: ASYNC110
-            await asyncio.sleep(0.001)  # uvicorn says so by an attribute only
+            await asyncio.sleep(0.001)  # uvicorn reports it by an attribute only
         if not serving.done():
             on_ready()
         stopping = asyncio.create_task(stop.wait())
@@ -92,7 +93,7 @@ async def serve(pod: Pod, listener: socket.socket, stop: asyncio.Event, on_ready
 
 
 async def _drain(pod: Pod, stop: asyncio.Event) -> None:
-    """Drain; a second signal (the event set again) aborts what is left at once."""
+    """Drain the pod; if `stop` is set again by a second signal, abort what is left at once."""
     _log.info("draining", requests=sum(rank.load for rank in pod.ranks), timeout_s=pod.config.mock_drain_timeout)
     stop.clear()
     again = asyncio.create_task(stop.wait())
@@ -129,7 +130,7 @@ async def _main(pod: Pod, listener: socket.socket) -> None:
 
 
 def _raise_descriptor_limit() -> None:
-    """A connection is a descriptor: take as many as the system lets us have."""
+    """Raise the limit of open files to the maximum: every connection needs a descriptor."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = min(hard, _DESCRIPTORS) if hard != resource.RLIM_INFINITY else _DESCRIPTORS
     if soft < wanted:
@@ -143,7 +144,12 @@ def run_pod(
     latency: Callable[[int], LatencyModel | None],
     ignored_flags: Sequence[str] = (),
 ) -> None:
-    """Run a pod until it is told to stop. Raises `ConfigError`, `StartError` before anything is served."""
+    """Run a pod until it receives a signal.
+
+    Raises:
+        ConfigError: the configuration is invalid.
+        StartError: a socket cannot be opened. Both are raised before anything is served.
+    """
     _raise_descriptor_limit()
     pod = Pod(config, environment, latency=latency)
     listener = bind_http(config.host, config.port)
@@ -154,6 +160,6 @@ def run_pod(
         raise
     configure_logging()
     if ignored_flags:
-        _log.info("flags without effect in a mock", flags=list(ignored_flags))
+        _log.info("flags_ignored", flags=list(ignored_flags))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_main(pod, listener))

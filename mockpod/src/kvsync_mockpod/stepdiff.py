@@ -1,8 +1,8 @@
-"""Compares two step logs: the mock's against vLLM's, or two of the mock's own.
+"""Compares two step logs: the mock engine's with vLLM's, or two of the mock engine.
 
-Strict: every step that did something must be equal in what was scheduled (in order), hit, preempted, finished, refused,
-announced (event by event, hashes modulo 2^64, token checksums) and left free. The first divergence decides; what comes
-after it is its consequence, so only the first is reported.
+The comparison is strict. Every step that did something must be equal in what was scheduled (in order), hit, preempted,
+finished, refused, announced (event by event, with hashes modulo 2^64 and token checksums) and left free. Only the first
+divergence is reported, because everything after it is its consequence.
 """
 
 import gzip
@@ -12,15 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Divergence", "compare_logs", "read_log"]
-
 _MASK = 0xFFFFFFFFFFFFFFFF
 _FIELDS = ("scheduled", "hits", "resumed", "preempted", "finished", "refused", "events", "free")
 
 
 @dataclass(frozen=True, slots=True)
 class Divergence:
-    """The first difference: at which step, in which field, and what either side says there."""
+    """The first difference: the step, the field and both values."""
 
     step: int
     field: str
@@ -28,13 +26,13 @@ class Divergence:
     got: object
 
     def __str__(self) -> str:
-        """One line for a person."""
+        """The divergence as one line of text."""
         expected, got = _focus(self.expected, self.got)
         return f"step {self.step}: {self.field}: expected {_short(expected)}, got {_short(got)}"
 
 
 def read_log(path: str | Path) -> Iterator[dict[str, Any]]:
-    """The step records of a log file (`.gz` or plain), heads and totals left out."""
+    """The step records of a log file, plain or compressed (`.gz`), without heads and totals."""
     opener = gzip.open if str(path).endswith(".gz") else open
     with opener(path, "rt", encoding="utf-8") as lines:
         for line in lines:
@@ -44,7 +42,10 @@ def read_log(path: str | Path) -> Iterator[dict[str, Any]]:
 
 
 def compare_logs(expected: Iterable[dict[str, Any]], got: Iterable[dict[str, Any]]) -> Divergence | None:
-    """The first divergence of two logs, or None if they are equal. Steps in which nothing happened do not count."""
+    """The first divergence of two logs, or None if they are equal.
+
+    Steps in which nothing happened are ignored.
+    """
     left = {r["step"]: r for r in expected if _busy(r)}
     right = {r["step"]: r for r in got if _busy(r)}
     for step in sorted(left.keys() | right.keys()):
@@ -69,7 +70,7 @@ def _normal(field: str, value: Any) -> Any:  # noqa: ANN401 - JSON
         return value or {}
     if field == "events":
         return [_event(event) for event in value or ()]
-    if field in ("finished", "refused"):  # several ends of one step have no order a client could see
+    if field in ("finished", "refused"):  # a client cannot observe the order of several finishes in one step
         return sorted(value or ())
     return value or []
 
@@ -93,12 +94,12 @@ def _event(event: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def _number(block_hash: int | str) -> int:
-    """A hash as an integer modulo 2^64: logs may carry signed numbers, unsigned ones or the digest in hex."""
+    """A hash as an integer modulo 2^64; logs may contain signed or unsigned numbers or the digest in hex."""
     return (int(block_hash, 16) if isinstance(block_hash, str) else block_hash) & _MASK
 
 
 def _focus(a: object, b: object) -> tuple[object, object]:
-    """Of two lists only the first elements that differ."""
+    """Reduce two lists to the first elements that differ."""
     if isinstance(a, list) and isinstance(b, list):
         at = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
         return {"at": at, "of": len(a), "is": a[at : at + 1]}, {"at": at, "of": len(b), "is": b[at : at + 1]}

@@ -1,6 +1,6 @@
-"""`kvsync steps`: the engine on a scripted schedule, one log line a step that did something.
+"""The `kvsync steps` command's core: runs the engine on a scripted schedule and logs every step that did something.
 
-The log has the form of the fidelity oracle's, so that the two can be compared line by line (`test/fidelity`).
+The log has the same form as that of the vLLM driver, so that the two can be compared line by line (`test/fidelity`).
 """
 
 import json
@@ -14,15 +14,14 @@ from typing import IO, Any
 
 from kvsync_events import BlockRemoved, BlockStored, event_hash
 from kvsync_mockpod.engine import Engine, Event, PromptEmptyError, PromptTooLongError, StepResult
-from kvsync_mockpod.scripted import Control, Scenario, ScenarioError, ScriptedExecutor, ScriptedRequest, load_scenario
-
-__all__ = ["ScenarioError", "play", "run_steps"]
+from kvsync_mockpod.scenario import Control, Scenario, ScriptedExecutor, ScriptedRequest, load_scenario
 
 
 def run_steps(scenario: str | Path | Scenario, out: IO[str]) -> int:
-    """Play a scenario (a file or a loaded one) and write its step log; returns the number of lines.
+    """Play a scenario and write its step log; returns the number of lines.
 
-    Raises ScenarioError, whose text is one line naming file and line, for anything that cannot be played.
+    Raises:
+        ScenarioError: the scenario cannot be played; the message is one line that names file and line.
     """
     loaded = scenario if isinstance(scenario, Scenario) else load_scenario(scenario)
     lines = 0
@@ -33,7 +32,10 @@ def run_steps(scenario: str | Path | Scenario, out: IO[str]) -> int:
 
 
 def play(scenario: Scenario) -> Iterator[dict[str, Any]]:
-    """The step log of a scenario, a record a step. While nothing is to do the step number jumps to the next input."""
+    """The step log of a scenario, one record per step.
+
+    When the engine is idle, the step number jumps to the next input.
+    """
     engine = Engine(scenario.config, ScriptedExecutor(scenario), random_bytes=_no_randomness)
     plan = _Plan(scenario)
     step = 0
@@ -53,7 +55,7 @@ def play(scenario: Scenario) -> Iterator[dict[str, Any]]:
 
 
 class _Plan:
-    """What happens before which step."""
+    """The inputs of a scenario by step."""
 
     def __init__(self, scenario: Scenario) -> None:
         self._arrivals: deque[ScriptedRequest] = deque(scenario.requests)
@@ -70,7 +72,7 @@ class _Plan:
             self._controls[control.step].append(control)
 
     def feed(self, engine: Engine, step: int, record: dict[str, Any]) -> list[str]:
-        """Arrivals, aborts, controls of this step; the requests refused."""
+        """Apply the arrivals, aborts and controls of a step, and record the refused requests."""
         refused = []
         while self._arrivals and self._arrivals[0].arrival_step <= step:
             scripted = self._arrivals.popleft()
@@ -95,7 +97,7 @@ class _Plan:
         return refused
 
     def next_step(self) -> int | None:
-        """The earliest step with an input still to come."""
+        """The earliest step that still has an input."""
         ahead = [self._arrivals[0].arrival_step] if self._arrivals else []
         for table in (self._aborts, self._aborts_during, self._controls):
             ahead += table
@@ -103,7 +105,7 @@ class _Plan:
 
 
 def _no_randomness(count: int) -> bytes:
-    """A scenario without a hash seed is still the same every time."""
+    """Zeros in place of random bytes, so that a scenario without a hash seed is deterministic too."""
     return bytes(count)
 
 
@@ -147,7 +149,7 @@ def _event(event: Event) -> dict[str, Any]:
 
 
 def _crc(token_ids: list[int]) -> int:
-    """CRC-32 of the ids as little-endian u32."""
+    """CRC-32 of the ids as little-endian 32-bit integers."""
     ids = array("I", token_ids)
     if sys.byteorder == "big":
         ids.byteswap()

@@ -1,15 +1,15 @@
-"""Asking the index itself how its publishers are: `GET /v1/publishers` of every ready index pod."""
+"""The state of the publishers, as every ready index pod answers `GET /v1/publishers`."""
 
 import asyncio
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import aiohttp
+import msgspec
 
+from kvsync_indexer.api import PublishersAnswer
 from kvsync_operator import names
 from kvsync_operator.reconcile.types import SyncReport
-
-__all__ = ["ask_index", "count_publishers", "least_favourable", "ready_addresses"]
 
 _TIMEOUT = aiohttp.ClientTimeout(total=4.0)
 _MAX_BYTES = 8 * 2**20
@@ -17,7 +17,7 @@ _RESYNCING = {"connecting", "replaying", "resyncing", "gap", "restart"}
 
 
 def ready_addresses(pods: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Addresses of the pods that are ready and not on their way out, sorted."""
+    """Addresses of the pods that are ready and are not being deleted, sorted."""
     addresses = []
     for pod in pods:
         status = pod.get("status") or {}
@@ -31,11 +31,12 @@ def ready_addresses(pods: Iterable[Mapping[str, Any]]) -> list[str]:
 
 
 def count_publishers(answer: object) -> SyncReport:
-    """The counts in one index pod's answer. An answer of another form is an error, never a zero."""
-    rows = answer.get("publishers") if isinstance(answer, Mapping) else None
-    if not isinstance(rows, list):
-        return SyncReport(error="the index answered /v1/publishers without a list of publishers")
-    states = [str(row.get("state", "")).lower() for row in rows if isinstance(row, Mapping)]
+    """The publishers per state in the decoded answer of one index pod. Another form of answer becomes an error."""
+    try:
+        rows = msgspec.convert(answer, PublishersAnswer).publishers
+    except msgspec.ValidationError as error:
+        return SyncReport(error=f"the index answered /v1/publishers in another form: {error}")
+    states = [row.state for row in rows]
     return SyncReport(
         total=len(rows),
         live=states.count("live"),
@@ -46,13 +47,13 @@ def count_publishers(answer: object) -> SyncReport:
 
 
 def least_favourable(reports: Iterable[SyncReport]) -> SyncReport:
-    """The report to show for all: one that failed, else the one with the most publishers that are not live."""
+    """The report that stands for all: one with an error, else the one with the most publishers that are not live."""
     ranked = sorted(reports, key=lambda report: (report.error is None, report.live - report.total, report.live))
     return ranked[0] if ranked else SyncReport(error="no index pod is ready")
 
 
 async def ask_index(session: aiohttp.ClientSession, addresses: Iterable[str]) -> SyncReport:
-    """Ask every pod at once and merge what they say."""
+    """Ask every pod at once, and return the least favourable report."""
     reports = await asyncio.gather(*(_ask(session, address) for address in addresses))
     return least_favourable(reports)
 

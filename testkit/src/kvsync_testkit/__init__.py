@@ -1,5 +1,21 @@
-"""What tests of KV block management and cache-aware routing share.
+"""What tests of KV block management, event flow and cache-aware routing share.
 
-- `checks/`: the invariants I1-I12 as pure functions over ground truth, index dumps and histories
+Parts to build a test from:
+
+- `token_blocks`: blocks of tokens with the hashes that an engine would announce
+- `managers/`: block managers over the mock engine's own block table and tiers
+- `physical/`: blocks as bytes in memory and files, with fill patterns, checksums and guard blocks
+- `transport/`, `agents/`: messages over ZMQ, and transfers over files, shared memory and TCP
+- `distributed/`, `connector/`: two instances and their transfer sessions; saving and loading as a KV connector does
+- `events/`: manager to subscriber over a bus, in virtual time
+- `clock`, `waiting`, `ports`: virtual time, polling with a deadline, free ports
+
+Verdicts:
+
+- `checks/`: the invariants I1-I13 as pure functions over ground truth, index dumps and histories
 - `faults/`: seeded fault schedules in virtual time: publisher, lossy channel, the real state machine and core
+
+- `chaos/`: experiments on running systems: break, prove, heal, judge; `kube` is its connection to a cluster
+
+`plugin` is the pytest plugin, `errors` the tree of exceptions. `docs/testing/testkit.md` has an example of each part.
 """

@@ -8,10 +8,9 @@ from importlib.metadata import PackageNotFoundError, version
 
 import zmq
 
-from kvsync.asking import DEFAULT_OUT
 from kvsync.checks.finding import Finding
 from kvsync.errors import KvsyncError
-from kvsync.local import kept
+from kvsync.local import detached_run
 from kvsync.local.addresses import claim_network
 from kvsync.local.process import executable
 from kvsync.local.stack import wanted_ports
@@ -100,7 +99,9 @@ def _binding() -> Finding:
 
 
 def _kept() -> Finding:
-    run = kept.find(DEFAULT_OUT)
+    run = detached_run.find(detached_run.DEFAULT_FOLDER)
     if run is None:
-        return Finding("ok", "left running", f"nothing in {DEFAULT_OUT}")
-    return Finding("note", "left running", f"a demo in {DEFAULT_OUT}: index {run.index_url}", "kvsync stop")
+        return Finding("ok", "left running", f"nothing in {detached_run.DEFAULT_FOLDER}")
+    return Finding(
+        "note", "left running", f"a demo in {detached_run.DEFAULT_FOLDER}: index {run.index_url}", "kvsync stop"
+    )

@@ -7,19 +7,27 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from kvsync.asking import ask, index_option
-from kvsync.index_client import Audit, IndexClient
+from kvsync.index_client import IndexClient
+from kvsync.index_commands import ask, index_option
+from kvsync_indexer.api import AuditReport
 
 
 @click.command("audit")
 @click.argument("publishers", nargs=-1)
-@click.option("--wait", "wait_s", type=click.FloatRange(0, 600), default=10.0, show_default=True, help="For quiet, s.")
+@click.option(
+    "--wait",
+    "wait_s",
+    type=click.FloatRange(0, 600),
+    default=10.0,
+    show_default=True,
+    help="Longest wait for idle engines, s.",
+)
 @click.option("--json", "as_json", is_flag=True, help="The verdicts as JSON.")
 @index_option
 def command(publishers: tuple[str, ...], wait_s: float, as_json: bool, index_url: str | None) -> None:
     """Have an index compare itself with the engines' own block tables; exit 0 only if all are equal."""
 
-    async def put(index: IndexClient) -> Audit:
+    async def put(index: IndexClient) -> AuditReport:
         return await index.audit(publishers, wait_s)
 
     audit = ask(index_url, put)
@@ -30,7 +38,7 @@ def command(publishers: tuple[str, ...], wait_s: float, as_json: bool, index_url
     sys.exit(0 if audit.equal and audit.publishers else 1)
 
 
-def _print(audit: Audit) -> None:
+def _print(audit: AuditReport) -> None:
     table = Table(box=None, padding=(0, 2), pad_edge=False, header_style="bold")
     for name in ("publisher", "verdict", "state"):
         table.add_column(name, no_wrap=True)

@@ -1,4 +1,4 @@
-"""`kvsync demo`."""
+"""The command `kvsync demo`."""
 
 import json
 import sys
@@ -11,8 +11,8 @@ from kvsync.demo.run import run_demo
 from kvsync.demo.settings import DemoSettings
 from kvsync.demo.table import print_results
 from kvsync.errors import UsageProblemError
-from kvsync.local import kept
-from kvsync_indexer.router.policies import POLICY_NAMES
+from kvsync.local import detached_run
+from kvsync_router.decisions.policies import POLICY_NAMES
 
 TRACE = Path("examples/traces/mooncake_conversation.jsonl")
 PLAIN_WIDTH = 120
@@ -20,7 +20,7 @@ CORE_CHOICES = ("auto", "python", "native")
 
 
 def default_trace() -> Path:
-    """The trace that comes with the project: here, or in the checkout that this package runs from."""
+    """Return the path of the project's trace, in this folder or in the checkout that contains this package."""
     checkout = Path(__file__).resolve().parents[4]
     return TRACE if TRACE.exists() or not (checkout / TRACE).exists() else checkout / TRACE
 
@@ -29,14 +29,13 @@ def _policies(_ctx: click.Context, _param: click.Parameter, value: str) -> tuple
     names = tuple(dict.fromkeys(part.strip() for part in value.split(",")))
     for name in names:
         if name not in POLICY_NAMES:
-            msg = f"{name!r} is no policy; allowed are {', '.join(POLICY_NAMES)}"
-            raise click.BadParameter(msg)
+            raise click.BadParameter(f"{name!r} is not a policy; allowed are {', '.join(POLICY_NAMES)}")
     return names
 
 
 @click.command("demo")
 @click.option("--engines", type=click.IntRange(1, 64), default=3, show_default=True, help="Mock engines.")
-@click.option("--requests", type=click.IntRange(min=1), default=1000, show_default=True, help="Requests a policy.")
+@click.option("--requests", type=click.IntRange(min=1), default=1000, show_default=True, help="Requests per policy.")
 @click.option("--trace", type=click.Path(path_type=Path), help="Mooncake-style JSONL [default: the one that ships].")
 @click.option("--seed", type=click.IntRange(0, 2**31), default=0, show_default=True)
 @click.option(
@@ -52,8 +51,18 @@ def _policies(_ctx: click.Context, _param: click.Parameter, value: str) -> tuple
     callback=_policies,
     help="Policies to run, in order.",
 )
-@click.option("--blocks", type=click.IntRange(min=2), help="Blocks an engine [default: 3/4 of the working set in all].")
-@click.option("--host-blocks", type=click.IntRange(min=0), default=0, show_default=True, help="Host tier of an engine.")
+@click.option(
+    "--blocks",
+    type=click.IntRange(min=2),
+    help="Blocks per engine [default: all engines together hold 3/4 of the working set].",
+)
+@click.option(
+    "--host-blocks",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Blocks in the host tier of each engine.",
+)
 @click.option("--out", type=click.Path(path_type=Path), default=Path("out/demo"), show_default=True)
 @click.option("--no-restart", is_flag=True, help="Do not kill and restart an engine.")
 @click.option("--keep", is_flag=True, help="Leave the last run's processes running; `kvsync stop` ends them.")
@@ -72,7 +81,11 @@ def command(
     keep: bool,
     core: str,
 ) -> None:
-    """Mock engines, index and router on a real trace: round robin, then kv with a restart; report and verdict."""
+    """Run mock engines, an index and a router on a real trace, and write a report.
+
+    Each policy gets new processes. In the run of kv, one engine is killed and restarted. The exit code is 0 if every
+    request was answered, the audit found no difference, and kv had a higher hit ratio than round robin.
+    """
     if out.exists() and not out.is_dir():
         raise UsageProblemError(f"--out {out}: is a file")
     settings = DemoSettings(
@@ -93,7 +106,7 @@ def command(
     verdict = run_demo(settings, console)
     report = json.loads((out / "report.json").read_text(encoding="utf-8"))
     print_results(console, report, verdict, out)
-    run = kept.find(out) if keep else None
+    run = detached_run.find(out) if keep else None
     if run is not None:
         console.print(
             f"left running: index {run.index_url}, router {run.router_url}; `kvsync stop` ends it", highlight=False

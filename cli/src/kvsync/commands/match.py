@@ -1,14 +1,13 @@
 """`kvsync match`."""
 
-import json
-from typing import Any
-
 import click
+import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from kvsync.asking import ask, choose_model, index_option
 from kvsync.index_client import IndexClient
+from kvsync.index_commands import ask, choose_model, index_option
+from kvsync_indexer.api import MatchAnswer, MatchRequest
 
 
 def _token_ids(_ctx: click.Context, _param: click.Parameter, value: str | None) -> list[int] | None:
@@ -26,7 +25,7 @@ def _token_ids(_ctx: click.Context, _param: click.Parameter, value: str | None) 
 @click.option("--model", help="Model [default: the only one the index follows].")
 @click.option("--lora", help="Adapter.")
 @click.option("--cache-salt", help="Cache salt of the request.")
-@click.option("--json", "as_json", is_flag=True, help="The index's answer as it is.")
+@click.option("--json", "as_json", is_flag=True, help="Print the answer of the index as JSON.")
 @index_option
 def command(
     prompt: str | None,
@@ -40,31 +39,32 @@ def command(
     """Ask an index which engines hold how much of PROMPT, best first."""
     if (prompt is None) == (tokens is None):
         raise click.UsageError("give a prompt or --tokens")
-    question: dict[str, object] = {"prompt": prompt} if prompt is not None else {"token_ids": tokens}
-    question |= {name: value for name, value in (("lora", lora), ("cache_salt", cache_salt)) if value is not None}
 
-    async def put(index: IndexClient) -> dict[str, Any]:
-        return await index.match({"model": await choose_model(index, model), **question})
+    async def put(index: IndexClient) -> MatchAnswer:
+        chosen = await choose_model(index, model)
+        return await index.match(
+            MatchRequest(chosen, token_ids=tokens, prompt=prompt, lora=lora, cache_salt=cache_salt)
+        )
 
     answer = ask(index_url, put)
     if as_json:
-        click.echo(json.dumps(answer))
+        click.echo(msgspec.json.encode(answer).decode())
     else:
         _print(answer)
 
 
-def _print(answer: dict[str, Any]) -> None:
-    size, blocks = answer["block_size"], answer["query_blocks"]
+def _print(answer: MatchAnswer) -> None:
+    size, blocks = answer.block_size, answer.query_blocks
     click.echo(f"{blocks} blocks of {size} tokens" if size else "no engine has said how large its blocks are yet")
     table = Table(box=None, padding=(0, 2), pad_edge=False, header_style="bold")
     table.add_column("publisher", no_wrap=True)
     table.add_column("state")
     for name in ("blocks", "tokens", "of prompt", "tiers", "age"):
         table.add_column(name, justify="right")
-    for row in answer["matches"]:
-        tiers = " ".join(f"{tier}:{count}" for tier, count in row["tiers"].items())
-        share = f"{row['matched_blocks'] / blocks:.0%}" if blocks else "-"
-        age = "-" if row["age_s"] is None else f"{row['age_s']:.2f} s"
-        matched = (str(row["matched_blocks"]), str(row["matched_tokens"]), share)
-        table.add_row(row["publisher"], row["state"], *matched, tiers or "-", age)
+    for row in answer.matches:
+        tiers = " ".join(f"{tier}:{count}" for tier, count in row.tiers.items())
+        share = f"{row.matched_blocks / blocks:.0%}" if blocks else "-"
+        age = "-" if row.age_s is None else f"{row.age_s:.2f} s"
+        matched = (str(row.matched_blocks), str(row.matched_tokens), share)
+        table.add_row(row.publisher, row.state, *matched, tiers or "-", age)
     Console().print(table)

@@ -1,9 +1,9 @@
 """`kvsync replay`."""
 
-import contextlib
 import json
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,24 +11,25 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from kvsync.errors import UsageProblemError
-from kvsync.load.arrivals import Arrivals, arrival_times
-from kvsync.load.ideal import compute_ideal
-from kvsync.load.prompts import PromptStream
-from kvsync.load.synthetic import make_trace, read_synthetic
-from kvsync.load.trace import TRACE_BLOCK_TOKENS, TraceRequest, read_trace
 from kvsync.replay.live import find_model, replay_live
-from kvsync.replay.offline import OfflineSettings, ideal_hit_ratio, replay_offline
-from kvsync.replay.records import SHARES, ReplayResult
+from kvsync.replay.offline import OfflineSettings, replay_offline
+from kvsync.replay.records import ReplayResult
 from kvsync.replay.report import Described, build_report
 from kvsync.report.files import write_whole
+from kvsync.report.order import order_note
 from kvsync.running import client_session, run_interruptible
-from kvsync_indexer.router.policies import POLICY_NAMES
+from kvsync_router.decisions.policies import POLICY_NAMES
+from kvsync_workload.arrivals import Arrivals, arrival_times
+from kvsync_workload.ideal import compute_ideal
+from kvsync_workload.percentiles import REPORTED
+from kvsync_workload.prompts import PromptStream
+from kvsync_workload.synthetic import make_trace, read_synthetic
+from kvsync_workload.trace import Trace, TraceRequest, read_trace
 
 POSITIVE = click.FloatRange(min=0, min_open=True)
 CORES = ("auto", "python", "native")
 Runs = tuple[str | None, dict[str, Any], ReplayResult, float]
-"""Policy, settings, result, ideal hit ratio."""
+"""Policy, settings, result and ideal hit ratio."""
 
 
 @click.command("replay")
@@ -36,38 +37,51 @@ Runs = tuple[str | None, dict[str, Any], ReplayResult, float]
 @click.option("--synthetic", type=click.Path(path_type=Path), help="YAML workload instead of a trace.")
 @click.option("--target", metavar="URL", help="Replay against this OpenAI server.")
 @click.option("--offline", is_flag=True, help="Replay in virtual time, in this process.")
-@click.option("--requests", type=click.IntRange(min=1), help="Only the first so many.")
-@click.option("--speed", type=POSITIVE, default=1.0, show_default=True, help="Of the trace's arrivals.")
-@click.option("--rate", type=POSITIVE, help="Requests a second, instead of the trace's times.")
-@click.option("--poisson", type=POSITIVE, help="The same, at random with this mean.")
-@click.option("--concurrency", type=click.IntRange(min=1), help="Requests in flight at most [live default: 64].")
+@click.option("--requests", type=click.IntRange(min=1), help="Replay only the first requests of the file.")
+@click.option("--speed", type=POSITIVE, default=1.0, show_default=True, help="How many times faster than recorded.")
+@click.option("--rate", type=POSITIVE, help="Requests per second, instead of the times in the trace.")
+@click.option("--poisson", type=POSITIVE, help="The same, as a Poisson process.")
+@click.option("--concurrency", type=click.IntRange(min=1), help="Maximum of requests in flight [live default: 64].")
 @click.option("--seed", type=click.IntRange(0, 2**31), default=0, show_default=True)
-@click.option("--block-size", type=click.IntRange(1, 512), default=16, show_default=True, help="Of the engines.")
-@click.option("--model", help="Live: model to ask for [default: the first the server lists].")
-@click.option("--scale", type=click.IntRange(min=1), default=1, show_default=True, help="Live: divide lengths by this.")
-@click.option("--policy", type=click.Choice(POLICY_NAMES), default="kv", show_default=True, help="Offline.")
-@click.option("--workers", type=click.IntRange(1, 1024), default=1, show_default=True, help="Offline: engines.")
-@click.option("--blocks", type=click.IntRange(2), default=16_384, show_default=True, help="Offline: blocks an engine.")
 @click.option(
-    "--batched-tokens", type=click.IntRange(1), default=8192, show_default=True, help="Offline: a step's budget."
+    "--block-size", type=click.IntRange(1, 512), default=16, show_default=True, help="Block size of the engines."
 )
-@click.option("--host-blocks", type=click.IntRange(0), default=0, show_default=True, help="Offline: host tier.")
-@click.option("--disk-blocks", type=click.IntRange(0), default=0, show_default=True, help="Offline: disk tier.")
-@click.option("--latency", default="quadratic", show_default=True, help="Offline: profile or formula of the engines.")
+@click.option("--model", help="Live: the model [default: the first that the server lists].")
+@click.option(
+    "--scale", type=click.IntRange(min=1), default=1, show_default=True, help="Live: divide all lengths by this."
+)
+@click.option(
+    "--policy", type=click.Choice(POLICY_NAMES), default="kv", show_default=True, help="Offline: routing policy."
+)
+@click.option(
+    "--workers", type=click.IntRange(1, 1024), default=1, show_default=True, help="Offline: number of engines."
+)
+@click.option("--blocks", type=click.IntRange(2), default=16_384, show_default=True, help="Offline: blocks per engine.")
+@click.option(
+    "--batched-tokens", type=click.IntRange(1), default=8192, show_default=True, help="Offline: token budget per step."
+)
+@click.option(
+    "--host-blocks", type=click.IntRange(0), default=0, show_default=True, help="Offline: blocks of the host tier."
+)
+@click.option(
+    "--disk-blocks", type=click.IntRange(0), default=0, show_default=True, help="Offline: blocks of the disk tier."
+)
+@click.option(
+    "--latency", default="quadratic", show_default=True, help="Offline: latency profile or formula of the engines."
+)
 @click.option("--core", type=click.Choice(CORES), default="auto", show_default=True, help="Offline: index core.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the report here.")
 @click.option("--html", "html_file", type=click.Path(path_type=Path), help="Write the page here.")
 def command(**flags: Any) -> None:  # noqa: ANN401
-    """Replay TRACE live against --target, or --offline in virtual time; report hits, latency and balance.
+    """Replay TRACE live against --target, or --offline in virtual time, and report hits, latency and balance.
 
-    Offline, one seed gives one report, byte for byte.
+    Offline, equal seeds give equal reports, byte for byte.
     """
     arrivals = _arrivals(flags)
-    source, requests = _requests(flags)
-    times = arrival_times(requests, arrivals, flags["seed"])
+    source, trace = _trace(flags)
     begun = time.perf_counter()
     run = _run_offline if flags["offline"] else _run_live
-    policy, settings, result, ideal_hit_ratio = run(flags, requests, times)
+    policy, settings, result, ideal_hit_ratio = run(flags, trace.requests, arrivals)
     wall_s = time.perf_counter() - begun
     described = Described(
         mode="offline" if flags["offline"] else "live",
@@ -78,6 +92,7 @@ def command(**flags: Any) -> None:  # noqa: ANN401
         block_size=flags["block_size"],
         arrivals=arrivals,
         settings=settings,
+        reordered=trace.reordered,
     )
     report = build_report(described, result, ideal_hit_ratio)
     _write(report, flags["json_file"], flags["html_file"])
@@ -96,20 +111,20 @@ def _arrivals(flags: dict[str, Any]) -> Arrivals:
     return Arrivals("trace", speed=flags["speed"], max_in_flight=cap)
 
 
-def _requests(flags: dict[str, Any]) -> tuple[str, list[TraceRequest]]:
+def _trace(flags: dict[str, Any]) -> tuple[str, Trace]:
     if (flags["trace"] is None) == (flags["synthetic"] is None):
         raise click.UsageError("give a trace or --synthetic FILE")
     if (flags["target"] is not None) == flags["offline"]:
         raise click.UsageError("give --target URL or --offline")
     if flags["offline"] and flags["scale"] != 1:
-        raise click.UsageError("--scale is for live replays: offline, full lengths cost nothing")
+        raise click.UsageError("--scale is for live replays: offline, full lengths are cheap")
     if flags["trace"] is not None:
         return str(flags["trace"]), read_trace(flags["trace"], flags["requests"])
     requests = make_trace(read_synthetic(flags["synthetic"]), flags["seed"])
-    return str(flags["synthetic"]), requests[: flags["requests"]]
+    return str(flags["synthetic"]), Trace(tuple(requests[: flags["requests"]]))
 
 
-def _run_offline(flags: dict[str, Any], requests: list[TraceRequest], times: list[float]) -> Runs:
+def _run_offline(flags: dict[str, Any], requests: Sequence[TraceRequest], arrivals: Arrivals) -> Runs:
     settings = OfflineSettings(
         workers=flags["workers"],
         policy=flags["policy"],
@@ -122,30 +137,23 @@ def _run_offline(flags: dict[str, Any], requests: list[TraceRequest], times: lis
         disk_blocks=flags["disk_blocks"],
         core=flags["core"],
     )
-    result, ideal_hit_ratio = replay_offline(requests, times, flags["concurrency"], settings)
+    result, ideal_hit_ratio = replay_offline(requests, arrivals, settings)
     return settings.policy, settings.describe(), result, ideal_hit_ratio
 
 
-def _run_live(flags: dict[str, Any], requests: list[TraceRequest], times: list[float]) -> Runs:
+def _run_live(flags: dict[str, Any], requests: Sequence[TraceRequest], arrivals: Arrivals) -> Runs:
     url = flags["target"].rstrip("/")
     url = url if "://" in url else f"http://{url}"
-    prompts = PromptStream(requests, flags["scale"], times)
+    prompts = PromptStream(requests, flags["scale"], arrival_times(requests, arrivals, flags["seed"]))
+    ideal = compute_ideal(requests, flags["block_size"], flags["scale"])
 
     async def run() -> tuple[str, ReplayResult]:
         async with client_session() as session:
             model = flags["model"] or await find_model(session, url)
-            return model, await replay_live(session, url, model, prompts, flags["concurrency"])
+            return model, await replay_live(session, url, model, prompts, arrivals.max_in_flight)
 
     model, result = run_interruptible(run())
-    return None, {"target": url, "model": model}, result, _live_ideal(flags, requests, prompts)
-
-
-def _live_ideal(flags: dict[str, Any], requests: list[TraceRequest], prompts: PromptStream) -> float:
-    """From block ids where they say it all; otherwise from the tokens, which takes memory for a long trace."""
-    if flags["scale"] == 1 and TRACE_BLOCK_TOKENS % flags["block_size"] == 0:
-        with contextlib.suppress(UsageProblemError):
-            return ideal_hit_ratio(requests, flags["block_size"])
-    return compute_ideal(prompts, flags["block_size"]).hit_ratio
+    return None, {"target": url, "model": model}, result, ideal.hit_ratio
 
 
 def _write(report: dict[str, Any], json_file: Path | None, html_file: Path | None) -> None:
@@ -163,12 +171,14 @@ def _print(report: dict[str, Any], wall_s: float) -> None:
     per_s = report["requests"] / wall_s if wall_s else 0.0
     console.print(
         f"{report['requests']:,} requests, {report['failed']} failed, {report['duration_s']:,.1f} s "
-        f"({wall_s:.1f} s of wall time, {per_s:,.0f} requests a second)"
+        f"({wall_s:.1f} s of wall time, {per_s:,.0f} requests per second)"
     )
     console.print(f"hit ratio {report['hit_ratio']:.2%}, ideal {report['ideal_hit_ratio']:.2%}")
+    if report["reordered"]:
+        console.print(order_note(report["reordered"]))
     table = Table(box=None, padding=(0, 2), pad_edge=False, header_style="bold")
     table.add_column("ms", no_wrap=True)
-    columns = ("mean", *(name for name, _ in SHARES), "max")
+    columns = ("mean", *(name for name, _ in REPORTED), "max")
     for column in columns:
         table.add_column(column, justify="right", no_wrap=True)
     for key, name in (("ttft_ms", "first token"), ("itl_ms", "between tokens"), ("e2e_ms", "whole answer")):

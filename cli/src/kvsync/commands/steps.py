@@ -1,4 +1,4 @@
-"""`kvsync steps`: the mock engine on a scripted schedule, to compare with vLLM's own step log."""
+"""The command `kvsync steps`, which writes step logs that can be compared with those of vLLM."""
 
 import os
 import sys
@@ -8,14 +8,15 @@ from pathlib import Path
 import click
 
 from kvsync.errors import UsageProblemError
-from kvsync_mockpod.steps import ScenarioError, run_steps
+from kvsync_mockpod.errors import ScenarioError
+from kvsync_mockpod.steps import run_steps
 
 
 @click.command("steps")
 @click.argument("scenario", type=click.Path(path_type=Path))
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Write here [default: stdout].")
 def command(scenario: Path, output: Path | None) -> None:
-    """Run the engine on SCENARIO (.jsonl or .jsonl.gz) and write its step log, one JSON line a step."""
+    """Run the engine on SCENARIO (.jsonl or .jsonl.gz) and write its step log, one JSON line per step."""
     try:
         if output is None:
             run_steps(scenario, sys.stdout)
@@ -31,7 +32,7 @@ def command(scenario: Path, output: Path | None) -> None:
 
 
 def _write_whole(scenario: Path, output: Path) -> None:
-    """Write the log beside its place, then move it there: it is whole or it is not."""
+    """Write the log to a temporary file and move it, so that the output is complete or missing."""
     handle, name = tempfile.mkstemp(dir=output.parent, prefix=f".{output.name}.")
     part = Path(name)
     try:

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import click
 
-from kvsync.load.request_log import convert_log
 from kvsync.report.files import write_whole
+from kvsync_mockpod.text import Tokenizer
+from kvsync_workload.request_log import convert_log
 
 
 @click.command("trace")
@@ -13,7 +14,7 @@ from kvsync.report.files import write_whole
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Write here [default: stdout].")
 def command(log: Path, output: Path | None) -> None:
     """Turn LOG, a JSONL log of OpenAI requests, into a trace that `demo` and `replay` read; no text is kept."""
-    lines = list(convert_log(log))
+    lines = convert_log(log, Tokenizer().encode)
     text = "".join(f"{line}\n" for line in lines)
     if output is None:
         click.echo(text, nl=False)

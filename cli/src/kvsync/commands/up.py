@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kvsync.errors import KvsyncError
-from kvsync.index_client import IndexClient, PublisherRow
+from kvsync.index_client import IndexClient
 from kvsync.local.addresses import claim_network
 from kvsync.local.cluster import LocalCluster
 from kvsync.local.manifests import read_resources
@@ -20,6 +20,7 @@ from kvsync.local.pods import LocalPod, plan_pods
 from kvsync.local.supervisor import Supervisor
 from kvsync.report.files import write_whole
 from kvsync.running import client_session, run_interruptible
+from kvsync_indexer.api import PublisherRow
 
 REFRESH_S = 0.5
 STATE_FILE = "state.json"
@@ -33,8 +34,8 @@ STATE_FILE = "state.json"
 def command(files: tuple[Path, ...], out: Path) -> None:
     """Run the MockEngine and PrefixIndex resources in FILES as processes of this machine, until Ctrl-C.
 
-    Each pod has a loopback address of its own and the ports it has in a cluster; what dies is started again. OUT holds
-    logs, configuration and, once all is ready, state.json with every address.
+    Each pod has a loopback address of its own and the ports it has in a cluster. A process that ends is started again.
+    OUT holds the logs, the configuration and, when every pod is ready, state.json with their addresses.
     """
     resources = read_resources(files)
     (out / STATE_FILE).unlink(missing_ok=True)
@@ -81,7 +82,7 @@ def _address(pod: LocalPod) -> dict[str, object]:
 
 
 async def _show(cluster: LocalCluster, indexes: list[IndexClient]) -> None:
-    """A live table on a terminal; elsewhere a line for what changes."""
+    """Show a live table on a terminal, and one line per change elsewhere."""
     console = Console(highlight=False)
     if not console.is_terminal:
         await _say_changes(cluster)

@@ -1,1 +1,5 @@
-"""`kvsync demo`: the whole way once, on real sockets, from a trace to a report that proves index and engines equal."""
+"""The implementation of `kvsync demo`.
+
+A demo replays a trace over real sockets for each policy, kills and restarts an engine, audits the index against the
+engines, and writes a report.
+"""

@@ -1,4 +1,7 @@
-"""The demo's report as a page, made from `report.json` alone."""
+"""Builds the page of a demo's report.
+
+The page is computed from the document of `report.json` alone, so that a stored report can be rendered again.
+"""
 
 from typing import Any
 
@@ -13,13 +16,14 @@ from kvsync.report.charts import (
     fragment,
     mark_time,
 )
+from kvsync.report.order import order_note
 from kvsync.report.page import ChartBlock, Fact, Page, TableBlock
 
 PERCENTILES = ("p50", "p95", "p99")
 
 
 def build_page(report: dict[str, Any]) -> Page:
-    """Facts, charts and tables of one demo."""
+    """Build the page from a report as `kvsync.demo.report.build_report` returns it."""
     policies: dict[str, dict[str, Any]] = report["policies"]
     shown = [_hits(policies), _blocks(report, policies), _ttft(policies), _lag(policies)]
     verdict = "Every check passed." if report["passed"] else "Failed: " + "; ".join(report["reasons"]) + "."
@@ -45,29 +49,29 @@ def _facts(report: dict[str, Any], policies: dict[str, dict[str, Any]]) -> list[
     clean = audit["differences"] == 0 and not audit["failed"]
     facts.append(
         Fact(
-            "Audit",
-            f"{audit['differences']} differences",
-            f"{audit['blocks']:,} blocks, {audit['publishers']} engines",
+            "Audit differences",
+            f"{audit['differences']}",
+            f"{audit['blocks']:,} blocks of {audit['publishers']} engines compared",
             clean,
         )
     )
     restart = report["restart"]
     if restart["performed"] and restart["detected_s"] is not None:
-        note = f"{restart['publisher']} killed; rebuilt {restart['blocks_after']:,} blocks"
+        note = f"{restart['publisher']} was killed; the index rebuilt {restart['blocks_after']:,} blocks"
         facts.append(Fact("Restart noticed after", f"{restart['detected_s']:.2f} s", note, restart["rebuilt"]))
     if report["host_blocks_per_engine"]:
         brought = sum(policy["tier_hit_tokens"] for policy in policies.values())
         facts.append(
-            Fact("Tokens from the host tier", f"{brought:,}", f"{report['host_blocks_per_engine']:,} blocks each")
+            Fact("Tokens from the host tier", f"{brought:,}", f"{report['host_blocks_per_engine']:,} blocks per engine")
         )
     for name, policy in policies.items():
-        told = policy["predictions"]
-        if told["requests"]:
-            note = f"{name}: of {told['requests']:,} predictions against the engines' own cached tokens"
-            facts.append(Fact("Right to the token", f"{told['exact'] / told['requests']:.1%}", note))
+        predictions = policy["predictions"]
+        if predictions["requests"]:
+            note = f"{name}: {predictions['requests']:,} predictions compared with the engines' cached tokens"
+            facts.append(Fact("Exact predictions", f"{predictions['exact'] / predictions['requests']:.1%}", note))
     failed = sum(policy["failed"] for policy in policies.values())
     reissued = sum(policy["reissued"] for policy in policies.values())
-    facts.append(Fact("Requests that failed", str(failed), f"{reissued} issued again after a kill", failed == 0))
+    facts.append(Fact("Failed requests", str(failed), f"{reissued} reissued after the kill", failed == 0))
     return facts
 
 
@@ -79,7 +83,7 @@ def _hits(policies: dict[str, dict[str, Any]]) -> ChartBlock:
     for name, policy in policies.items():
         add_line(figure, name, policy["hit_curve"], POLICY_COLOURS.get(name, INK), width=2.5)
     _mark_restart(figure, policies)
-    text = "Prompt tokens served from a prefix cache, over all prompt tokens so far, as the engines reported them."
+    text = "Share of all prompt tokens so far that a prefix cache served, as reported by the engines."
     return ChartBlock("Hit ratio over time, by policy", text, fragment(figure))
 
 
@@ -90,19 +94,24 @@ def _blocks(report: dict[str, Any], policies: dict[str, dict[str, Any]]) -> Char
         colour = ENGINE_COLOURS[number % len(ENGINE_COLOURS)]
         add_line(figure, publisher, list(zip(curve["at_s"], curve["blocks"], strict=True)), colour)
     _mark_restart(figure, policies)
-    text = f"What the index held of each engine during the {name} run. A killed engine's blocks go, then come back."
+    text = (
+        f"Blocks that the index held for each engine during the {name} run. It drops the blocks of the killed engine "
+        "when a new process answers, and rebuilds them."
+    )
     return ChartBlock("Blocks per engine", text, fragment(figure))
 
 
 def _ttft(policies: dict[str, dict[str, Any]]) -> ChartBlock:
     series = {name: [policy["ttft_ms"][key] for key in PERCENTILES] for name, policy in policies.items()}
     figure = bars("", "milliseconds", PERCENTILES, series)
-    text = "From sending a request to its first token, measured at the client, at the speed of the replay."
+    text = (
+        "Time from sending a request to receiving its first token, measured by the client at the speed of the replay."
+    )
     return ChartBlock("Time to first token", text, fragment(figure))
 
 
 def _lag(policies: dict[str, dict[str, Any]]) -> ChartBlock:
-    figure = base_figure("seconds since the replay began", "batches behind, all engines")
+    figure = base_figure("seconds since the replay began", "batches behind, summed over engines")
     for name, policy in policies.items():
         totals: dict[float, float] = {}
         for curve in policy["publishers"].values():
@@ -110,7 +119,7 @@ def _lag(policies: dict[str, dict[str, Any]]) -> ChartBlock:
                 totals[at_s] = totals.get(at_s, 0.0) + (lag or 0.0)
         add_line(figure, name, sorted(totals.items()), POLICY_COLOURS.get(name, INK))
     text = "; ".join(
-        f"{name}: an event was applied {_ms(policy['event_lag_ms']['p50'])} after it was made in the median, "
+        f"{name}: an event was applied {_ms(policy['event_lag_ms']['p50'])} after its creation at p50 and "
         f"{_ms(policy['event_lag_ms']['p99'])} at p99"
         for name, policy in policies.items()
     )
@@ -147,7 +156,7 @@ def _results(report: dict[str, Any], policies: dict[str, dict[str, Any]]) -> Tab
         "p95",
         "p99",
         "failed",
-        "issued again",
+        "reissued",
         "audit differences",
     )
     return TableBlock("Results", columns, rows)
@@ -155,14 +164,16 @@ def _results(report: dict[str, Any], policies: dict[str, dict[str, Any]]) -> Tab
 
 def _moments(policies: dict[str, dict[str, Any]]) -> TableBlock:
     rows = [(name, f"{at_s:.2f} s", text) for name, policy in policies.items() for at_s, text in policy["moments"]]
-    return TableBlock("What happened", ("policy", "at", "what"), rows)
+    return TableBlock("Timeline", ("policy", "time", "event"), rows)
 
 
 def _footer(report: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {value}" for name, value in report["versions"].items() if value)
+    order = order_note(report["reordered"])
     return (
-        f"Lengths are the trace's divided by {report['scale']} (a 512-token block is one {report['block_size']}-token "
-        f"engine block); arrivals {report['speed']:g} times as fast as in the trace. {versions}."
+        f"Lengths are those of the trace divided by {report['scale']} (one 512-token block of the trace is one "
+        f"{report['block_size']}-token engine block); requests arrive {report['speed']:g} times as fast as in the "
+        f"trace. {order}{' ' if order else ''}{versions}."
     )
 
 

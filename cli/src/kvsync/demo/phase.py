@@ -1,4 +1,4 @@
-"""One policy's part of a demo: fresh processes, the replay, a restart in the middle, quiet, audit."""
+"""Runs one policy of a demo: new processes, the replay with a restart, a quiet period, and the audit."""
 
 import asyncio
 import contextlib
@@ -12,20 +12,21 @@ import aiohttp
 from kvsync.demo.settings import DemoSettings, Workload
 from kvsync.demo.settling import AuditTotals, audit_all, sum_counter, wait_quiet
 from kvsync.demo.watching import Restart, Sample, Watcher
-from kvsync.index_client import IndexClient, counter_total, histogram_quantile
+from kvsync.index_client import IndexClient
 from kvsync.load.client import Outcome, Pause, Replayer
 from kvsync.load.summary import Summary, summarize
 from kvsync.local.stack import Stack
+from kvsync.prometheus_text import counter_total, histogram_quantile
 from kvsync.replay.live import find_model
 
 RESTART_AT = 0.15
-"""The engine is killed when this share of the requests has ended: early, so that the curves show the rebuilding."""
+"""The engine is killed when this share of the requests has ended, early enough for the curves to show the recovery."""
 RESTARTED_BY = 0.7
-"""This share waits, if need be, until the engine is back: a fast replay must not end before the restart does."""
+"""Requests after this share wait for the engine if necessary, so that a fast replay does not end before the restart."""
 DETECT_DEADLINE_S = 20.0
 LIVE_DEADLINE_S = 60.0
 DOWN_S = 0.5
-"""A killed engine stays away at least this long, and until the index has noticed."""
+"""A killed engine stays down for at least this long, and until the index has noticed."""
 TIER_HITS_METRIC = "vllm:external_prefix_cache_hits_total"
 LAG_METRIC = "kvsync_indexer_event_visible_seconds"
 LAG_SHARES = (("p50", 0.50), ("p99", 0.99))
@@ -41,7 +42,7 @@ PREDICTION_METRICS = {
 
 @dataclass(slots=True)
 class Progress:
-    """What a view shows while a phase runs."""
+    """The state of a running phase, for a view."""
 
     policy: str
     total: int
@@ -53,7 +54,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class PhaseResult:
-    """What one policy did."""
+    """The outcome of one policy."""
 
     policy: str
     outcomes: tuple[Outcome, ...]
@@ -65,13 +66,16 @@ class PhaseResult:
     moments: tuple[tuple[float, str], ...]
     core: str
     tier_hit_tokens: int
-    """Of the hit tokens, those brought back from lower tiers."""
+    """The hit tokens that came from lower tiers."""
     predictions: dict[str, int]
-    """What the index predicted of routed requests against what engines found cached; all 0 where nothing is asked."""
+    """Sums over routed requests of what the index predicted and what the engines had cached.
+
+    All sums are 0 for a policy that does not ask the index.
+    """
 
 
 class Phase:
-    """Runs one policy on a stack of its own."""
+    """Runs one policy on its own stack of processes."""
 
     def __init__(
         self,
@@ -96,7 +100,11 @@ class Phase:
         self._restarted = asyncio.Event()
 
     async def run(self) -> PhaseResult:
-        """Start, replay, settle, compare."""
+        """Start the stack, replay the trace, wait until nothing moves, and audit.
+
+        Raises:
+            KvsyncError: a process died, or a step could not be carried out.
+        """
         await self._stack.start(self._policy, self._settings.seed)
         self._progress.stage = "replaying"
         watcher = self._progress.watcher = Watcher(self._index, on_change=self._note_state)
@@ -173,7 +181,7 @@ class Phase:
         await _until(lambda: restart.live_s is not None, LIVE_DEADLINE_S)
 
     async def _guard(self) -> None:
-        """End the phase when a process dies that should live."""
+        """End the phase when a process dies unexpectedly."""
         while True:
             await asyncio.sleep(0.2)
             self._stack.supervisor.check(self._dead)
@@ -188,7 +196,7 @@ class Phase:
 
 
 async def _until(condition: Callable[[], bool], deadline_s: float | None = None) -> bool:
-    """Poll until the condition holds; False when the deadline passed."""
+    """Poll until the condition holds, and return False if the deadline passes first."""
     loop = asyncio.get_running_loop()
     end = None if deadline_s is None else loop.time() + deadline_s
     while not condition():
@@ -200,7 +208,7 @@ async def _until(condition: Callable[[], bool], deadline_s: float | None = None)
 
 @contextlib.asynccontextmanager
 async def _in_background(work: Coroutine[None, None, None]) -> AsyncIterator[None]:
-    """Run `work` beside the block: its failure ends the block with that failure, the block's end ends it."""
+    """Run `work` during the block. If it fails, the block ends with its error; when the block ends, it is cancelled."""
     owner = asyncio.current_task()
     task = asyncio.create_task(work)
     task.add_done_callback(lambda done: owner.cancel() if owner and not done.cancelled() and done.exception() else None)
@@ -221,6 +229,6 @@ def _ms(seconds: float | None) -> float | None:
     return None if seconds is None else round(seconds * 1000, 3)
 
 
-def restarts(policies: Sequence[str]) -> str:
-    """The policy whose run has the restart: kv, or the last one."""
+def restarted_policy(policies: Sequence[str]) -> str:
+    """Return the policy whose run includes the restart: `kv` if it is among them, otherwise the last one."""
     return "kv" if "kv" in policies else policies[-1]

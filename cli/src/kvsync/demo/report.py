@@ -1,4 +1,7 @@
-"""What a demo leaves: `report.json` with the keys that outside checks read, and the verdict."""
+"""Builds the document of `report.json` and the verdict of a demo.
+
+Other programs read the keys of the document; docs/cli.md lists them.
+"""
 
 import math
 from collections.abc import Sequence
@@ -15,18 +18,22 @@ BASELINE = "round_robin"
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Whether the demo proved what it is there to prove; `reasons` says what it did not."""
+    """Whether the demo passed, with the reasons if it did not."""
 
     reasons: tuple[str, ...]
 
     @property
     def passed(self) -> bool:
-        """Nothing to complain about."""
+        """Whether there is no reason for a failure."""
         return not self.reasons
 
 
 def judge(results: Sequence[PhaseResult]) -> Verdict:
-    """Every request ended, every audit is clean, the restart was seen and rebuilt, kv beat round robin."""
+    """Return the verdict.
+
+    A demo passes if every request was answered, every audit is clean, the index noticed the restart and rebuilt its
+    entries, and `kv` had a higher hit ratio than round robin.
+    """
     reasons: list[str] = []
     for result in results:
         if result.summary.failed:
@@ -38,12 +45,14 @@ def judge(results: Sequence[PhaseResult]) -> Verdict:
             reasons.append(f"{result.policy}: the index did not notice the restart of {result.restart.publisher}")
     ratios = {result.policy: result.summary.hit_ratio for result in results}
     if BASELINE in ratios and "kv" in ratios and ratios["kv"] <= ratios[BASELINE]:
-        reasons.append(f"kv did not beat round_robin ({ratios['kv']:.4f} against {ratios[BASELINE]:.4f})")
+        reasons.append(
+            f"the hit ratio of kv is not above that of round_robin ({ratios['kv']:.4f} against {ratios[BASELINE]:.4f})"
+        )
     return Verdict(tuple(reasons))
 
 
 def build_report(settings: DemoSettings, workload: Workload, results: Sequence[PhaseResult]) -> dict[str, Any]:
-    """The report as JSON values; times in seconds unless the key says ms, ratios from 0 to 1."""
+    """Return the report as JSON values. Times are in seconds unless the key says ms, and ratios are from 0 to 1."""
     last = results[-1]
     restarted = next((result for result in results if result.restart is not None), None)
     verdict = judge(results)
@@ -51,6 +60,7 @@ def build_report(settings: DemoSettings, workload: Workload, results: Sequence[P
         "seed": settings.seed,
         "trace": str(settings.trace),
         "requests": len(workload.prompts),
+        "reordered": workload.reordered,
         "engines": settings.engines,
         "blocks_per_engine": workload.blocks,
         "host_blocks_per_engine": settings.host_blocks,
@@ -95,7 +105,7 @@ def _policy(result: PhaseResult, workload: Workload) -> dict[str, Any]:
 
 
 def publisher_curves(result: PhaseResult, points: int = 200) -> dict[str, dict[str, list[Any]]]:
-    """Blocks, lag and state of every publisher over time, thinned to about `points`."""
+    """Return blocks, lag and state of each publisher over time, thinned to about `points` samples."""
     step = max(math.ceil(len(result.samples) / points), 1)
     curves: dict[str, dict[str, list[Any]]] = {}
     for sample in result.samples[::step]:

@@ -1,4 +1,4 @@
-"""The demo's resources: `demo.yaml` with what the flags and the trace decide."""
+"""Builds the resources of a demo from `demo.yaml`, the flags and the trace."""
 
 from importlib.resources import files
 from typing import Any
@@ -13,7 +13,7 @@ SAMPLE = "demo.yaml"
 
 
 def build_resources(settings: DemoSettings, workload: Workload) -> list[Resource[Any]]:
-    """A MockEngine and a PrefixIndex, validated."""
+    """Return a MockEngine and a PrefixIndex, validated."""
     text = files("kvsync.demo").joinpath(SAMPLE).read_text(encoding="utf-8")
     engine, index = yaml.safe_load_all(text)
     spec = engine["spec"]

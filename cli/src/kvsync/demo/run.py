@@ -1,17 +1,20 @@
-"""Runs a demo from settings to report; nothing it starts outlives it, unless it is asked to."""
+"""Runs a whole demo, from its settings to its report.
+
+No process outlives the demo unless the settings ask for it.
+"""
 
 import json
 import shutil
 
 from rich.console import Console
 
-from kvsync.demo.phase import Phase, PhaseResult, Progress, restarts
+from kvsync.demo.phase import Phase, PhaseResult, Progress, restarted_policy
 from kvsync.demo.report import Verdict, build_report, judge
 from kvsync.demo.resources import build_resources
 from kvsync.demo.settings import DemoSettings, Workload, prepare
 from kvsync.demo.view import View
 from kvsync.errors import UsageProblemError
-from kvsync.local import kept
+from kvsync.local import detached_run
 from kvsync.local.addresses import claim_network
 from kvsync.local.stack import Stack, wanted_ports
 from kvsync.local.supervisor import Supervisor
@@ -22,12 +25,14 @@ REPORT_NAMES = ("report.json", "report.html")
 
 
 def run_demo(settings: DemoSettings, console: Console) -> Verdict:
-    """The whole demo; KvsyncError when it could not be carried out, a verdict when it could."""
+    """Run the demo and write its report.
+
+    Raises:
+        KvsyncError: the demo could not be carried out. A demo that was carried out has a verdict, good or bad.
+    """
     workload = prepare(settings)
-    if kept.find(settings.out) is not None:
-        raise UsageProblemError(
-            f"{settings.out} holds a demo that still runs; `kvsync stop --out {settings.out}` ends it"
-        )
+    if detached_run.find(settings.out) is not None:
+        raise UsageProblemError(f"a demo in {settings.out} still runs; `kvsync stop --out {settings.out}` ends it")
     for name in REPORT_NAMES:
         (settings.out / name).unlink(missing_ok=True)
     for policy in settings.policies:
@@ -56,12 +61,12 @@ async def _run_phases(settings: DemoSettings, workload: Workload, console: Conso
                 async with client_session() as session:
                     stack = Stack(resources, supervisor, network, settings.out / policy, session)
                     progress = Progress(policy, len(workload.prompts))
-                    restart = settings.restart and policy == restarts(settings.policies)
+                    restart = settings.restart and policy == restarted_policy(settings.policies)
                     phase = Phase(policy, settings, workload, stack, session, progress, restart=restart)
                     async with view.showing(progress):
                         results.append(await phase.run())
                 if kept_run:
-                    kept.remember(settings.out, stack.index_url, stack.router_url, supervisor.processes())
+                    detached_run.remember(settings.out, stack.index_url, stack.router_url, supervisor.processes())
                     supervisor.release()
             finally:
                 supervisor.close()

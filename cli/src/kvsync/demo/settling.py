@@ -1,4 +1,4 @@
-"""After the last request: wait until nothing moves any more, then compare both sides."""
+"""Waits until engines and index are quiet after the last request, and audits the index."""
 
 import asyncio
 import time
@@ -9,8 +9,9 @@ import aiohttp
 import msgspec
 
 from kvsync.errors import KvsyncError
-from kvsync.index_client import IndexClient, counter_total
+from kvsync.index_client import IndexClient
 from kvsync.local.pods import LocalPod
+from kvsync.prometheus_text import counter_total
 
 QUIET_DEADLINE_S = 60.0
 POLL_S = 0.1
@@ -24,22 +25,26 @@ class _Digests(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True)
 class AuditTotals:
-    """The audit of every publisher together."""
+    """The audits of all publishers, added up."""
 
     publishers: int
     blocks: int
     differences: int
     failed: tuple[str, ...] = ()
-    """Publishers that could not be compared, with the reason."""
+    """The publishers that could not be compared, each with the reason."""
 
     @property
     def clean(self) -> bool:
-        """Every publisher was compared and is equal."""
+        """Whether every publisher was compared and found equal."""
         return self.publishers > 0 and self.differences == 0 and not self.failed
 
 
 async def wait_quiet(session: aiohttp.ClientSession, index: IndexClient, pods: Sequence[LocalPod]) -> None:
-    """Wait until every engine is idle and the index has applied its last batch; KvsyncError names who is not."""
+    """Wait until every engine is idle and the index has applied its last batch.
+
+    Raises:
+        KvsyncError: the deadline passed; the message names the engines that are not quiet.
+    """
     end = time.monotonic() + QUIET_DEADLINE_S
     while True:
         waiting = await _not_quiet(session, index, pods)
@@ -73,7 +78,7 @@ async def _not_quiet(session: aiohttp.ClientSession, index: IndexClient, pods: S
 
 
 async def audit_all(index: IndexClient, pods: Sequence[LocalPod]) -> AuditTotals:
-    """POST /v1/audit, added up over the pods."""
+    """Audit the index by `POST /v1/audit` and add up the results of the pods."""
     audit = await index.audit(wait_quiet_s=AUDIT_WAIT_S)
     audited = {row.publisher for row in audit.publishers}
     failed = [f"{pod.name} not audited" for pod in pods if pod.name not in audited]
@@ -86,7 +91,7 @@ async def audit_all(index: IndexClient, pods: Sequence[LocalPod]) -> AuditTotals
 
 
 async def sum_counter(session: aiohttp.ClientSession, pods: Sequence[LocalPod], name: str) -> int:
-    """A counter of the engines' /metrics, added up; an engine that was restarted began again at 0."""
+    """Return the sum of a counter over the engines. The counter of a restarted engine began again at 0."""
     total = 0
     for pod in pods:
         async with session.get(f"{pod.http_url}/metrics") as response:

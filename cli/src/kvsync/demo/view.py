@@ -1,4 +1,4 @@
-"""Live progress on a terminal; a line now and then where there is none."""
+"""Shows the progress of a demo: a live view on a terminal, and a line every few seconds elsewhere."""
 
 import asyncio
 import contextlib
@@ -19,7 +19,7 @@ STATE_STYLES = {"live": "green", "quarantined": "red", "stale": "red", "restart"
 
 
 class View:
-    """Shows phases as they run."""
+    """Shows each phase while it runs."""
 
     def __init__(self, console: Console, ideal_hits: tuple[int, ...]) -> None:
         self._console = console
@@ -27,7 +27,7 @@ class View:
 
     @contextlib.asynccontextmanager
     async def showing(self, progress: Progress) -> AsyncIterator[None]:
-        """Show one phase during the block, and its last state after it."""
+        """Show a phase during the block, and leave its final state on the screen."""
         if self._console.is_terminal:
             with Live(console=self._console, refresh_per_second=4, transient=False) as live:
                 async with _repeating(lambda: live.update(self._render(progress)), REFRESH_S):

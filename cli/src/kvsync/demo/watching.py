@@ -1,4 +1,4 @@
-"""Looks at the index while requests run: states, lag and blocks over time, and what it made of a restart."""
+"""Samples the index during a replay: the state, lag and blocks of each publisher, and how it sees a restart."""
 
 import asyncio
 import time
@@ -6,14 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from kvsync.errors import KvsyncError
-from kvsync.index_client import IndexClient, PublisherRow
+from kvsync.index_client import IndexClient
+from kvsync_indexer.api import PublisherRow
 
 PERIOD_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """The index at one moment, seconds after the replay began."""
+    """The publishers of the index at one moment; `at_s` is in seconds since the replay began."""
 
     at_s: float
     publishers: tuple[PublisherRow, ...]
@@ -21,7 +22,10 @@ class Sample:
 
 @dataclass(slots=True)
 class Restart:
-    """One engine killed and started again, as the index saw it. Times as in Sample; None: not (yet)."""
+    """The kill and the restart of one engine as the index sees them.
+
+    Times are in seconds since the replay began, and None if the event has not happened.
+    """
 
     publisher: str
     epoch_before: tuple[str | int | None, int]
@@ -34,7 +38,7 @@ class Restart:
     blocks_after: int = 0
 
     def observe(self, at_s: float, row: PublisherRow | None) -> None:
-        """Take in one look at the publisher."""
+        """Update the times from one sample of the publisher; `row` is None if the index does not list it."""
         new_epoch = row is not None and (row.epoch, row.incarnation) != self.epoch_before
         if self.detected_s is None and (row is None or row.state != "live" or new_epoch):
             self.detected_s = at_s
@@ -48,7 +52,7 @@ class Restart:
 
 @dataclass(slots=True)
 class Watcher:
-    """Samples the index until stopped."""
+    """Samples the index periodically, and reports changes of state to `on_change(name, before, after)`."""
 
     index: IndexClient
     clock: Callable[[], float] = time.monotonic
@@ -65,12 +69,12 @@ class Watcher:
         return self.clock() - self._begun
 
     def row(self, name: str) -> PublisherRow | None:
-        """The last look at one publisher."""
+        """Return the publisher's row of the last sample, or None."""
         rows = self.samples[-1].publishers if self.samples else ()
         return next((row for row in rows if row.name == name), None)
 
     async def run(self) -> None:
-        """Sample for ever; an index that does not answer is counted, not fatal."""
+        """Sample until cancelled. Failed requests to the index are counted in `misses`."""
         self._begun = self.clock()
         while True:
             await self.look()

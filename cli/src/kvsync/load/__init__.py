@@ -1,1 +1,1 @@
-"""Traces, the prompts made from them, the client that replays them, and what an unlimited cache would have served."""
+"""The client that replays prompts over HTTP, and the numbers made from its outcomes."""

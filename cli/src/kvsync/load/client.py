@@ -1,8 +1,8 @@
-"""Replays prompts over HTTP: in their rhythm, streaming, each to exactly one outcome.
+"""Replays prompts over HTTP at their arrival times, as streaming requests, and records one outcome per request.
 
-A request whose answer breaks off (its engine died after the first byte, which a router cannot hide) is issued again,
-and counted. What is measured is measured here: from the first send to the first token, and what the engine said it
-had cached.
+When an answer breaks off (its engine died after the first byte, which a router cannot hide), the request is issued
+again, and the outcome counts how often. Times run from the first issue; cached tokens are those that the engine
+reports.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import aiohttp
 import msgspec
 
-from kvsync.load.prompts import Prompt
+from kvsync_workload.prompts import Prompt
 
 if TYPE_CHECKING:
     Floats: TypeAlias = array[float]
@@ -24,7 +24,7 @@ else:
 
 MAX_IN_FLIGHT = 64
 ISSUES = 6
-"""A request is issued at most this often."""
+"""How often a request is issued at most."""
 RETRY_S = 0.25
 ANSWER_TIMEOUT_S = 120.0
 
@@ -64,14 +64,14 @@ class _Chunk(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Hold request number `before`, and all after it, until `over` is set; later arrivals move by the time held."""
+    """Delays request number `before`, and all after it, until `over` is set; later arrivals are delayed as long."""
 
     before: int
     over: asyncio.Event
 
 
 class AnswerBrokenError(Exception):
-    """An answer that did not come, or not whole."""
+    """No answer came, or only part of one."""
 
 
 class Replayer:
@@ -98,10 +98,13 @@ class Replayer:
         self._start = 0.0
         self._chunks = msgspec.json.Decoder(_Chunk)
         self.gaps_s: Floats = array("d")
-        """Time between successive chunks of one answer, over all answers."""
+        """Times between successive chunks of one answer, of all answers."""
 
     async def run(self, prompts: Iterable[Prompt], pause: Pause | None = None) -> list[Outcome]:
-        """Send every prompt at its time (arrival / speed), or when a slot is free; outcomes in order of prompts."""
+        """Send every prompt at its time (arrival / speed), or later when a slot becomes free.
+
+        Outcomes are in order of prompts.
+        """
         self._start = self._clock()
         paused_s = 0.0
         async with asyncio.TaskGroup() as group:
@@ -170,7 +173,10 @@ class Replayer:
         )  # fmt: skip
 
     async def _issue(self, body: bytes) -> tuple[float, _Usage, Mapping[str, str]]:
-        """One try: (time of the first token, usage, response headers); AnswerBrokenError when it is not whole."""
+        """Issue the request once and return the time of the first token, the usage and the response headers.
+
+        Raises AnswerBrokenError if the answer is not complete.
+        """
         async with self._session.post(self._url, data=body, headers={"content-type": "application/json"}) as response:
             if response.status != 200:
                 text = (await response.read())[:200].decode("utf-8", "replace")

@@ -1,29 +1,17 @@
-"""Numbers from outcomes: hit ratio, percentiles, the curve of hits over time."""
+"""Numbers from the outcomes of a replay: totals, hit ratio, latencies, and the hit ratio over time."""
 
-import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from kvsync.load.client import Outcome
+from kvsync_workload.percentiles import percentile
 
-
-def percentile(values: Sequence[float], share: float, *, ordered: bool = False) -> float | None:
-    """Nearest-rank percentile (share in 0..1), of values that are sorted already or not; None of nothing."""
-    if not values:
-        return None
-    ranked = values if ordered else sorted(values)
-    return ranked[max(math.ceil(share * len(ranked)), 1) - 1]
-
-
-def percentiles_ms(values_s: Sequence[float]) -> dict[str, float | None]:
-    """p50, p95 and p99 in milliseconds."""
-    found = {name: percentile(values_s, share) for name, share in (("p50", 0.50), ("p95", 0.95), ("p99", 0.99))}
-    return {name: None if value is None else round(value * 1000, 3) for name, value in found.items()}
+TTFT_PERCENTILES = (("p50", 50), ("p95", 95), ("p99", 99))
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """One policy's outcomes, added up. Hits and prompts are tokens, as the engines reported them."""
+    """Totals of one replay. Token counts are those that the engines reported."""
 
     requests: int
     failed: int
@@ -42,19 +30,24 @@ class Summary:
 
 
 def summarize(outcomes: Sequence[Outcome]) -> Summary:
-    """Add up the outcomes of one replay."""
+    """Summarize the outcomes of one replay; only successful requests count, except where a field says otherwise."""
     done = [outcome for outcome in outcomes if outcome.ok]
+    ttft_ms = [outcome.ttft_s * 1000 for outcome in done]
     return Summary(
         requests=len(outcomes),
         failed=len(outcomes) - len(done),
         reissued=sum(outcome.issues > 1 for outcome in outcomes),
         prompt_tokens=sum(outcome.prompt_tokens for outcome in done),
         cached_tokens=sum(outcome.cached_tokens for outcome in done),
-        ttft_ms=percentiles_ms([outcome.ttft_s for outcome in done]),
+        ttft_ms={name: _rounded(percentile(ttft_ms, percent)) for name, percent in TTFT_PERCENTILES},
         duration_s=max((outcome.ended_s for outcome in outcomes), default=0.0),
         by_endpoint=_count(outcome.endpoint for outcome in done),
         by_policy=_count(outcome.policy for outcome in done),
     )
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 3)
 
 
 def _count(names: Iterable[str]) -> dict[str, int]:
@@ -65,12 +58,12 @@ def _count(names: Iterable[str]) -> dict[str, int]:
 
 
 def hit_curve(outcomes: Sequence[Outcome], points: int = 200) -> list[tuple[float, float]]:
-    """(seconds, hit ratio so far) as requests ended, thinned to about `points`."""
+    """(seconds, hit ratio so far) at the ends of about `points` evenly chosen requests."""
     return _curve(outcomes, points, lambda outcome: outcome.cached_tokens)
 
 
 def ideal_curve(outcomes: Sequence[Outcome], ideal_hits: Sequence[int], points: int = 200) -> list[tuple[float, float]]:
-    """The unlimited cache's ratio over the same requests at the same times."""
+    """The ratio of an unlimited cache for the same requests at the same times."""
     return _curve(outcomes, points, lambda outcome: ideal_hits[outcome.number])
 
 

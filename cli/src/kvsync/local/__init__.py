@@ -1,1 +1,1 @@
-"""Engines, index and router as separate processes on this machine, each at a loopback address of its own."""
+"""Engines, index and router as processes on this machine, each with a loopback address of its own."""

@@ -1,7 +1,7 @@
-"""Loopback networks: every pod gets an address of its own, so that its ports are the ones it has in a cluster.
+"""Loopback networks: each pod gets an address of its own, so that it can use the ports that it has in a cluster.
 
-Linux answers on all of 127.0.0.0/8. A run takes one network 127.x.y.0/24: pods from .1, the demo's router on .250. A
-listening socket on .254 claims the network while the run lasts, so two runs never share one.
+Linux answers on all of 127.0.0.0/8. A run takes one network 127.x.y.0/24, with pods from .1 and the demo's router on
+.250. A listening socket on .254 claims the network for the duration of the run, so that two runs never share one.
 """
 
 import socket
@@ -24,14 +24,14 @@ _NETWORKS = tuple(f"127.1.{number}" for number in range(64))
 
 
 class PortTakenError(KvsyncError):
-    """Somebody else listens where we want to."""
+    """Another process uses the port."""
 
     def __init__(self, host: str, port: int, reason: str) -> None:
         super().__init__(f"{host}:{port} cannot be used: {reason}")
 
 
 def probe(host: str, port: int) -> None:
-    """Check that nobody listens on host:port; PortTakenError says who does not let us."""
+    """Check that host:port can be bound. Raises PortTakenError."""
     with socket.socket() as tried:
         tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -50,22 +50,22 @@ class Network:
 
     @property
     def control(self) -> str:
-        """Address of what is no pod: the demo's router."""
+        """Address of the demo's router, which is no pod."""
         return f"{self.prefix}.{_CONTROL_HOST}"
 
     def pod(self, number: int) -> str:
-        """Address of pod `number`, from 0."""
+        """Address of pod `number`, counted from 0. Raises UsageProblemError."""
         if not 0 <= number < MAX_PODS:
             raise UsageProblemError(f"pod {number + 1}: a local run has at most {MAX_PODS}")
         return f"{self.prefix}.{number + 1}"
 
     def release(self) -> None:
-        """Give the network back."""
+        """Release the network."""
         self._claim.close()
 
     @classmethod
     def claim(cls, prefix: str) -> Self:
-        """Take `prefix`; PortTakenError while another run has it."""
+        """Claim the network `prefix`. Raises PortTakenError if another run has it."""
         claim = socket.socket()
         try:
             claim.bind((f"{prefix}.{_CLAIM_HOST}", CLAIM_PORT))
@@ -79,7 +79,7 @@ class Network:
 def claim_network(
     wanted: Callable[[Network], Iterable[tuple[str, int]]], prefixes: Iterable[str] = _NETWORKS
 ) -> Network:
-    """The first network in which every wanted (host, port) is free; otherwise the first one's trouble, as one line."""
+    """Claim the first network in which every wanted (host, port) is free. Raises PortTakenError for the first one."""
     first: PortTakenError | None = None
     for prefix in prefixes:
         try:

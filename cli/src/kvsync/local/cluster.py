@@ -1,4 +1,4 @@
-"""Runs planned pods: files in place, processes up, those that die started again after a growing pause."""
+"""Runs planned pods: writes their files, starts their processes, and restarts those that end, with a back-off."""
 
 import asyncio
 import time
@@ -14,13 +14,13 @@ from kvsync.report.files import write_whole
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 10.0
 CALM_S = 30.0
-"""A process that ran this long starts again after the first pause."""
+"""After a process has run for this long, the pause before its next restart is the first one again."""
 CHECK_S = 0.1
 
 
 @dataclass(slots=True)
 class PodState:
-    """How one pod is doing."""
+    """The state of one pod."""
 
     pod: LocalPod
     ready: bool = False
@@ -46,7 +46,7 @@ class LocalCluster:
         self._clock = clock
 
     async def start(self) -> None:
-        """Write the files, start every process, wait until all are ready; StartFailedError names one that is not."""
+        """Write the files, start every process and wait until all are ready. Raises StartFailedError."""
         for state in self.states.values():
             for path, text in state.pod.files.items():
                 write_whole(path, text)
@@ -56,12 +56,12 @@ class LocalCluster:
             await self.wait_ready(state.pod)
 
     async def wait_ready(self, pod: LocalPod) -> None:
-        """Wait until the pod answers."""
+        """Wait until the pod is ready. Raises StartFailedError."""
         await wait_http(self._session, self._supervisor[pod.name], pod.health_url)
         self.states[pod.name].ready = True
 
     async def keep_running(self, left_alone: Collection[str] = ()) -> None:
-        """Start again what ends, for ever, except the pods in `left_alone` (looked at each time)."""
+        """Restart every process that ends, for ever. `left_alone` names pods to skip, and may change meanwhile."""
         async with asyncio.TaskGroup() as group:
             for state in self.states.values():
                 group.create_task(self._keep(state, left_alone))

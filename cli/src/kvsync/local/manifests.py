@@ -1,4 +1,4 @@
-"""Resources on disk, as `kubectl apply -f` takes them: files, folders, several documents a file."""
+"""Reads resources from disk as `kubectl apply -f` does: files, folders, and several documents per file."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -14,7 +14,7 @@ SUFFIXES = (".yaml", ".yml", ".json")
 
 
 def read_resources(paths: Sequence[Path]) -> list[Resource[Any]]:
-    """Every MockEngine and PrefixIndex in `paths`; UsageProblemError is one line with file and field."""
+    """Every MockEngine and PrefixIndex in `paths`. Raises UsageProblemError, which names the file and the field."""
     resources: list[Resource[Any]] = []
     seen: dict[tuple[str, str, str], Path] = {}
     for path in _files(paths):
@@ -31,7 +31,7 @@ def read_resources(paths: Sequence[Path]) -> list[Resource[Any]]:
 
 
 def parse(document: dict[str, Any], origin: str) -> Resource[Any]:
-    """One document as a validated resource."""
+    """One document as a validated resource. Raises UsageProblemError."""
     try:
         return parse_resource(document)
     except InvalidSpecError as error:

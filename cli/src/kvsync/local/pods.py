@@ -1,8 +1,8 @@
-"""From the operator's objects to local processes: what a kubelet would start, with this machine's addresses.
+"""From the operator's objects to local processes: what a kubelet would start, with addresses of this machine.
 
-The objects are those the operator applies to a cluster. What only a cluster can do is replaced, and nothing else: a
-pod's address is a loopback address of its own, its ConfigMap is a folder, and pods are found by the same selector in
-the list of pods planned here, written as a publishers file, since there is no API server to watch.
+The objects are the ones that the operator applies to a cluster, and only what needs a cluster is replaced. A pod gets a
+loopback address, and a ConfigMap becomes a folder. As there is no API server to watch, the selector of an index is
+applied to the pods that are planned here, and the result is written as a publishers file.
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,7 +33,7 @@ class LocalPod:
     namespace: str
     host: str
     role: str
-    """engine or index: the container's name."""
+    """Name of the container: `engine` or `index`."""
     ports: Mapping[str, int]
     labels: Mapping[str, str]
     annotations: Mapping[str, str]
@@ -42,21 +42,21 @@ class LocalPod:
 
     @property
     def http_url(self) -> str:
-        """Where it answers HTTP."""
+        """Base URL of its HTTP API."""
         return f"http://{self.host}:{self.ports['http']}"
 
     @property
     def router_url(self) -> str | None:
-        """Where its router answers, if it has one."""
+        """Base URL of its router, if it has one."""
         return f"http://{self.host}:{self.ports['router']}" if "router" in self.ports else None
 
     @property
     def health_url(self) -> str:
-        """What answers 200 when it is ready."""
+        """URL that answers 200 when it is ready."""
         return f"{self.http_url}/{'health' if self.role == 'engine' else 'readyz'}"
 
     def publishers(self) -> list[dict[str, object]]:
-        """Its entries in a publishers file, one a rank, from the annotations discovery reads."""
+        """Its entries in a publishers file, one per rank, from the annotations that discovery reads."""
         note = self.annotations
         events, replay = int(note[names.ANNOTATION_EVENTS_PORT]), int(note[names.ANNOTATION_REPLAY_PORT])
         ranks = int(note[names.ANNOTATION_RANKS])
@@ -79,7 +79,7 @@ class LocalPod:
 
 
 def plan_pods(resources: Sequence[Resource[Any]], network: Network, folder: Path) -> list[LocalPod]:
-    """Every pod of `resources`, engines first; `folder` receives what is mounted in a cluster."""
+    """Every pod of `resources`, engines first. `folder` is for the files that a cluster would mount."""
     namespaces = {resource.namespace for resource in resources}
     planner = _Planner(network, folder, qualified=len(namespaces) > 1)
     for kind in (names.MOCK_ENGINE, names.PREFIX_INDEX):
@@ -95,7 +95,6 @@ class _Planner:
         self._network = network
         self._folder = folder
         self._qualified = qualified
-        """Names carry their namespace: there is more than one."""
 
     def add(self, resource: Resource[Any]) -> None:
         objects = build_objects(resource, Images())
@@ -137,15 +136,15 @@ class _Planner:
         )
 
     def _found(self, arguments: list[str], files: Mapping[Path, str], home: Path) -> tuple[list[str], str]:
-        """Discovery's flags replaced by a publishers file with the pods it would have found."""
-        kept: list[str] = []
+        """The arguments with a publishers file in place of the flags of discovery, and the content of that file."""
+        others: list[str] = []
         found: dict[str, list[str]] = {"--discover": [], "--selector": [], "--namespace": [], "--publishers": []}
         flags = iter(arguments)
         for flag in flags:
             if flag in found:
                 found[flag].append(next(flags))
             else:
-                kept.append(flag)
+                others.append(flag)
         rows: list[dict[str, object]] = []
         for text in (files[Path(path)] for path in found["--publishers"]):
             rows += yaml.safe_load(text)
@@ -153,11 +152,11 @@ class _Planner:
             wanted = pod.namespace in found["--namespace"] or "*" in found["--namespace"]
             if pod.role == "engine" and wanted and selects(",".join(found["--selector"]), pod.labels):
                 rows += pod.publishers()
-        return [*kept, "--publishers", str(home / PUBLISHERS_FILE)], yaml.safe_dump(rows, sort_keys=False)
+        return [*others, "--publishers", str(home / PUBLISHERS_FILE)], yaml.safe_dump(rows, sort_keys=False)
 
 
 def _mounts(container: Mapping[str, Any], home: Path) -> dict[str, Path]:
-    """Mount path -> local folder, for every volume but /tmp."""
+    """Local folder per mount path, for every volume except /tmp."""
     return {mount["mountPath"]: home / mount["name"] for mount in container["volumeMounts"] if mount["name"] != "tmp"}
 
 
@@ -171,7 +170,7 @@ def _local_path(argument: str, mounts: Mapping[str, Path]) -> str:
 def _config_files(
     pod: Mapping[str, Any], mounts: Mapping[str, Path], configs: Mapping[str, Mapping[str, str]]
 ) -> dict[Path, str]:
-    """The content of every ConfigMap volume, at its local place."""
+    """The content of every ConfigMap volume, by local path."""
     folders = {folder.name: folder for folder in mounts.values()}
     files: dict[Path, str] = {}
     for volume in pod["volumes"]:
@@ -183,10 +182,10 @@ def _config_files(
 
 
 def _at_address(text: str, host: str) -> str:
-    """An engine's configuration with this pod's address in place of `*`.
+    """The configuration of an engine with the address of its pod in place of `*`.
 
-    By vLLM's rule a publisher binds only to wildcards and to IPv6, and `*` would take the port on every address. The
-    pod's own address written as IPv6 is bound, and it is the same socket address. The replay socket always binds.
+    vLLM's publisher binds only wildcards and IPv6 addresses, and `*` would take the port on every address. The address
+    of the pod is therefore written in its IPv6 form, which is the same socket address. The replay socket always binds.
     """
     config = yaml.safe_load(text)
     events = config["kv-events-config"]

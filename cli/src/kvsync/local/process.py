@@ -1,8 +1,8 @@
-"""One child process: started so that it cannot outlive us, stopped so that nothing of it is left.
+"""One child process, which cannot outlive the command unless it is meant to.
 
-Each child leads a process group of its own (Ctrl-C reaches only us, and we end them in order) and asks the kernel for
-SIGKILL at our death (PR_SET_PDEATHSIG), so that even `kill -9` of the command leaves no orphan. A kept child asks for
-neither.
+Each child leads a process group of its own, so that Ctrl-C reaches only the command, which then ends its children in
+order. Each child also asks the kernel for SIGKILL when its parent dies (PR_SET_PDEATHSIG), so that even `kill -9` of
+the command leaves no orphan. A child that is meant to outlive the command does not ask for that.
 """
 
 import contextlib
@@ -25,17 +25,17 @@ _TAIL_BYTES = 16_384
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """What to run."""
+    """A command line and its surroundings."""
 
     name: str
     argv: tuple[str, ...]
     log: Path
-    """Receives stdout and stderr; a restart appends."""
+    """File that stdout and stderr are appended to."""
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
 def executable(name: str) -> str:
-    """The entry point `name` of the environment that runs us."""
+    """The entry point `name` of the environment of this interpreter."""
     beside = Path(sys.executable).parent / name
     return str(beside) if beside.exists() else name
 
@@ -51,7 +51,7 @@ def _die_with_parent(parent: int) -> Callable[[], None]:
 
 
 class Process:
-    """A running child."""
+    """A child process, which can be started again."""
 
     def __init__(self, spec: Spec, *, outlives_us: bool = False) -> None:
         self.spec = spec
@@ -61,12 +61,12 @@ class Process:
 
     @property
     def pid(self) -> int | None:
-        """Its process id, once it was started."""
+        """Its process id, or None before its first start."""
         return self._child.pid if self._child is not None else None
 
     @property
     def exit_code(self) -> int | None:
-        """Its exit code, or None while it runs (or was never started)."""
+        """Its exit code, or None while it runs and before its first start."""
         return self._child.poll() if self._child is not None else None
 
     @property
@@ -75,7 +75,7 @@ class Process:
         return self._child is not None and self._child.poll() is None
 
     def start(self) -> None:
-        """Start it (again)."""
+        """Start it, also after it has ended. Raises StartFailedError."""
         self.spec.log.parent.mkdir(parents=True, exist_ok=True)
         try:
             with self.spec.log.open("ab") as log:
@@ -86,7 +86,7 @@ class Process:
                     stderr=log,
                     env={**os.environ, **self.spec.environment},
                     start_new_session=True,
-                    # Between fork and exec this makes two system calls and takes no lock.
+                    # Between fork and exec it makes two system calls and takes no lock.
                     preexec_fn=None if self._outlives_us else _die_with_parent(os.getpid()),  # noqa: PLW1509
                 )
         except OSError as error:
@@ -94,19 +94,19 @@ class Process:
         self.starts += 1
 
     def signal(self, number: int) -> None:
-        """Send a signal to its whole group."""
+        """Send a signal to its process group."""
         if self._child is not None and self._child.poll() is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._child.pid, number)
 
     def kill(self) -> None:
-        """SIGKILL, and wait for the end."""
+        """Send SIGKILL and wait for the end."""
         self.signal(signal.SIGKILL)
         if self._child is not None:
             self._child.wait()
 
     def explain(self) -> str:
-        """Why it ended, in one line: exit code, last line of its log, where the log is."""
+        """Why it ended, in one line: exit code, last line of its log, path of the log."""
         code = self.exit_code
         how = f"was killed by signal {-code}" if code is not None and code < 0 else f"exited with code {code}"
         last = last_line(self.spec.log)
@@ -114,7 +114,7 @@ class Process:
 
 
 def last_line(path: Path) -> str:
-    """The last line of a text file that says something, shortened."""
+    """The last line of a text file that is not blank, shortened."""
     try:
         with path.open("rb") as file:
             file.seek(max(file.seek(0, os.SEEK_END) - _TAIL_BYTES, 0))
@@ -126,7 +126,7 @@ def last_line(path: Path) -> str:
 
 
 def stop_all(processes: Sequence[Process], grace_s: float = 3.0) -> None:
-    """SIGTERM to all, a moment to leave, SIGKILL to those that stay."""
+    """Send SIGTERM to all, and SIGKILL to those that still run after `grace_s`."""
     for process in processes:
         process.signal(signal.SIGTERM)
     deadline = time.monotonic() + grace_s

@@ -1,4 +1,4 @@
-"""Label selectors in the API's query form, `a=b,c in (d,e),!f`, as far as the operator's builders write them."""
+"""Label selectors in the query form of the API, `a=b,c in (d,e),!f`, to the extent that the operator writes them."""
 
 import re
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ _SET = re.compile(r"^(\S+)\s+(in|notin)\s+\(([^)]*)\)$")
 
 
 def selects(selector: str, labels: Mapping[str, str]) -> bool:
-    """Whether all terms of `selector` hold for `labels`; an empty selector holds for all."""
+    """Whether every term of `selector` holds for `labels`; an empty selector holds for any labels."""
     return all(_holds(term.strip(), labels) for term in _TERM.findall(selector) if term.strip())
 
 

@@ -1,4 +1,4 @@
-"""A demo's processes: the pods of its resources, and a router in front of them."""
+"""The processes of a demo: the pods of its resources, and a router in front of them."""
 
 import asyncio
 import time
@@ -8,7 +8,8 @@ from typing import Any
 
 import aiohttp
 
-from kvsync.errors import StartFailedError
+from kvsync.errors import KvsyncError, StartFailedError
+from kvsync.index_client import IndexClient
 from kvsync.local.addresses import EVENTS_PORT, HTTP_PORT, INDEX_PORT, REPLAY_PORT, ROUTER_PORT, Network
 from kvsync.local.cluster import LocalCluster
 from kvsync.local.pods import LocalPod, plan_pods
@@ -17,11 +18,11 @@ from kvsync.local.supervisor import POLL_S, START_DEADLINE_S, Supervisor, wait_h
 from kvsync_operator.models.document import Resource
 
 MATCH_TIMEOUT_S = 2.0
-"""Longer than the router's default: a laptop with two busy cores is no reason to route without the index."""
+"""Longer than the router's default, so that a busy laptop does not make the router fall back to load."""
 
 
 def wanted_ports(network: Network, engines: int) -> Iterator[tuple[str, int]]:
-    """Every address and port of a stack with so many engines."""
+    """Every (host, port) of a stack with that many engines."""
     for number in range(engines):
         yield from ((network.pod(number), port) for port in (HTTP_PORT, EVENTS_PORT, REPLAY_PORT))
     yield network.pod(engines), INDEX_PORT
@@ -29,7 +30,7 @@ def wanted_ports(network: Network, engines: int) -> Iterator[tuple[str, int]]:
 
 
 class Stack:
-    """One run's processes."""
+    """The processes of one run."""
 
     def __init__(
         self,
@@ -50,7 +51,10 @@ class Stack:
         self._session = session
 
     async def start(self, policy: str, seed: int) -> None:
-        """Start everything at once; return when every engine is live in the index and in the router's rotation."""
+        """Start everything, and wait until every engine is live in the index and in the rotation of the router.
+
+        Raises StartFailedError.
+        """
         router = self._start_router(policy, seed)
         await self._cluster.start()
         await wait_http(self._session, router, f"{self.router_url}/readyz")
@@ -62,7 +66,7 @@ class Stack:
             await asyncio.sleep(POLL_S)
 
     async def restart_engine(self, pod: LocalPod) -> None:
-        """Start a killed engine again, at its address."""
+        """Start a killed engine again, with the same address."""
         self.supervisor[pod.name].start()
         await self._cluster.wait_ready(pod)
 
@@ -76,17 +80,25 @@ class Stack:
         return self.supervisor.start(Spec("router", argv, self._router_log))
 
     async def _not_joined(self) -> list[str]:
-        rows = {row["name"]: row for row in await self._json(f"{self.index_url}/v1/publishers", "publishers")}
-        routed = {row["name"]: row for row in await self._json(f"{self.router_url}/v1/endpoints", "endpoints")}
-        states = {pod.name: str(rows.get(pod.name, {}).get("state", "unknown")) for pod in self.engines}
+        followed = await self._followed()
+        routed = await self._routed()
+        states = {pod.name: followed.get(pod.name, "unknown") for pod in self.engines}
         missing = [f"{name} is {state} in the index" for name, state in states.items() if state != "live"]
-        absent = [pod.name for pod in self.engines if not routed.get(pod.name, {}).get("healthy", False)]
+        absent = [pod.name for pod in self.engines if pod.name not in routed]
         return missing + [f"{name} is not in the router's rotation" for name in absent]
 
-    async def _json(self, url: str, field: str) -> list[dict[str, Any]]:
+    async def _followed(self) -> dict[str, str]:
+        """State of every publisher in the index; none while the index does not answer."""
         try:
-            async with self._session.get(url, timeout=aiohttp.ClientTimeout(total=5)) as response:
-                rows: list[dict[str, Any]] = (await response.json())[field]
-                return rows
+            return {row.name: row.state for row in await IndexClient(self._session, self.index_url).publishers()}
+        except KvsyncError:
+            return {}
+
+    async def _routed(self) -> set[str]:
+        """The endpoints in the rotation of the router; none while the router does not answer."""
+        url, timeout = f"{self.router_url}/v1/endpoints", aiohttp.ClientTimeout(total=5)
+        try:
+            async with self._session.get(url, timeout=timeout) as response:
+                return {row["name"] for row in (await response.json())["endpoints"] if row["healthy"]}
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError, KeyError):
-            return []
+            return set()

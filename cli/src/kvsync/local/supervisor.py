@@ -1,4 +1,4 @@
-"""Starts processes together, waits until they answer, restarts one in place, ends all of them whatever happens."""
+"""A set of child processes that are started together and all ended at the end."""
 
 import asyncio
 import time
@@ -14,7 +14,7 @@ POLL_S = 0.05
 
 
 class Supervisor:
-    """A set of child processes, by name."""
+    """Child processes by name."""
 
     def __init__(self, *, outlive_us: bool = False) -> None:
         self._outlive_us = outlive_us
@@ -24,29 +24,29 @@ class Supervisor:
         return self._processes[name]
 
     def processes(self) -> list[Process]:
-        """All of them, in order of their start."""
+        """All of them, in the order of their first start."""
         return list(self._processes.values())
 
     def start(self, spec: Spec) -> Process:
-        """Start one more process."""
+        """Start one more process. Raises StartFailedError."""
         process = Process(spec, outlives_us=self._outlive_us)
         self._processes[spec.name] = process
         process.start()
         return process
 
     def forget(self, name: str) -> None:
-        """End one process and drop it."""
+        """End one process and remove it."""
         process = self._processes.pop(name)
         stop_all([process])
 
     def check(self, expected_dead: Sequence[str] = ()) -> None:
-        """StartFailedError for the first process that ended without being told to."""
+        """Raise StartFailedError for the first process that has ended unexpectedly."""
         for process in self._processes.values():
             if process.exit_code is not None and process.spec.name not in expected_dead:
                 raise StartFailedError(process.explain())
 
     def release(self) -> None:
-        """Leave every process running: it is no longer ours."""
+        """Leave every process running, and let go of it."""
         self._processes.clear()
 
     def close(self) -> None:
@@ -58,7 +58,7 @@ class Supervisor:
 async def wait_http(
     session: aiohttp.ClientSession, process: Process, url: str, deadline_s: float = START_DEADLINE_S
 ) -> None:
-    """Poll `url` until it answers 200; StartFailedError when the process dies or the deadline passes."""
+    """Poll `url` until it answers 200. Raises StartFailedError if the process ends or the deadline passes."""
     end = time.monotonic() + deadline_s
     last = "no answer"
     while time.monotonic() < end:

@@ -1,4 +1,4 @@
-"""A trace against a running OpenAI server: a router, one engine, or a real vLLM."""
+"""Replays a trace against a running OpenAI server: a router, a single engine, or a real vLLM."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -9,8 +9,8 @@ import msgspec
 from kvsync.errors import UnreachableError
 from kvsync.index_client import describe
 from kvsync.load.client import MAX_IN_FLIGHT, Outcome, Replayer
-from kvsync.load.prompts import Prompt
 from kvsync.replay.records import Record, ReplayResult
+from kvsync_workload.prompts import Prompt
 
 UNNAMED_WORKER = "target"
 
@@ -24,7 +24,7 @@ class _Models(msgspec.Struct):
 
 
 async def find_model(session: aiohttp.ClientSession, url: str) -> str:
-    """The first model the server lists; UnreachableError when it does not answer."""
+    """The first model that the server lists. Raises UnreachableError if the server gives no usable answer."""
     try:
         async with session.get(f"{url}/v1/models", timeout=aiohttp.ClientTimeout(total=30)) as response:
             body = await response.read()
@@ -34,7 +34,7 @@ async def find_model(session: aiohttp.ClientSession, url: str) -> str:
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
         raise UnreachableError(f"{url}: {describe(error)}") from None
     except msgspec.MsgspecError as error:
-        raise UnreachableError(f"{url}/v1/models: not what an OpenAI server answers: {error}") from None
+        raise UnreachableError(f"{url}/v1/models: not the answer of an OpenAI server: {error}") from None
     if not models:
         raise UnreachableError(f"{url}: serves no model")
     return models[0].id
@@ -43,7 +43,7 @@ async def find_model(session: aiohttp.ClientSession, url: str) -> str:
 async def replay_live(
     session: aiohttp.ClientSession, url: str, model: str, prompts: Iterable[Prompt], max_in_flight: int | None
 ) -> ReplayResult:
-    """Send every prompt at its arrival time and wait for all."""
+    """Send every prompt at its arrival time, and wait for all answers."""
     replayer = Replayer(session, url, model, speed=1.0, max_in_flight=max_in_flight or MAX_IN_FLIGHT)
     outcomes = await replayer.run(prompts)
     records = [_record(outcome) for outcome in outcomes]

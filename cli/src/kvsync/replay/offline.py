@@ -1,22 +1,19 @@
-"""A trace through engines in virtual time, in this process: the mock engine's driver under our routers and report."""
+"""Replays a trace through mock engines in virtual time, in this process, behind the routers of `routers.py`."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from kvsync.errors import UsageProblemError
-from kvsync.load.trace import TRACE_BLOCK_TOKENS, TraceRequest
 from kvsync.replay.records import Record, ReplayResult
 from kvsync.replay.routers import KvRouter, PolicyRouter, worker_name
 from kvsync_indexer.core.factory import CoreKind
 from kvsync_mockpod.engine import EngineConfig, EngineError, TierConfig
-from kvsync_mockpod.offline import Arrivals as EngineArrivals
-from kvsync_mockpod.offline import ReplayConfig, RequestRecord, ideal_hit_tokens, replay
+from kvsync_mockpod.model_size import TOKEN_BYTES
+from kvsync_mockpod.offline import ReplayConfig, RequestRecord, replay
 from kvsync_mockpod.offline import ReplayResult as EngineResult
-from kvsync_mockpod.offline import TraceRequest as EngineRequest
-
-TOKEN_BYTES = 2 * 32 * 8 * 128 * 2
-"""KV bytes of a token of Llama 3.1 8B: keys and values, 32 layers, 8 heads of 128, 2 bytes (its model card)."""
+from kvsync_workload.arrivals import Arrivals
+from kvsync_workload.trace import TraceRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +32,7 @@ class OfflineSettings:
     core: CoreKind = "auto"
 
     def describe(self) -> dict[str, Any]:
-        """What decides the outcome, for the report."""
+        """The settings that decide the outcome, as JSON values for the report."""
         return {
             "workers": self.workers,
             "blocks": self.blocks,
@@ -47,22 +44,18 @@ class OfflineSettings:
 
 
 def replay_offline(
-    requests: Sequence[TraceRequest],
-    arrivals_s: Sequence[float],
-    max_in_flight: int | None,
-    settings: OfflineSettings,
+    requests: Sequence[TraceRequest], arrivals: Arrivals, settings: OfflineSettings
 ) -> tuple[ReplayResult, float]:
-    """Play everything; the result, and the hit ratio of an unlimited cache. UsageProblemError is one line."""
-    converted = [
-        _convert(number, request, arrival_s)
-        for number, (request, arrival_s) in enumerate(zip(requests, arrivals_s, strict=True))
-    ]
+    """Play all requests; return the result and the hit ratio of an unlimited cache.
+
+    Raises UsageProblemError for settings that no engine can run with.
+    """
     router: KvRouter | PolicyRouter
     if settings.policy == "kv":
         router = KvRouter(settings.seed, settings.workers, settings.core)
     else:
         router = PolicyRouter(settings.policy, settings.seed, settings.workers)
-    longest = max(request.input_tokens + request.output_tokens for request in converted)
+    longest = max(request.input_tokens + request.output_tokens for request in requests)
     try:
         config = ReplayConfig(
             workers=settings.workers,
@@ -74,20 +67,14 @@ def replay_offline(
             ),
             latency=settings.latency,
             tiers=_tiers(settings),
-            arrivals=EngineArrivals(max_in_flight=max_in_flight),
+            arrivals=arrivals,
             seed=settings.seed,
         )
-        result = replay(converted, config, router)
+        result = replay(requests, config, router)
     except EngineError as error:
         raise UsageProblemError(f"replay --offline: {error}") from None
     prompt = sum(record.prompt_tokens for record in result.records)
     return _result(result), result.ideal_hit_tokens / max(prompt, 1)
-
-
-def ideal_hit_ratio(requests: Sequence[TraceRequest], block_size: int) -> float:
-    """What an unlimited cache would serve of them, from block ids alone; UsageProblemError if those do not fit."""
-    converted = [_convert(number, request, 0.0) for number, request in enumerate(requests)]
-    return ideal_hit_tokens(converted, block_size) / sum(request.input_tokens for request in requests)
 
 
 def _tiers(settings: OfflineSettings) -> TierConfig | None:
@@ -98,16 +85,6 @@ def _tiers(settings: OfflineSettings) -> TierConfig | None:
         disk_blocks=settings.disk_blocks,
         block_bytes=settings.block_size * TOKEN_BYTES,
     )
-
-
-def _convert(number: int, request: TraceRequest, arrival_s: float) -> EngineRequest:
-    needed = -(-request.input_tokens // TRACE_BLOCK_TOKENS)
-    if len(request.hash_ids) != needed:
-        raise UsageProblemError(
-            f"request {number + 1}: {request.input_tokens} tokens need {needed} hash_ids of {TRACE_BLOCK_TOKENS}, "
-            f"not {len(request.hash_ids)}"
-        )
-    return EngineRequest(arrival_s, request.input_tokens, max(request.output_tokens, 1), request.hash_ids)
 
 
 def _result(result: EngineResult) -> ReplayResult:

@@ -1,16 +1,17 @@
-"""A replay's report as a page, made from the report alone."""
+"""The report of a replay as an HTML page."""
 
 from typing import Any
 
-from kvsync.replay.records import SHARES
 from kvsync.report.charts import ENGINE_COLOURS, INK, POLICY_COLOURS, add_line, bars, base_figure, fragment
+from kvsync.report.order import order_note
 from kvsync.report.page import ChartBlock, Fact, Page, TableBlock
+from kvsync_workload.percentiles import REPORTED
 
 MEASURES = (("ttft_ms", "time to first token"), ("itl_ms", "between tokens"), ("e2e_ms", "whole answer"))
 
 
 def build_page(report: dict[str, Any]) -> Page:
-    """Facts, charts and tables of one replay."""
+    """The page for one report of `kvsync replay`."""
     time = "virtual" if report["mode"] == "offline" else "wall"
     return Page(
         title=f"kvsync replay, {report['mode']}",
@@ -18,12 +19,15 @@ def build_page(report: dict[str, Any]) -> Page:
         facts=[
             Fact("Hit ratio", f"{report['hit_ratio']:.1%}", f"ideal {report['ideal_hit_ratio']:.1%}"),
             Fact("Time to first token, p50", _ms(report["ttft_ms"]["p50"]), f"p99 {_ms(report['ttft_ms']['p99'])}"),
-            Fact("Tokens a second", f"{report['tokens_per_s']:,.0f}", f"{report['duration_s']:,.1f} s of {time} time"),
+            Fact(
+                "Tokens per second", f"{report['tokens_per_s']:,.0f}", f"{report['duration_s']:,.1f} s of {time} time"
+            ),
             Fact("Failed", str(report["failed"]), f"{report['reissued']} issued again", report["failed"] == 0),
         ],
         charts=[_hits(report), _latency(report), _workers(report)],
         tables=[_latency_table(report), _worker_table(report)],
-        footer=f"Lengths divided by {report['scale']}; blocks of {report['block_size']} tokens. Times are {time} time.",
+        footer=f"Lengths divided by {report['scale']}; blocks of {report['block_size']} tokens. Times are {time} time."
+        f" {order_note(report['reordered'])}".rstrip(),
     )
 
 
@@ -46,8 +50,8 @@ def _hits(report: dict[str, Any]) -> ChartBlock:
 
 
 def _latency(report: dict[str, Any]) -> ChartBlock:
-    series = {text: [report[key][name] for name, _ in SHARES] for key, text in MEASURES[:2]}
-    figure = bars("", "milliseconds", [name for name, _ in SHARES], series)
+    series = {text: [report[key][name] for name, _ in REPORTED] for key, text in MEASURES[:2]}
+    figure = bars("", "milliseconds", [name for name, _ in REPORTED], series)
     return ChartBlock("Latency", "Time to the first token and between tokens.", fragment(figure))
 
 
@@ -63,7 +67,7 @@ def _workers(report: dict[str, Any]) -> ChartBlock:
 
 
 def _latency_table(report: dict[str, Any]) -> TableBlock:
-    columns = ("", "mean", *(name for name, _ in SHARES), "max")
+    columns = ("", "mean", *(name for name, _ in REPORTED), "max")
     rows = [[text, *(_ms(report[key][name]) for name in columns[1:])] for key, text in MEASURES]
     return TableBlock("Latency", columns, rows)
 

@@ -1,11 +1,8 @@
-"""What a replay knows afterwards, wherever it ran: one record a request, and what only the engines can tell."""
+"""The outcome of a replay, live or offline: one record per request, and what only the engines can report."""
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
-
-SHARES = (("p50", 0.50), ("p90", 0.90), ("p95", 0.95), ("p99", 0.99))
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,38 +22,16 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class ReplayResult:
-    """Everything one replay measured."""
+    """Everything that one replay measured."""
 
     records: Sequence[Record]
     gaps_us: Mapping[int, int]
-    """Whole microseconds between successive tokens of one answer, and how often each occurred, over all answers."""
+    """Whole microseconds between successive tokens of one answer, and how often each value occurred, in all answers."""
     workers: Sequence[str]
     preemptions: int | None = None
-    """None where nobody could say."""
+    """None where the engines were not asked: live."""
     tiers: dict[str, Any] = field(default_factory=dict)
     reissued: int = 0
-
-
-def distribution_ms(values_us: Mapping[int, int]) -> dict[str, float | None]:
-    """Mean, percentiles (nearest rank) and maximum in milliseconds, of whole microseconds with their counts."""
-    total = sum(values_us.values())
-    if not total:
-        return dict.fromkeys(("mean", *(name for name, _ in SHARES), "max"))
-    ordered = sorted(values_us.items())
-    found: dict[str, float | None] = {"mean": _ms(sum(value * count for value, count in ordered) / total)}
-    ranks = iter([(name, max(math.ceil(share * total), 1)) for name, share in SHARES])
-    name, rank = next(ranks)
-    below = 0
-    for value, count in ordered:
-        below += count
-        while name and below >= rank:
-            found[name] = _ms(value)
-            name, rank = next(ranks, ("", 0))
-    return found | {"max": _ms(ordered[-1][0])}
-
-
-def _ms(microseconds: float) -> float:
-    return round(microseconds / 1000, 4)
 
 
 def by_worker(result: ReplayResult) -> dict[str, dict[str, int]]:

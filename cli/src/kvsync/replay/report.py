@@ -1,12 +1,13 @@
-"""The replay's report: the same keys live and offline; offline it is the same bytes for the same seed."""
+"""The report of a replay: the same keys live and offline, and offline the same bytes for the same seed."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kvsync.load.arrivals import Arrivals
-from kvsync.replay.records import Record, ReplayResult, by_worker, distribution_ms, imbalance
+from kvsync.replay.records import Record, ReplayResult, by_worker, imbalance
+from kvsync_workload.arrivals import Arrivals
+from kvsync_workload.percentiles import Values, summarize
 
 CURVE_POINTS = 200
 
@@ -24,11 +25,13 @@ class Described:
     block_size: int
     arrivals: Arrivals
     settings: dict[str, Any]
-    """What else decides the outcome: target, or engine sizes and latency."""
+    """What else decides the outcome: the target, or engine sizes and latency."""
+    reordered: int = 0
+    """How many requests of the trace were out of time order."""
 
 
 def build_report(described: Described, result: ReplayResult, ideal_hit_ratio: float) -> dict[str, Any]:
-    """JSON values. Times in ms or s by suffix; in an offline report they are virtual."""
+    """The report as JSON values. Keys end in the unit of a time; the times of an offline replay are virtual."""
     done = [record for record in result.records if record.ok]
     prompt = sum(record.prompt_tokens for record in done)
     hit = sum(record.hit_tokens for record in done)
@@ -45,6 +48,7 @@ def build_report(described: Described, result: ReplayResult, ideal_hit_ratio: fl
         "block_size": described.block_size,
         "settings": described.settings,
         "requests": len(result.records),
+        "reordered": described.reordered,
         "failed": len(result.records) - len(done),
         "reissued": result.reissued,
         "duration_s": round(duration_s, 6),
@@ -54,9 +58,9 @@ def build_report(described: Described, result: ReplayResult, ideal_hit_ratio: fl
         "tokens_per_s": _rate(prompt + output, duration_s),
         "output_tokens_per_s": _rate(output, duration_s),
         "requests_per_s": _rate(len(done), duration_s),
-        "ttft_ms": distribution_ms(_microseconds(record.first_token_s - record.arrival_s for record in done)),
-        "itl_ms": distribution_ms(result.gaps_us),
-        "e2e_ms": distribution_ms(_microseconds(record.ended_s - record.arrival_s for record in done)),
+        "ttft_ms": _milliseconds(_microseconds(record.first_token_s - record.arrival_s for record in done)),
+        "itl_ms": _milliseconds(result.gaps_us),
+        "e2e_ms": _milliseconds(_microseconds(record.ended_s - record.arrival_s for record in done)),
         "hit_ratio": round(hit / prompt, 6) if prompt else 0.0,
         "ideal_hit_ratio": round(ideal_hit_ratio, 6),
         "preemptions": result.preemptions,
@@ -71,12 +75,16 @@ def _microseconds(seconds: Iterable[float]) -> Counter[int]:
     return Counter(round(value * 1e6) for value in seconds)
 
 
+def _milliseconds(values_us: Values) -> dict[str, float | None]:
+    return summarize(values_us).rounded(1e-3, 4)
+
+
 def _rate(count: int, seconds: float) -> float:
     return round(count / seconds, 3) if seconds else 0.0
 
 
 def _curve(done: Sequence[Record]) -> list[tuple[float, float]]:
-    """(seconds, hit ratio so far), thinned."""
+    """(seconds, hit ratio so far) at the ends of about CURVE_POINTS requests."""
     ordered = sorted(done, key=lambda record: (record.ended_s, record.number))
     step = max(len(ordered) // CURVE_POINTS, 1)
     curve: list[tuple[float, float]] = []

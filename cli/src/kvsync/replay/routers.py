@@ -1,8 +1,8 @@
-"""Routers for the offline replay: the real policies, and for `kv` the real index, fed with real event payloads.
+"""Routers for offline replay: the real policies, and for `kv` the real index, fed with real event payloads.
 
-Nothing here is simulated but time: the events of every step go through the wire's encoder into the index core's
-decoder, and the policy object is the one that `kvsync-router` runs. A prompt counts as waiting for its prefill until
-its last full block is announced, as the live router counts it until the first byte.
+Only time is simulated. The events of every step pass through the encoder of the wire and the decoder of the index
+core, and the policy is the object that `kvsync-router` runs. A prompt counts as waiting for its prefill until its last
+full block is announced; the live router counts it until the first byte of the answer.
 """
 
 from collections.abc import Sequence
@@ -10,15 +10,16 @@ from collections.abc import Sequence
 from kvsync_events import NEWEST_VERSION, BlockStored, EventBatch, WireForm, encode_batch
 from kvsync_indexer.core import Context, make_core
 from kvsync_indexer.core.factory import CoreKind
-from kvsync_indexer.router.policies import Candidate, make_policy
 from kvsync_mockpod.engine import Event, Request
-from kvsync_mockpod.offline import WorkerLoad, packed_tokens
+from kvsync_mockpod.offline import WorkerLoad
+from kvsync_router.decisions.policies import Candidate, make_policy
+from kvsync_workload.prompts import pack_tokens
 
 MODEL = "offline"
 
 
 def worker_name(number: int) -> str:
-    """Name of worker `number`; names sort as numbers do, up to 9,999 workers."""
+    """The name of a worker; up to 9,999 workers, names sort in the same order as numbers."""
     return f"worker-{number:04}"
 
 
@@ -34,13 +35,13 @@ class PolicyRouter:
         self._numbers = {name: number for number, name in enumerate(self._names)}
 
     def choose(self, request: Request, now: float, loads: Sequence[WorkerLoad]) -> int:
-        """The worker that the policy picks."""
+        """The worker that the policy chooses."""
         del now
         candidates = [Candidate(name, requests=load.in_flight) for name, load in zip(self._names, loads, strict=True)]
         return self._numbers[self._policy.choose(len(request.prompt_token_ids), candidates).name]
 
     def observe(self, worker: int, now: float, events: Sequence[Event]) -> None:
-        """Not looked at."""
+        """Events are ignored."""
 
 
 class KvRouter:
@@ -58,21 +59,21 @@ class KvRouter:
         self._numbers = {name: number for number, name in enumerate(self._names)}
         self._assigned = [0] * workers
         self._waiting = [0] * workers
-        """Tokens a worker has still to compute for prompts sent there."""
+        """Tokens that each worker has still to compute for prompts sent to it."""
         self._waiting_by_block: list[dict[int | bytes, int]] = [{} for _ in range(workers)]
-        """The same, by the last full block of each prompt."""
+        """The same per prompt, by the hash of its last full block."""
         for name in self._names:
             self._core.add_publisher(name, MODEL)
 
     @property
     def core_name(self) -> str:
-        """Which core answers: python or native."""
+        """The core in use: python or native."""
         return self._core.name
 
     def choose(self, request: Request, now: float, loads: Sequence[WorkerLoad]) -> int:
         """The worker with the lowest cost for this prompt."""
         del now
-        tokens = packed_tokens(request.prompt_token_ids)
+        tokens = pack_tokens(request.prompt_token_ids)
         matches = {match.publisher: match.tokens for match in self._core.match(self._context, tokens)}
         candidates = [
             Candidate(
@@ -99,7 +100,7 @@ class KvRouter:
             self._waiting[number] += uncached_tokens
 
     def observe(self, worker: int, now: float, events: Sequence[Event]) -> None:
-        """Feed one step's events to the index, as bytes."""
+        """Pass the events of one step to the index as an encoded payload."""
         payload = encode_batch(EventBatch(now, list(events), 0), self._form)
         self._core.apply(self._names[worker], payload)
         waiting = self._waiting_by_block[worker]

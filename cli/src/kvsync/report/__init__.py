@@ -1,1 +1,1 @@
-"""What a run leaves behind: a JSON report, a self-contained page, a table on the terminal."""
+"""The parts that reports share: charts, pages, atomic files and versions."""

@@ -1,4 +1,7 @@
-"""Charts as plotly figures, in one visual language: ink for the ideal, one colour a policy or an engine."""
+"""Builds the charts of every report in one visual language.
+
+The ideal is drawn in ink, and each policy and each engine keeps one colour across charts.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias
@@ -15,7 +18,7 @@ HEIGHT = 340
 
 
 def base_figure(x_title: str, y_title: str) -> Figure:
-    """An empty figure in our style."""
+    """Return an empty figure with the shared fonts, margins and axes."""
     figure = go.Figure()
     axis = {"gridcolor": GRID, "zeroline": False, "linecolor": GRID, "ticks": "outside", "tickcolor": GRID}
     figure.update_layout(
@@ -41,7 +44,7 @@ def add_line(
     dash: str = "solid",
     width: float = 2,
 ) -> None:
-    """One series of (x, y)."""
+    """Add one series of (x, y) points."""
     figure.add_trace(
         go.Scatter(
             x=[x for x, _ in points],
@@ -54,7 +57,7 @@ def add_line(
 
 
 def mark_time(figure: Figure, at: float, text: str, colour: str = "#b42318") -> None:
-    """A labelled vertical line."""
+    """Add a labelled vertical line at x = `at`."""
     figure.add_vline(
         x=at,
         line={"color": colour, "width": 1.5, "dash": "dot"},
@@ -65,7 +68,7 @@ def mark_time(figure: Figure, at: float, text: str, colour: str = "#b42318") -> 
 
 
 def bars(x_title: str, y_title: str, names: Sequence[str], series: Mapping[str, Sequence[float | None]]) -> Figure:
-    """Grouped bars: one group a name, one bar a series."""
+    """Return grouped bars: one group per name, one bar per series in each group."""
     figure = base_figure(x_title, y_title)
     for series_name, values in series.items():
         colour = POLICY_COLOURS.get(series_name, ENGINE_COLOURS[2])
@@ -75,8 +78,7 @@ def bars(x_title: str, y_title: str, names: Sequence[str], series: Mapping[str, 
 
 
 def fragment(figure: Figure) -> str:
-    """The figure as HTML, without the library (which the page carries once)."""
-    html: str = figure.to_html(
-        full_html=False, include_plotlyjs=False, config={"displaylogo": False, "responsive": True}
-    )
+    """Return the figure as HTML without plotly's script, which the page includes once."""
+    config = {"displayModeBar": False, "responsive": True}
+    html: str = figure.to_html(full_html=False, include_plotlyjs=False, config=config)
     return html

@@ -1,4 +1,4 @@
-"""Files that are whole or not there: written beside their place, then moved."""
+"""Writes reports atomically, so that a reader never finds half a file."""
 
 import os
 import tempfile
@@ -8,7 +8,11 @@ from kvsync.errors import UsageProblemError
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write `text` to `path` in one step; UsageProblemError when it cannot be written."""
+    """Write `text` to a temporary file beside `path`, then move it there.
+
+    Raises:
+        UsageProblemError: the file or its folder cannot be written.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")

@@ -1,4 +1,7 @@
-"""The self-contained page: template, styles, plotly's script and charts in one file."""
+"""Renders report pages as single files.
+
+A page contains its styles, its charts and plotly's script, so that it opens without a network.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +13,7 @@ from plotly.offline import get_plotlyjs
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """A number that says most, with what it is."""
+    """One headline number. `good` colours it: True as a success, False as a failure, None not at all."""
 
     label: str
     value: str
@@ -20,7 +23,7 @@ class Fact:
 
 @dataclass(frozen=True, slots=True)
 class ChartBlock:
-    """A chart with its title and one sentence on how to read it."""
+    """A chart with its title and one sentence that says how to read it; `html` comes from `charts.fragment`."""
 
     title: str
     text: str
@@ -29,7 +32,7 @@ class ChartBlock:
 
 @dataclass(frozen=True, slots=True)
 class TableBlock:
-    """A table; the first column names the row."""
+    """A table whose first column names the row."""
 
     title: str
     columns: Sequence[str]
@@ -39,7 +42,7 @@ class TableBlock:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Everything a report page shows, in order."""
+    """The contents of a report page, in the order in which they are shown."""
 
     title: str
     subtitle: str
@@ -50,7 +53,7 @@ class Page:
 
 
 def render(page: Page) -> str:
-    """The page as HTML text; everything but our own charts is escaped."""
+    """Return the page as HTML. Everything except the charts, which plotly produced, is escaped."""
     environment = Environment(
         loader=PackageLoader("kvsync.report"),
         autoescape=select_autoescape(default=True, default_for_string=True),

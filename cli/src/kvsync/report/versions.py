@@ -1,4 +1,4 @@
-"""Which versions made a report."""
+"""Collects the versions that a report records."""
 
 import importlib.util
 import platform
@@ -6,11 +6,11 @@ from importlib.metadata import PackageNotFoundError, version
 
 from kvsync_events import NEWEST_VERSION
 
-MEMBERS = ("kvsync", "kvsync-events", "kvsync-mockpod", "kvsync-indexer")
+MEMBERS = ("kvsync", "kvsync-events", "kvsync-workload", "kvsync-mockpod", "kvsync-indexer")
 
 
 def native_version() -> str | None:
-    """Version of the native index core, or None where it is not installed."""
+    """Return the version of the native index core, or None if it is not installed."""
     if importlib.util.find_spec("kvsync_native") is None:
         return None
     try:
@@ -20,7 +20,10 @@ def native_version() -> str | None:
 
 
 def collect_versions(core: str) -> dict[str, str | None]:
-    """Our members, Python, the spoken vLLM wire, the index core asked for and the native one's version."""
+    """Return the versions of the members, of Python, of the vLLM wire and of the native core.
+
+    `core` is the kind of index core that the run used. A package that is not installed has the version None.
+    """
     versions: dict[str, str | None] = {}
     for name in MEMBERS:
         try:

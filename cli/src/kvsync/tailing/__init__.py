@@ -1,1 +1,1 @@
-"""`kvsync tail`: a publisher's stream as lines of text, gaps and restarts marked."""
+"""The implementation of `kvsync tail`: the stream of a publisher as lines, with gaps and restarts marked."""

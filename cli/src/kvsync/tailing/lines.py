@@ -1,4 +1,7 @@
-"""From frames to lines, without a socket: the order of batches, what is missing, what comes again."""
+"""Turns the batches of one publisher into lines of output, without a socket.
+
+`Tail` follows the sequence numbers, and marks gaps and restarts.
+"""
 
 import json
 from collections.abc import Iterator
@@ -22,7 +25,7 @@ SHOWN_HASHES = 3
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line of output; `kind` is event, error, gap, filled, restart, empty or note."""
+    """One line of output. `kind` is event, error, gap, restart or empty, and `record` has the values for --json."""
 
     kind: str
     text: str
@@ -30,14 +33,14 @@ class Line:
 
 
 class Tail:
-    """Follows the sequence of one publisher."""
+    """Follows the sequence numbers of one publisher."""
 
     def __init__(self) -> None:
         self.next_seq: int | None = None
         self.batches = 0
 
     def live(self, seq: int, payload: bytes) -> Iterator[Line]:
-        """A live batch: what it says about the sequence, then its events. An old number restarts the count."""
+        """Yield a remark on the sequence if there is one, then the events. An old number counts as a restart."""
         expected = self.next_seq
         if expected is not None and seq > expected:
             missing = seq - expected
@@ -49,12 +52,12 @@ class Tail:
         yield from self._events(seq, payload, "live")
 
     def replayed(self, seq: int, payload: bytes) -> Iterator[Line]:
-        """A replayed batch; its number does not move the live sequence back."""
+        """Yield the events of a replayed batch. Its number never moves the live sequence back."""
         self.next_seq = max(self.next_seq or 0, seq + 1)
         yield from self._events(seq, payload, "replay")
 
     def bad_frames(self, error: FrameError) -> Line:
-        """A message that is no publication."""
+        """Return the line for a message that is not a publication."""
         return Line("error", f"-- not a publication: {error}", {"error": str(error)})
 
     def _events(self, seq: int, payload: bytes, source: str) -> Iterator[Line]:
@@ -82,7 +85,7 @@ def _remarks(head: str, batch: EventBatch, common: dict[str, object]) -> Iterato
 
 
 def describe(event: Event) -> str:
-    """One event in words."""
+    """Return an event as text."""
     if isinstance(event, AllBlocksCleared):
         return "AllBlocksCleared"
     medium = event.medium or "GPU"
@@ -97,7 +100,7 @@ def describe(event: Event) -> str:
 
 
 def record(event: Event) -> dict[str, object]:
-    """One event as plain JSON values; bytes as hex."""
+    """Return an event as JSON values, with bytes as hex."""
     if isinstance(event, AllBlocksCleared):
         return {"type": "AllBlocksCleared"}
     fields: dict[str, object] = {
@@ -116,7 +119,7 @@ def record(event: Event) -> dict[str, object]:
 
 
 def as_json(line: Line) -> str:
-    """The line as JSON."""
+    """Return the line as a JSON object."""
     return json.dumps({"kind": line.kind, **line.record})
 
 

@@ -1,4 +1,4 @@
-"""The two sockets of `kvsync tail`: the live stream and, where given, the replay endpoint."""
+"""Reads the live stream of a publisher and, if given, its replay endpoint."""
 
 import socket
 import time
@@ -26,20 +26,25 @@ _TRANSPORTS = ("tcp://", "ipc://")
 
 @dataclass(frozen=True, slots=True)
 class TailRequest:
-    """What to follow."""
+    """The options of `kvsync tail`."""
 
     endpoint: str
     replay: str | None = None
     topic: str = ""
     bind: bool = False
     start_seq: int | None = None
-    """Replay from here first; None: only what is missed later."""
+    """The first number to replay before the live stream; None replays only what is missed later."""
     idle_s: float | None = None
-    """Stop when nothing came for this long."""
+    """Stop when no message arrived for this long."""
 
 
 def follow(request: TailRequest) -> Iterator[Line]:
-    """Lines as batches arrive, until the caller stops or the stream is idle; UnreachableError when nobody answers."""
+    """Yield lines as batches arrive, until the caller stops or the stream is idle.
+
+    Raises:
+        UsageProblemError: ZMQ cannot use an endpoint.
+        UnreachableError: the publisher does not accept connections.
+    """
     for endpoint in filter(None, (request.endpoint, request.replay)):
         check_endpoint(endpoint)
     if not request.bind:
@@ -52,13 +57,18 @@ def follow(request: TailRequest) -> Iterator[Line]:
 
 
 def check_endpoint(endpoint: str) -> None:
-    """UsageProblemError unless ZMQ can use the endpoint."""
+    """Raise UsageProblemError unless ZMQ can use the endpoint."""
     if not endpoint.startswith(_TRANSPORTS) or (endpoint.startswith("tcp://") and ":" not in endpoint[6:]):
-        raise UsageProblemError(f"endpoint {endpoint!r}: allowed are tcp://HOST:PORT and ipc://PATH")
+        raise UsageProblemError(f"endpoint {endpoint!r} must be tcp://HOST:PORT or ipc://PATH")
 
 
 def wait_connectable(endpoint: str, deadline_s: float = CONNECT_DEADLINE_S) -> None:
-    """Wait until a TCP endpoint takes connections: ZMQ itself would wait for ever and say nothing."""
+    """Wait until a TCP endpoint accepts connections, because ZMQ would wait silently and without a limit.
+
+    Raises:
+        UsageProblemError: the endpoint does not end in a port.
+        UnreachableError: the deadline passed.
+    """
     if not endpoint.startswith("tcp://"):
         return
     host, _, port = endpoint[6:].rpartition(":")
@@ -67,7 +77,7 @@ def wait_connectable(endpoint: str, deadline_s: float = CONNECT_DEADLINE_S) -> N
         try:
             socket.create_connection((host.strip("[]"), int(port)), timeout=deadline_s).close()
         except ValueError:
-            raise UsageProblemError(f"endpoint {endpoint!r}: {port!r} is no port") from None
+            raise UsageProblemError(f"endpoint {endpoint!r}: {port!r} is not a port") from None
         except OSError as error:
             if time.monotonic() > end:
                 raise UnreachableError(f"{endpoint}: {error.strerror or error}") from None
@@ -82,10 +92,10 @@ class _Follower:
     request: TailRequest
     tail: Tail = field(default_factory=Tail)
     _replayed_to: int | None = None
-    """End of the first replay, until a live batch beyond it came."""
+    """The last number of the first replay, until a live batch beyond it arrives."""
 
     def lines(self) -> Iterator[Line]:
-        """Everything that comes, until the stream is idle."""
+        """Yield the lines of the replay and of the live stream, until the stream is idle."""
         with self.context.socket(zmq.SUB) as subscriber:
             self._subscribe(subscriber)
             if self.request.start_seq is not None:
@@ -121,11 +131,11 @@ class _Follower:
         self._replayed_to = None
 
     def _seen(self, seq: int) -> bool:
-        """Whether a live batch came in the first replay already (subscribed before it ended)."""
+        """Whether the first replay already had this live batch, because the subscription is older than its end."""
         return self._replayed_to is not None and seq <= self._replayed_to
 
     def _replay(self, first: int, before: int | None) -> Iterator[Line]:
-        """Batches `first..before-1` from the replay endpoint, and a line on what it could not give."""
+        """Yield the lines of the batches `first..before-1`, and a remark on those that the endpoint no longer has."""
         if self.request.replay is None:
             return
         dealer = self.context.socket(zmq.DEALER)

@@ -1,7 +1,9 @@
-"""Kubernetes discovery: engine pods by label become publishers, and leave when their pods do.
+"""Kubernetes discovery: pods with a matching label become publishers, and are removed with their pods.
 
-`pods` reads one pod, `arguments` its command line, `table` tells the index what changed, `watcher` talks to the API
-server, `service` starts one watcher a namespace.
+- `pods`: from one pod to its publishers; `arguments` reads its command line
+- `table`: the pods of one watch, and what changes for the index
+- `watcher`: lists and watches pods through the API server
+- `service`: starts one watcher per namespace
 """
 
 from kvsync_indexer.discovery.pods import PodError, pod_publishers

@@ -1,7 +1,7 @@
-"""What a container's command line says about its events: the flags of `vllm serve`, read the way vLLM reads them.
+"""Reads the event settings from the command line of a container: the flags of `vllm serve`, by vLLM's rules.
 
 vLLM accepts `--flag value`, `--flag=value`, underscores for dashes, and JSON settings also key by key
-(`--kv-events-config.endpoint tcp://*:5557`). Flags that do not concern the index are skipped over.
+(`--kv-events-config.endpoint tcp://*:5557`). Flags that do not concern the index are skipped.
 """
 
 import json
@@ -21,22 +21,22 @@ _SHORT = {"-dp": "data-parallel-size", "-dpn": "data-parallel-rank", "-dpl": "da
 
 
 class ArgumentsError(ValueError):
-    """A flag whose value cannot be used; the text names both."""
+    """A flag whose value cannot be used; the message names both."""
 
 
 @dataclass(frozen=True, slots=True)
 class EngineArguments:
-    """The flags found; None where absent."""
+    """The flags that were found, and None for those that were not."""
 
     model: str | None = None
     served_model_name: str | None = None
     port: int | None = None
     ranks: int | None = None
-    """Ranks that publish in this pod."""
+    """Number of ranks that publish in this pod."""
     first_rank: int | None = None
     debug: bool = False
     events: dict[str, Any] | None = field(default=None)
-    """`--kv-events-config`, with dotted keys merged in."""
+    """`--kv-events-config`, together with settings that are given key by key."""
 
 
 def read_arguments(words: Sequence[str]) -> EngineArguments:
@@ -71,7 +71,7 @@ def read_arguments(words: Sequence[str]) -> EngineArguments:
 
 
 def _split(word: str) -> tuple[str | None, bool, str]:
-    """Flag name with dashes (None: no flag), whether a value is attached, and the value."""
+    """(flag name with dashes or None, whether a value is attached to it, that value)."""
     if word in _SHORT:
         return _SHORT[word], False, ""
     if not word.startswith("--"):

@@ -1,7 +1,8 @@
-"""From a pod to publishers: one for every rank, or the reason why there is none.
+"""From a pod to its publishers: one per rank, or the reason why there is none.
 
-Annotations win over container arguments, those over labels, and what nobody says is the contract AIBrix and vLLM share:
-HTTP on 8000, events on 5557, replay on 5558. Identity: pod UID, restart count of the engine's container, rank.
+Annotations take precedence over container arguments, and those over labels. The defaults are the ones that AIBrix and
+vLLM share: HTTP on port 8000, events on 5557 and replay on 5558. The identity of a publisher is made of the pod's UID,
+the restart count of the engine's container, and the rank.
 """
 
 import re
@@ -24,12 +25,12 @@ Pod = Mapping[str, Any]
 
 
 class PodError(ValueError):
-    """The pod cannot be followed; one line that names the annotation or flag."""
+    """The pod cannot be followed; the message names the annotation or the flag."""
 
 
 @dataclass(frozen=True, slots=True)
 class EventsSource:
-    """Where a pod's rank 0 publishes: ports, topic and whether replay is served."""
+    """Where rank 0 of a pod publishes; `replay_port` is None without a replay server."""
 
     events_port: int
     replay_port: int | None
@@ -37,9 +38,9 @@ class EventsSource:
 
 
 def pod_publishers(pod: Pod, *, qualified: bool) -> list[PublisherSpec]:
-    """The publishers of a pod; empty while it has no address or once it has ended. Raises PodError.
+    """The publishers of a pod; none before it has an address and after it has ended. Raises PodError.
 
-    `qualified`: names carry the namespace, because pods of several are followed.
+    With `qualified`, names contain the namespace, because pods of several namespaces are followed.
     """
     metadata, status = pod["metadata"], pod.get("status") or {}
     address = status.get("podIP")
@@ -55,7 +56,7 @@ def pod_publishers(pod: Pod, *, qualified: bool) -> list[PublisherSpec]:
     ranks = _number(notes, "data-parallel-size", 1, MAX_RANKS) or arguments.ranks or 1
     first = _number(notes, "data-parallel-rank", 0, MAX_RANKS) or arguments.first_rank or 0
     if source.replay_port is not None and ranks > 1 and 0 <= source.replay_port - source.events_port < ranks:
-        raise PodError(f"replay port {source.replay_port} lies among the events ports of {ranks} ranks")
+        raise PodError(f"replay port {source.replay_port} is one of the event ports of {ranks} ranks")
     pod_name = f"{metadata['namespace']}/{metadata['name']}" if qualified else str(metadata["name"])
     host = f"[{address}]" if ":" in address else address
     labels = metadata.get("labels") or {}
@@ -82,13 +83,13 @@ def pod_publishers(pod: Pod, *, qualified: bool) -> list[PublisherSpec]:
 
 
 def has_left(pod: Pod) -> bool:
-    """Deleted (it may still be draining) or ended: not to be routed to any more."""
+    """Whether the pod is being deleted or has ended, so that nothing must be routed to it."""
     phase = (pod.get("status") or {}).get("phase")
     return bool(pod["metadata"].get("deletionTimestamp")) or phase in ("Succeeded", "Failed")
 
 
 def is_ready(status: Mapping[str, Any]) -> bool:
-    """The Ready condition."""
+    """Whether the condition Ready is true."""
     conditions = status.get("conditions") or ()
     return any(each.get("type") == "Ready" and each.get("status") == "True" for each in conditions)
 
@@ -108,7 +109,7 @@ def _annotations(metadata: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _engine_container(pod: Pod, notes: Mapping[str, str]) -> Mapping[str, Any]:
-    """The named one, else the one whose arguments speak of events, else the first."""
+    """The container that an annotation names, else the one with an event configuration, else the first."""
     containers: list[Mapping[str, Any]] = list((pod.get("spec") or {}).get("containers") or ())
     if "container" in notes:
         for each in containers:

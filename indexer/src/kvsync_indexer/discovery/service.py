@@ -1,4 +1,4 @@
-"""Discovery as the service runs it: credentials, namespaces, one watcher each."""
+"""Discovery as the service runs it: credentials, and one watcher per namespace."""
 
 from pathlib import Path
 
@@ -27,7 +27,7 @@ class KubernetesDiscovery:
         namespaces: tuple[str, ...] = (),
         api: client.CoreV1Api | None = None,
     ) -> None:
-        """Raises ConfigError when there are no credentials."""
+        """Raises ConfigError if there are no credentials."""
         core = api or _connect()
         wanted = namespaces or (_own_namespace(),)
         scopes: list[str | None] = [None] if ALL_NAMESPACES in wanted else list(dict.fromkeys(wanted))
@@ -49,12 +49,12 @@ class KubernetesDiscovery:
 
     @property
     def synced(self) -> bool:
-        """Every namespace was listed once."""
+        """Whether the pods of every namespace have been listed once."""
         return all(watcher.synced.is_set() for watcher in self._watchers)
 
     @property
     def problems(self) -> dict[str, str]:
-        """What stands in the way: of a namespace's watch, or of a pod."""
+        """What prevents a namespace from being watched or a pod from being followed, by its name."""
         found: dict[str, str] = {}
         for watcher in self._watchers:
             if watcher.problem is not None:
@@ -64,7 +64,7 @@ class KubernetesDiscovery:
 
     @property
     def watchers(self) -> list[PodWatcher]:
-        """One for each namespace."""
+        """One watcher per namespace."""
         return self._watchers
 
 

@@ -1,4 +1,4 @@
-"""The pods one watch knows, and what the index is told when they change. Pure: no client, no clock, no thread."""
+"""The pods of one watch, and what changes for the index with them. It has no client, no clock and no thread."""
 
 from collections.abc import Iterable
 
@@ -19,13 +19,13 @@ class PodTable:
         self._specs: dict[str, dict[str, PublisherSpec]] = {}
         self._gone: set[str] = set()
         self.problems: dict[str, str] = {}
-        """Why a pod that the selector matches is not followed, by `namespace/name`."""
+        """Why a pod that matches the selector is not followed, by `namespace/name`."""
 
     def __len__(self) -> int:
         return len(self._specs)
 
     def replace(self, pods: Iterable[Pod]) -> None:
-        """A full list: what is not in it has left."""
+        """Take a full list of pods; every other pod is gone."""
         seen = set()
         for pod in pods:
             seen.add(_uid(pod))
@@ -35,10 +35,10 @@ class PodTable:
         self._gone &= seen
 
     def changed(self, pod: Pod) -> None:
-        """A pod was added or modified."""
+        """Take a pod that was added or modified."""
         uid, where = _uid(pod), _where(pod)
         if uid in self._gone:
-            return  # late news of a pod that was already told to leave
+            return  # a late event of a pod that is already gone
         if has_left(pod):
             self._gone.add(uid)
             self._drop(uid)
@@ -56,7 +56,7 @@ class PodTable:
         self._update(uid, specs)
 
     def deleted(self, pod: Pod) -> None:
-        """A pod is gone, or no longer matches the selector."""
+        """Take a pod that is gone, or that no longer matches the selector."""
         self._drop(_uid(pod))
         self._gone.discard(_uid(pod))
         self.problems.pop(_where(pod), None)
@@ -79,7 +79,7 @@ class PodTable:
         self._specs.pop(uid, None)
 
     def _remove(self, uid: str, name: str) -> None:
-        """Unless another pod (a StatefulSet's next one) has taken the name over."""
+        """Remove a publisher, unless another pod (the next one of a StatefulSet) already uses its name."""
         if not any(name in specs for other, specs in self._specs.items() if other != uid):
             self._sink.remove(name)
 

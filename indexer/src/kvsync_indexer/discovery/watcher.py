@@ -1,8 +1,8 @@
-"""List and watch of pods with the official client: resume, bookmarks, expiry, back-off.
+"""Lists and watches pods with the official client: resume, bookmarks, expiry and back-off.
 
-A watch resumes from the last resource version it has seen, bookmarks included. An expired version (410) means listing
-again. While the API server is away nothing changes in the index: the data path does not depend on it. Watches are
-short (the server ends them after `WATCH_S`), so a connection that died without a word is noticed soon.
+A watch resumes from the last resource version that it has seen, bookmarks included. If that version has expired (410),
+the pods are listed again. While the API server is away nothing changes in the index, because the data path does not
+depend on it. The server ends each watch after `WATCH_S`, so that a dead connection is noticed soon.
 """
 
 import contextlib
@@ -26,16 +26,16 @@ _log = structlog.get_logger("kvsync_indexer.discovery")
 PAGE = 500
 WATCH_S = 60
 READ_TIMEOUT_S = 15
-"""Beyond `WATCH_S`, or between the bytes of a list."""
+"""Read time-out of a list; a watch gets `WATCH_S` in addition."""
 BACKOFF_S, BACKOFF_MAX_S = 0.2, 30.0
 
 
 class ExpiredError(Exception):
-    """The resource version is too old to resume from."""
+    """The resource version is too old to resume a watch from."""
 
 
 class PodWatcher:
-    """Follows the pods of one namespace (None: all) in a thread of its own."""
+    """Follows the pods of one namespace (None: of all) in a thread of its own."""
 
     def __init__(
         self,
@@ -57,18 +57,18 @@ class PodWatcher:
         self._response: Any = None
         self._version: str | None = None
         self.synced = threading.Event()
-        """The first list is done."""
+        """Set when the pods have been listed for the first time."""
         self.lists = 0
         self.watches = 0
         self.failures = 0
         self.last_contact: float | None = None
-        """Monotonic time of the last answer of the API server."""
+        """Monotonic time of the API server's last answer."""
         self.problem: str | None = None
         name = f"kvsync-pods-{namespace or 'all'}"
         self._thread = threading.Thread(target=self._main, name=name, daemon=True)
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self, timeout_s: float = 2.0) -> None:
@@ -80,7 +80,7 @@ class PodWatcher:
 
     @property
     def alive(self) -> bool:
-        """The thread runs."""
+        """Whether the thread runs."""
         return self._thread.is_alive()
 
     def _main(self) -> None:
@@ -171,7 +171,7 @@ class PodWatcher:
         self._version = pod["metadata"]["resourceVersion"]
 
     def _hang_up(self) -> None:
-        """Close the watch's connection, also from another thread while it is being read."""
+        """Close the connection of the watch. Another thread may call this while the connection is being read."""
         response = self._response
         if response is None:
             return
@@ -185,7 +185,7 @@ class PodWatcher:
 
 
 def _lines(response: Any) -> Iterator[bytes]:  # noqa: ANN401
-    """Complete lines of a streamed body; a line cut off at its end is dropped."""
+    """The complete lines of a streamed body; an incomplete last line is dropped."""
     rest = b""
     for chunk in response.stream(amt=None, decode_content=True):
         *lines, rest = (rest + chunk).split(b"\n")

@@ -1,52 +1,27 @@
 """`POST /v1/match`: who holds how much of this prompt?
 
-A raw ASGI endpoint with typed JSON on both sides: this is asked once for every request that is routed. With the native
-core the usual query does not even come here (`quick`, `protocol`). Only publishers
-in a trusted state are matched; the others of the model are listed with their state and 0.
+This is asked once for every request that is routed, so it is a plain ASGI endpoint without middleware, and with typed
+JSON on both sides. With the native core, the usual query does not even get here: `quick` and `protocol` answer it. Only
+publishers in a trusted state are matched. The others of the model are listed with their state and 0 matched blocks.
 """
 
-import difflib
 import time
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Callable, Sequence
 
 import msgspec
 
+from kvsync_indexer.api import MatchAnswer, MatchRequest, MatchRow
 from kvsync_indexer.core import Match, QueryError
 from kvsync_indexer.errors import RequestError, TokenizeError
-from kvsync_indexer.ingest import Ingest, LatencyHistogram, PublisherLink
+from kvsync_indexer.ingest import Ingest, PublisherLink
+from kvsync_indexer.latency import LatencyHistogram
+from kvsync_indexer.service.contexts import context_of
 from kvsync_indexer.service.quick import QuickMatch
-from kvsync_indexer.service.request import MatchRequest, context_of
+from kvsync_indexer.service.requests import decode_request, error_body
 from kvsync_indexer.service.tokenizing import Tokenizer
-from kvsync_indexer.sync import State
-
-Scope: TypeAlias = MutableMapping[str, Any]
-Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+from kvsync_indexer.serving import Receive, Scope, Send
 
 MAX_BODY_BYTES = 64 << 20
-
-
-class MatchRow(msgspec.Struct):
-    """One publisher's share."""
-
-    publisher: str
-    pod: str
-    rank: int
-    matched_blocks: int
-    matched_tokens: int
-    tiers: dict[str, int]
-    state: str
-    age_s: float | None
-    incomplete: bool
-
-
-class MatchAnswer(msgspec.Struct):
-    """`block_size` is that of the best match, or of the model's publishers, 0 while none is known."""
-
-    block_size: int
-    query_blocks: int
-    matches: list[MatchRow]
 
 
 class Matcher:
@@ -66,12 +41,6 @@ class Matcher:
             return self._match(request, tokens)
         except QueryError as error:
             raise RequestError(422, str(error), field="token_ids") from None
-
-    async def matched_tokens(self, request: MatchRequest) -> Mapping[str, int]:
-        """Matched tokens by trusted publisher, 0 included, for a router in the same process."""
-        answer = await self.answer(request)
-        rows = (row for row in answer.matches if row.matched_tokens or row.state == State.LIVE)
-        return {row.publisher: row.matched_tokens for row in rows}
 
     async def _tokens(self, request: MatchRequest) -> list[int]:
         given = [name for name in ("token_ids", "prompt", "messages") if getattr(request, name) is not None]
@@ -98,12 +67,12 @@ class Matcher:
         size = matches[0].block_size if matches else 0
         for match in matches:
             link = links.pop(match.publisher, None)
-            if link is not None:  # else it left while the question was asked
+            if link is not None:  # otherwise it was removed while the core was asked
                 rows.append(_row(link, match.blocks, match.tokens, match.tiers, now))
         for name in sorted(links, key=lambda name: (name not in trusted, name)):
             if request.publishers is None or name in request.publishers:
                 rows.append(_row(links[name], 0, 0, {}, now))
-                size = size or links[name].block_size or 0
+                size = size or links[name].totals.block_size or 0
         if request.limit is not None:
             del rows[max(0, request.limit) :]
         return MatchAnswer(size, query_tokens // size if size else 0, rows)
@@ -118,18 +87,17 @@ def _row(link: PublisherLink, blocks: int, tokens: int, tiers: dict[str, int], n
 
 
 class MatchEndpoint:
-    """The ASGI side."""
+    """The ASGI endpoint, with its latency histogram."""
 
     def __init__(self, matcher: Matcher, quick: QuickMatch | None = None) -> None:
         self._matcher = matcher
         self._quick = quick
-        self._decoder = msgspec.json.Decoder(MatchRequest)
         self._encoder = msgspec.json.Encoder()
         self.seconds = LatencyHistogram()
         self.refused = 0
 
     def quick(self, body: bytes) -> bytes | None:
-        """The answer where it needs no waiting and nothing is wrong; None: call the endpoint."""
+        """The answer if it can be given without waiting and the request is valid; None: call the endpoint."""
         if self._quick is None:
             return None
         begun = time.perf_counter()
@@ -139,13 +107,13 @@ class MatchEndpoint:
         return data
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request; bad input is 4xx with one line that names the field."""
+        """Serve one request. Bad input is answered with 4xx and one line that names the field."""
         begun = time.perf_counter()
         try:
             if scope["method"] != "POST":
                 raise RequestError(405, f"method {scope['method']} is not allowed here; use POST")
             body = await _read_body(receive)
-            status, data = 200, self._encoder.encode(await self._matcher.answer(self._decode(body)))
+            status, data = 200, self._encoder.encode(await self._matcher.answer(decode_request(body, MatchRequest)))
         except RequestError as error:
             self.refused += 1
             status, data = error.status, error_body(str(error), error.field)
@@ -165,14 +133,6 @@ class MatchEndpoint:
         )
         await send({"type": "http.response.body", "body": data})
 
-    def _decode(self, body: bytes) -> MatchRequest:
-        try:
-            return self._decoder.decode(body)
-        except msgspec.MsgspecError as error:
-            raise RequestError(422, decode_problem(error, MatchRequest)) from None
-        except UnicodeDecodeError:
-            raise RequestError(422, "the body is not UTF-8 JSON") from None
-
 
 async def _read_body(receive: Receive) -> bytes:
     message = await receive()
@@ -188,22 +148,3 @@ async def _read_body(receive: Receive) -> bytes:
         if size > MAX_BODY_BYTES:
             raise RequestError(413, f"the body is over {MAX_BODY_BYTES} bytes")
     return b"".join(parts)
-
-
-def decode_problem(error: msgspec.MsgspecError, struct: type[msgspec.Struct]) -> str:
-    """A msgspec error as one line; an unknown field gets the nearest valid name."""
-    text = str(error)
-    marker = "unknown field `"
-    if marker in text:
-        field = text.split(marker, 1)[1].split("`", 1)[0]
-        names = struct.__struct_fields__
-        near = difflib.get_close_matches(field, names, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"allowed: {', '.join(names)}"
-        return f"unknown field {field!r} ({hint})"
-    return text
-
-
-def error_body(message: str, field: str | None) -> bytes:
-    """The JSON of an error."""
-    error = {"message": message} if field is None else {"message": message, "field": field}
-    return msgspec.json.encode({"error": error})

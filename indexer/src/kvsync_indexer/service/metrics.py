@@ -1,6 +1,7 @@
-"""Prometheus metrics, read from the ingest when scraped: the hot path only counts.
+"""Prometheus metrics, which are collected from the service when they are scraped; the hot paths only count.
 
-Names: `kvsync_indexer_<noun>_<unit>[_total]`; the only unbounded label is the publisher, bounded by discovery.
+Names have the form `kvsync_indexer_<noun>_<unit>[_total]`. The only label without a fixed set of values is the
+publisher, and discovery bounds the number of publishers.
 """
 
 from collections.abc import Callable, Iterator
@@ -15,11 +16,13 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
+from kvsync_indexer.api import PublisherRow
 from kvsync_indexer.audit import Auditor
 from kvsync_indexer.core import IndexCore
-from kvsync_indexer.ingest import Ingest, LatencyHistogram
+from kvsync_indexer.ingest import Ingest
+from kvsync_indexer.latency import LatencyHistogram
 from kvsync_indexer.service.match import MatchEndpoint
-from kvsync_indexer.service.views import PublisherRow, publisher_row
+from kvsync_indexer.service.views import publisher_row
 from kvsync_indexer.sync import State
 
 if TYPE_CHECKING:
@@ -30,21 +33,21 @@ _COUNTERS = {
     "missed": "Sequence numbers that were missing when a gap opened.",
     "resyncs": "Times blocks were dropped and rebuilt.",
     "restarts": "Restarts seen in the stream itself.",
-    "epochs": "New epochs told by discovery.",
-    "truncations": "Times history did not reach back far enough.",
+    "epochs": "New epochs announced by discovery.",
+    "truncations": "Times the replay buffer did not reach back far enough.",
     "quarantines": "Times the publisher was quarantined.",
     "stales": "Times the publisher went stale.",
     "disconnects": "Connections lost.",
     "decode_errors": "Batches or frames that could not be decoded.",
     "duplicates": "Batches seen again and ignored.",
-    "replays": "Replays asked for.",
+    "replays": "Replays requested.",
     "replay_failures": "Replays that failed.",
     "replay_lies": "Answers of a replay server that contradict the stream.",
     "buffer_dropped": "Live batches dropped from the buffer during a replay (found again as a gap).",
     "transitions": "State changes.",
     "batches": "Batches applied.",
     "events": "Events applied.",
-    "unknown_events": "Events of a kind nobody knows.",
+    "unknown_events": "Events of an unknown type.",
     "unknown_removed": "Removals of blocks that were not resident.",
     "refused": "Blocks left out at a limit.",
 }
@@ -57,7 +60,7 @@ _GAUGES = {
 
 
 class IndexerCollector(Collector):
-    """Everything the service knows, as metric families."""
+    """The metric families of one service."""
 
     def __init__(
         self,
@@ -114,20 +117,20 @@ class IndexerCollector(Collector):
             family.add_metric([], value)
             yield family
         received = CounterMetricFamily("kvsync_indexer_received_bytes", "Payload bytes received.")
-        received.add_metric([], self._ingest.shared.bytes_in)
+        received.add_metric([], self._ingest.shared.meter.bytes_in)
         yield received
-        defects = CounterMetricFamily("kvsync_indexer_defects", "Exceptions in the I/O thread that should not be.")
+        defects = CounterMetricFamily("kvsync_indexer_defects", "Unexpected exceptions in the I/O thread.")
         defects.add_metric([], self._ingest.defects)
         yield defects
 
     def _latency_families(self) -> Iterator[Metric]:
         yield _histogram(
-            "event_arrival_seconds", "From the making of a batch to its arrival.", self._ingest.shared.arrival
+            "event_arrival_seconds", "From the making of a batch to its arrival.", self._ingest.shared.meter.arrival
         )
         yield _histogram(
             "event_visible_seconds",
             "From the making of a batch to its being matched (trusted publishers).",
-            self._ingest.shared.visible,
+            self._ingest.shared.meter.visible,
         )
         yield _histogram("match_seconds", "Time to answer /v1/match.", self._match.seconds)
         refused = CounterMetricFamily("kvsync_indexer_match_refused", "Match requests that were refused.")

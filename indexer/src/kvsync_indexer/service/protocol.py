@@ -1,9 +1,9 @@
-"""uvicorn's HTTP protocol, which answers `POST /v1/match` as soon as its body is there.
+"""uvicorn's HTTP protocol, extended to answer `POST /v1/match` as soon as its body is complete.
 
-An ASGI call costs a task, an event, two awaited sends and a scope: more than the match itself. So a match whose answer
-needs no waiting is written in the parser's own callback. Everything else goes the usual way, and so does a match that
-`quick` declines (the request is then shown to uvicorn as if it had just come): errors, text and slow readers behave
-the same whichever way they were tried first.
+An ASGI call costs a task, an event, two awaited sends and a scope, which is more than the match itself. A match that
+can be answered without waiting is therefore answered in the callback of the HTTP parser. Every other request goes
+through uvicorn, and so does a match that `quick` declines: uvicorn then sees it as if it had just arrived, so that
+errors, text and slow readers behave the same in both cases.
 """
 
 from collections.abc import Callable
@@ -16,13 +16,13 @@ _log = structlog.get_logger("kvsync_indexer.service")
 
 PATH: Final = b"/v1/match"
 MOST_BYTES: Final = 1 << 20
-"""A longer body goes the usual way, with its flow control."""
+"""A longer body goes through uvicorn, which has flow control."""
 _HEAD: Final = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
 _LAST_HEAD: Final = _HEAD[:-2] + b"connection: close\r\n\r\n"
 
 
 def match_protocol(quick: Callable[[bytes], bytes | None]) -> type[HttpToolsProtocol]:
-    """A protocol class whose connections ask `quick` first."""
+    """A protocol class whose connections ask `quick` for each match first."""
 
     class Protocol(MatchProtocol):
         answer = staticmethod(quick)
@@ -35,12 +35,12 @@ class MatchProtocol(HttpToolsProtocol):
 
     answer: Callable[[bytes], bytes | None]
     _parts: list[bytes] | None = None
-    """The body of a match so far; None: the request is uvicorn's."""
+    """The parts of a match's body so far; None while uvicorn handles the request."""
     _size = 0
     _ending = False
 
     def on_message_begin(self) -> None:
-        """A request begins. Its scope is made when uvicorn is to have it."""
+        """A request begins. Its ASGI scope is made only if uvicorn handles it."""
         self.url = b""
         self.expect_100_continue = False
         self.headers = []
@@ -52,7 +52,7 @@ class MatchProtocol(HttpToolsProtocol):
         self.headers.extend(headers)
 
     def on_headers_complete(self) -> None:
-        """Is it ours?"""
+        """Decide whether the request is a match that may be answered here."""
         idle = (self.cycle is None or self.cycle.response_complete) and not self.pipeline
         if (
             idle
@@ -69,7 +69,7 @@ class MatchProtocol(HttpToolsProtocol):
             super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
-        """Part of a body."""
+        """A part of the body has arrived."""
         if self._parts is None:
             super().on_body(body)
             return
@@ -79,13 +79,13 @@ class MatchProtocol(HttpToolsProtocol):
             self._hand_over()
 
     def on_message_complete(self) -> None:
-        """The body is whole."""
+        """The body is complete."""
         if self._parts is None:
             super().on_message_complete()
             return
         try:
             data = self.answer(self._parts[0] if len(self._parts) == 1 else b"".join(self._parts))
-        except Exception:  # noqa: BLE001  the usual way answers 500, and tells
+        except Exception:  # noqa: BLE001  uvicorn then answers 500 and logs it
             _log.exception("quick_match_failed")
             data = None
         if data is None:
@@ -102,7 +102,7 @@ class MatchProtocol(HttpToolsProtocol):
             self.transport.close()
 
     def _hand_over(self) -> None:
-        """Show uvicorn what has come of the request."""
+        """Give uvicorn what has arrived of the request."""
         parts, self._parts = self._parts, None
         self._make_scope()
         super().on_headers_complete()
@@ -110,7 +110,7 @@ class MatchProtocol(HttpToolsProtocol):
             super().on_body(b"".join(parts))
 
     def shutdown(self) -> None:
-        """A request that has begun is answered first."""
+        """Close the connection, after the answer to a match that has begun."""
         if self._parts is None:
             super().shutdown()
         else:

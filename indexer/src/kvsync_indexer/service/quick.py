@@ -1,8 +1,8 @@
-"""The usual match query, from the body's bytes to the answer's without a Python object a token or a row.
+"""The usual match query, from the bytes of the body to those of the answer without a Python object per token or row.
 
-A router asks with token ids and wants every publisher of the model. The native part takes the integers out of the JSON
-and writes the rows; the small rest of the body is decoded as always. Whatever is not this case (text, a list of
-publishers, anything wrong) gives None and is answered by `Matcher`, which says what an answer is; a test compares both.
+A router asks with token ids and wants every publisher of the model. The native core takes the integers out of the JSON
+and writes the rows of the answer; msgspec decodes the small rest of the body. Every other query (text, a list of
+publishers, an error) gives None and is answered by `Matcher`, which defines the answer. A test compares the two.
 """
 
 import time
@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from kvsync_indexer.api import MatchRequest
 from kvsync_indexer.core import QueryError
 from kvsync_indexer.ingest import Ingest, PublisherLink
-from kvsync_indexer.service.request import MatchRequest, context_of
+from kvsync_indexer.service.contexts import context_of
 
 if TYPE_CHECKING:
     from kvsync_native import AnswerTable
@@ -23,7 +24,7 @@ _MOST_ROWS = 1 << 31
 
 
 class QuickMatch:
-    """Answers from the native core. `QuickMatch.of` gives None where the core is another."""
+    """Answers from the native core; made with `QuickMatch.of`."""
 
     def __init__(self, ingest: Ingest, monotonic: Callable[[], float] = time.monotonic) -> None:
         native = import_module("kvsync_native")
@@ -33,15 +34,15 @@ class QuickMatch:
         self._monotonic = monotonic
         self._decoder = msgspec.json.Decoder(MatchRequest)
         self._trusted: Mapping[str, frozenset[str]] = {}
-        self._tables: dict[str, tuple[tuple[PublisherLink, ...], tuple[AnswerTable, bool]]] = {}
+        self._tables: dict[str, tuple[tuple[PublisherLink, ...], tuple[AnswerTable, list[PublisherLink], bool]]] = {}
 
     @classmethod
     def of(cls, ingest: Ingest, monotonic: Callable[[], float]) -> "QuickMatch | None":
-        """For the native core only."""
+        """A quick match for an ingest with the native core, None for any other core."""
         return cls(ingest, monotonic) if ingest.core.name == "native" else None
 
     def answer(self, body: bytes) -> bytes | None:
-        """The answer as JSON; None: ask in the usual way."""
+        """The answer as JSON; None: ask `Matcher`."""
         parts = self._split(body)
         if parts is None:
             return None
@@ -59,21 +60,23 @@ class QuickMatch:
             or request.publishers is not None
         ):
             return None
-        table, all_trusted = self._table(request.model, trusted, names)
+        table, links, all_trusted = self._table(request.model, trusted, names)
         try:
             matches = self._ingest.core.match(context_of(request), tokens, None if all_trusted else names)
         except QueryError:
             return None
         limit = None if request.limit is None else max(0, min(request.limit, _MOST_ROWS))
-        return table.answer(matches, len(tokens) // 4, self._monotonic(), limit)  # type: ignore[arg-type]
+        statuses = [_status(link) for link in links]
+        return table.answer(matches, len(tokens) // 4, self._monotonic(), statuses, limit)  # type: ignore[arg-type]
 
     def _table(
         self, model: str, trusted: Mapping[str, frozenset[str]], names: frozenset[str]
-    ) -> "tuple[AnswerTable, bool]":
-        """The model's table, and whether all in it are trusted (then the core need not be told which).
+    ) -> "tuple[AnswerTable, list[PublisherLink], bool]":
+        """The model's table, its links by row, and whether all of them are trusted (the core then needs no list).
 
-        Made again when publishers come, go or change their trust: both collections are replaced, never changed. Whom a
-        table does not know is not in its answers, whatever the core still or already holds of them.
+        The table is made again when publishers are added or removed or their trust changes; `trusted` and the links are
+        replaced, never changed, so their identity tells. A publisher that is not in the table is not in an answer, even
+        if the core holds blocks of it.
         """
         if trusted is not self._trusted:
             self._tables.clear()
@@ -84,12 +87,17 @@ class QuickMatch:
             return known[1]
         ordered = sorted(links, key=lambda link: (link.spec.name not in names, link.spec.name))
         table: AnswerTable = self._new_table([_line(link) for link in ordered])
-        made = table, all(link.spec.name in names for link in links)
+        made = table, ordered, all(link.spec.name in names for link in links)
         self._tables[model] = links, made
         return made
 
 
-def _line(link: PublisherLink) -> tuple[str, bytes, bool, object, object]:
+def _line(link: PublisherLink) -> tuple[str, bytes, bool]:
     spec = link.spec
     fixed = {"publisher": spec.name, "pod": spec.pod, "rank": spec.rank, "matched_blocks": 0}
-    return spec.name, msgspec.json.encode(fixed)[:-2], spec.ready, link.machine, link
+    return spec.name, msgspec.json.encode(fixed)[:-2], spec.ready
+
+
+def _status(link: PublisherLink) -> tuple[str, float | None, bool, int | None]:
+    standing = link.machine.standing
+    return standing.state, standing.last_alive, standing.incomplete, link.totals.block_size

@@ -1,25 +1,34 @@
-"""The parts of a running index, put together; no HTTP server here."""
+"""The parts of a running index, put together without any server.
+
+`IndexService` is also what fronts ask: it implements `kvsync_indexer.fronts.IndexAnswers`.
+"""
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-import msgspec
 import structlog
 
+from kvsync_indexer.api import (
+    MatchAnswer,
+    MatchRequest,
+    PredictionAnswer,
+    PredictionReport,
+    PublisherRow,
+    Readiness,
+)
 from kvsync_indexer.audit import Auditor
 from kvsync_indexer.config import IndexerConfig
-from kvsync_indexer.core import CoreError, CoreLimits, IndexCore, UnknownPublisherError, make_core
-from kvsync_indexer.errors import ConfigError
-from kvsync_indexer.ingest import Ingest
-from kvsync_indexer.prediction import PredictionTotals
+from kvsync_indexer.core import CoreError, CoreLimits, IndexCore, make_core
+from kvsync_indexer.errors import ConfigError, RequestError
+from kvsync_indexer.ingest import Ingest, PublisherLink
 from kvsync_indexer.publishers import SpecSet
+from kvsync_indexer.publishers_file import PublishersFile
 from kvsync_indexer.service.match import Matcher
 from kvsync_indexer.service.snapshots import Snapshots, check_directory
 from kvsync_indexer.service.tokenizing import Tokenizer
 from kvsync_indexer.service.views import publisher_row
-from kvsync_indexer.static import PublishersFile
 from kvsync_indexer.sync import State
 
 if TYPE_CHECKING:
@@ -29,11 +38,11 @@ _log = structlog.get_logger("kvsync_indexer.service")
 
 FILE_POLL_S = 0.25
 STALL_S = 5.0
-"""The I/O thread turns every 50 ms; silent for this long it hangs."""
+"""The I/O thread reports every 50 ms; if it has not done so for this long, it hangs."""
 FIRST_SYNC_S = 10.0
-"""Readiness waits this long for the first publishers to be heard."""
+"""How long readiness waits for the first publishers to be followed."""
 UNCLAIMED_S = 600.0
-"""Blocks restored from a snapshot wait so long for a silent API server to name their publishers."""
+"""How long blocks from a snapshot are kept while the API server has not named their publishers."""
 _UNSETTLED = frozenset({State.CONNECTING, State.REPLAYING, State.RESYNCING, State.RESTART})
 
 
@@ -86,12 +95,12 @@ class IndexService:
     def _discovery(self, config: IndexerConfig) -> "KubernetesDiscovery | None":
         if config.discover is None:
             return None
-        from kvsync_indexer.discovery import KubernetesDiscovery  # the client is large; only who needs it loads it
+        from kvsync_indexer.discovery import KubernetesDiscovery  # imported here, because the client is large
 
         return KubernetesDiscovery(self.ingest, selector=config.selector, namespaces=config.namespaces)
 
     async def start(self) -> None:
-        """Resume from a snapshot where there is one, then follow publishers."""
+        """Resume from a snapshot if there is one, then follow the publishers."""
         resumed = await self.snapshots.restore(self.config.bootstrap_from)
         self.ingest.start()
         if self.discovery is not None:
@@ -109,7 +118,7 @@ class IndexService:
         _log.info("index_started", core=self.core.name, publishers=len(self._first), resumed=resumed)
 
     async def stop(self) -> None:
-        """Stop following, close everything."""
+        """Stop following, write a last snapshot and close everything."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -121,32 +130,48 @@ class IndexService:
         await self.auditor.close()
         await self.tokenizer.close()
 
-    def rows(self) -> Iterable[Mapping[str, object]]:
-        """Publishers as `/v1/publishers` gives them, for a router in this process."""
-        now = self.monotonic()
-        return [msgspec.to_builtins(publisher_row(link, self.core, now)) for link in self.ingest.links()]
+    async def match(self, request: MatchRequest) -> MatchAnswer:
+        """Who holds how much of a prompt. Raises RequestError, TokenizeError."""
+        return await self.matcher.answer(request)
 
-    def record_prediction(
-        self, publisher: str, predicted_tokens: int, cached_tokens: int, prompt_tokens: int | None = None
-    ) -> PredictionTotals:
-        """What a router learnt of one prediction. Raises UnknownPublisherError."""
-        link = self.ingest.link(publisher)
+    def publishers(self) -> list[PublisherRow]:
+        """Every publisher, as it is now."""
+        now = self.monotonic()
+        return [publisher_row(link, self.core, now) for link in self.ingest.links()]
+
+    def publisher(self, name: str) -> PublisherRow:
+        """One publisher, as it is now. Raises RequestError."""
+        return publisher_row(self.link(name), self.core, self.monotonic())
+
+    def link(self, name: str) -> PublisherLink:
+        """The publisher called `name`. Raises RequestError."""
+        link = self.ingest.link(name)
         if link is None:
-            raise UnknownPublisherError(publisher)
+            raise unknown_publisher(name)
+        return link
+
+    def record_prediction(self, report: PredictionReport) -> PredictionAnswer:
+        """Count how one prediction turned out. Raises RequestError."""
+        for field in ("predicted_tokens", "cached_tokens", "prompt_tokens"):
+            value = getattr(report, field)
+            if value is not None and value < 0:
+                raise RequestError(422, f"{field} = {value}: must not be negative", field=field)
+        link = self.link(report.publisher)
         predictions = self.auditor.predictions
-        if publisher not in predictions.totals:  # bounded: who has left makes room for who comes
+        if report.publisher not in predictions.totals:  # keeps the totals bounded
             predictions.keep({each.spec.name for each in self.ingest.links()})
-        return predictions.record(publisher, predicted_tokens, cached_tokens, prompt_tokens, link.block_size)
+        totals = predictions.record(report, link.totals.block_size)
+        return PredictionAnswer(report.publisher, totals.requests, totals.error)
 
     def health_problem(self) -> str | None:
-        """Why this process should be restarted, if it should."""
+        """Why this process should be restarted; None if it works."""
         if not self.ingest.running:
             return "the I/O thread has ended"
         silent = self.monotonic() - self.ingest.heartbeat
         return f"the I/O thread has not turned for {silent:.1f} s" if silent > STALL_S else None
 
-    def readiness(self) -> dict[str, object]:
-        """Whether queries get useful answers: sources read, and the first publishers heard (or given time enough)."""
+    def readiness(self) -> Readiness:
+        """Whether queries get useful answers: the sources are read, and the first publishers are followed or late."""
         links = self.ingest.links()
         states = [link.machine.state for link in links]
         if not self._settled and self._started_at is not None:
@@ -155,14 +180,14 @@ class IndexService:
             heard = synced and len(links) >= len(self._first) and not any(state in _UNSETTLED for state in states)
             self._settled = waited or heard
         problem = self.health_problem()
-        return {
-            "ready": self._settled and problem is None,
-            "core": self.core.name,
-            "publishers": len(links),
-            "live": sum(state is State.LIVE for state in states),
-            "problem": problem,
-            "discovery": {} if self.discovery is None else self.discovery.problems,
-        }
+        return Readiness(
+            ready=self._settled and problem is None,
+            core=self.core.name,
+            publishers=len(links),
+            live=sum(state is State.LIVE for state in states),
+            problem=problem,
+            discovery={} if self.discovery is None else self.discovery.problems,
+        )
 
     async def _write_snapshots(self) -> None:
         while True:
@@ -170,7 +195,7 @@ class IndexService:
             await self.snapshots.write()
 
     async def _forget_unclaimed(self) -> None:
-        """Restored publishers that no source names are gone."""
+        """Drop the restored publishers that no source has named."""
         waited = 0.0
         while self.discovery is not None and not self.discovery.synced and waited < UNCLAIMED_S:
             await asyncio.sleep(FILE_POLL_S)
@@ -197,3 +222,8 @@ class IndexService:
             report = await self.auditor.audit()
             level = _log.warning if report.differences else _log.info
             level("audit", audited=report.audited, blocks=report.blocks, differences=report.differences)
+
+
+def unknown_publisher(name: str) -> RequestError:
+    """The answer to a request that names a publisher which does not exist."""
+    return RequestError(404, f"no publisher is named {name!r}; GET /v1/publishers lists them", field="publisher")

@@ -1,4 +1,4 @@
-"""Taking snapshots, and starting from one: a file of an earlier life, or a peer's."""
+"""Takes snapshots, and starts an index from one: from its own file, or from a running peer."""
 
 import asyncio
 import os
@@ -31,7 +31,7 @@ _GONE = frozenset({State.REMOVED, State.QUARANTINED})
 
 
 def check_directory(directory: Path) -> None:
-    """Make the directory and see that files can be put into it. Raises ConfigError."""
+    """Make the directory and check that it is writable. Raises ConfigError."""
     try:
         directory.mkdir(parents=True, exist_ok=True)
         probe = directory / f".probe.{os.getpid()}"
@@ -42,7 +42,7 @@ def check_directory(directory: Path) -> None:
 
 
 class Snapshots:
-    """Takes and restores snapshots of one core and its streams."""
+    """Takes and restores snapshots of one core and the positions of its streams."""
 
     def __init__(
         self, core: IndexCore, ingest: Ingest, directory: Path | None, wall: Callable[[], float] = time.time
@@ -56,15 +56,15 @@ class Snapshots:
         self.failures = 0
         self.last_bytes = 0
         self.last_at: float | None = None
-        """Wall time of the last one written."""
+        """Wall time of the last snapshot that was written."""
 
     async def take(self) -> bytes:
-        """A snapshot of now, consistent between core and streams."""
+        """Take a snapshot in which the core and the positions of the streams agree."""
         header, core = await asyncio.wrap_future(self._ingest.call(self._freeze))
         return await asyncio.to_thread(encode_snapshot, header, core)
 
     async def write(self) -> None:
-        """Take one and put it into the directory, unless nothing was applied since the last. Failures are counted."""
+        """Write a snapshot to the directory if anything was applied since the last one. Failures are counted."""
         batches = sum(link.totals.batches + link.machine.counters.clears for link in self._ingest.links())
         if self._directory is None or batches == self._batches:
             return
@@ -81,7 +81,7 @@ class Snapshots:
         _log.debug("snapshot_written", bytes=len(data))
 
     def _freeze(self) -> tuple[SnapshotHeader, bytes]:
-        """In the I/O thread: nothing is half applied."""
+        """Runs in the I/O thread, where no batch is half applied."""
         points = []
         for link in self._ingest.links():
             machine, position = link.machine, link.machine.position
@@ -102,9 +102,10 @@ class Snapshots:
         return header, self._core.snapshot()
 
     async def restore(self, peer: str | None) -> int:
-        """Before the ingest starts: resume from the directory, else from the peer. Returns publishers to resume.
+        """Restore the core from the directory, else from the peer, and return the number of publishers to resume.
 
-        What cannot be used is one log line, and the index starts empty.
+        To be called before the ingest starts. If the snapshot cannot be used, the reason is logged and the index starts
+        empty.
         """
         data = await asyncio.to_thread(self._read)
         origin = str(self._directory)

@@ -1,7 +1,7 @@
-"""Text to tokens, by asking an engine: only the engine knows its tokenizer and chat template.
+"""Text to tokens, through the `/tokenize` endpoint of an engine, which knows its tokenizer and its chat template.
 
-Any publisher of the model that has an `http_url` will do; the connection pool is kept. Answers are not cached: a prompt
-is asked about once, and a chat template is cheap next to a generation.
+Every publisher of the model with an `http_url` can be asked, and the publishers take turns. Answers are not cached,
+because the same prompt is rarely asked about twice.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ class _Answer(msgspec.Struct):
 
 
 class Tokenizer:
-    """Asks engines' `/tokenize`. Use inside one event loop; `close` ends the pool."""
+    """Asks engines for tokens. Use it in one event loop, and `close` it there."""
 
     def __init__(self) -> None:
         self._session: aiohttp.ClientSession | None = None
@@ -32,8 +32,8 @@ class Tokenizer:
     async def tokens(self, model: str, body: dict[str, object], links: Sequence[PublisherLink]) -> list[int]:
         """Token ids of `{"prompt": ...}` or `{"messages": ...}`.
 
-        Raises RequestError when no engine of the model can be asked or the engine refuses the text, TokenizeError when
-        none answers.
+        Raises RequestError if no engine of the model can be asked or an engine refuses the text, and TokenizeError if
+        none of the engines answers.
         """
         urls = sorted({link.spec.http_url for link in links if link.spec.http_url and link.machine.trusted})
         urls = urls or sorted({link.spec.http_url for link in links if link.spec.http_url})

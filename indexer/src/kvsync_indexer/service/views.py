@@ -1,62 +1,9 @@
-"""What a publisher looks like in `/v1/publishers`."""
+"""From the state of a publisher to its row in `/v1/publishers`."""
 
-import msgspec
-
+from kvsync_indexer.api import PublisherRow
 from kvsync_indexer.core import IndexCore, UnknownPublisherError
 from kvsync_indexer.ingest import PublisherLink
 from kvsync_indexer.sync import State
-
-
-class PublisherRow(msgspec.Struct, frozen=True, kw_only=True):
-    """One row. Counters run since the publisher was added; ages and lags are seconds."""
-
-    name: str
-    pod: str
-    model: str
-    rank: int
-    state: str
-    reason: str
-    epoch: str | None
-    last_seq: int | None
-    lag: int
-    """Batches known to exist and not applied yet."""
-    age_s: float | None
-    """Upper bound of the time since the last sign of life; null: never heard."""
-    gaps: int
-    resyncs: int
-    decode_errors: int
-    blocks: int
-    incomplete: bool
-    ready: bool
-    incarnation: int
-    lag_s: float | None
-    """Wall time between the making and the arrival of the last live batch (as honest as both clocks)."""
-    block_size: int | None
-    orphans: int
-    missed: int
-    restarts: int
-    epochs: int
-    truncations: int
-    quarantines: int
-    stales: int
-    disconnects: int
-    duplicates: int
-    replays: int
-    replay_failures: int
-    replay_lies: int
-    buffered: int
-    buffer_dropped: int
-    transitions: int
-    batches: int
-    events: int
-    unknown_events: int
-    unknown_removed: int
-    refused: int
-    endpoint: str
-    replay_endpoint: str | None
-    http_url: str | None
-    debug_url: str | None
-    source: str
 
 
 def _reason(link: PublisherLink, reason: str) -> str:
@@ -65,12 +12,12 @@ def _reason(link: PublisherLink, reason: str) -> str:
         return link.problem
     if link.connected or link.machine.state not in (State.CONNECTING, State.STALE):
         return reason
-    waiting = "nobody has connected to" if link.spec.bind else "no connection to"
+    waiting = "no engine has connected to" if link.spec.bind else "no connection to"
     return f"{reason}; {waiting} {link.spec.endpoint}"
 
 
 def publisher_row(link: PublisherLink, core: IndexCore, now: float) -> PublisherRow:
-    """The row of one publisher; `now` monotonic."""
+    """The row of one publisher; `now` is monotonic time in seconds."""
     spec, status, totals = link.spec, link.machine.status(now), link.totals
     counters = status.counters
     try:
@@ -96,8 +43,8 @@ def publisher_row(link: PublisherLink, core: IndexCore, now: float) -> Publisher
         incomplete=status.incomplete,
         ready=spec.ready,
         incarnation=status.incarnation,
-        lag_s=None if link.lag_s is None else round(link.lag_s, 6),
-        block_size=link.block_size,
+        lag_s=None if totals.lag_s is None else round(totals.lag_s, 6),
+        block_size=totals.block_size,
         orphans=orphans,
         missed=counters.missed,
         restarts=counters.restarts,

@@ -1,7 +1,7 @@
-"""The command line, made from the fields of `PodConfig`.
+"""The command line, generated from the fields of `PodConfig`.
 
-Takes what `vllm serve` takes: underscores for dashes, several values after one flag, the model as an
-argument; and accepts without effect the flags of vLLM that mean nothing where there is no GPU.
+It accepts what `vllm serve` accepts: underscores for dashes, several values after one flag, and the model as an
+argument. vLLM flags that have no meaning without a GPU are accepted and ignored.
 """
 
 import types
@@ -12,11 +12,9 @@ from typing import Any, Literal, get_args, get_origin
 import click
 from pydantic.fields import FieldInfo
 
-from kvsync_mockpod.config.load import nearest
 from kvsync_mockpod.config.model import PodConfig
 from kvsync_mockpod.errors import ConfigError
-
-__all__ = ["IGNORED_FLAGS", "build_options", "normalize_arguments"]
+from kvsync_mockpod.suggestions import did_you_mean
 
 MANY = ("served_model_name", "api_key", "lora_modules")
 _SHORT = {"-dp": "--data-parallel-size", "-dpn": "--data-parallel-rank", "-tp": "--tensor-parallel-size"}
@@ -38,7 +36,10 @@ IGNORED_FLAGS = {
     **dict.fromkeys(_IGNORED_VALUED.split(), True),
     **dict.fromkeys(_IGNORED_SWITCHES.split(), False),
 }
-"""Flags of `vllm serve` accepted so that a Deployment's arguments need not change; True: takes a value."""
+"""Flags of `vllm serve` that are accepted and ignored, so that the arguments of a Deployment need not change.
+
+True if the flag takes a value.
+"""
 
 
 def _flag(field: str) -> str:
@@ -74,7 +75,7 @@ def _option(name: str, field: FieldInfo) -> click.Option:
 
 
 def build_options() -> list[click.Parameter]:
-    """Every flag: one a field, `--config`, and vLLM's that have no effect (hidden)."""
+    """All options: one per field, `--config`, and the ignored flags of vLLM (hidden)."""
     options: list[click.Parameter] = [click.Argument(["model_tag"], required=False)]
     options.append(
         click.Option(["--config", "config_file"], type=click.Path(path_type=Path), help="YAML file with the same keys")
@@ -91,9 +92,10 @@ def build_options() -> list[click.Parameter]:
 
 
 def normalize_arguments(arguments: Sequence[str]) -> list[str]:
-    """Write vLLM's habits as click's: dashes for underscores, one value a flag. Unknown flags are refused.
+    """Convert vLLM's conventions to click's: dashes for underscores, one value per flag.
 
-    Raises `ConfigError` naming the nearest flag.
+    Raises:
+        ConfigError: a flag is unknown; the message suggests the nearest one.
     """
     known = {name for option in build_options() for name in (*option.opts, *option.secondary_opts)}
     known.add("--help")
@@ -106,8 +108,7 @@ def normalize_arguments(arguments: Sequence[str]) -> list[str]:
         if head.startswith("--"):
             flag = head.replace("_", "-")
             if flag not in known:
-                msg = f"no such flag: {head}{nearest(flag, sorted(known))}"
-                raise ConfigError(msg)
+                raise ConfigError(f"no such flag: {head}{did_you_mean(flag, sorted(known))}")
             many = flag if flag[2:].replace("-", "_") in MANY else None
             result.append(flag + equals + value)
             count = 1 if equals else 0

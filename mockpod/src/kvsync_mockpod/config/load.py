@@ -1,10 +1,9 @@
-"""From flags and a YAML file to one `PodConfig`, with every refusal as one line.
+"""Builds one `PodConfig` from flags and a YAML file. Every refusal is one line.
 
-Precedence: a flag, then the file, then the default. Keys of the file are the flags without the dashes in
-front; dashes and underscores are the same.
+A flag takes precedence over the file, and the file over the default. The keys of the file are the flags without the
+leading dashes; dashes and underscores are equivalent.
 """
 
-import difflib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import cast
@@ -14,51 +13,48 @@ from pydantic import ValidationError
 
 from kvsync_mockpod.config.model import PodConfig
 from kvsync_mockpod.errors import ConfigError
-
-__all__ = ["build_config", "nearest", "read_yaml"]
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """`; did you mean X?` for the known name closest to `name`, or nothing when none is close."""
-    found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
-    return f"; did you mean {found[0]!r}?" if found else ""
+from kvsync_mockpod.suggestions import did_you_mean
 
 
 def read_yaml(path: Path) -> dict[str, object]:
-    """The mapping in a YAML file, keys with underscores. Raises `ConfigError` with file and line."""
+    """Read a mapping from a YAML file, with underscores in its keys.
+
+    Raises:
+        ConfigError: names the file and the line.
+    """
     import yaml
 
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
-        msg = f"{path}: cannot be read: {reason}"
-        raise ConfigError(msg) from None
+        raise ConfigError(f"{path}: cannot be read: {reason}") from None
     try:
         loaded = yaml.safe_load(text)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}" if mark is not None else str(path)
-        msg = f"{where}: not YAML: {getattr(error, 'problem', None) or 'unreadable'}"
-        raise ConfigError(msg) from None
+        raise ConfigError(f"{where}: not YAML: {getattr(error, 'problem', None) or 'unreadable'}") from None
     if loaded is None:
         return {}
     if not isinstance(loaded, dict) or not all(isinstance(key, str) for key in loaded):
-        msg = f"{path}: a mapping of flag names to values is needed"
-        raise ConfigError(msg)
+        raise ConfigError(f"{path}: must be a mapping of flag names to values")
     return {str(key).replace("-", "_"): value for key, value in loaded.items()}
 
 
 def build_config(flags: Mapping[str, object], file: Path | None = None) -> PodConfig:
-    """Validate what was given. Raises `ConfigError`: one line naming field, value and what is allowed."""
+    """Validate flags and file.
+
+    Raises:
+        ConfigError: one line that names the field, its value and what is allowed.
+    """
     given: dict[str, object] = {}
     if file is not None:
         given.update(read_yaml(file))
         known = PodConfig.model_fields
         for key in given:
             if key not in known:
-                msg = f"{file}: unknown key {key!r}{nearest(key, known)}"
-                raise ConfigError(msg)
+                raise ConfigError(f"{file}: unknown key {key!r}{did_you_mean(key, known)}")
     given.update({key: value for key, value in flags.items() if value is not None and value != ()})
     for key in ("kv_events_config",):
         if isinstance(given.get(key), str):
@@ -75,12 +71,11 @@ def _from_json(field: str, text: str) -> object:
     try:
         return msgspec.json.decode(text)
     except msgspec.DecodeError as error:
-        msg = f"{field}: {text[:80]!r} is not JSON: {error}"
-        raise ConfigError(msg) from None
+        raise ConfigError(f"{field}: {text[:80]!r} is not JSON: {error}") from None
 
 
 def _lora_modules(value: object) -> list[object]:
-    """`NAME=PATH`, a JSON object, or (from YAML) a mapping; one or a list of them."""
+    """Parse one or a list of `NAME=PATH`, JSON objects or (from YAML) mappings."""
     modules: list[object] = []
     for item in value if isinstance(value, list | tuple) else (value,):
         if isinstance(item, str) and item.lstrip().startswith("{"):
@@ -88,8 +83,7 @@ def _lora_modules(value: object) -> list[object]:
         elif isinstance(item, str):
             name, found, path = item.partition("=")
             if not found:
-                msg = f"lora_modules: {item!r} is not NAME=PATH or a JSON object"
-                raise ConfigError(msg)
+                raise ConfigError(f"lora_modules: {item!r} is not NAME=PATH or a JSON object")
             modules.append({"name": name, "path": path})
         else:
             modules.append(item)
@@ -97,12 +91,12 @@ def _lora_modules(value: object) -> list[object]:
 
 
 def _one_line(error: ValidationError) -> str:
-    """The first complaint of pydantic as field, value and what is allowed."""
+    """The first error of pydantic: the field, its value and what is allowed."""
     first = error.errors(include_url=False)[0]
     field = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         known = _known_under(first["loc"][:-1])
-        return f"{field}: unknown key{nearest(str(first['loc'][-1]), known)}"
+        return f"{field}: unknown key{did_you_mean(str(first['loc'][-1]), known)}"
     message = first["msg"].removeprefix("Value error, ")
     if not field:
         return message

@@ -1,14 +1,14 @@
-"""The mock engine's core: vLLM's scheduler, block table and tiers as one deterministic object without I/O.
+"""The core of the mock engine: vLLM's scheduler, block table and cache tiers as one deterministic object without I/O.
 
     engine = Engine(EngineConfig(num_gpu_blocks=1024), executor, latency)
     engine.add_request(Request("r1", token_ids, max_tokens=16))
     while engine.has_work():
         result = engine.step(now)       # events and outputs are final after result.duration_s
 
-No socket, clock, thread or event loop is imported here (an import contract checks it).
+An import contract ensures that this package imports no socket, clock, thread or event loop.
 """
 
-from .api import (
+from kvsync_mockpod.engine.api import (
     Event,
     Executor,
     FinishReason,
@@ -22,9 +22,9 @@ from .api import (
     StepLoad,
     StepResult,
 )
-from .config import EngineConfig
-from .engine import Engine
-from .errors import (
+from kvsync_mockpod.engine.config import EngineConfig
+from kvsync_mockpod.engine.engine import Engine
+from kvsync_mockpod.engine.errors import (
     DrainingError,
     DuplicateRequestError,
     EngineConfigError,
@@ -39,11 +39,11 @@ from .errors import (
     StepFailedError,
     UnknownLoraError,
 )
-from .hashing import BlockIdentity
-from .log import TransitionLog
-from .progress import Finish, Progress
-from .stats import EngineStats
-from .tiers import Link, TierConfig, TierReport
+from kvsync_mockpod.engine.hashing import BlockIdentity
+from kvsync_mockpod.engine.log import TransitionLog
+from kvsync_mockpod.engine.progress import Finish, Progress
+from kvsync_mockpod.engine.stats import EngineStats
+from kvsync_mockpod.engine.tiers import Link, TierConfig, TierReport
 
 __all__ = [
     "BlockIdentity",

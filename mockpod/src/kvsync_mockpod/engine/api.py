@@ -1,4 +1,4 @@
-"""What goes into the engine and what comes out of it: plain values, no behaviour beyond validation."""
+"""The values that enter and leave the engine, and the interfaces of its executor and latency model."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -7,29 +7,14 @@ from typing import Literal, Protocol
 
 from kvsync_events import AllBlocksCleared, BlockRemoved, BlockStored
 
-__all__ = [
-    "Event",
-    "Executor",
-    "FinishReason",
-    "LatencyModel",
-    "LogEntry",
-    "LoraRef",
-    "MMFeature",
-    "Request",
-    "RequestOutput",
-    "ResidentBlock",
-    "StepLoad",
-    "StepResult",
-]
-
 FinishReason = Literal["stop", "length", "abort", "error"]
 Event = BlockStored | BlockRemoved | AllBlocksCleared
-"""Block hashes inside are raw digests (bytes); the publisher turns them into the wire's form."""
+"""Block hashes in these events are raw digests (bytes); the publisher converts them to the form used on the wire."""
 
 
 @dataclass(frozen=True, slots=True)
 class LoraRef:
-    """An adapter: its name and path are part of block identity, its id counts towards `max_loras`."""
+    """An adapter. Its name and path are part of the block identity; its id counts towards `max_loras`."""
 
     name: str
     id: int
@@ -38,7 +23,7 @@ class LoraRef:
 
 @dataclass(frozen=True, slots=True)
 class MMFeature:
-    """A multimodal input's identity and the prompt positions it covers: `[offset, offset + length)`."""
+    """A multimodal input: its identity and the prompt positions `[offset, offset + length)` that it covers."""
 
     identifier: str
     offset: int
@@ -49,8 +34,8 @@ class MMFeature:
 class Request:
     """One generation request. The engine never changes it.
 
-    `prompt_token_ids` may be any sequence with a length and slices (an offline trace makes tokens only when an event
-    needs them); `block_hashes` are the prompt's full-block hashes if the caller knows them already.
+    `prompt_token_ids` may be any sequence with a length and slices; an offline trace creates tokens only when an event
+    needs them. `block_hashes` are the hashes of the prompt's full blocks, if the caller already knows them.
     """
 
     request_id: str
@@ -64,16 +49,16 @@ class Request:
     ignore_eos: bool = False
     stop_token_ids: Sequence[int] = ()
     report_full: bool = False
-    """`kv_cache_report_mode: full`: a prefix hit is announced again, from the first block."""
+    """`kv_cache_report_mode: full`: a prefix hit is announced again, from the first block on."""
     eos_token_id: int | None = None
-    """None: the engine's."""
+    """None means the EOS token of the engine's configuration."""
     session_id: str | None = None
     block_hashes: Sequence[bytes] | None = None
 
 
 @dataclass(slots=True)
 class RequestOutput:
-    """What one step brought for one request."""
+    """The output of one step for one request."""
 
     request_id: str
     new_token_ids: list[int]
@@ -81,38 +66,40 @@ class RequestOutput:
     cached_tokens: int = 0
     """Prompt tokens found in the cache when the request was first scheduled."""
     stop_token_id: int | None = None
-    """The stop token that ended it, if it was one of `stop_token_ids`."""
+    """The stop token that ended the request, if it was one of `stop_token_ids`."""
     error: str | None = None
-    """Why it ended with `error`."""
+    """The reason, if the request ended with `error`."""
     preemptions: int = 0
 
 
 @dataclass(slots=True)
 class StepResult:
-    """One call of `Engine.step`: what was scheduled, and what became final."""
+    """The result of one `Engine.step`: what was scheduled and what became final."""
 
     step: int
     scheduled: list[tuple[str, int]] = field(default_factory=list)
-    """(request, tokens), in batch order: running requests first."""
+    """Request id and token count in batch order: running requests first."""
     hits: dict[str, int] = field(default_factory=dict)
-    """Hit tokens of requests scheduled for the first time."""
+    """Hit tokens of requests that were scheduled for the first time."""
     resumed: dict[str, int] = field(default_factory=dict)
-    """Hit tokens of requests scheduled again after a preemption."""
+    """Hit tokens of requests that were scheduled again after a preemption."""
     preempted: list[str] = field(default_factory=list)
     finished: list[tuple[str, FinishReason]] = field(default_factory=list)
     outputs: list[RequestOutput] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     duration_s: float = 0.0
-    """Time the scheduled batch takes, by the latency model; 0.0 without one."""
+    """Time that the scheduled batch takes according to the latency model; 0.0 without one."""
     free: int = 0
-    """Free blocks after the step's output."""
+    """Free blocks after the output of the step was taken."""
     wait_until: float | None = None
-    """Nothing was scheduled and a transfer of a lower tier is under way: step again then, or when a request arrives."""
+    """Set if nothing was scheduled because of a transfer of a lower tier: step again at this time, or when a request
+    arrives.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class ResidentBlock:
-    """One block in the cache. `copies` counts the physical blocks with this hash in this medium."""
+    """One block in the cache. `copies` is the number of physical blocks with this hash in this medium."""
 
     hash: bytes
     parent: bytes | None
@@ -124,7 +111,7 @@ class ResidentBlock:
 
 @dataclass(frozen=True, slots=True)
 class LogEntry:
-    """One block transition, as it happened in the block table: the ground truth that events are checked against."""
+    """One block transition as it happened in the block table; published events are checked against these entries."""
 
     n: int
     step: int
@@ -137,50 +124,52 @@ class LogEntry:
 
 @dataclass(slots=True)
 class StepLoad:
-    """What a latency model may look at: one step's batch. Not to be kept: the next step may reuse it."""
+    """One step's batch as a latency model sees it. The object may be reused by the next step and must not be kept."""
 
     prefill_tokens: int
-    """New tokens computed for prompts (and recomputed sequences)."""
+    """New tokens computed for prompts, including recomputed sequences."""
     decode_seqs: int
-    """Sequences that get one token each."""
+    """Number of sequences that receive one token each."""
     active_kv_tokens: int
     """Tokens in the cache that the batch attends to."""
     kv_capacity_tokens: int
-    """Tokens the cache can hold."""
+    """Number of tokens that the cache can hold."""
 
 
 class LatencyModel(Protocol):
-    """Turns a step's load into its duration."""
+    """Maps the load of a step to its duration."""
 
     def step_s(self, load: StepLoad) -> float:
-        """Seconds that the step takes."""
+        """Duration of the step in seconds."""
         ...
 
 
 class Executor(ABC):
-    """Stands where the model stands. Tokens are a function of (request, index), so recomputation needs no state."""
+    """Takes the place of the model. A token depends only on (request, index), so recomputation needs no state."""
 
     ends_are_known: bool = False
-    """`stop_index` knows in advance where every request ends: decoding can then run ahead."""
+    """Whether `stop_index` knows in advance where every request ends, so that decoding can be done in bulk."""
     outputs_are_distinct: bool = False
-    """No prompt ever continues with another request's output, so outputs cannot help anybody who waits."""
+    """Whether no prompt ever continues with another request's output, so that decoded blocks are never hit by a waiting
+    one.
+    """
 
     @abstractmethod
     def sample(self, request: Request, index: int) -> int:
-        """The `index`-th output token (from 0) of a request."""
+        """The output token at `index` (from 0) of a request."""
 
     def samples(self, request: Request, first: int, count: int) -> list[int]:
         """Output tokens `first` to `first + count - 1`."""
         return [self.sample(request, i) for i in range(first, first + count)]
 
     def admit(self, request: Request) -> None:  # noqa: ARG002
-        """Called before a request's first block is allocated; RequestFailedError ends it with `error`."""
+        """Called before a request's first block is allocated; a RequestFailedError ends the request with `error`."""
         return
 
     def begin_step(self, step: int, request_ids: Sequence[str]) -> None:  # noqa: ARG002
-        """Called once a step (again on a retry); StepFailedError fails the whole step."""
+        """Called once per attempt at a step; a StepFailedError fails the whole step."""
         return
 
     def stop_index(self, request: Request) -> int:
-        """Index of the token that ends the request; asked only if `ends_are_known`."""
+        """Index of the token that ends the request; called only if `ends_are_known`."""
         raise NotImplementedError

@@ -1,78 +1,68 @@
-"""The engine's configuration: vLLM's names and defaults, validated once, frozen.
+"""The engine's configuration, with vLLM's names and defaults, validated once and frozen.
 
-Defaults are those of a vLLM 0.33 server; where a rule changed between versions the property says when.
+The defaults are those of a vLLM 0.33 server. Where a rule differs between versions, the property states the versions.
 """
 
-import difflib
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from kvsync_events import UnsupportedVersionError, hash_algorithms
 from kvsync_events.versions import parse_version
-
-from .errors import EngineConfigError
-
-__all__ = ["EngineConfig"]
+from kvsync_mockpod.engine.config_model import ConfigModel
 
 
-class EngineConfig(BaseModel):
-    """How large the cache is, how a step is filled and which vLLM version's rules hold."""
+class EngineConfig(ConfigModel):
+    """Size of the cache, limits of a step, and the vLLM version whose rules apply."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    subject = "engine parameter"
 
     block_size: int = Field(default=16, ge=1, le=65536)
-    """Tokens a block."""
+    """Tokens per block."""
     num_gpu_blocks: int = Field(default=4096, ge=2)
-    """As vLLM counts: block 0 is the null block, so one less is usable."""
+    """Counted as in vLLM: block 0 is the null block, so one block less is usable."""
     max_num_seqs: int = Field(default=256, ge=1)
-    """Most requests running at once."""
+    """Maximum number of running requests."""
     max_num_batched_tokens: int = Field(default=2048, ge=1)
-    """Token budget of a step."""
+    """Token budget per step."""
     max_model_len: int = Field(default=32768, ge=2)
-    """Longest sequence, prompt and output together; one such request must fit the cache."""
+    """Maximum length of a sequence, prompt and output together; one such request must fit the cache."""
     enable_chunked_prefill: bool = True
     policy: Literal["fcfs", "priority"] = "fcfs"
     hash_algo: str = "sha256"
-    """One of the algorithms the vLLM version has (`kvsync_events.hash_algorithms`)."""
+    """One of the algorithms that the vLLM version has (`kvsync_events.hash_algorithms`)."""
     hash_seed: str | None = None
-    """What PYTHONHASHSEED is to vLLM; None is unset."""
+    """The value that vLLM reads from PYTHONHASHSEED; None if that is not set."""
     async_scheduling: bool | None = None
-    """A step's output is taken after the next was scheduled. None: as the vLLM version's server (see `is_async`)."""
+    """Take a step's output after the next step was scheduled. None: the default of the vLLM version (see `is_async`).
+    """
     scheduler_reserve_full_isl: bool = True
-    """Admission needs room for the whole known sequence."""
+    """Require room for the whole known sequence at admission."""
     watermark: float = Field(default=0.0, ge=0.0, lt=1.0)
-    """Share of the blocks kept free when a request is admitted while others run."""
+    """Share of the blocks that is kept free when a request is admitted while others run."""
     long_prefill_token_threshold: int = Field(default=0, ge=0)
-    """Largest prefill chunk of one request in a step; 0: no limit."""
+    """Largest prefill chunk of one request per step; 0 for no limit."""
     enable_prefix_caching: bool = True
     max_loras: int = Field(default=0, ge=0)
-    """LoRA slots; 0: LoRA is off."""
+    """Number of LoRA slots; 0 disables LoRA."""
     eos_token_id: int = Field(default=2, ge=0)
     vocab_size: int = Field(default=128256, ge=3)
     vllm_version: str = "0.33.0"
     max_waiting: int | None = Field(default=None, ge=1)
-    """Longest waiting queue; None leaves the bound to the server in front."""
+    """Maximum length of the waiting queue; None if the server in front limits it."""
     step_retries: int = Field(default=0, ge=0)
-    """How often a failed step is run again before its requests end with `error`."""
+    """How often a failed step is retried before its requests end with `error`."""
     uncomputed_hits: Literal["vllm", "fixed"] = "vllm"
-    """`vllm`: blocks announced by a request preempted in the same step stay and can be hit although they were never
-    computed (vllm-project/vllm#43569); `fixed`: they are taken back."""
-    keep_tokens: bool = True
-    """Keep the token ids of resident blocks (block dumps, lower tiers); off saves memory in offline replay."""
-    log_entries: int = Field(default=1_000_000, ge=0)
-    """Transition log entries kept; older ones are dropped and counted; 0: no log."""
+    """Treatment of blocks that a request announced in the step in which it was preempted.
 
-    @model_validator(mode="before")
-    @classmethod
-    def _known_fields(cls, data: Any) -> Any:  # noqa: ANN401 - whatever the caller passed
-        if isinstance(data, dict):
-            for name in data:
-                if name not in cls.model_fields:
-                    near = difflib.get_close_matches(str(name), list(cls.model_fields), n=1, cutoff=0.4)
-                    hint = f" (did you mean {near[0]}?)" if near else ""
-                    raise ValueError(f"unknown engine parameter {name!r}{hint}")
-        return data
+    `vllm`: they stay and can be hit although they were never computed (vllm-project/vllm#43569). `fixed`: they are
+    withdrawn.
+    """
+    keep_tokens: bool = True
+    """Keep the token ids of resident blocks, for block dumps and lower tiers. Offline replay saves memory without them.
+    """
+    log_entries: int = Field(default=1_000_000, ge=0)
+    """Number of transition log entries to keep; older ones are dropped. 0 disables the log."""
 
     @model_validator(mode="after")
     def _fits(self) -> "EngineConfig":
@@ -107,16 +97,17 @@ class EngineConfig(BaseModel):
 
     @property
     def usable_blocks(self) -> int:
-        """Blocks that can hold tokens (the null block cannot)."""
+        """Number of blocks that can hold tokens (the null block cannot)."""
         return self.num_gpu_blocks - 1
 
     @property
     def is_async(self) -> bool:
         """Whether scheduling runs one step ahead.
 
-        Unset it is off up to vLLM 0.13 (`SchedulerConfig.async_scheduling = False`, which is also the server's
-        default) and on from 0.14 (`Field(default=None)` in vllm/config/scheduler.py, which vllm/config/vllm.py turns
-        into True unless an option forbids it: pipeline parallelism, some speculative decoding, some executors).
+        If it is not configured, it is off up to vLLM 0.13 (`SchedulerConfig.async_scheduling = False`, also the
+        server's default) and on from 0.14: `Field(default=None)` in vllm/config/scheduler.py, which vllm/config/vllm.py
+        sets to True unless an option forbids it (pipeline parallelism, some kinds of speculative decoding, some
+        executors).
         """
         if self.async_scheduling is None:
             return parse_version(self.vllm_version) >= (0, 14, 0)
@@ -124,64 +115,52 @@ class EngineConfig(BaseModel):
 
     @property
     def blanks_first(self) -> bool:
-        """Whether freed blocks without a hash are reused first, or all in plain LRU order.
+        """Whether freed blocks without a hash are reused first; otherwise all blocks are reused in plain LRU order.
 
-        `BlockPool.free_blocks` (vllm/v1/core/block_pool.py) appends them all up to 0.23 and prepends those without a
+        `BlockPool.free_blocks` (vllm/v1/core/block_pool.py) appends all of them up to 0.23 and prepends those without a
         hash from 0.24.
         """
         return parse_version(self.vllm_version) >= (0, 24, 0)
 
     @property
     def lone_request_unthrottled(self) -> bool:
-        """Whether `long_prefill_token_threshold` spares a request that is alone.
+        """Whether `long_prefill_token_threshold` does not apply to a request that is alone.
 
-        It does from 0.31 (`Scheduler.schedule` in vllm/v1/core/sched/scheduler.py counts who is eligible); 0.30 caps
-        every request.
+        This is so from 0.31, where `Scheduler.schedule` in vllm/v1/core/sched/scheduler.py counts the eligible
+        requests; 0.30 limits every request.
         """
         return parse_version(self.vllm_version) >= (0, 31, 0)
 
     @property
     def reserves_full(self) -> bool:
-        """`scheduler_reserve_full_isl`, which vLLM knows from 0.19; before, admission needs room for one chunk."""
+        """`scheduler_reserve_full_isl`, known from vLLM 0.19; before, admission needs room for one chunk only."""
         return self.scheduler_reserve_full_isl and parse_version(self.vllm_version) >= (0, 19, 0)
 
     @property
     def margin_blocks(self) -> int:
-        """Blocks that `watermark` keeps free at admission; vLLM knows it from 0.24."""
+        """Number of blocks that `watermark` keeps free at admission; the option exists from vLLM 0.24."""
         known = parse_version(self.vllm_version) >= (0, 24, 0)
         return int(self.watermark * self.num_gpu_blocks) if known else 0
 
     @property
     def reports_hits(self) -> bool:
-        """Whether `kv_cache_report_mode: full` is known (`Request` in vllm/v1/request.py): from 0.26."""
+        """Whether `kv_cache_report_mode: full` exists (`Request` in vllm/v1/request.py): from 0.26."""
         return parse_version(self.vllm_version) >= (0, 26, 0)
 
     @property
     def skipped_first(self) -> bool:
-        """Whether (fcfs) a request skipped for want of a LoRA slot stands before those preempted meanwhile.
+        """Whether, under fcfs, a request skipped for lack of a LoRA slot precedes those preempted in the meantime.
 
-        It does where skipped requests have a queue of their own (`Scheduler.skipped_waiting` in
-        vllm/v1/core/sched/scheduler.py): 0.18 to 0.30. Before and after they return to the waiting queue's head.
+        This is so where skipped requests have a queue of their own (`Scheduler.skipped_waiting` in
+        vllm/v1/core/sched/scheduler.py): 0.18 to 0.30. In other versions they return to the head of the waiting queue.
         """
         return (0, 18, 0) <= parse_version(self.vllm_version) < (0, 31, 0)
 
     @property
     def loras_of_running(self) -> bool:
-        """Whether every running request keeps its LoRA slot: from 0.33; before, only those scheduled in this step.
+        """Whether every running request keeps its LoRA slot: from 0.33; before, only those scheduled in the step do.
 
-        (`Scheduler.schedule` in vllm/v1/core/sched/scheduler.py.) It matters when scheduling is asynchronous: a request
-        whose last token is on its way runs, but is not scheduled.
+        (`Scheduler.schedule` in vllm/v1/core/sched/scheduler.py.) It makes a difference with asynchronous scheduling,
+        where a request whose last token is in flight runs but is not scheduled.
         """
         return parse_version(self.vllm_version) >= (0, 33, 0)
-
-    @classmethod
-    def build(cls, **values: Any) -> "EngineConfig":  # noqa: ANN401 - field values, validated here
-        """The configuration, or EngineConfigError with one line that names the first bad field."""
-        try:
-            return cls(**values)
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            where = ".".join(str(p) for p in first["loc"])
-            message = str(first["msg"]).removeprefix("Value error, ")
-            text = f"{where} {first['input']!r}: {message}" if where else message
-            raise EngineConfigError(text) from None

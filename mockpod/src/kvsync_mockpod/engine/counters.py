@@ -1,18 +1,10 @@
-"""What an engine has counted since start, and the frozen snapshot made of it."""
+"""Counters of an engine since its start."""
 
-from typing import TYPE_CHECKING
-
-from .scheduler import Batch
-from .stats import EngineStats
-
-if TYPE_CHECKING:
-    from .engine import Engine
-
-__all__ = ["Counters", "take_statistics"]
+from kvsync_mockpod.engine.scheduler import Batch
 
 
 class Counters:
-    """What `statistics` counts since start."""
+    """The counters; `EngineStats` describes each of them."""
 
     def __init__(self) -> None:
         self.steps = 0
@@ -27,13 +19,13 @@ class Counters:
         self.finished: dict[str, int] = {}
 
     def decoded(self, steps: int, sequences: int) -> None:
-        """So many steps gave each of so many sequences a token."""
+        """Count `steps` steps that gave each of `sequences` sequences one token."""
         self.steps += steps
         self.scheduled_tokens += steps * sequences
         self.generation_tokens += steps * sequences
 
     def scheduled(self, batch: Batch) -> None:
-        """A batch was chosen."""
+        """Count the tokens of a chosen batch, and the prefix lookups of the requests that it admitted."""
         self.scheduled_tokens += sum(batch.chunks.values())
         if batch.hits:
             for seq in batch.chunks:
@@ -41,35 +33,3 @@ class Counters:
                     self.prompt_tokens += seq.prompt_len
                     self.prefix_queries += seq.total
             self.prefix_hits += sum(batch.hits.values())
-
-
-def take_statistics(engine: "Engine") -> EngineStats:
-    """Counters and gauges of an engine, frozen."""
-    counts, scheduler, pool = engine.counts, engine.scheduler, engine.pool
-    total = engine.config.usable_blocks
-    return EngineStats(
-        running=len(scheduler.running),
-        waiting=scheduler.queued,
-        waiting_deferred=scheduler.deferred,
-        free_blocks=pool.free,
-        total_blocks=total,
-        usage=1.0 - pool.free / total,
-        cached_blocks=pool.resident,
-        steps=counts.steps,
-        requests=counts.requests,
-        refused=counts.refused,
-        prefix_queries=counts.prefix_queries,
-        prefix_hits=counts.prefix_hits,
-        prompt_tokens=counts.prompt_tokens,
-        prompt_tokens_cached=counts.prefix_hits,
-        generation_tokens=counts.generation_tokens,
-        preemptions=scheduler.preemptions,
-        scheduled_tokens=counts.scheduled_tokens,
-        step_failures=counts.step_failures,
-        stored_blocks=engine.recorder.stored_blocks,
-        removed_blocks=engine.recorder.removed_blocks,
-        finished=dict(counts.finished),
-        running_loras=tuple(sorted({s.request.lora.name for s in scheduler.running if s.request.lora})),
-        tiers=None if engine.tiers is None else engine.tiers.report(),
-        waiting_loras=tuple(sorted({s.request.lora.name for s in scheduler.waiting if s.request.lora})),
-    )

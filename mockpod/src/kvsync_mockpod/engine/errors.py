@@ -1,45 +1,29 @@
-"""The engine's one exception tree; servers translate it to HTTP, command lines to one line and exit code 2.
+"""The exceptions of the engine. Servers translate them to HTTP, command lines to one line and exit code 2.
 
-EngineError
-├── EngineConfigError         a configuration the engine cannot run with
-├── RequestRefusedError       a request is not accepted; nothing was changed
-│   ├── PromptEmptyError
-│   ├── PromptTooLongError    `max_model_len` tokens or more (vLLM refuses, it does not truncate)
-│   ├── InvalidRequestError   a field outside its range
-│   ├── DuplicateRequestError the id is in use
-│   ├── QueueFullError        the bounded waiting queue is full
-│   ├── UnknownLoraError      LoRA asked for where no slot exists
-│   └── DrainingError         the engine is shutting down
-└── ExecutorError             raised by an executor
-    ├── StepFailedError       the whole step failed: retried, then its requests end with `error`
-    └── RequestFailedError    one request cannot be run: it ends with `error` before any block is announced
+    EngineError
+    ├── EngineConfigError         the engine cannot run with this configuration
+    ├── RequestRefusedError       a request is not accepted; the engine is unchanged
+    │   ├── PromptEmptyError
+    │   ├── PromptTooLongError    `max_model_len` tokens or more (vLLM refuses them, it does not truncate)
+    │   ├── InvalidRequestError   a field is outside its range
+    │   ├── DuplicateRequestError the id is in use
+    │   ├── QueueFullError        the bounded waiting queue is full
+    │   ├── UnknownLoraError      LoRA was requested but is disabled
+    │   └── DrainingError         the engine is shutting down
+    └── ExecutorError             raised by an executor
+        ├── StepFailedError       the whole step failed: it is retried, then its requests end with `error`
+        └── RequestFailedError    one request cannot be run: it ends with `error` before any block is announced
 
-Every message is one line for a person.
+Every message is one line that an operator can act on.
 """
-
-__all__ = [
-    "DrainingError",
-    "DuplicateRequestError",
-    "EngineConfigError",
-    "EngineError",
-    "ExecutorError",
-    "InvalidRequestError",
-    "PromptEmptyError",
-    "PromptTooLongError",
-    "QueueFullError",
-    "RequestFailedError",
-    "RequestRefusedError",
-    "StepFailedError",
-    "UnknownLoraError",
-]
 
 
 class EngineError(Exception):
-    """Base of every error the engine raises on purpose; the message is one line for a person."""
+    """Base of all errors that the engine raises on purpose."""
 
 
 class EngineConfigError(EngineError, ValueError):
-    """A configuration the engine cannot run with: names the field, the value and what is allowed."""
+    """The engine cannot run with this configuration; the message names the field, its value and what is allowed."""
 
 
 class RequestRefusedError(EngineError):
@@ -59,15 +43,15 @@ class InvalidRequestError(RequestRefusedError):
 
 
 class DuplicateRequestError(RequestRefusedError):
-    """A live request has this id already."""
+    """A live request already has this id."""
 
 
 class QueueFullError(RequestRefusedError):
-    """The bounded waiting queue is full; the client should come back later (HTTP 429)."""
+    """The bounded waiting queue is full; the client should try again later (HTTP 429)."""
 
 
 class UnknownLoraError(RequestRefusedError):
-    """A LoRA was asked for and the engine has no LoRA slots."""
+    """LoRA was requested, but the engine has no LoRA slots."""
 
 
 class DrainingError(RequestRefusedError):
@@ -75,7 +59,7 @@ class DrainingError(RequestRefusedError):
 
 
 class ExecutorError(EngineError):
-    """Base of what an executor may raise."""
+    """Base of the errors that an executor may raise."""
 
 
 class StepFailedError(ExecutorError):
@@ -83,4 +67,4 @@ class StepFailedError(ExecutorError):
 
 
 class RequestFailedError(ExecutorError):
-    """One request cannot be executed; the others are not touched."""
+    """One request cannot be executed; other requests are not affected."""

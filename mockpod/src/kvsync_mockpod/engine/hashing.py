@@ -1,37 +1,34 @@
-"""Block identity: which hash a sequence's block has, and which extra keys its event carries.
+"""Block identity: the hash of each block of a sequence, and the extra keys that its event carries.
 
-The hash itself is vLLM's and lives in `kvsync_events`; here is only which keys apply to which block of a request, and
-that hashes are computed when they are first needed, once.
+The hash function is vLLM's and is implemented in `kvsync_events`. This module decides which extra keys apply to which
+block of a request, and computes each hash once, when it is first needed.
 """
 
 from collections.abc import Callable
 from typing import Any, Protocol
 
 from kvsync_events import BlockHasher, event_extra_keys, hash_extra_keys
-
-from .api import Request
-from .sequence import Sequence
-
-__all__ = ["BlockIdentity", "HashedIdentity"]
+from kvsync_mockpod.engine.api import Request
+from kvsync_mockpod.engine.sequence import Sequence
 
 
 class BlockIdentity(Protocol):
-    """Gives blocks their hashes. A hash must name the block's whole prefix."""
+    """Supplies block hashes. A hash must identify the block's whole prefix."""
 
     needs_tokens: bool
-    """Whether hashes of blocks with output tokens depend on the token ids."""
+    """Whether the hashes of blocks with output tokens depend on the token ids."""
 
     def extend(self, seq: Sequence, blocks: int) -> list[bytes]:
-        """The sequence's hashes, at least the first `blocks` of them (which must be full)."""
+        """The sequence's hashes, computed for at least the first `blocks` blocks, which must be full."""
         ...
 
     def event_keys(self, request: Request, first: int, stop: int) -> list[tuple[Any, ...] | None] | None:
-        """Extra keys of blocks `[first, stop)` as events carry them: one entry a block."""
+        """Extra keys of blocks `[first, stop)` as events carry them, one entry per block."""
         ...
 
 
 class HashedIdentity:
-    """vLLM's: hashes over parent, tokens and extra keys, computed when first needed."""
+    """vLLM's block identity: hashes over parent, tokens and extra keys."""
 
     needs_tokens = True
 
@@ -54,7 +51,7 @@ class HashedIdentity:
         return self._hasher.none_hash
 
     def extend(self, seq: Sequence, blocks: int) -> list[bytes]:
-        """The sequence's hashes, at least the first `blocks` of them (which must be full)."""
+        """The sequence's hashes, computed for at least the first `blocks` blocks, which must be full."""
         hashes = seq.known_hashes()
         size = self.block_size
         plain = not _has_keys(seq.request)
@@ -66,7 +63,7 @@ class HashedIdentity:
         return hashes
 
     def event_keys(self, request: Request, first: int, stop: int) -> list[tuple[Any, ...] | None] | None:
-        """Extra keys of blocks `[first, stop)` as events carry them (untagged): one entry a block."""
+        """Extra keys of blocks `[first, stop)` as events carry them (untagged), one entry per block."""
         if not _has_keys(request):
             return [None] * (stop - first)
         return event_extra_keys([self._hash_keys(request, i) for i in range(first, stop)])

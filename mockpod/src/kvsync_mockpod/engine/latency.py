@@ -1,51 +1,42 @@
-"""How long a step takes: profiles, custom formulas, jitter. Seconds as floats, never rounded.
+"""Duration of a step: named profiles, custom formulas and jitter. Times are seconds as floats and are never rounded.
 
-A step's time is that of its prefill tokens plus that of its decoding sequences (`quadratic`, custom), or a roofline
-over both (hardware shapes): the larger of computing and reading memory. The roofline's numbers are the makers' data
-sheets and the models' published configurations; the efficiencies and the overhead are assumptions.
+The `quadratic` profile and custom formulas add the time of the prefill tokens and that of the decoding sequences. The
+hardware profiles are rooflines: a step takes the larger of its arithmetic and its memory traffic. Their figures come
+from data sheets and published model configurations; the efficiencies and the overhead are assumptions.
 docs/design/scheduler.md lists the sources.
 """
 
-import difflib
 import json
 import random
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
-from .api import LatencyModel, StepLoad
-from .errors import EngineConfigError
-
-__all__ = [
-    "PROFILES",
-    "FormulaLatency",
-    "JitteredLatency",
-    "NoLatency",
-    "QuadraticLatency",
-    "RooflineLatency",
-    "make_latency",
-]
+from kvsync_mockpod.engine.api import LatencyModel, StepLoad
+from kvsync_mockpod.engine.config_model import ConfigModel
+from kvsync_mockpod.engine.errors import EngineConfigError
+from kvsync_mockpod.suggestions import did_you_mean
 
 
 class NoLatency:
     """Steps take no time."""
 
     def step_s(self, load: StepLoad) -> float:  # noqa: ARG002
-        """0.0."""
+        """Always 0.0."""
         return 0.0
 
 
 class QuadraticLatency:
-    """Prefill quadratic in the new tokens, decoding quadratic in the share of the cache in use.
+    """Prefill is quadratic in the new tokens, decoding in the share of the cache in use.
 
-    prefill ms = 4.21e-7 n^2 + 0.01518 n + 16.50; decode ms = max(1, -25.74 p^2 + 54.01 p + 5.74), p = active share of
-    the cache, at most 1. Source: `PerfModel::Polynomial` of NVIDIA Dynamo's mock engine (ai-dynamo/dynamo), its
-    coefficients rounded.
+    prefill ms = 4.21e-7 n^2 + 0.01518 n + 16.50; decode ms = max(1, -25.74 p^2 + 54.01 p + 5.74), where p is the active
+    share of the cache, at most 1. Source: `PerfModel::Polynomial` of NVIDIA Dynamo's mock engine (ai-dynamo/dynamo),
+    with rounded coefficients.
     """
 
     def step_s(self, load: StepLoad) -> float:
-        """Seconds of a step."""
+        """Duration of a step in seconds."""
         n, ms = load.prefill_tokens, 0.0
         if n:
             ms = 4.21e-7 * n * n + 0.01518 * n + 16.50
@@ -55,28 +46,28 @@ class QuadraticLatency:
         return ms / 1000.0
 
 
-class FormulaLatency(BaseModel):
-    """A custom model: polynomials with coefficients in microseconds."""
+class FormulaLatency(ConfigModel):
+    """A custom model: polynomials whose coefficients are given in microseconds."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    subject = "latency coefficient"
 
     prefill_us: float = Field(default=0.0, ge=0.0)
-    """Of a step with prompt tokens."""
+    """Per step that contains prompt tokens."""
     prefill_token_us: float = Field(default=0.0, ge=0.0)
-    """Of each prompt token."""
+    """Per prompt token."""
     prefill_token2_us: float = Field(default=0.0, ge=0.0)
-    """Of each prompt token squared."""
+    """Per prompt token of the step, squared."""
     decode_us: float = Field(default=0.0, ge=0.0)
-    """Of a step with decoding sequences."""
+    """Per step that contains decoding sequences."""
     decode_seq_us: float = Field(default=0.0, ge=0.0)
-    """Of each decoding sequence."""
+    """Per decoding sequence."""
     kv_token_us: float = Field(default=0.0, ge=0.0)
-    """Of each token of context the batch attends to."""
+    """Per token of context that the batch attends to."""
     jitter: float = Field(default=0.0, ge=0.0, lt=1.0)
-    """Relative: a step takes between 1 - jitter and 1 + jitter of its time."""
+    """Relative variation: a step takes between 1 - jitter and 1 + jitter of its time."""
 
     def step_s(self, load: StepLoad) -> float:
-        """Seconds of a step."""
+        """Duration of a step in seconds."""
         n, us = load.prefill_tokens, self.kv_token_us * load.active_kv_tokens
         if n:
             us += self.prefill_us + self.prefill_token_us * n + self.prefill_token2_us * n * n
@@ -87,25 +78,25 @@ class FormulaLatency(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class RooflineLatency:
-    """A dense model on given hardware: a step costs the larger of its arithmetic and its memory traffic."""
+    """A dense model on given hardware: a step takes the larger of its arithmetic and its memory traffic."""
 
     source: str
     flops: float
-    """Peak dense 16-bit operations a second, all devices together."""
+    """Peak dense 16-bit operations per second of all devices together."""
     bandwidth: float
-    """Memory bandwidth, bytes a second, all devices together."""
+    """Memory bandwidth of all devices together, in bytes per second."""
     parameters: float
     kv_token_bytes: int
     """2 (K and V) x layers x KV heads x head size x 2 bytes."""
     overhead_s: float = 0.001
-    """Launch, sampling and scheduling of one step (assumed)."""
+    """Kernel launch, sampling and scheduling of one step, in seconds (assumed)."""
     compute_efficiency: float = 0.5
-    """Share of the peak that prefill reaches (assumed)."""
+    """Share of the peak operations that prefill reaches (assumed)."""
     memory_efficiency: float = 0.7
     """Share of the bandwidth that decoding reaches (assumed)."""
 
     def step_s(self, load: StepLoad) -> float:
-        """Seconds of a step."""
+        """Duration of a step in seconds."""
         tokens = load.prefill_tokens + load.decode_seqs
         if not tokens:
             return 0.0
@@ -115,7 +106,7 @@ class RooflineLatency:
 
 
 class JitteredLatency:
-    """Another model's times, each multiplied by a factor from a seeded generator: one draw a step."""
+    """Multiplies the times of another model by factors from a seeded generator, drawing once per step."""
 
     def __init__(self, model: LatencyModel, jitter: float, seed: int) -> None:
         self._model = model
@@ -123,11 +114,12 @@ class JitteredLatency:
         self._random = random.Random(seed)
 
     def step_s(self, load: StepLoad) -> float:
-        """Seconds of a step, uniformly within `jitter` around the model's."""
+        """Duration of a step in seconds, uniformly distributed within `jitter` of the other model's time."""
         return self._model.step_s(load) * (1.0 + self._jitter * (2.0 * self._random.random() - 1.0))
 
 
-# Data sheets. L4 and Hopper give 16-bit tensor throughput with sparsity (242, 1,979 TFLOPS): half of that is dense.
+# From data sheets. Those of L4 and Hopper state 16-bit tensor throughput with sparsity (242 and 1,979 TFLOPS); dense
+# throughput is half of that.
 _L4 = {"flops": 121e12, "bandwidth": 300e9}
 _A100 = {"flops": 312e12, "bandwidth": 2.039e12}
 _H100 = {"flops": 989e12, "bandwidth": 3.35e12}
@@ -149,41 +141,29 @@ PROFILES: dict[str, LatencyModel] = {
     "h200-llama3-8b": _shape("NVIDIA H200 SXM data sheet; Llama 3.1 8B model card", _H200, _LLAMA_8B),
     "h100x4-llama3-70b": _shape("NVIDIA H100 SXM data sheet; Llama 3.1 70B model card", _H100, _LLAMA_70B, 4),
 }
-"""The named profiles; none of them has jitter."""
+"""The named profiles. None of them has jitter."""
 
 
 def make_latency(spec: str | dict[str, Any] = "none", *, jitter: float = 0.0, seed: int = 0) -> LatencyModel:
-    """The model of a profile name, or of a custom formula (a mapping, or its JSON text; see FormulaLatency).
+    """The model of a named profile, or of a custom formula given as a mapping or as JSON text (see `FormulaLatency`).
 
-    Raises EngineConfigError: unknown profile (with the nearest name), bad coefficient, jitter outside [0, 1).
+    Raises:
+        EngineConfigError: unknown profile or coefficient (the message suggests the nearest name), a value out of range,
+            or jitter outside [0, 1).
     """
     if isinstance(spec, str) and spec.lstrip().startswith("{"):
         try:
             spec = json.loads(spec)
         except ValueError as error:
-            raise EngineConfigError(f"latency formula is no JSON: {error}") from None
+            raise EngineConfigError(f"latency formula is not JSON: {error}") from None
     if isinstance(spec, str):
         model = PROFILES.get(spec)
         if model is None:
-            near = difflib.get_close_matches(spec, list(PROFILES), n=1, cutoff=0.3)
-            hint = f" (did you mean {near[0]}?)" if near else ""
-            raise EngineConfigError(f"unknown latency profile {spec!r}{hint}; known: {', '.join(PROFILES)}, or JSON")
+            hint = did_you_mean(spec, PROFILES)
+            raise EngineConfigError(f"unknown latency profile {spec!r} (known: {', '.join(PROFILES)}, or JSON){hint}")
     else:
-        model = _formula(spec)
+        model = FormulaLatency.build(**spec)
         jitter = jitter or model.jitter
     if not 0.0 <= jitter < 1.0:
         raise EngineConfigError(f"latency jitter {jitter}: must be at least 0 and below 1")
     return JitteredLatency(model, jitter, seed) if jitter else model
-
-
-def _formula(values: dict[str, Any]) -> FormulaLatency:
-    for name in values:
-        if name not in FormulaLatency.model_fields:
-            near = difflib.get_close_matches(str(name), list(FormulaLatency.model_fields), n=1, cutoff=0.3)
-            hint = f" (did you mean {near[0]}?)" if near else ""
-            raise EngineConfigError(f"unknown latency coefficient {name!r}{hint}")
-    try:
-        return FormulaLatency(**values)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        raise EngineConfigError(f"latency {first['loc'][0]} {first['input']!r}: {first['msg']}") from None

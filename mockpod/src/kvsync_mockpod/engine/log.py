@@ -1,19 +1,18 @@
-"""The append-only transition log: what really happened to every block, numbered from 0.
+"""The append-only transition log: what happened to every block, numbered from 0.
 
-Checkers compare it with the published events, so it is written by the block tables themselves and never read back by
-the engine. Entries are kept per run of blocks and spelled out when read; the oldest are dropped beyond `capacity`.
+Checkers compare it with the published events. It is written by the block tables themselves, and the engine never reads
+it. Entries are stored per run of blocks and expanded when they are read; the oldest are dropped when there are more
+than `capacity`.
 """
 
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterator, Sequence
 
-from .api import LogEntry
-
-__all__ = ["TransitionLog"]
+from kvsync_mockpod.engine.api import LogEntry
 
 _Run = tuple[int, int, str, Sequence[bytes | None], bytes | None, str]
-"""First number, step, kind, hashes, parent of the first, medium."""
+"""First number, step, kind, hashes, parent of the first hash, medium."""
 
 
 class TransitionLog:
@@ -22,15 +21,15 @@ class TransitionLog:
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
         self.next = 0
-        """Number of the next entry: how many were ever written."""
+        """Number of the next entry, which is also the number of entries ever written."""
         self.first = 0
-        """Oldest entry still kept."""
+        """Number of the oldest entry that is still kept."""
         self._runs: deque[_Run] = deque()
 
     def append(
         self, step: int, kind: str, hashes: Sequence[bytes | None], parent: bytes | None = None, medium: str = "GPU"
     ) -> None:
-        """A run of transitions; for `stored` each hash is the parent of the next."""
+        """Add transitions of consecutive blocks; for `stored`, each hash is the parent of the next."""
         if not self.capacity:
             return
         self._runs.append((self.next, step, kind, hashes, parent, medium))
@@ -40,7 +39,7 @@ class TransitionLog:
         self.first = self._runs[0][0]
 
     def since(self, n: int = 0) -> Iterator[LogEntry]:
-        """Entries from number `n` on (or the oldest kept), in order."""
+        """Entries from number `n` on, or from the oldest one kept, in order."""
         runs = list(self._runs)
         start = max(bisect_right(runs, n, key=lambda run: run[0]) - 1, 0)
         for number, step, kind, hashes, parent, medium in runs[start:]:

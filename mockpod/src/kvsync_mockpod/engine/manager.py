@@ -1,32 +1,31 @@
-"""Sequences against the block table: prefix lookup, allocation, caching of full blocks, loading from below, release.
+"""Connects sequences with the block table: prefix lookup, allocation, caching of full blocks, loads from lower tiers.
 
-Rules are vLLM's `KVCacheManager` for one full-attention group, found with the oracle: a hit leaves at least one token
-to compute; blocks are hashed when they are scheduled; admission may ask for room for the whole known sequence.
+The rules are those of vLLM's `KVCacheManager` for one full-attention group, as observed on vLLM itself. A hit leaves at
+least one token to compute, blocks are hashed when they are scheduled, and admission may require room for the whole
+known sequence.
 """
 
 from enum import Enum
 
-from .config import EngineConfig
-from .hashing import BlockIdentity
-from .pool import BlockPool, Hit
-from .recorder import Recorder
-from .sequence import Sequence
-from .tiers.offload import OffloadEngine, PreparedOnboard
-
-__all__ = ["BlockManager", "Fit"]
+from kvsync_mockpod.engine.config import EngineConfig
+from kvsync_mockpod.engine.hashing import BlockIdentity
+from kvsync_mockpod.engine.pool import BlockPool, Hit
+from kvsync_mockpod.engine.recorder import Recorder
+from kvsync_mockpod.engine.sequence import Sequence
+from kvsync_mockpod.engine.tiers import OffloadEngine, PreparedOnboard
 
 
 class Fit(Enum):
-    """The answer to a request for blocks; nothing changes unless it is YES."""
+    """The answer to a request for blocks. Blocks are allocated only for YES."""
 
     YES = "yes"
     NO = "no"
     LATER = "later"
-    """There is room as soon as copies under way let go of their slots."""
+    """There will be room as soon as copies under way release their slots."""
 
 
 class BlockManager:
-    """Moves blocks between the pool and sequences' tables and reports what became resident."""
+    """Moves blocks between the pool and the tables of sequences, and reports which blocks became resident."""
 
     def __init__(
         self,
@@ -48,12 +47,12 @@ class BlockManager:
         self._reports_hits = config.reports_hits
         self._reserve_full = config.reserves_full
         self._promised: dict[Sequence, int] = {}
-        """Blocks that sequences which wait for a load will still need."""
+        """Blocks that sequences waiting for a load will need beyond those being loaded."""
         if offload is not None:
             offload.on_release = self._slots_released
 
     def find_hit(self, seq: Sequence) -> Hit:
-        """The longest cached prefix of prompt and output, at most all tokens but one."""
+        """The longest cached prefix of prompt and output, leaving at least one token to compute."""
         if not self._caching:
             return Hit()
         blocks = (seq.total - 1) // self._size
@@ -63,7 +62,10 @@ class BlockManager:
         return hit
 
     def admit(self, seq: Sequence, hit: Hit, new_tokens: int, *, others_running: bool) -> bool:
-        """Hold the hit (unless the sequence holds blocks already) and allocate one chunk after it."""
+        """Hold the hit (unless the sequence already holds blocks) and allocate one chunk.
+
+        Returns False if there is no room.
+        """
         pool, size = self.pool, self._size
         margin = self._watermark if others_running else 0
         have = hit.blocks + len(seq.table)
@@ -75,7 +77,7 @@ class BlockManager:
         if fresh + hit.idle + margin > pool.free:
             return False
         pool.hold(seq.table, hit)
-        if self.offload is not None and not self._vacate(fresh):
+        if self.offload is not None and not self._make_blanks(fresh):
             if not seq.computed:
                 pool.release(seq.table)
             return False
@@ -85,21 +87,21 @@ class BlockManager:
         return True
 
     def grow(self, seq: Sequence, new_tokens: int) -> Fit:
-        """Slots for a running sequence's next tokens."""
+        """Allocate the blocks for a running sequence's next tokens."""
         end = seq.computed + new_tokens
         fresh = -(-min(end, self._max_len) // self._size) - len(seq.table)
         if fresh > 0:
             if fresh > self.pool.free:
                 coming = self.offload.held_slots if self.offload is not None else 0
                 return Fit.LATER if coming and fresh <= self.pool.free + coming else Fit.NO
-            if self.offload is not None and not self._vacate(fresh):
+            if self.offload is not None and not self._make_blanks(fresh):
                 return Fit.LATER
             self.pool.allocate(seq.table, fresh)
         self.cache(seq, end)
         return Fit.YES
 
     def cache(self, seq: Sequence, tokens: int) -> None:
-        """Hash the sequence's full blocks within its first `tokens` known tokens and announce the new ones."""
+        """Hash the full blocks within the first `tokens` known tokens and announce the new ones."""
         if not self._caching:
             return
         full = min(tokens, seq.total) // self._size
@@ -110,14 +112,14 @@ class BlockManager:
             self._report(seq, first, full, resident=False)
 
     def store_next(self, seq: Sequence) -> None:
-        """The sequence's first block without a hash is complete."""
+        """Hash and announce the first block without a hash, which has just been completed."""
         first = seq.table.hashed
         hashes = self.identity.extend(seq, first + 1)
         self.pool.store_one(seq.table, hashes[first])
         self._report(seq, first, first + 1, resident=False)
 
     def release(self, seq: Sequence) -> None:
-        """The sequence holds nothing any more, here or below."""
+        """Release all blocks that the sequence holds or has pinned in lower tiers."""
         self.pool.release(seq.table)
         if seq.loading is not None and self.offload is not None:
             self.offload.release(seq.loading)
@@ -125,22 +127,21 @@ class BlockManager:
         self._promised.pop(seq, None)
 
     def retract(self, seq: Sequence, computed: int) -> None:
-        """Take back the blocks announced beyond the first `computed` tokens: they were never computed."""
+        """Withdraw the announced blocks beyond the first `computed` tokens, because they were never computed."""
         self.pool.unstore(seq.table, computed // self._size)
 
-    # --- from lower tiers
-
-    def find_below(self, seq: Sequence, hit: Hit) -> PreparedOnboard | None:
-        """What lower tiers hold right behind a hit, pinned there; None if nothing."""
+    def find_in_tiers(self, seq: Sequence, hit: Hit) -> PreparedOnboard | None:
+        """The blocks that lower tiers hold directly after a hit, pinned there; None if they hold none."""
         if self.offload is None or not self._caching:
             return None
         blocks = (seq.total - 1) // self._size
         return self.offload.prepare_onboard_prefix(seq.hashes[hit.blocks : blocks])
 
     def start_load(self, seq: Sequence, hit: Hit, prepared: PreparedOnboard, *, others_running: bool) -> bool:
-        """Reserve device slots for the whole sequence's sake and start the transfer; False if there is no room.
+        """Reserve device slots and start the transfer; returns False if there is no room.
 
-        All sequences that wait for loads must fit together with this one, so that none blocks another for ever.
+        There must be room for this sequence as a whole together with all other sequences that wait for loads, so that
+        none of them can block another permanently.
         """
         assert self.offload is not None
         pool, count = self.pool, prepared.block_count
@@ -150,7 +151,7 @@ class BlockManager:
             self.offload.release(prepared)
             return False
         pool.hold(seq.table, hit)
-        if not self._vacate(count):
+        if not self._make_blanks(count):
             pool.release(seq.table)
             self.offload.release(prepared)
             return False
@@ -159,8 +160,8 @@ class BlockManager:
         seq.loading = self.offload.start_onboard_prefix(prepared, self.now)
         return True
 
-    def land(self, seq: Sequence) -> None:
-        """The loaded blocks have arrived: they are resident here, and no longer pinned below."""
+    def finish_load(self, seq: Sequence) -> None:
+        """Make the loaded blocks resident and unpin them in the lower tiers."""
         assert self.offload is not None
         assert seq.loading is not None
         first = seq.table.hashed
@@ -171,14 +172,15 @@ class BlockManager:
         seq.loading = None
         seq.computed = stop * self._size
 
-    # --- helpers
-
     def _whole(self, seq: Sequence) -> int:
-        """Blocks of the whole known sequence."""
+        """Number of blocks of the whole known sequence."""
         return -(-min(seq.total, self._max_len) // self._size)
 
-    def _vacate(self, count: int) -> bool:
-        """See that `count` free blocks have no hash, offering what is evicted to the host tier; False: not yet."""
+    def _make_blanks(self, count: int) -> bool:
+        """Ensure that `count` free blocks have no hash, offering evicted blocks to host memory.
+
+        False if slots are still held.
+        """
         pool, offload = self.pool, self.offload
         assert offload is not None
         short = count - pool.blanks - offload.held_slots
@@ -195,7 +197,7 @@ class BlockManager:
         self.pool.blanks += slots
 
     def _report(self, seq: Sequence, first: int, stop: int, *, resident: bool) -> None:
-        if self._recorder.quiet:
+        if self._recorder.counts_only:
             self._recorder.stored_blocks += 0 if resident else stop - first
         else:
             self._announce(seq, first, stop, resident=resident)

@@ -1,28 +1,22 @@
-"""What a batch brings: tokens, ends and failures."""
+"""Runs a batch on the executor and turns its tokens, finishes and failures into a step result."""
 
-from typing import TYPE_CHECKING
-
-from .api import FinishReason, RequestOutput, StepLoad, StepResult
-from .errors import RequestFailedError, StepFailedError
-from .scheduler import Batch
-from .sequence import Sequence, Status
-
-if TYPE_CHECKING:
-    from .engine import Engine
-
-__all__ = ["OutputStage", "make_output"]
+from kvsync_mockpod.engine.api import FinishReason, StepLoad, StepResult
+from kvsync_mockpod.engine.errors import RequestFailedError, StepFailedError
+from kvsync_mockpod.engine.scheduler import Batch
+from kvsync_mockpod.engine.sequence import Sequence, Status
+from kvsync_mockpod.engine.state import EngineState
 
 
 class OutputStage:
-    """Runs batches and turns what they bring into results; failed steps are run again, then end their requests."""
+    """Runs batches. A failed step is retried; when the retries are used up, its requests end with `error`."""
 
-    def __init__(self, engine: "Engine") -> None:
-        self._e = engine
+    def __init__(self, state: EngineState) -> None:
+        self._state = state
         self.sampled: list[Sequence] = []
-        """Sequences that got a token from the last batch."""
+        """Sequences that received a token from the last batch."""
 
     def take(self, batch: Batch, result: StepResult) -> None:
-        """Run a batch: its tokens, its ends, its failure go into `result`."""
+        """Run a batch and add its outputs, finishes and failures to `result`."""
         self.sampled = []
         if not batch.chunks:
             return
@@ -32,7 +26,7 @@ class OutputStage:
             self._fail(batch, error, result)
             return
         stopped: set[Sequence] = set()
-        sample = self._e.executor.sample
+        sample = self._state.executor.sample
         for seq, tokens in batch.chunks.items():
             if seq.status is Status.FINISHED:
                 continue
@@ -51,16 +45,16 @@ class OutputStage:
                 self._drop(seq, str(failure), result)
                 continue
             reason = self._append(seq, token, stale=stale)
-            result.outputs.append(make_output(seq, [token], reason))
+            result.outputs.append(seq.make_output([token], reason))
             self.sampled.append(seq)
             if reason is not None:
                 result.finished.append((seq.id, reason))
                 stopped.add(seq)
-        self._e.counts.generation_tokens += len(self.sampled)
+        self._state.counts.generation_tokens += len(self.sampled)
         self._retire(stopped)
 
     def _append(self, seq: Sequence, token: int, *, stale: bool) -> FinishReason | None:
-        """Add an output token; why the sequence ends with it, if it does."""
+        """Append an output token; returns the finish reason if the token ends the sequence."""
         seq.output.append(token)
         seq.total += 1
         reason: FinishReason | None = None
@@ -71,33 +65,31 @@ class OutputStage:
         if seq.placeholders and not stale:
             seq.placeholders -= 1
             if seq.status is Status.RUNNING:
-                self._e.manager.cache(seq, seq.computed - seq.in_flight)
+                self._state.manager.cache(seq, seq.computed - seq.in_flight)
         if reason is not None:
-            self._e.manager.release(seq)
+            self._state.manager.release(seq)
         return reason
 
     def _retire(self, stopped: set[Sequence]) -> None:
         """Take ended sequences out of their queues."""
         if not stopped:
             return
-        scheduler = self._e.scheduler
+        scheduler = self._state.scheduler
         for seq in stopped:
             if seq.status is not Status.RUNNING:
                 scheduler.unqueue(seq)
-            self._e.end(seq, "stop" if seq.output[-1] in seq.stops else "length")
+            self._state.end(seq, "stop" if seq.output[-1] in seq.stops else "length")
         scheduler.running = [seq for seq in scheduler.running if seq not in stopped]
 
-    # --- failures
-
     def _run(self, batch: Batch, result: StepResult) -> str | None:
-        """Let the executor run the batch, again if it fails; why it failed for good, or None."""
+        """Let the executor run the batch, with retries; returns the error if all attempts failed."""
         ids = [seq.id for seq in batch.chunks]
-        for attempt in range(self._e.config.step_retries + 1):
+        for attempt in range(self._state.config.step_retries + 1):
             try:
-                self._e.executor.begin_step(result.step, ids)
+                self._state.executor.begin_step(result.step, ids)
             except StepFailedError as error:
-                self._e.counts.step_failures += 1
-                if attempt == self._e.config.step_retries:
+                self._state.counts.step_failures += 1
+                if attempt == self._state.config.step_retries:
                     return str(error) or "step failed"
                 result.duration_s += self._batch_s(batch)
             else:
@@ -105,33 +97,25 @@ class OutputStage:
         return None
 
     def _fail(self, batch: Batch, error: str, result: StepResult) -> None:
-        """End every sequence of a failed step; blocks it announced were never computed and are taken back."""
+        """End every sequence of a failed step, and retract the blocks that it announced but never computed."""
         for seq in reversed(batch.chunks):
             if seq.status is Status.FINISHED:
                 continue
             if seq.status is Status.RUNNING:
-                self._e.manager.retract(seq, seq.computed - seq.in_flight)
+                self._state.manager.retract(seq, seq.computed - seq.in_flight)
             self._drop(seq, error, result)
         result.finished.reverse()
         result.outputs.reverse()
 
     def _drop(self, seq: Sequence, error: str, result: StepResult) -> None:
-        """End a sequence with an error; its blocks are free at once."""
-        self._e.scheduler.remove(seq)
-        self._e.end(seq, "error")
+        """End a sequence with an error and free its blocks at once."""
+        self._state.scheduler.remove(seq)
+        self._state.end(seq, "error")
         result.finished.append((seq.id, "error"))
-        result.outputs.append(make_output(seq, [], "error", error=error))
+        result.outputs.append(seq.make_output([], "error", error=error))
 
     def _batch_s(self, batch: Batch) -> float:
-        if self._e.latency is None:
+        if self._state.latency is None:
             return 0.0
-        capacity = self._e.config.usable_blocks * self._e.config.block_size
-        return self._e.latency.step_s(StepLoad(batch.prefill_tokens, batch.decode_seqs, batch.kv_tokens, capacity))
-
-
-def make_output(
-    seq: Sequence, tokens: list[int], reason: FinishReason | None, *, error: str | None = None
-) -> RequestOutput:
-    """The output of one sequence in one step."""
-    stop = tokens[-1] if reason == "stop" and tokens and tokens[-1] in seq.request.stop_token_ids else None
-    return RequestOutput(seq.id, tokens, reason, max(seq.cached_tokens, 0), stop, error, seq.preemptions)
+        capacity = self._state.config.usable_blocks * self._state.config.block_size
+        return self._state.latency.step_s(StepLoad(batch.prefill_tokens, batch.decode_seqs, batch.kv_tokens, capacity))

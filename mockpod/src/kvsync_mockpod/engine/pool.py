@@ -1,27 +1,26 @@
-"""The device block table: which block hashes are resident, who holds them, what is reused next.
+"""The device block table: which block hashes are resident, how many sequences hold them, and what is reused next.
 
-Blocks without a hash are interchangeable and only counted. Hashed ones live in runs (`runs.py`). Resident hashes are
-closed under prefixes: a sequence lets go of its blocks leaf first, so a block leaves the cache after all that follow
-it. That is why the first hash of each run is the only index needed. Every operation costs runs touched, not blocks.
+Blocks without a hash ("blanks") are interchangeable and only counted. Hashed blocks are kept in runs (`runs.py`). A
+sequence releases its blocks leaf first, so a block leaves the cache only after all blocks that follow it: the resident
+hashes are closed under prefixes. The first hash of each run is therefore the only index needed, and every operation
+costs time per run, not per block.
 """
 
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from .runs import ReuseQueue, Run
-
-__all__ = ["BlockPool", "BlockSink", "BlockTable", "Hit"]
+from kvsync_mockpod.engine.runs import ReuseQueue, Run
 
 
 class BlockTable:
-    """What one sequence holds: `hashed` cached blocks (a prefix of it), then `blanks` without a hash."""
+    """The blocks of one sequence: `hashed` cached blocks at the beginning, then `blanks` blocks without a hash."""
 
     __slots__ = ("blanks", "hashed", "parts")
 
     def __init__(self) -> None:
         self.parts: list[tuple[Run, int]] = []
-        """Runs in chain order, with their length when they became part of this table."""
+        """Runs in chain order, each with its length at the time when it became part of this table."""
         self.hashed = 0
         self.blanks = 0
 
@@ -34,33 +33,33 @@ class Hit:
     """The result of a lookup; valid until the pool changes."""
 
     runs: list[tuple[Run, int]] = field(default_factory=list)
-    """Runs, and how many blocks from the beginning of each are hit."""
+    """Runs, each with the number of blocks hit from its beginning."""
     blocks: int = 0
     idle: int = 0
-    """Hit blocks that nobody holds: holding them takes them from the free ones."""
+    """Hit blocks that no sequence holds. Holding them reduces the number of free blocks."""
 
 
 class BlockSink(Protocol):
-    """Told of every block that loses its hash, in order."""
+    """Receives every block that loses its hash, in order."""
 
     def removed(self, hashes: list[Any], *, last: bool) -> None:
-        """One copy of each of `hashes` is gone; `last`: no other copies are left."""
+        """One copy of each of `hashes` is gone; with `last` there are no other copies left."""
 
 
 class BlockPool:
     """A fixed number of blocks, an index of resident hashes and one reuse order.
 
-    Reuse order: blanks first, then hashed blocks in the order they were let go, the end of a sequence before its
-    beginning (vLLM 0.24 on). With `blanks_first` off blanks queue up like the others.
+    Blanks are reused first, then hashed blocks in the order of their release, the end of a sequence before its
+    beginning (vLLM 0.24 on). Without `blanks_first`, blanks take their place in the same order as hashed blocks.
     """
 
     def __init__(self, usable_blocks: int, sink: BlockSink, *, caching: bool = True, blanks_first: bool = True) -> None:
         self.usable = usable_blocks
         self.caching = caching
         self.blanks = usable_blocks
-        """Free blocks without a hash, reused before any other."""
+        """Free blocks without a hash, which are reused before all others."""
         self.resident = 0
-        """Distinct hashes in the table."""
+        """Number of distinct hashes in the table."""
         self._sink = sink
         self._blanks_first = blanks_first
         self._queue = ReuseQueue()
@@ -68,11 +67,11 @@ class BlockPool:
 
     @property
     def free(self) -> int:
-        """Blocks nobody holds."""
+        """Number of blocks that no sequence holds."""
         return self.blanks + self._queue.blocks
 
     def lookup(self, hashes: list[Any], limit: int) -> Hit:
-        """The longest run of resident blocks from the first hash on, at most `limit`; first inserted copies."""
+        """The longest resident prefix of `hashes`, at most `limit` blocks; the copy stored first is used."""
         hit = Hit()
         starts = self._starts
         at = 0
@@ -89,7 +88,7 @@ class BlockPool:
         return hit
 
     def hold(self, table: BlockTable, hit: Hit) -> None:
-        """The table's owner now holds the hit blocks too."""
+        """Add the hit blocks to a table and hold them."""
         for run, n in hit.runs:
             if n < len(run.keys):
                 run = self._cut(run, n)
@@ -100,12 +99,12 @@ class BlockPool:
         table.hashed += hit.blocks
 
     def allocate(self, table: BlockTable, count: int) -> None:
-        """Give the owner `count` more blank blocks; hashed ones lose their hash. Needs `count <= free`."""
+        """Add `count` blanks to a table, evicting hashed blocks if necessary. Requires `count <= free`."""
         table.blanks += count
         self.take(count)
 
     def take(self, count: int) -> None:
-        """`count` blank blocks are free no more: whoever asked adds them to a table. Needs `count <= free`."""
+        """Take `count` blanks from the free blocks; the caller adds them to a table. Requires `count <= free`."""
         blanks = self.blanks
         if count > blanks:
             self.evict(count - blanks)
@@ -114,7 +113,7 @@ class BlockPool:
             self.blanks = blanks - count
 
     def evict(self, count: int) -> None:
-        """Turn the next `count` blocks in reuse order into blanks."""
+        """Turn the next `count` blocks of the reuse order into blanks."""
         queue = self._queue
         self.blanks += count
         run = queue.first() if count else None
@@ -142,13 +141,13 @@ class BlockPool:
                     self._sink.removed(gone, last=True)
 
     def store(self, table: BlockTable, hashes: list[Any]) -> None:
-        """The owner's next blank blocks now hold these hashes."""
+        """Give hashes to the next blanks of a table."""
         table.blanks -= len(hashes)
         table.hashed += len(hashes)
         starts = self._starts
         for i, h in enumerate(hashes):
             first = starts.get(h)
-            if first is None:  # then none of those after it is resident either
+            if first is None:  # then no block after it is resident either
                 self._append(table, hashes[i:] if i else hashes)
                 return
             if len(first.keys) > 1:
@@ -158,7 +157,7 @@ class BlockPool:
             table.parts.append((copy, 1))
 
     def store_one(self, table: BlockTable, block_hash: Hashable) -> None:
-        """`store` for a single block, as every decoding sequence needs it again and again."""
+        """Give a hash to one block: `store`, optimised for decoding sequences, which need it repeatedly."""
         starts = self._starts
         if table.parts and block_hash not in starts:
             run, length = table.parts[-1]
@@ -173,7 +172,7 @@ class BlockPool:
         self.store(table, [block_hash])
 
     def release(self, table: BlockTable) -> None:
-        """The owner lets go of everything, leaf first."""
+        """Release all blocks of a table, leaf first."""
         if self._blanks_first or not self.caching:
             self.blanks += table.blanks
         elif table.blanks:
@@ -191,7 +190,9 @@ class BlockPool:
         table.hashed = table.blanks = 0
 
     def unstore(self, table: BlockTable, first: int) -> None:
-        """Take back the hashes of the owner's blocks from index `first` on, as far as nobody else holds them."""
+        """Remove the hashes of a table's blocks from index `first` on, up to the first block that another sequence
+        holds.
+        """
         while table.hashed > first:
             run, length = table.parts[-1]
             if run.holders > 1:
@@ -208,7 +209,7 @@ class BlockPool:
             table.blanks += excess
 
     def reset(self) -> bool:
-        """Forget every hash; refused (False) while any block is held."""
+        """Forget every hash; returns False and changes nothing while any block is held."""
         if self.free != self.usable:
             return False
         self._starts.clear()
@@ -222,7 +223,7 @@ class BlockPool:
         return [(h, 1 + len(run.copies)) for run in self._starts.values() for h in run.keys]
 
     def _append(self, table: BlockTable, hashes: list[Any]) -> None:
-        """New blocks behind the table's last: in its last run if that is the owner's alone."""
+        """Add newly stored blocks to a table: to its last run, if no other sequence holds it, or as a new run."""
         self.resident += len(hashes)
         if table.parts:
             run, length = table.parts[-1]
@@ -235,7 +236,7 @@ class BlockPool:
         table.parts.append((run, len(hashes)))
 
     def _cut(self, run: Run, at: int) -> Run:
-        """Divide a run; `run` keeps the end and its place, the new one has the first `at` blocks."""
+        """Split a run and return the new one, which gets the first `at` blocks; `run` keeps the rest and its place."""
         head = Run(run.keys[:at], run.holders, run.origin)
         del run.keys[:at]
         run.origin = head
@@ -247,7 +248,7 @@ class BlockPool:
         return head
 
     def _drop(self, run: Run) -> None:
-        """All blocks of a run lose their hash (leaf first); a later copy takes the place of a first one."""
+        """Remove the hashes of a run, leaf first. If it was the first copy, the next copy takes its place."""
         keys = run.keys
         if keys[0] is None:
             return

@@ -1,11 +1,9 @@
-"""What many steps brought together: first tokens, ends, times between tokens, events by step."""
+"""The combined result of the many steps of one `Engine.advance`."""
 
 from collections import defaultdict
 from dataclasses import dataclass, field
 
-from .api import Event, FinishReason
-
-__all__ = ["Finish", "Progress"]
+from kvsync_mockpod.engine.api import Event, FinishReason
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,15 +20,15 @@ class Finish:
 
 @dataclass(slots=True)
 class Progress:
-    """What many steps brought. Times are those at which a step's output is out."""
+    """Results of an advance. Times are those at which the output of a step becomes available."""
 
     steps: int = 0
     now: float = 0.0
     first_tokens: list[tuple[str, float]] = field(default_factory=list)
     finished: list[Finish] = field(default_factory=list)
     gaps_us: dict[int, int] = field(default_factory=lambda: defaultdict(int))
-    """Times between two tokens of one request in whole microseconds, and how often each occurred."""
+    """How often each time between two tokens of one request occurred, in whole microseconds."""
     batches: list[tuple[float, list[Event]]] = field(default_factory=list)
-    """Events by step, with the time at which they are published."""
+    """Events per step, with the time at which they are published."""
     wait_until: float | None = None
-    """Nothing can be scheduled before a transfer of a lower tier ends."""
+    """End of the transfer of a lower tier before which nothing can be scheduled."""

@@ -1,4 +1,4 @@
-"""The waiting queue, by policy. Removal anywhere is O(1) (fcfs) or lazy (priority)."""
+"""Waiting queues, one class per scheduling policy. Removing any entry is O(1) (fcfs) or lazy (priority)."""
 
 import heapq
 from collections import OrderedDict
@@ -6,17 +6,15 @@ from collections.abc import Iterator, Mapping
 from itertools import chain
 from typing import Protocol
 
-from .sequence import Sequence
-
-__all__ = ["FcfsQueue", "PriorityQueue", "SkippedFirstQueue", "WaitingQueue", "make_queue"]
+from kvsync_mockpod.engine.sequence import Sequence
 
 
 class WaitingQueue(Protocol):
-    """Sequences that wait, in the order they are to be admitted."""
+    """Waiting sequences in the order in which they are admitted."""
 
     @property
     def live(self) -> Mapping[str, object]:
-        """The waiting ones by id (in no particular order)."""
+        """The waiting sequences by id, in no particular order."""
         ...
 
     def __len__(self) -> int: ...
@@ -24,22 +22,22 @@ class WaitingQueue(Protocol):
     def __iter__(self) -> Iterator[Sequence]: ...
 
     def push(self, seq: Sequence) -> None:
-        """A new arrival."""
+        """Add a new arrival."""
 
     def push_front(self, seq: Sequence) -> None:
-        """One that was admitted before: to the head, where the policy knows a head."""
+        """Add a sequence that was admitted before: at the head, if the policy has one."""
 
     def put_back(self, seq: Sequence) -> None:
-        """One that a step skipped over: to where it was (called for the last of them first)."""
+        """Return a sequence that a step skipped to its former place; the last one skipped is returned first."""
 
     def peek(self) -> Sequence:
-        """The next to be admitted."""
+        """The next sequence to admit, left in the queue."""
 
     def pop(self) -> Sequence:
-        """Take the next."""
+        """Remove and return the next sequence to admit."""
 
     def remove(self, seq: Sequence) -> None:
-        """Take this one out, wherever it is."""
+        """Remove a sequence, wherever it is in the queue."""
 
 
 class FcfsQueue:
@@ -55,31 +53,31 @@ class FcfsQueue:
         return iter(self.live.values())
 
     def push(self, seq: Sequence) -> None:
-        """A new arrival: to the end."""
+        """Add a new arrival at the end."""
         self.live[seq.id] = seq
 
     def push_front(self, seq: Sequence) -> None:
-        """To the head."""
+        """Add a sequence at the head."""
         self.live[seq.id] = seq
         self.live.move_to_end(seq.id, last=False)
 
     put_back = push_front
 
     def peek(self) -> Sequence:
-        """The next, left in place."""
+        """The next sequence, left in the queue."""
         return next(iter(self.live.values()))
 
     def pop(self) -> Sequence:
-        """The next, taken out."""
+        """Remove and return the next sequence."""
         return self.live.popitem(last=False)[1]
 
     def remove(self, seq: Sequence) -> None:
-        """Taken out wherever it is."""
+        """Remove a sequence, wherever it is in the queue."""
         del self.live[seq.id]
 
 
 class SkippedFirstQueue:
-    """First come, first served, but those that a step skipped over stand before everybody, the preempted too."""
+    """First come, first served, but sequences skipped by a step precede all others, including preempted ones."""
 
     def __init__(self) -> None:
         self.live: dict[str, FcfsQueue] = {}
@@ -93,37 +91,37 @@ class SkippedFirstQueue:
         return chain(self._skipped, self._others)
 
     def push(self, seq: Sequence) -> None:
-        """A new arrival: to the end."""
+        """Add a new arrival at the end."""
         self.live[seq.id] = self._others
         self._others.push(seq)
 
     def push_front(self, seq: Sequence) -> None:
-        """To the head, behind the skipped."""
+        """Add a sequence at the head, behind the skipped ones."""
         self.live[seq.id] = self._others
         self._others.push_front(seq)
 
     def put_back(self, seq: Sequence) -> None:
-        """Skipped: to the very head."""
+        """Return a skipped sequence to the very head."""
         self.live[seq.id] = self._skipped
         self._skipped.push_front(seq)
 
     def peek(self) -> Sequence:
-        """The next, left in place."""
+        """The next sequence, left in the queue."""
         return (self._skipped if self._skipped.live else self._others).peek()
 
     def pop(self) -> Sequence:
-        """The next, taken out."""
+        """Remove and return the next sequence."""
         seq = self.peek()
         self.remove(seq)
         return seq
 
     def remove(self, seq: Sequence) -> None:
-        """Taken out wherever it is."""
+        """Remove a sequence, wherever it is in the queue."""
         self.live.pop(seq.id).remove(seq)
 
 
 class PriorityQueue:
-    """Lower priority value first, then earlier arrival, then the smaller id; there is no head to go to."""
+    """Lowest priority value first, then the earliest arrival, then the smallest id. There is no head to go to."""
 
     def __init__(self) -> None:
         self._heap: list[tuple[int, float, str, int, Sequence]] = []
@@ -137,7 +135,7 @@ class PriorityQueue:
         return iter([e[4] for e in sorted(self._heap) if self.live.get(e[2]) == e[3]])
 
     def push(self, seq: Sequence) -> None:
-        """To its place."""
+        """Add a sequence at the place that its priority gives it."""
         self._entries += 1
         self.live[seq.id] = self._entries
         heapq.heappush(self._heap, (seq.request.priority, seq.arrival, seq.id, self._entries, seq))
@@ -145,20 +143,20 @@ class PriorityQueue:
     push_front = put_back = push
 
     def peek(self) -> Sequence:
-        """The next, left in place."""
+        """The next sequence, left in the queue."""
         while self.live.get(self._heap[0][2]) != self._heap[0][3]:
             heapq.heappop(self._heap)
         return self._heap[0][4]
 
     def pop(self) -> Sequence:
-        """The next, taken out."""
+        """Remove and return the next sequence."""
         seq = self.peek()
         heapq.heappop(self._heap)
         del self.live[seq.id]
         return seq
 
     def remove(self, seq: Sequence) -> None:
-        """Taken out wherever it is."""
+        """Remove a sequence, wherever it is in the queue."""
         del self.live[seq.id]
         if len(self._heap) > 2 * len(self.live) + 64:
             self._heap = [e for e in self._heap if self.live.get(e[2]) == e[3]]
@@ -166,7 +164,7 @@ class PriorityQueue:
 
 
 def make_queue(policy: str, *, skipped_first: bool = False) -> WaitingQueue:
-    """The queue of a policy: `fcfs` or `priority`. `skipped_first` changes fcfs only: priority knows no head."""
+    """The queue of a policy, `fcfs` or `priority`; `skipped_first` affects fcfs only."""
     if policy == "priority":
         return PriorityQueue()
     return SkippedFirstQueue() if skipped_first else FcfsQueue()

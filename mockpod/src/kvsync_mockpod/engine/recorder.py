@@ -1,21 +1,17 @@
-"""Collects what a step did to the block table: events for the publisher, entries for the transition log."""
+"""Turns the changes of the block table into events for the publisher and entries of the transition log."""
 
 from array import array
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from kvsync_events import AllBlocksCleared, BlockRemoved, BlockStored, Hash
-
-from .api import Event, LoraRef
-from .log import TransitionLog
-from .tiers.offload import SourceBlock
-from .tiers.store import StoredBlock
-
-__all__ = ["Recorder"]
+from kvsync_mockpod.engine.api import Event, LoraRef
+from kvsync_mockpod.engine.log import TransitionLog
+from kvsync_mockpod.engine.tiers import SourceBlock, StoredBlock
 
 
 class Recorder:
-    """The one place where block transitions become events; they are taken once a step."""
+    """The only place where block transitions become events. The engine takes the events once per step."""
 
     def __init__(self, block_size: int, log: TransitionLog, *, publish: bool = True, keep_tokens: bool = True) -> None:
         self.log = log
@@ -25,19 +21,23 @@ class Recorder:
         self._block_size = block_size
         self._publish = publish
         self._keep = keep_tokens
-        self.quiet = not (publish or keep_tokens or log.capacity)
-        """Nobody wants to know more than how many blocks there were."""
+        self.counts_only = not (publish or keep_tokens or log.capacity)
+        """Whether neither events nor tokens nor log entries are wanted, so that blocks only have to be counted."""
         self._events: list[Event] = []
         self.content: dict[bytes, tuple[bytes | None, Sequence[int]]] = {}
-        """Parent and tokens of resident blocks, if they are kept."""
+        """Parent and tokens of each resident block, if tokens are kept."""
         self.evicted: list[SourceBlock] | None = None
-        """While set, blocks that lose their last device copy are collected here, to be offered to the host tier."""
+        """While this is a list, blocks that lose their last device copy are added to it, to be offered to host memory.
+        """
         self.hash_only = False
-        """Stored events of lower tiers carry nothing but hashes, as vLLM's offload connector sends them."""
+        """Publish lower-tier blocks with their hashes only, as vLLM's offload connector does."""
         self.merge_removed = False
-        """Announce what is evicted together as one event (vLLM sends one a block); indexes read both alike."""
+        """Announce blocks evicted together as one event.
+
+        VLLM sends one event per block; indexes read both in the same way.
+        """
         self.tier_events = 0
-        """Events of lower tiers not taken yet."""
+        """Lower-tier events that have not been taken yet."""
 
     def stored(
         self,
@@ -50,7 +50,7 @@ class Recorder:
         *,
         resident: bool = False,
     ) -> None:
-        """A run of blocks became resident (or, with `resident`, is reported again)."""
+        """Record that consecutive blocks became resident; with `resident`, only announce them again."""
         if not resident:
             self.stored_blocks += len(hashes)
             self.log.append(self.step, "stored", hashes, parent)
@@ -75,9 +75,9 @@ class Recorder:
             )
 
     def removed(self, hashes: list[Any], *, last: bool) -> None:
-        """One copy of each is gone: one event a hash, as vLLM's. `last`: no other copies are left."""
+        """Record that one copy of each hash is gone, as one event per hash like vLLM; with `last` no copy is left."""
         self.removed_blocks += len(hashes)
-        if self.quiet:
+        if self.counts_only:
             return
         if last and self._keep:
             for h in hashes:
@@ -91,7 +91,7 @@ class Recorder:
             self._events += [BlockRemoved(block_hashes=[h], medium="GPU", group_idx=0) for h in hashes]
 
     def cleared(self) -> None:
-        """Everything is gone."""
+        """Record that all blocks are gone."""
         self.content.clear()
         self.log.append(self.step, "cleared", (None,))
         if self._publish:
@@ -104,7 +104,7 @@ class Recorder:
             parent = h
 
     def tier_stored(self, medium: str, blocks: Sequence[StoredBlock]) -> None:
-        """A chain of blocks arrived in a lower tier."""
+        """Record that a chain of blocks arrived in a lower tier."""
         hashes: list[Hash] = [b.hash for b in blocks]
         self.log.append(self.step, "stored", [b.hash for b in blocks], blocks[0].parent, medium)
         if not self._publish:
@@ -117,7 +117,7 @@ class Recorder:
         self._events.append(BlockStored(hashes, blocks[0].parent, tokens, self._block_size, medium=medium, group_idx=0))
 
     def tier_removed(self, medium: str, block: StoredBlock) -> None:
-        """A block left a lower tier."""
+        """Record that a block left a lower tier."""
         self.log.append(self.step, "removed", (block.hash,), None, medium)
         if self._publish:
             self.tier_events += 1
@@ -125,7 +125,7 @@ class Recorder:
             self._events.append(BlockRemoved([block.hash], medium=medium, group_idx=group))
 
     def take(self) -> list[Event]:
-        """The events since the last call."""
+        """Return the events since the last call."""
         events, self._events = self._events, []
         self.tier_events = 0
         return events

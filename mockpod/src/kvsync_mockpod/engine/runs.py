@@ -1,42 +1,43 @@
-"""Runs of consecutive cached blocks, and the queue in which idle ones wait to be reused.
+"""Runs of consecutive cached blocks, and the queue in which idle runs wait to be reused.
 
-Blocks of one chain that are stored, held and let go together are one object, so that a prompt of a thousand blocks
-costs a handful of operations. A run is divided when a sequence holds only its beginning.
+Blocks of one chain that are stored, held and released together form one object, so that a prompt of a thousand blocks
+costs only a few operations. A run is split when a sequence holds only its beginning.
 """
 
 from collections.abc import Iterator
 from typing import Any
 
-__all__ = ["ReuseQueue", "Run"]
-
 
 class Run:
-    """Cached blocks in chain order, all held by the same `holders` sequences.
+    """Cached blocks in chain order, all held by the same number of sequences (`holders`).
 
-    A block hash names its whole prefix, so two chains that agree in one hash agree in everything before it.
+    A block hash identifies its whole prefix, so two chains that share one hash share everything before it.
     """
 
     __slots__ = ("copies", "holders", "keys", "next", "origin", "prev")
 
     def __init__(self, keys: list[Any], holders: int, origin: "Run | None" = None) -> None:
         self.keys: list[Any] = keys
-        """Hashes; None for idle blocks without one (plain LRU order only)."""
+        """Block hashes; None for idle blocks without a hash, which exist in plain LRU order only."""
         self.holders = holders
         self.copies: list[Run] = []
-        """Later copies of the same block, oldest first; only on the first copy, and then one block long."""
+        """Later copies of the same block, oldest first.
+
+        Only the first copy, which is then one block long, has this list.
+        """
         self.origin = origin
-        """The run this one was cut from: a table that held both as one finds the beginning here."""
+        """The run from which this one was split; tables that held both as one run find the beginning here."""
         self.prev: Run | None = None
         self.next: Run | None = None
 
     def common(self, hashes: list[Any], at: int, limit: int) -> int:
-        """How many blocks from `hashes[at]` on this run shares (its first is known to be shared). O(log n)."""
+        """Number of blocks, from `hashes[at]` on, that this run shares. The first is known to be shared. O(log n)."""
         keys = self.keys
         high = min(len(keys), limit - at)
         if keys[high - 1] == hashes[at + high - 1]:
             return high
         low = 1
-        while low < high - 1:  # keys[low-1] agrees, keys[high-1] does not
+        while low < high - 1:  # keys[low-1] is equal, keys[high-1] is not
             middle = (low + high) >> 1
             if keys[middle - 1] == hashes[at + middle - 1]:
                 low = middle
@@ -46,7 +47,7 @@ class Run:
 
 
 class ReuseQueue:
-    """Idle runs in the order of reuse: a doubly linked list, each run consumed from its end (leaf first)."""
+    """Idle runs in reuse order: a doubly linked list. Each run is consumed from its end (leaf first)."""
 
     def __init__(self) -> None:
         self._sentinel = Run([], 0)
@@ -57,7 +58,7 @@ class ReuseQueue:
         s = self._sentinel
         s.prev = s.next = s
         self.blocks = 0
-        """Blocks in all runs."""
+        """Number of blocks in all runs."""
 
     def __iter__(self) -> Iterator[Run]:
         run = self._sentinel.next
@@ -73,17 +74,17 @@ class ReuseQueue:
         return run
 
     def append(self, run: Run) -> None:
-        """To the end: reused last."""
+        """Add a run at the end: it is reused last."""
         last = self._sentinel.prev
         assert last is not None
         self._link(last, run)
 
     def insert_after(self, at: Run, run: Run) -> None:
-        """Right behind `at`."""
+        """Insert `run` directly behind `at`."""
         self._link(at, run)
 
     def remove(self, run: Run) -> None:
-        """Take a run out, wherever it is."""
+        """Remove a run, wherever it is in the queue."""
         before, after = run.prev, run.next
         assert before is not None
         assert after is not None

@@ -1,41 +1,40 @@
-"""What runs in the next step: vLLM's v1 scheduling rules, one token budget a step, no clock and no I/O.
+"""Chooses what runs in the next step by the rules of vLLM's v1 scheduler.
 
-Running sequences first, in order, until the budget is gone; then waiting ones, unless this step preempted. The measure
-is vLLM's own scheduler (`test/fidelity`); docs/design/scheduler.md says what is not modelled.
+Each step has one token budget. Running sequences are served first, in order; waiting ones are admitted with what is
+left, unless the step preempted a sequence. vLLM's own scheduler is the reference (`test/fidelity`);
+docs/design/scheduler.md lists what is not modelled.
 """
 
 from dataclasses import dataclass, field
 
-from .api import Executor
-from .config import EngineConfig
-from .errors import RequestFailedError
-from .manager import BlockManager, Fit
-from .pool import Hit
-from .queues import WaitingQueue, make_queue
-from .sequence import Sequence, Status
-
-__all__ = ["Batch", "Scheduler"]
+from kvsync_mockpod.engine.api import Executor
+from kvsync_mockpod.engine.config import EngineConfig
+from kvsync_mockpod.engine.errors import RequestFailedError
+from kvsync_mockpod.engine.manager import BlockManager, Fit
+from kvsync_mockpod.engine.pool import Hit
+from kvsync_mockpod.engine.queues import WaitingQueue, make_queue
+from kvsync_mockpod.engine.sequence import Sequence, Status
 
 
 @dataclass(slots=True)
 class Batch:
-    """One scheduled step: chunk sizes in batch order, and for each sequence whether (and where) it samples."""
+    """One scheduled step. `chunks` holds the token count per sequence, in batch order."""
 
     chunks: dict[Sequence, int] = field(default_factory=dict)
     samples: dict[Sequence, int] = field(default_factory=dict)
-    """Index of the output token that the chunk's end produces."""
+    """Index of the output token that the end of the chunk produces, for sequences that sample."""
     hits: dict[str, int] = field(default_factory=dict)
     resumed: dict[str, int] = field(default_factory=dict)
     preempted: list[str] = field(default_factory=list)
     failed: list[tuple[Sequence, str]] = field(default_factory=list)
-    """Refused by the executor at admission, with the reason."""
+    """Sequences that the executor refused at admission, with the reason."""
     prefill_tokens: int = 0
     decode_seqs: int = 0
     kv_tokens: int = 0
 
 
 class Scheduler:
-    """Waiting and running sequences and the rules that move them."""
+    """The waiting and running sequences, and the rules by which they change state."""
 
     def __init__(self, config: EngineConfig, manager: BlockManager, executor: Executor) -> None:
         self.config = config
@@ -44,17 +43,20 @@ class Scheduler:
         self.running: list[Sequence] = []
         self.waiting: WaitingQueue = make_queue(config.policy, skipped_first=config.skipped_first)
         self.parked: WaitingQueue = make_queue(config.policy)
-        """Waiting sequences that hold blocks; served before `waiting`, so that nobody in front can block them."""
+        """Waiting sequences that hold blocks.
+
+        They are served before `waiting`, so that no sequence there can block them.
+        """
         self.deferred = 0
-        """Sequences the last step skipped over."""
+        """Number of sequences that the last step skipped."""
         self.paused: str | None = None
-        """None, `new` (only what holds blocks is admitted) or `all` (nothing is scheduled)."""
+        """None, `new` (only sequences that hold blocks are admitted) or `all` (nothing is scheduled)."""
         self.preemptions = 0
         self._admitted = 0
         self._priority = config.policy == "priority"
 
     def schedule(self) -> Batch:
-        """Choose the next batch and give it its blocks; counters of its sequences advance past it."""
+        """Choose the next batch and allocate its blocks; the counters of its sequences already include the batch."""
         batch = Batch()
         budget = 0 if self.paused == "all" else self.config.max_num_batched_tokens
         threshold = self.prefill_threshold()
@@ -65,7 +67,9 @@ class Scheduler:
         return batch
 
     def preempt(self, seq: Sequence, *, drop_output: bool = False) -> None:
-        """Send a sequence (already taken out of `running`) back to the queue; it will be computed again."""
+        """Return a sequence, already taken out of `running`, to the waiting queue; all its tokens will be computed
+        again.
+        """
         self.manager.release(seq)
         seq.status = Status.PREEMPTED
         seq.computed = 0
@@ -77,7 +81,7 @@ class Scheduler:
         self.waiting.push_front(seq)
 
     def remove(self, seq: Sequence) -> None:
-        """Take a sequence out of whichever queue it is in and let go of its blocks."""
+        """Take a sequence out of the queue that it is in and release its blocks."""
         if seq.status is Status.RUNNING:
             self.running.remove(seq)
         else:
@@ -90,7 +94,7 @@ class Scheduler:
 
     @property
     def unfinished(self) -> int:
-        """Sequences that may get on, as vLLM counts them: under pause `all` none, under `new` those with blocks."""
+        """Sequences that can make progress as vLLM counts them: none in pause `all`, those with blocks in `new`."""
         if self.paused == "all":
             return 0
         waiting = self.queued if self.paused is None else len(self.parked.live)
@@ -98,14 +102,14 @@ class Scheduler:
 
     @property
     def queued(self) -> int:
-        """Sequences that wait, whether they hold blocks or not."""
+        """Number of waiting sequences, with or without blocks."""
         return len(self.waiting.live) + len(self.parked.live)
 
     def _queue_of(self, seq: Sequence) -> WaitingQueue:
         return self.parked if seq.status is Status.PARKED else self.waiting
 
     def prefill_threshold(self) -> int:
-        """Largest chunk of one request; a request that is alone is spared (vLLM 0.31 on)."""
+        """Largest chunk of one request, 0 for no limit; from vLLM 0.31 on a request that is alone is not limited."""
         if not self.config.long_prefill_token_threshold:
             return 0
         alone = len(self.running) + self.queued <= 1
@@ -119,7 +123,7 @@ class Scheduler:
             seq = running[index]
             index += 1
             if seq.placeholders and seq.computed + 2 - seq.placeholders >= seq.prompt_len + seq.limit:
-                continue  # asynchronous: the step in flight reaches max_tokens for certain
+                continue  # with asynchronous scheduling, the step in flight is certain to reach max_tokens
             tokens = seq.total + seq.placeholders - seq.computed
             if 0 < threshold < tokens:
                 tokens = threshold
@@ -142,21 +146,23 @@ class Scheduler:
                 if self._priority:
                     continue
                 break
-            if fit is Fit.LATER:  # copies under way will make room: nobody is preempted for it
+            if fit is Fit.LATER:  # copies under way will free enough slots, so nothing is preempted
                 break
             batch.chunks[seq] = tokens
             budget -= tokens
         return budget
 
     def _victim(self) -> tuple[Sequence, int]:
-        """Whom to preempt: the last running (fcfs), or the one with the worst (priority, arrival)."""
+        """The running sequence to preempt, with its index: the last one (fcfs), or the one with the worst (priority,
+        arrival).
+        """
         if not self._priority:
             return self.running[-1], len(self.running) - 1
         at = max(range(len(self.running)), key=lambda i: (self.running[i].request.priority, self.running[i].arrival))
         return self.running[at], at
 
     def schedule_waiting(self, batch: Batch, budget: int, threshold: int) -> None:
-        """Admit waiting sequences in order until the budget, the slots or the blocks are gone."""
+        """Admit waiting sequences in order until the budget, the request slots or the free blocks are used up."""
         config = self.config
         loras = self._loras(batch)
         skipped: list[Sequence] = []
@@ -186,24 +192,29 @@ class Scheduler:
             self._queue_of(seq).put_back(seq)
 
     def _loras(self, batch: Batch) -> set[int]:
-        """Adapters that occupy a slot."""
+        """Ids of the adapters that occupy a LoRA slot."""
         if not self.config.max_loras:
             return set()
-        # Without asynchronous scheduling whoever runs is in the batch if there is budget left to admit with.
+        # Without asynchronous scheduling, every running sequence is in the batch whenever budget is left for
+        # admissions.
         holders = self.running if self.config.loras_of_running or not self.config.is_async else batch.chunks
         return {seq.request.lora.id for seq in holders if seq.request.lora}
 
     def _loaded(self, seq: Sequence) -> bool:
-        """Whether a waiting sequence waits for no transfer; one that has just ended is taken over."""
+        """Whether a waiting sequence can go on without waiting for a transfer; a transfer that has ended is completed
+        here.
+        """
         if seq.loading is None:
             return True
         if not seq.loading.is_complete:
             return False
-        self.manager.land(seq)
+        self.manager.finish_load(seq)
         return True
 
     def _unpark_for(self, seq: Sequence, skipped: list[Sequence]) -> None:
-        """If nothing runs and `seq` does not fit, the last other parked sequence that could run gives up its blocks."""
+        """Free blocks for `seq` if nothing runs: the last other parked sequence that is ready to run gives up its
+        blocks.
+        """
         if self.running:
             return
         ready = [
@@ -221,7 +232,7 @@ class Scheduler:
             victim.status = Status.PREEMPTED if victim.preemptions else Status.WAITING
 
     def _admit(self, seq: Sequence, batch: Batch, budget: int, threshold: int) -> int | None:
-        """Start a waiting sequence; its chunk, 0 if the executor refused it, None if it has to wait."""
+        """Start a waiting sequence; returns its chunk size, 0 if the executor refused it, None if it has to wait."""
         try:
             self.executor.admit(seq.request)
         except RequestFailedError as error:
@@ -233,9 +244,9 @@ class Scheduler:
         others = bool(self.running)
         if not seq.computed:
             hit = self.manager.find_hit(seq)
-            below = self.manager.find_below(seq, hit)
-            if below is not None:
-                if not self.manager.start_load(seq, hit, below, others_running=others) or not self._loaded(seq):
+            prepared = self.manager.find_in_tiers(seq, hit)
+            if prepared is not None:
+                if not self.manager.start_load(seq, hit, prepared, others_running=others) or not self._loaded(seq):
                     return None
                 hit = Hit()
         known = seq.computed or hit.blocks * self.config.block_size

@@ -1,4 +1,4 @@
-"""Faults a pod can be told to commit: the plan (`spec`), who decides (`plane`), and what is done to batches.
+"""Faults that a pod can inject: the plan (`spec`), the decision which fault fires (`active`), and their effects.
 
-Seeded, counted, and written into the ground-truth log, so that a checker knows what was done.
+Faults are seeded, counted and written into the ground-truth log, so that a checker knows which ones occurred.
 """

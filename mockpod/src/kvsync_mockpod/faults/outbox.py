@@ -1,17 +1,15 @@
-"""Batches that leave later than they were numbered: stalls, delays, reordering.
+"""Batches that are sent later than they were numbered, because of stalls, delays or reordering.
 
-Pure: the publisher pushes, asks when the next one is due, and takes what is due.
+The class does no I/O: its user pushes messages, asks when the next one is due, and takes those that are due.
 """
 
 import heapq
 from dataclasses import dataclass
 
-__all__ = ["Outbox", "Outgoing"]
-
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """One message to send: the number and payload on the wire."""
+    """A message to send: its sequence number and its payload."""
 
     seq: int
     payload: bytes
@@ -19,7 +17,7 @@ class Outgoing:
 
 @dataclass(slots=True)
 class _Held:
-    """A reordered batch: leaves after `after` others, or when it is due anyway."""
+    """A reordered message: sent after `after` other messages, or when it is due."""
 
     message: Outgoing
     after: int
@@ -27,7 +25,7 @@ class _Held:
 
 
 class Outbox:
-    """Messages by due time, equal times in the order they came."""
+    """Messages ordered by due time; messages with equal times keep their order."""
 
     def __init__(self) -> None:
         self._heap: list[tuple[float, int, Outgoing]] = []
@@ -40,14 +38,14 @@ class Outbox:
         return len(self._heap) + len(self._held)
 
     def stall(self, until_s: float) -> None:
-        """Nothing is due before `until_s`."""
+        """Let nothing be due before `until_s`."""
         self._stalled_until_s = max(self._stalled_until_s, until_s)
         self._last_due_s = max(self._last_due_s, self._stalled_until_s)
         self._heap = [(max(due, until_s), count, message) for due, count, message in self._heap]
         heapq.heapify(self._heap)
 
     def push(self, message: Outgoing, now_s: float, delay_s: float = 0.0) -> None:
-        """Due after `delay_s`, but never before what was pushed earlier."""
+        """Add a message that is due after `delay_s`, but never before a message pushed earlier."""
         due = max(now_s + delay_s, self._last_due_s)
         self._last_due_s = due
         self._push(due, message)
@@ -58,7 +56,7 @@ class Outbox:
             self._push(due, held.message)
 
     def hold(self, message: Outgoing, after: int, due_s: float) -> None:
-        """Leave after `after` later messages, or at `due_s`."""
+        """Add a message that is due after `after` later messages, or at `due_s`."""
         self._held.append(_Held(message, after, due_s))
 
     def _push(self, due_s: float, message: Outgoing) -> None:
@@ -66,14 +64,14 @@ class Outbox:
         self._count += 1
 
     def next_due_s(self) -> float | None:
-        """When something is due next; None when empty."""
+        """Time at which the next message is due; None when empty."""
         dues = [held.due_s for held in self._held]
         if self._heap:
             dues.append(self._heap[0][0])
         return max(min(dues), self._stalled_until_s) if dues else None
 
     def take(self, now_s: float) -> list[Outgoing]:
-        """What is due by now, in order."""
+        """Remove and return the messages that are due, in order."""
         if now_s < self._stalled_until_s:
             return []
         for held in [each for each in self._held if each.due_s <= now_s]:
@@ -85,6 +83,6 @@ class Outbox:
         return taken
 
     def take_all(self) -> list[Outgoing]:
-        """Everything, due or not (the pod stops, or the plan was cleared)."""
+        """Remove and return all messages, due or not."""
         self._stalled_until_s = self._last_due_s = 0.0
         return self.take(float("inf"))

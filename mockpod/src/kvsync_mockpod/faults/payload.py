@@ -1,4 +1,4 @@
-"""Faults in the bytes of a batch."""
+"""Faults in the payload of a batch."""
 
 import dataclasses
 import random
@@ -7,13 +7,11 @@ from collections.abc import Sequence
 from kvsync_events import BlockStored, Event
 from kvsync_mockpod.faults.spec import Corrupt, Fault, Oversize, Truncate
 
-__all__ = ["damage", "with_wrong_parents"]
-
 _BIN_32_HEADER = 5
 
 
 def damage(payload: bytes, fault: Fault, chance: random.Random) -> bytes:
-    """The payload after a corrupt, truncate or oversize fault; other faults leave it."""
+    """Apply a corrupt, truncate or oversize fault to a payload; other faults leave it unchanged."""
     if isinstance(fault, Corrupt):
         changed = bytearray(payload)
         for _ in range(fault.count if changed else 0):
@@ -28,7 +26,7 @@ def damage(payload: bytes, fault: Fault, chance: random.Random) -> bytes:
 
 
 def _grow(payload: bytes, size: int) -> bytes:
-    """One more element (bytes) in the outer array, so that the batch is large and still msgpack."""
+    """Add one element (bytes) to the outer array, so that the batch becomes large and stays valid msgpack."""
     missing = size - len(payload) - _BIN_32_HEADER
     if missing <= 0:
         return payload
@@ -37,7 +35,7 @@ def _grow(payload: bytes, size: int) -> bytes:
 
 
 def with_wrong_parents(events: Sequence[Event], chance: random.Random) -> list[Event]:
-    """The same events, every stored one hanging on a block that does not exist."""
+    """Copy events, giving each stored event a parent that does not exist."""
     return [_orphaned(event, chance) if isinstance(event, BlockStored) else event for event in events]
 
 

@@ -1,51 +1,25 @@
-"""The fault plan: what a pod can be told to do wrong, where, and how often.
+"""The format of a fault plan: which faults a pod injects, where, and how often.
 
     {"seed": 7, "faults": [{"kind": "drop", "at": [3, 8]}, {"kind": "corrupt", "rate": 0.1, "limit": 5}]}
 
-A rule fires at chosen numbers (`at`: the batch's sequence number, the replay request's ordinal, or the HTTP
-request's ordinal among those the rule concerns, from 0; each number once) or at a `rate` drawn from the seed,
-within `[since, until)`, at most `limit` times. `stall`, `rebind` and `restart` without `at` and `rate` happen
-once, as soon as the plan is set.
+A rule fires either at given numbers (`at`, each number once) or at a `rate` drawn from the seed, within `[since,
+until)` and at most `limit` times. The number is the sequence number of a batch, the ordinal of a replay request, or the
+ordinal of an HTTP request among those that the rule concerns, counted from 0. `stall`, `rebind` and `restart` without
+`at` and `rate` apply once, as soon as the plan is set.
 """
 
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from kvsync_mockpod.config.load import nearest
 from kvsync_mockpod.errors import ConfigError
-
-__all__ = [
-    "EVENT_KINDS",
-    "HTTP_KINDS",
-    "REPLAY_KINDS",
-    "Corrupt",
-    "Delay",
-    "Drop",
-    "DropUnnumbered",
-    "Duplicate",
-    "Fault",
-    "FaultPlan",
-    "HttpFailure",
-    "Oversize",
-    "Rebind",
-    "Reorder",
-    "ReplaySilent",
-    "ReplaySlow",
-    "ReplayTruncate",
-    "Restart",
-    "SlowTokens",
-    "Stall",
-    "Truncate",
-    "WrongParent",
-    "parse_plan",
-]
+from kvsync_mockpod.suggestions import did_you_mean
 
 _MS = Field(ge=1, le=3_600_000)
 
 
 class _Rule(BaseModel):
-    """When a fault happens."""
+    """When a fault applies."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -58,54 +32,53 @@ class _Rule(BaseModel):
 
     @property
     def at_once(self) -> bool:
-        """Whether the rule happens once, when the plan is set."""
+        """Whether the rule applies once, when the plan is set."""
         return False
 
     @model_validator(mode="after")
     def _one_trigger(self) -> "_Rule":
         if self.at and self.rate is not None:
-            msg = "at and rate exclude each other"
-            raise ValueError(msg)
+            raise ValueError("at and rate exclude each other")
         return self
 
 
 class _Now(_Rule):
-    """A fault of the publisher itself, which may also happen at once."""
+    """A fault of the publisher itself, which may also apply at once."""
 
     @property
     def at_once(self) -> bool:
-        """Without a trigger it happens when the plan is set."""
+        """Without `at` and `rate` the fault applies when the plan is set."""
         return not self.at and self.rate is None
 
 
 class _Payload(_Rule):
-    """A fault in the bytes of a batch; `in_replay`: the buffer has the bad bytes too."""
+    """A fault in the payload of a batch; with `in_replay` the replay buffer has the damaged payload too."""
 
     in_replay: bool = False
 
 
 class DropUnnumbered(_Rule):
-    """A batch vanishes before it has a number: nothing on the wire shows it."""
+    """A batch is lost before it gets a number, so that subscribers cannot notice it."""
 
     kind: Literal["drop_unnumbered"]
 
 
 class Drop(_Rule):
-    """A batch vanishes after it was numbered: a gap; `in_replay` false: it is not in the buffer either."""
+    """A numbered batch is not sent, which leaves a gap; without `in_replay` the replay buffer lacks it too."""
 
     kind: Literal["drop"]
     in_replay: bool = True
 
 
 class Duplicate(_Rule):
-    """A batch is sent again, `times` times."""
+    """A batch is sent `times` more times."""
 
     kind: Literal["duplicate"]
     times: Annotated[int, Field(ge=1, le=100)] = 1
 
 
 class Reorder(_Rule):
-    """A batch is sent after one to `window` later ones (or after `hold_ms`, when none come)."""
+    """A batch is sent after 1 to `window` later batches, or after `hold_ms` if fewer follow."""
 
     kind: Literal["reorder"]
     window: Annotated[int, Field(ge=1, le=1000)] = 4
@@ -113,7 +86,7 @@ class Reorder(_Rule):
 
 
 class Delay(_Rule):
-    """A batch and all behind it leave `ms` later; the order stays."""
+    """A batch and all later ones are sent `ms` later, in the same order."""
 
     kind: Literal["delay"]
     ms: Annotated[int, _MS] = 100
@@ -127,41 +100,41 @@ class Corrupt(_Payload):
 
 
 class Truncate(_Payload):
-    """The payload ends after `size` bytes (default: half of it)."""
+    """The payload is cut off after `size` bytes (by default half of it)."""
 
     kind: Literal["truncate"]
     size: Annotated[int, Field(ge=0)] | None = None
 
 
 class Oversize(_Payload):
-    """The payload grows to `size` bytes by an element more in the batch array (still msgpack)."""
+    """The payload is extended to `size` bytes by another element of the batch array; it stays valid msgpack."""
 
     kind: Literal["oversize"]
     size: Annotated[int, Field(ge=1, le=2**28)] = 2**24
 
 
 class WrongParent(_Payload):
-    """The parents in the batch's stored events are hashes of nothing."""
+    """The parents in the stored events of a batch are hashes that do not exist."""
 
     kind: Literal["wrong_parent"]
 
 
 class Stall(_Now):
-    """The publisher sends nothing for `ms`; batches are numbered and leave afterwards, in order."""
+    """The publisher sends nothing for `ms`; batches are numbered in the meantime and sent afterwards, in order."""
 
     kind: Literal["stall"]
     ms: Annotated[int, _MS] = 1000
 
 
 class Rebind(_Now):
-    """The PUB socket is closed and comes back after `ms`; batches in between are numbered and lost."""
+    """The PUB socket is closed and opened again after `ms`; batches in between are numbered and lost."""
 
     kind: Literal["rebind"]
     ms: Annotated[int, _MS] = 100
 
 
 class Restart(_Now):
-    """The publisher starts again: number 0, empty buffer, sockets reopened; the cache is `kept` or `lost`."""
+    """The publisher starts again with number 0, an empty buffer and new sockets; the cache is `kept` or `lost`."""
 
     kind: Literal["restart"]
     blocks: Literal["kept", "lost"] = "lost"
@@ -181,7 +154,7 @@ class ReplaySilent(_Rule):
 
 
 class ReplayTruncate(_Rule):
-    """A replay ends after `replies` replies, with the end marker or (`marker` false) without."""
+    """A replay ends after `replies` replies, with the end marker or (`marker` false) without it."""
 
     kind: Literal["replay_truncate"]
     replies: Annotated[int, Field(ge=0)] = 0
@@ -197,7 +170,7 @@ class HttpFailure(_Rule):
 
 
 class SlowTokens(_Rule):
-    """A request's tokens come `ms` apart (more than they would)."""
+    """The tokens of a request are sent one by one, each after an additional `ms`."""
 
     kind: Literal["slow_tokens"]
     ms: Annotated[int, _MS] = 100
@@ -257,7 +230,11 @@ class FaultPlan(BaseModel):
 
 
 def parse_plan(value: object, where: str = "faults") -> FaultPlan:
-    """A plan from JSON or YAML values. Raises `ConfigError`: one line with the field and what is allowed."""
+    """Parse a plan from JSON or YAML values.
+
+    Raises:
+        ConfigError: one line that names the field and what is allowed.
+    """
     try:
         return FaultPlan.model_validate(value)
     except ValidationError as error:
@@ -271,7 +248,7 @@ def _one_line(error: ValidationError) -> str:
     path = ".".join(part for part in loc if part not in _BY_KIND) or "plan"
     if first["type"] == "extra_forbidden":
         known = _BY_KIND[kinds[0]].model_fields if kinds else FaultPlan.model_fields
-        return f"{path}: unknown field{nearest(loc[-1], known)}"
+        return f"{path}: unknown field{did_you_mean(loc[-1], known)}"
     if first["type"] in ("union_tag_invalid", "union_tag_not_found"):
         given = first["input"].get("kind") if isinstance(first["input"], dict) else first["input"]
         return f"{path}.kind: {str(given)[:60]!r} refused; allowed: {', '.join(_BY_KIND)}"

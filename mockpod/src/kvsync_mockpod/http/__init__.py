@@ -1,1 +1,1 @@
-"""The HTTP surface: vLLM's paths, OpenAI's shapes."""
+"""The HTTP surface: the paths of vLLM, with requests and responses in OpenAI's form."""

@@ -1,7 +1,7 @@
-"""What completions and chat completions share: sampling from a body's fields, and OpenAI's answer, whole or in chunks.
+"""Common parts of completions and chat completions: sampling parameters, and OpenAI's answer as a whole or in chunks.
 
-An API adds what its choices look like. The usual chunk of a stream is bytes around the text, made once a stream; an
-object is built only where the request asks for more than text.
+Each API adds the form of its choices. The usual chunk of a stream consists of constant bytes around the text, prepared
+once per stream; an object is built only if the request asks for more than text.
 """
 
 import time
@@ -17,15 +17,13 @@ from kvsync_mockpod.http.session import Sampling, Session, pick_rank, report_ful
 from kvsync_mockpod.http.streaming import Framing, Usage, encode, make_choices, run_to_end, stream
 from kvsync_mockpod.pod import Pod
 
-__all__ = ["Answer", "read_sampling", "refuse_no_tokens", "serve"]
-
 _END = b"data: [DONE]\n\n"
 
 
 def read_sampling(
     pod: Pod, request: Request, body: SamplingFields, max_tokens: int | None, lora: LoraRef | None
 ) -> Sampling:
-    """The sampling a body asks for; no `max_tokens` means as many as the model has room for."""
+    """The sampling parameters of a body. Without `max_tokens` an answer may use all the room that the model has."""
     return Sampling(
         max_tokens=pod.config.max_model_len if max_tokens is None else max_tokens,
         n=body.n or 1,
@@ -44,21 +42,20 @@ def read_sampling(
 
 
 def refuse_no_tokens(max_tokens: int | None) -> None:
-    """Raises `HttpError` 400 for an answer of no tokens."""
+    """Raises `HttpError` 400 for an answer without tokens."""
     if max_tokens == 0:
-        message = "max_tokens must be at least 1, got 0"
-        raise bad_request(message, "max_tokens")
+        raise bad_request("max_tokens must be at least 1, got 0", "max_tokens")
 
 
 class Answer(Framing):
-    """One request's answer."""
+    """The answer to one request."""
 
     prefix: ClassVar[str]
-    """Of the answer's id."""
+    """Prefix of the answer's id."""
     whole_object: ClassVar[str]
     chunk_object: ClassVar[str]
     chunk_head: ClassVar[bytes]
-    """What a choice of the usual chunk has between its index and its text."""
+    """The bytes between index and text in a choice of the usual chunk."""
     chunk_tail: ClassVar[bytes]
 
     def __init__(self, pod: Pod, request: Request, body: SamplingFields, model: str) -> None:
@@ -74,8 +71,6 @@ class Answer(Framing):
         self._plain = not (self._continuous or self.shows_more())
         self._heads: dict[int, bytes] = {}
 
-    # -- what an API adds ----------------------------------------------------------------------------------------------
-
     @abstractmethod
     def shows_more(self) -> bool:
         """Whether chunks carry more than text."""
@@ -89,23 +84,21 @@ class Answer(Framing):
         """A choice of a chunk."""
 
     def whole_fields(self) -> dict[str, Any]:
-        """What the whole answer has after its usage."""
+        """The fields that follow the usage in the whole answer."""
         return {"kv_transfer_params": None}
 
-    # -- whole, or in chunks -------------------------------------------------------------------------------------------
-
     def open(self, choices: dict[int, Choice]) -> None:
-        """The generations have started."""
+        """Called when the generations have started."""
         self.choices = choices
         head = b"data: " + encode(self.base(self.chunk_object))[:-1] + b',"choices":[{"index":'
         self._heads = {index: head + b"%d" % index + self.chunk_head for index in choices}
 
     def base(self, kind: str) -> dict[str, Any]:
-        """The fields every document starts with."""
+        """The fields that every document begins with."""
         return {"id": self.id, "object": kind, "created": self._created, "model": self._model}
 
     def whole(self) -> dict[str, Any]:
-        """The answer of a request that does not stream."""
+        """The answer to a request that does not stream."""
         return {
             **self.base(self.whole_object),
             "choices": [self.whole_choice(choice) for choice in self.choices.values()],
@@ -114,21 +107,21 @@ class Answer(Framing):
         }
 
     def begin(self) -> bytes:
-        """Nothing, unless the API has an opening."""
+        """Empty, unless the API begins a stream with an opening."""
         return b""
 
     def delta(self, choice: Choice, text: str, tokens: list[int]) -> bytes:
-        """More of a choice."""
+        """Further text of a choice."""
         if self._plain:
             return self._heads[choice.index] + encode(text) + self.chunk_tail
         return self._chunk(choice, text, tokens)
 
     def end(self, choice: Choice, text: str, tokens: list[int]) -> bytes:
-        """The last of a choice."""
+        """The last text of a choice."""
         return self._chunk(choice, text, tokens)
 
     def finish(self) -> bytes:
-        """The usage, if it was asked for, and the mark that ends a stream."""
+        """The usage, if the request asks for it, and the end mark of the stream."""
         if not self._usage:
             return _END
         return self.event(choices=[], usage=self._usage_now()) + _END
@@ -151,7 +144,7 @@ class Answer(Framing):
 async def serve(
     request: Request, body: SamplingFields, prompts: list[list[int]], sampling: Sampling, answer: Answer
 ) -> Response | None:
-    """Generate and answer; None once a stream was sent. Raises `HttpError`, `ClientDisconnected`."""
+    """Generate and answer; returns None after a stream was sent. Raises `HttpError`, `ClientDisconnectedError`."""
     pod = answer.pod
     final_only = not body.stream and not sampling.stops
     async with Session(pod, request, pick_rank(pod, request), final_only=final_only) as session:

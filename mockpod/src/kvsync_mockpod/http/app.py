@@ -1,18 +1,16 @@
-"""The pod as an ASGI application: a table of exact paths, one place where errors become answers."""
+"""The pod as an ASGI application: a table of exact paths, and one place where errors become responses."""
 
 import hmac
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from kvsync_mockpod.http.asgi import ClientDisconnected, Receive, Request, Response, Send, json_response
+from kvsync_mockpod.http.asgi import ClientDisconnectedError, Receive, Request, Response, Send, json_response
 from kvsync_mockpod.http.errors import HttpError, not_found
 from kvsync_mockpod.http.faults import apply_http_faults
 from kvsync_mockpod.http.messages import anthropic_error
 from kvsync_mockpod.http.routes import Route, build_routes
 from kvsync_mockpod.logs import get_logger
 from kvsync_mockpod.pod import Pod
-
-__all__ = ["Application"]
 
 _log = get_logger(__name__)
 Handler = Callable[[Pod, Request], Awaitable[Response | None]]
@@ -38,8 +36,8 @@ class Application:
         self._keys = [key.encode() for key in keys]
 
     def description(self) -> dict[str, Any]:
-        """The pod's OpenAPI document."""
-        from kvsync_mockpod.http.openapi import describe  # few pods are ever asked
+        """The OpenAPI document of the pod."""
+        from kvsync_mockpod.http.openapi import describe  # imported late, because few clients ask for it
 
         models = [*self.pod.config.names, *(adapter.name for adapter in self.pod.loras.adapters())]
         return describe(self._routes, models, keyed=bool(self._keys))
@@ -49,13 +47,13 @@ class Application:
         return json_response(self.description())
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
-        """One request (only HTTP; uvicorn runs without lifespan and websockets)."""
+        """Serve one HTTP request; uvicorn runs without lifespan and websockets."""
         if scope["type"] != "http":
             return
         request = Request(scope, receive, _Tracked(send), self.pod.config.mock_max_body_bytes)
         try:
             response = await self._answer(request)
-        except ClientDisconnected:
+        except ClientDisconnectedError:
             return
         if response is not None:
             if scope["method"] == "HEAD":
@@ -80,10 +78,10 @@ class Application:
         except HttpError as error:
             shaped = anthropic_error(error) if route is not None and route.anthropic else error.payload()
             return json_response(shaped, error.status, error.headers)
-        except ClientDisconnected:
+        except ClientDisconnectedError:
             raise
         except Exception:
-            _log.exception("a handler failed", path=request.scope["path"])
+            _log.exception("handler_failed", path=request.scope["path"])
             if isinstance(sent, _Tracked) and sent.started:
                 raise
             failed = HttpError(500, "internal error")
@@ -104,11 +102,10 @@ class Application:
         allowed = self._methods.get(path)
         if allowed:
             raise HttpError(405, "Method Not Allowed", headers=((b"allow", ", ".join(sorted(allowed)).encode()),))
-        message = f"there is no {path[:200]!r} here"
-        raise not_found(message)
+        raise not_found(f"there is no path {path[:200]!r}")
 
     def _authorize(self, request: Request) -> None:
-        """VLLM asks for a key under /v1 only."""
+        """Check the API key; vLLM requires it under /v1 only."""
         if not self._keys or not request.scope["path"].startswith("/v1"):
             return
         given = request.headers.get(b"authorization", b"")
@@ -119,7 +116,7 @@ class Application:
 
 
 class _Tracked:
-    """`send` that knows whether the answer has begun."""
+    """A `send` that records whether the response has begun."""
 
     __slots__ = ("_send", "started")
 

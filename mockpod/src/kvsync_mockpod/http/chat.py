@@ -1,4 +1,4 @@
-"""`POST /v1/chat/completions`: messages in, an assistant's message out, whole or streamed."""
+"""`POST /v1/chat/completions`: answers messages with an assistant's message, whole or streamed."""
 
 from dataclasses import replace
 from typing import Any
@@ -16,18 +16,16 @@ from kvsync_mockpod.http.session import check_ready, pick_model
 from kvsync_mockpod.pod import Pod
 from kvsync_mockpod.text import ChatPrompt, render_chat
 
-__all__ = ["chat_completions", "media_features"]
-
 _decoder = msgspec.json.Decoder(ChatRequest, strict=False)
 
 
 def media_features(prompt: ChatPrompt) -> tuple[MMFeature, ...]:
-    """The prompt's pictures and sounds as the engine's block identity wants them."""
+    """The images and sounds of a prompt in the form of the engine's block identity."""
     return tuple(MMFeature(part.identity, part.offset, part.length) for part in prompt.media)
 
 
 async def chat_completions(pod: Pod, request: Request) -> Response | None:
-    """Serve one chat request. Raises `HttpError`, `ClientDisconnected`."""
+    """Serve one chat request. Raises `HttpError`, `ClientDisconnectedError`."""
     body = await request.decode(_decoder)
     check_ready(pod)
     model, adapter = pick_model(pod, body.model)
@@ -43,8 +41,9 @@ async def chat_completions(pod: Pod, request: Request) -> Response | None:
 
 def _render(pod: Pod, body: ChatRequest) -> ChatPrompt:
     if body.add_generation_prompt and body.continue_final_message:
-        message = "continue_final_message and add_generation_prompt cannot both be true"
-        raise bad_request(message, "continue_final_message")
+        raise bad_request(
+            "continue_final_message and add_generation_prompt cannot both be true", "continue_final_message"
+        )
     try:
         return render_chat(
             pod.tokenizer,
@@ -57,7 +56,7 @@ def _render(pod: Pod, body: ChatRequest) -> ChatPrompt:
 
 
 class _ChatAnswer(Answer):
-    """OpenAI's chat message and chunks."""
+    """OpenAI's chat message and its chunks."""
 
     prefix = "chatcmpl"
     whole_object = "chat.completion"

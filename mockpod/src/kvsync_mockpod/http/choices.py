@@ -1,4 +1,4 @@
-"""From token ids to the text of one choice: specials left out, stop strings found, text held back for them."""
+"""Turns token ids into the text of one choice: omits special tokens and finds stop strings."""
 
 from collections.abc import Sequence
 
@@ -6,13 +6,11 @@ from kvsync_mockpod.pod import Generation
 from kvsync_mockpod.text import Tokenizer
 from kvsync_mockpod.text.tokenizer import SPECIALS
 
-__all__ = ["Choice"]
-
 _FIRST_TEXT = len(SPECIALS)
 
 
 class Choice:
-    """One generation's answer as it grows."""
+    """The answer of one generation as it grows."""
 
     __slots__ = (
         "_held", "_holding", "_include", "_stops", "_tokenizer", "finish_reason", "generation", "index",
@@ -44,7 +42,7 @@ class Choice:
         return "".join(self.parts)
 
     def feed(self, tokens: list[int], *, final: bool) -> str:
-        """Take the next tokens; returns the text that is now certain. Sets `finish_reason` at the end."""
+        """Add tokens; returns the text that is now certain and sets `finish_reason` at the end."""
         if self.finish_reason is not None:
             return ""
         self.token_ids += tokens
@@ -63,7 +61,7 @@ class Choice:
         return text
 
     def _hold(self, text: str, *, final: bool) -> str:
-        """Cut at the first stop string; keep back what may be the start of one."""
+        """Cut the text at the first stop string, and hold back what may be the beginning of one."""
         whole = self._held + text
         found = [(place, stop) for stop in self._stops if (place := whole.find(stop)) >= 0]
         if found:

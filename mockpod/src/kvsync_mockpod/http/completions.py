@@ -1,4 +1,4 @@
-"""`POST /v1/completions`: text or token ids in, text out, whole or streamed."""
+"""`POST /v1/completions`: answers a prompt of text or token ids with text, whole or streamed."""
 
 from typing import Any, cast
 
@@ -13,19 +13,16 @@ from kvsync_mockpod.http.schemas import CompletionRequest
 from kvsync_mockpod.http.session import check_ready, pick_model
 from kvsync_mockpod.pod import Pod
 
-__all__ = ["completions"]
-
 _decoder = msgspec.json.Decoder(CompletionRequest, strict=False)
 
 
 async def completions(pod: Pod, request: Request) -> Response | None:
-    """Serve one completion request. Raises `HttpError`, `ClientDisconnected`."""
+    """Serve one completion request. Raises `HttpError`, `ClientDisconnectedError`."""
     body = await request.decode(_decoder)
     check_ready(pod)
     model, adapter = pick_model(pod, body.model)
     if body.suffix:
-        message = "suffix is not supported"
-        raise bad_request(message, "suffix")
+        raise bad_request("suffix is not supported", "suffix")
     prompts = _prompts(pod, body.prompt)
     if not body.echo:
         refuse_no_tokens(body.max_tokens)
@@ -34,17 +31,15 @@ async def completions(pod: Pod, request: Request) -> Response | None:
 
 
 def _prompts(pod: Pod, prompt: object) -> list[list[int]]:
-    """The prompts as token ids. Raises `HttpError` for none, an empty one or a mixed list."""
+    """The prompts as token ids. Raises `HttpError` if there is none, or an empty or mixed one."""
     if prompt is None:
-        message = "prompt: a string or a list of token ids is needed"
-        raise bad_request(message, "prompt")
+        raise bad_request("prompt: must be a string or a list of token ids", "prompt")
     try:
         prompts = _tokenized(pod, prompt)
     except TextError as error:
         raise bad_request(f"prompt: {error}", "prompt") from None
     if not all(prompts):
-        message = "The decoder prompt cannot be empty"
-        raise bad_request(message, "prompt")
+        raise bad_request("The decoder prompt cannot be empty", "prompt")
     return prompts
 
 
@@ -59,12 +54,11 @@ def _tokenized(pod: Pod, prompt: object) -> list[list[int]]:
         return [pod.tokenizer.encode(text) for text in entries]
     if kinds == {list}:
         return entries
-    message = "prompt: a list holds only strings, only token ids or only lists of token ids"
-    raise bad_request(message, "prompt")
+    raise bad_request("prompt: a list holds only strings, only token ids or only lists of token ids", "prompt")
 
 
 class _CompletionAnswer(Answer):
-    """OpenAI's completion and chunks. An echoed prompt comes before the text, and may be all there is."""
+    """OpenAI's completion and its chunks. An echoed prompt precedes the text, and may be all there is."""
 
     prefix = "cmpl"
     whole_object = chunk_object = "text_completion"

@@ -1,6 +1,6 @@
-"""`/debug/kv`: the ground truth that checkers compare an index with. Served with `--mock-debug` only.
+"""`/debug/kv`: the ground truth that checkers compare an index with. It is served with `--mock-debug` only.
 
-Everything comes from the engine's own block table and its transition log, never from what was published.
+Everything is read from the engine's own block table and transition log, never from what was published.
 """
 
 import asyncio
@@ -9,20 +9,18 @@ from typing import Any
 
 from kvsync_events import SetDigest, WireForm
 from kvsync_mockpod.engine import LogEntry, ResidentBlock
-from kvsync_mockpod.faults.plane import FaultEntry
+from kvsync_mockpod.faults.active import FaultEntry
 from kvsync_mockpod.http.asgi import Request, Response, json_response
 from kvsync_mockpod.http.errors import bad_request
 from kvsync_mockpod.http.streaming import encode
 from kvsync_mockpod.pod import Pod, Rank
-
-__all__ = ["kv_blocks", "kv_digest", "kv_log"]
 
 _NDJSON = (b"content-type", b"application/x-ndjson")
 _SLICE = 512
 
 
 def shown_hash(form: WireForm, digest: bytes | None) -> int | str | None:
-    """A hash as JSON shows it: the wire's unsigned integer, or hex where the wire has bytes."""
+    """A hash as JSON shows it: the unsigned integer that is published, or hex where bytes are published."""
     if digest is None:
         return None
     on_wire = form.wire_hash(digest)
@@ -32,7 +30,7 @@ def shown_hash(form: WireForm, digest: bytes | None) -> int | str | None:
 
 
 def shown_group(form: WireForm, group_idx: int | None) -> int | None:
-    """The cache group as this version's events say it: before 0.20 they cannot."""
+    """The cache group as the events of this version name it; before 0.20 they do not."""
     return group_idx if "group_idx" in form.stored_fields else None
 
 
@@ -44,8 +42,7 @@ def _ranks(pod: Pod, request: Request) -> list[Rank]:
     found = [rank for rank in pod.ranks if rank.rank == number]
     if not found:
         here = ", ".join(str(rank.rank) for rank in pod.ranks)
-        message = f"rank: {number} is not one of this pod's ranks {here}"
-        raise bad_request(message, "rank")
+        raise bad_request(f"rank: {number} is not one of this pod's ranks {here}", "rank")
     return found
 
 
@@ -64,7 +61,7 @@ def _block_line(form: WireForm, rank: int, block: ResidentBlock) -> bytes:
 
 
 async def kv_blocks(pod: Pod, request: Request) -> Response:
-    """Resident blocks, one JSON object a line, all of one moment (written out in slices: a cache may be large)."""
+    """Resident blocks, one JSON object per line, all of the same moment; the response is written in slices."""
     blocks = [(rank.rank, block) for rank in _ranks(pod, request) for block in rank.engine.blocks()]
     parts = []
     for position in range(0, len(blocks), _SLICE):
@@ -75,7 +72,7 @@ async def kv_blocks(pod: Pod, request: Request) -> Response:
 
 
 async def kv_log(pod: Pod, request: Request) -> Response:
-    """The transition log from entry `since` on, one JSON object a line, per rank."""
+    """The transition log from entry `since` on per rank, one JSON object per line."""
     since = request.query_int("since", 0, 0, 2**63 - 1)
     limit = request.query_int("limit", 1_000_000, 1, 1_000_000)
     lines: list[bytes] = []
@@ -87,7 +84,7 @@ async def kv_log(pod: Pod, request: Request) -> Response:
 
 
 def _merged(form: WireForm, rank: Rank, entries: list[LogEntry], faults: list[FaultEntry]) -> list[bytes]:
-    """Transitions and committed faults, each fault before the transition it preceded."""
+    """Merge transitions and injected faults; each fault stands before the transition that it preceded."""
     lines = []
     waiting = deque(faults)
     for entry in entries:
@@ -122,7 +119,7 @@ def _shown_entry(form: WireForm, rank: Rank, entry: LogEntry) -> dict[str, Any]:
 
 
 async def kv_digest(pod: Pod, request: Request) -> Response:
-    """Count and digest of the resident hashes per rank, group and medium, and the last number published."""
+    """Count and digest of the resident hashes per rank, group and medium, and the last sequence number published."""
     ranks = _ranks(pod, request)
     digests: list[dict[str, Any]] = []
     for rank in ranks:

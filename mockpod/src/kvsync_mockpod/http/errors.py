@@ -1,10 +1,10 @@
-"""Errors as OpenAI clients expect them, in vLLM's shape: `{"error": {message, type, param, code}}`."""
+"""Errors as OpenAI clients expect them, in vLLM's form: `{"error": {message, type, param, code}}`."""
 
 import re
 
 import msgspec
 
-__all__ = ["HttpError", "bad_request", "from_decode_error", "not_found", "too_busy", "unavailable"]
+from kvsync_mockpod.errors import MockPodError
 
 _TYPES = {
     400: "BadRequestError",
@@ -22,8 +22,8 @@ _TYPES = {
 _PATH = re.compile(r" - at `(?:key in )?\$\.?([^`]*)`")
 
 
-class HttpError(Exception):
-    """A refusal with its status; `param` names the field of the body, the query or the header."""
+class HttpError(MockPodError):
+    """A refusal with its status; `param` names the field of the body, query or header."""
 
     def __init__(
         self, status: int, message: str, *, param: str | None = None, headers: tuple[tuple[bytes, bytes], ...] = ()
@@ -41,27 +41,27 @@ class HttpError(Exception):
 
 
 def bad_request(message: str, param: str | None = None) -> HttpError:
-    """400."""
+    """A 400 error."""
     return HttpError(400, message, param=param)
 
 
 def not_found(message: str, param: str | None = None) -> HttpError:
-    """404."""
+    """A 404 error."""
     return HttpError(404, message, param=param)
 
 
 def unavailable(message: str) -> HttpError:
-    """503, telling the client to come back."""
+    """A 503 error that asks the client to try again."""
     return HttpError(503, message, headers=((b"retry-after", b"1"),))
 
 
 def too_busy(message: str) -> HttpError:
-    """429: the waiting queue is full."""
+    """A 429 error, for a full waiting queue."""
     return HttpError(429, message, headers=((b"retry-after", b"1"),))
 
 
 def from_decode_error(error: msgspec.DecodeError) -> HttpError:
-    """400 for a body that is not JSON or not the right JSON; `param` is the path of the bad field."""
+    """A 400 error for a body that cannot be decoded; `param` is the path of the invalid field."""
     text = str(error)
     found = _PATH.search(text)
     if found is None:

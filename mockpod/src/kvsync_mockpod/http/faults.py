@@ -1,4 +1,4 @@
-"""`/debug/faults`: read, set and clear the fault plan; and what the HTTP side itself does wrong on demand."""
+"""`/debug/faults`: reads, sets and clears the fault plan. Also applies the faults of the HTTP side."""
 
 import msgspec
 
@@ -8,11 +8,9 @@ from kvsync_mockpod.http.asgi import Request, Response, json_response
 from kvsync_mockpod.http.errors import HttpError, bad_request, from_decode_error
 from kvsync_mockpod.pod import Pod
 
-__all__ = ["apply_http_faults", "clear_faults", "get_faults", "put_faults"]
-
 
 async def get_faults(pod: Pod, request: Request) -> Response:
-    """The plan in force, with counts."""
+    """The plan in force, with its counts."""
     del request
     return json_response(pod.faults.shown())
 
@@ -31,20 +29,20 @@ async def put_faults(pod: Pod, request: Request) -> Response:
 
 
 async def clear_faults(pod: Pod, request: Request) -> Response:
-    """Heal: no faults from now on, what was held back leaves. Counts and the log stay."""
+    """End all faults and send what they held back; the counts and the log stay."""
     del request
     pod.set_faults(FaultPlan())
     return json_response(pod.faults.shown())
 
 
 def apply_http_faults(pod: Pod, path: str, *, generates: bool) -> float:
-    """Seconds to wait before each token of this request. Raises `HttpError` when the plan wants an error."""
+    """The seconds to wait before each token of this request. Raises `HttpError` if the plan demands an error."""
     slow_s = 0.0
     for fault, _ in pod.faults.on_request(path, generates=generates):
         position = pod.ranks[0].log_position()
         if isinstance(fault, HttpFailure):
             pod.faults.record(pod.ranks[0].rank, fault.kind, position, None, status=fault.status, path=path)
-            raise HttpError(fault.status, "a fault was asked for")
+            raise HttpError(fault.status, "injected by the fault plan")
         if isinstance(fault, SlowTokens):
             pod.faults.record(pod.ranks[0].rank, fault.kind, position, None, ms=fault.ms, path=path)
             slow_s += fault.ms / 1000

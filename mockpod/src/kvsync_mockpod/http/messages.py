@@ -1,4 +1,4 @@
-"""`POST /v1/messages`: Anthropic's shape over the same engine, whole or streamed."""
+"""`POST /v1/messages`: Anthropic's API on the same engine, whole or streamed."""
 
 from typing import Any
 
@@ -22,8 +22,6 @@ from kvsync_mockpod.http.session import (
 from kvsync_mockpod.http.streaming import Framing, Usage, encode, make_choices, run_to_end, stream
 from kvsync_mockpod.pod import Pod
 from kvsync_mockpod.text import ChatPrompt, render_chat
-
-__all__ = ["anthropic_error", "count_tokens", "messages"]
 
 _decoder = msgspec.json.Decoder(MessagesRequest, strict=False)
 _count_decoder = msgspec.json.Decoder(CountTokensRequest, strict=False)
@@ -56,7 +54,7 @@ def _render(
 
 
 async def messages(pod: Pod, request: Request) -> Response | None:
-    """Serve one message request. Raises `HttpError`, `ClientDisconnected`."""
+    """Serve one message request. Raises `HttpError`, `ClientDisconnectedError`."""
     body = await request.decode(_decoder)
     check_ready(pod)
     model, adapter = pick_model(pod, body.model)
@@ -82,7 +80,7 @@ async def messages(pod: Pod, request: Request) -> Response | None:
 
 
 async def count_tokens(pod: Pod, request: Request) -> Response:
-    """How many tokens a message request would have. Raises `HttpError`."""
+    """The number of tokens that a message request would have. Raises `HttpError`."""
     body = await request.decode(_count_decoder)
     pick_model(pod, body.model)
     prompt = _render(pod, body.messages, body.system, body.tools)
@@ -90,7 +88,7 @@ async def count_tokens(pod: Pod, request: Request) -> Response:
 
 
 def _stop(choice: Choice) -> tuple[str | None, str | None]:
-    """`stop_reason` and `stop_sequence`."""
+    """`stop_reason` and `stop_sequence` of a choice."""
     if choice.finish_reason == "stop":
         if isinstance(choice.stop_reason, str):
             return "stop_sequence", choice.stop_reason
@@ -118,7 +116,7 @@ def _event(name: str, value: dict[str, Any]) -> bytes:
 
 
 class _MessageFraming(Framing):
-    """Anthropic's events: message, one content block, its deltas, and the ends of both."""
+    """Anthropic's events: the message, one content block, its deltas, and the ends of both."""
 
     def __init__(self, answer_id: str, model: str, choice: Choice) -> None:
         self._id = answer_id

@@ -1,6 +1,6 @@
-"""`GET /openapi.json`: the pod's description of itself, made from its route table and its body structs.
+"""`GET /openapi.json`: a description of the pod, generated from its route table and the structs of its bodies.
 
-Clients and fuzzers read it; a test fuzzes the pod against it.
+Clients and fuzzers read it; a test fuzzes the pod with it.
 """
 
 from typing import Any
@@ -10,8 +10,6 @@ from pydantic import BaseModel
 
 from kvsync_mockpod import __version__
 from kvsync_mockpod.http.routes import Route
-
-__all__ = ["describe"]
 
 _REF = "#/components/schemas/{name}"
 _ERROR = {
@@ -63,12 +61,12 @@ _SAYS = {
     413: "The body is too large",
     429: "The waiting queue is full",
     500: "The request failed in the engine",
-    503: "The pod is shutting down, or an engine is dead",
+    503: "The pod is shutting down, or an engine has stopped",
 }
 
 
 def describe(routes: list[Route], models: list[str], *, keyed: bool) -> dict[str, Any]:
-    """The OpenAPI 3.1 document of `routes`, for clients of `models`; `keyed` when /v1 asks for a key."""
+    """The OpenAPI 3.1 document of `routes`; `models` are the model names, `keyed` says that /v1 requires an API key."""
     bodies = [route.body for route in routes if route.body is not None and issubclass(route.body, msgspec.Struct)]
     _, components = msgspec.json.schema_components(bodies, ref_template=_REF)
     components["Error"] = _ERROR
@@ -94,7 +92,7 @@ def describe(routes: list[Route], models: list[str], *, keyed: bool) -> dict[str
 
 
 def _refine(component: dict[str, Any], models: list[str]) -> None:
-    """Say what the structs leave open: the names of models, and what a message is."""
+    """Add what the structs do not express: the names of the models, and the form of a message."""
     properties = component.get("properties", {})
     if "model" in properties:
         required = "model" in component.get("required", ())

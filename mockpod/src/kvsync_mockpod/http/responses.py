@@ -1,6 +1,6 @@
-"""`POST /v1/responses`: OpenAI's newer shape, whole or streamed, with a bounded memory of answers.
+"""`POST /v1/responses`: OpenAI's newer API, whole or streamed, with a bounded store of answers.
 
-`previous_response_id` continues a stored conversation; the pod keeps the last `STORED` answers.
+`previous_response_id` continues a stored conversation. The pod keeps the last `STORED` answers.
 """
 
 import time
@@ -20,22 +20,20 @@ from kvsync_mockpod.http.streaming import Framing, Usage, encode, make_choices, 
 from kvsync_mockpod.pod import Pod
 from kvsync_mockpod.text import render_chat
 
-__all__ = ["ResponseStore", "Responses"]
-
 STORED = 256
 _decoder = msgspec.json.Decoder(ResponsesRequest, strict=False)
 Turns = list[dict[str, Any]]
 
 
 class ResponseStore:
-    """Answers by id with the conversation they ended; the oldest goes when it is full."""
+    """Answers by id, each with its conversation; the oldest is dropped when the store is full."""
 
     def __init__(self, limit: int = STORED) -> None:
         self._limit = limit
         self._kept: OrderedDict[str, tuple[dict[str, Any], Turns]] = OrderedDict()
 
     def put(self, answer: dict[str, Any], turns: Turns) -> None:
-        """Remember."""
+        """Store an answer."""
         self._kept[answer["id"]] = (answer, turns)
         while len(self._kept) > self._limit:
             self._kept.popitem(last=False)
@@ -44,8 +42,7 @@ class ResponseStore:
         """An answer and its conversation. Raises `HttpError` 404."""
         found = self._kept.get(name)
         if found is None:
-            message = f"Response with id '{name[:100]}' not found."
-            raise not_found(message, "previous_response_id")
+            raise not_found(f"Response with id '{name[:100]}' not found.", "previous_response_id")
         return found
 
 
@@ -56,12 +53,12 @@ class Responses:
         self._store = ResponseStore()
 
     async def get(self, pod: Pod, request: Request) -> Response:
-        """A stored answer. Raises `HttpError` 404."""
+        """Return a stored answer. Raises `HttpError` 404."""
         del pod
         return json_response(self._store.get(request.path_parameter)[0])
 
     async def create(self, pod: Pod, request: Request) -> Response | None:
-        """Serve one request. Raises `HttpError`, `ClientDisconnected`."""
+        """Serve one request. Raises `HttpError`, `ClientDisconnectedError`."""
         body = await request.decode(_decoder)
         check_ready(pod)
         model, adapter = pick_model(pod, body.model)
@@ -97,7 +94,7 @@ class Responses:
             return None if body.stream else json_response(answer)
 
     def _turns(self, body: ResponsesRequest) -> Turns:
-        """The conversation: what was stored, then the input. Raises `HttpError`."""
+        """The conversation: the stored one, followed by the input. Raises `HttpError`."""
         turns: Turns = []
         if body.previous_response_id is not None:
             turns += self._store.get(body.previous_response_id)[1]
@@ -110,13 +107,12 @@ class Responses:
             elif kind in ("function_call", "function_call_output", "reasoning"):
                 turns.append({"role": "tool", "content": str(item.get("output", item.get("arguments", "")))})
             else:
-                message = f"input[{index}].type: {str(kind)[:80]!r} is not known"
-                raise bad_request(message, "input")
+                raise bad_request(f"input[{index}].type: {str(kind)[:80]!r} is not known", "input")
         return turns
 
 
 class _Shape:
-    """The response object at any moment of its life."""
+    """Builds the response object at every stage."""
 
     def __init__(self, answer_id: str, model: str, body: ResponsesRequest, choice: Choice) -> None:
         self.choice = choice
@@ -139,19 +135,19 @@ class _Shape:
         }
 
     def content(self) -> dict[str, Any]:
-        """The one part of the one item."""
+        """The only part of the only item."""
         return {"type": "output_text", "text": self.choice.text, "annotations": [], "logprobs": None}
 
     def item(self, status: str, content: list[dict[str, Any]]) -> dict[str, Any]:
-        """The one item."""
+        """The only item."""
         return {"id": self.item_id, "type": "message", "role": "assistant", "status": status, "content": content}
 
     def empty(self) -> dict[str, Any]:
-        """Before anything was generated."""
+        """The response before anything is generated."""
         return {**self._base, "status": "in_progress", "output": [], "usage": None, "incomplete_details": None}
 
     def answer(self) -> dict[str, Any]:
-        """When it has ended."""
+        """The response after its end."""
         complete = self.choice.finish_reason == "stop"
         status = "completed" if complete else "incomplete"
         usage = Usage([self.choice], 1, details=True)

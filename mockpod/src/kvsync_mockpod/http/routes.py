@@ -1,4 +1,4 @@
-"""Every path the pod serves, with what its OpenAPI description needs."""
+"""Every path that the pod serves, with the data that its OpenAPI description needs."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -9,8 +9,6 @@ from kvsync_mockpod.http import admin, chat, completions, debug, faults, message
 from kvsync_mockpod.http.asgi import Request, Response
 from kvsync_mockpod.http.responses import Responses
 from kvsync_mockpod.pod import Pod
-
-__all__ = ["Route", "build_routes"]
 
 Handler = Callable[[Pod, Request], Awaitable[Response | None]]
 
@@ -28,11 +26,11 @@ class Route:
     statuses: tuple[int, ...] = (200,)
     content: str = "application/json"
     counted: bool = False
-    """Counts towards `/load`."""
+    """Whether the request counts towards `/load`."""
     streams: bool = False
-    """May answer with server-sent events."""
+    """Whether the response may consist of server-sent events."""
     anthropic: bool = False
-    """Errors in Anthropic's shape."""
+    """Whether errors have Anthropic's form."""
 
 
 _TEXT = "text/plain"
@@ -45,7 +43,7 @@ _MODE: dict[str, dict[str, Any]] = {"mode": {"type": "string", "enum": ["abort",
 
 
 def build_routes(pod: Pod) -> list[Route]:
-    """The routes this pod's configuration and environment turn on."""
+    """The routes that this pod's configuration and environment enable."""
     routes = [*_status_routes(), *_generating_routes(), *_text_routes()]
     if pod.environment.runtime_lora_updating:
         routes += _lora_routes()
@@ -61,7 +59,7 @@ def _status_routes() -> list[Route]:
         Route("GET", "/health", status.health, "Liveness", statuses=(200, 503), content=_TEXT),
         Route("GET", "/ping", status.ping, "Liveness", statuses=(200, 503), content=_TEXT),
         Route("POST", "/ping", status.ping, "Liveness", statuses=(200, 503), content=_TEXT),
-        Route("GET", "/version", status.version, "The vLLM version spoken"),
+        Route("GET", "/version", status.version, "The vLLM version imitated"),
         Route("GET", "/load", status.load, "Requests being served"),
         Route("GET", "/metrics", status.metrics, "Prometheus metrics", content=_TEXT),
         Route("GET", "/kv_event_sources", admin.kv_event_sources, "Event endpoints by rank"),
@@ -89,7 +87,7 @@ def _generating_routes() -> list[Route]:
     return [
         serving("/v1/completions", completions.completions, "Complete a text", schemas.CompletionRequest),
         serving("/v1/chat/completions", chat.chat_completions, "Answer a conversation", schemas.ChatRequest),
-        serving("/v1/responses", responses.create, "Answer, in the newer shape", schemas.ResponsesRequest),
+        serving("/v1/responses", responses.create, "Answer, in OpenAI's newer form", schemas.ResponsesRequest),
         Route("GET", "/v1/responses/{response}", responses.get, "A stored answer", statuses=(200, 401, 404)),
         serving("/v1/messages", messages.messages, "Anthropic's shape", schemas.MessagesRequest, anthropic=True),
         Route(

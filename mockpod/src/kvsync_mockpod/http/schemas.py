@@ -1,25 +1,11 @@
-"""The bodies clients send, as typed structs: the fields the mock uses, and those it checks and leaves aside.
+"""The bodies that clients send, as typed structs: fields that the mock uses, and fields that it only validates.
 
-Fields that are not here are accepted and ignored, as vLLM does. The same structs make `/openapi.json`.
+Fields that are not listed are accepted and ignored, as in vLLM. `/openapi.json` is generated from the same structs.
 """
 
 from typing import Annotated, Any
 
 from msgspec import Meta, Struct
-
-__all__ = [
-    "ChatRequest",
-    "CompletionRequest",
-    "CountTokensRequest",
-    "DetokenizeRequest",
-    "LoadLoraRequest",
-    "MessagesRequest",
-    "ResponsesRequest",
-    "SamplingFields",
-    "StreamOptions",
-    "TokenizeRequest",
-    "UnloadLoraRequest",
-]
 
 I64 = 2**63 - 1
 TokenId = Annotated[int, Meta(ge=0, le=2**32 - 1)]
@@ -39,7 +25,7 @@ class StreamOptions(Struct):
 
 
 class SamplingFields(Struct, kw_only=True):
-    """What every generating request may carry."""
+    """Fields of every request that generates tokens."""
 
     model: str | None = None
     n: Annotated[int, Meta(ge=1, le=128)] | None = None

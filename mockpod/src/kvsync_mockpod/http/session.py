@@ -1,4 +1,4 @@
-"""From a request's fields to generations in the engines, and their end whatever happens to the client."""
+"""Turns the fields of a request into generations, and ends them whatever happens to the client."""
 
 import asyncio
 import os
@@ -18,23 +18,21 @@ from kvsync_mockpod.engine import (
     QueueFullError,
     RequestRefusedError,
 )
-from kvsync_mockpod.http.asgi import ClientDisconnected, Request
+from kvsync_mockpod.http.asgi import ClientDisconnectedError, Request
 from kvsync_mockpod.http.errors import HttpError, bad_request, not_found, too_busy, unavailable
 from kvsync_mockpod.logs import get_logger
 from kvsync_mockpod.pod import Generation, LiveRequest, Mailbox, Pod, Rank
 from kvsync_mockpod.text import Answer
 
-__all__ = ["Sampling", "Session", "check_ready", "pick_model", "pick_rank", "request_id", "sampling_stops"]
-
 _log = get_logger(__name__)
 _NEVER = 2**62
 MAX_GENERATIONS = 256
-"""Prompts times n in one HTTP request."""
+"""Maximum number of prompts times `n` in one HTTP request."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """What decides a generation beside its prompt."""
+    """The parameters of a generation, apart from its prompt."""
 
     max_tokens: int
     n: int = 1
@@ -54,34 +52,31 @@ class Sampling:
 
 
 def request_id(request: Request, prefix: str, given: str | None = None) -> str:
-    """`prefix-` and the client's id (field or X-Request-Id) or a random one."""
+    """`prefix-` followed by the client's id (from a field or X-Request-Id) or a random one."""
     chosen = given or request.header(b"x-request-id")
     return f"{prefix}-{chosen[:256]}" if chosen else f"{prefix}-{os.urandom(16).hex()}"
 
 
 def check_ready(pod: Pod) -> None:
-    """Raises `HttpError` 503 while the pod drains or has a dead engine."""
+    """Raises `HttpError` 503 while the pod drains or if an engine has stopped."""
     if pod.state.draining:
-        message = "the server is shutting down"
-        raise unavailable(message)
+        raise unavailable("the server is shutting down")
     if not pod.healthy:
-        message = "the engine is dead"
-        raise unavailable(message)
+        raise unavailable("the engine has stopped after an internal error")
 
 
 def pick_model(pod: Pod, name: str | None) -> tuple[str, LoraRef | None]:
-    """The name to show and the adapter it means. Raises `HttpError` 404."""
+    """The model name to report and its adapter. Raises `HttpError` 404."""
     try:
         adapter = pod.find_model(name)
     except KeyError:
         shown = (name or "")[:200]
-        message = f"The model `{shown}` does not exist."
-        raise not_found(message, "model") from None
+        raise not_found(f"The model `{shown}` does not exist.", "model") from None
     return name or pod.config.names[0], adapter
 
 
 def pick_rank(pod: Pod, request: Request) -> Rank:
-    """The rank of `X-data-parallel-rank`, or the least loaded. Raises `HttpError` 400 for one not here."""
+    """The rank named by `X-data-parallel-rank`, or the least loaded one. Raises `HttpError` 400 for an unknown rank."""
     header = request.header(b"x-data-parallel-rank")
     if header is None:
         return pod.choose_rank(None)
@@ -90,30 +85,33 @@ def pick_rank(pod: Pod, request: Request) -> Rank:
         wanted = int(header)
         return pod.choose_rank(wanted)
     except (ValueError, KeyError):
-        message = f"X-data-parallel-rank: {header[:40]!r} is not one of this pod's ranks {here[0]} to {here[-1]}"
-        raise bad_request(message, "X-data-parallel-rank") from None
+        raise bad_request(
+            f"X-data-parallel-rank: {header[:40]!r} is not one of this pod's ranks {here[0]} to {here[-1]}",
+            "X-data-parallel-rank",
+        ) from None
 
 
 def check_cache_salt(salt: str | None) -> None:
-    """Raises `HttpError` 400 for a salt vLLM refuses: empty, over 128 characters, with at, slash, backslash or NUL."""
+    """Raises `HttpError` 400 for a salt that vLLM refuses.
+
+    It refuses an empty salt, one of more than 128 characters, and one with an at sign, slash, backslash or NUL.
+    """
     if salt is None:
         return
     if not 1 <= len(salt) <= 128 or any(character in salt for character in "@/\\\0"):
-        message = "cache_salt: 1 to 128 characters without @, /, \\ and NUL are allowed"
-        raise bad_request(message, "cache_salt")
+        raise bad_request("cache_salt: 1 to 128 characters without @, /, \\ and NUL are allowed", "cache_salt")
 
 
 def sampling_stops(stop: str | list[str] | None) -> tuple[str, ...]:
-    """The stop texts of a request. Raises `HttpError` 400 for an empty one."""
+    """The stop strings of a request. Raises `HttpError` 400 for an empty one."""
     stops = (stop,) if isinstance(stop, str) else tuple(stop or ())
     if "" in stops:
-        message = "stop: an empty stop string would match at once"
-        raise bad_request(message, "stop")
+        raise bad_request("stop: an empty stop string is not allowed", "stop")
     return stops
 
 
 def report_full(xargs: dict[str, Any] | None) -> bool:
-    """Whether `kv_cache_report_mode` asks for the whole hit chain."""
+    """Whether `kv_cache_report_mode` asks for the whole chain of hit blocks."""
     return xargs is not None and xargs.get("kv_cache_report_mode") == "full"
 
 
@@ -128,18 +126,22 @@ class Session:
         self.generations: list[Generation] = []
         self.disconnected = False
         self.sending_since_s: float | None = None
-        """Since when a write to the client has been waiting."""
+        """Start of the write to the client that is waiting, None if no write waits."""
         self._watch: asyncio.Task[None] | None = None
         self._stall: asyncio.TimerHandle | None = None
         self._slow: deque[tuple[Generation, list[int], bool]] = deque()
 
     def submit(self, base_id: str, prompts: Sequence[list[int]], sampling: Sampling) -> None:
-        """Queue n generations a prompt. Raises `HttpError`; then none of them is left in an engine."""
+        """Queue n generations per prompt.
+
+        Raises `HttpError`, after which no generation of this request is left in an engine.
+        """
         pod, rank = self.pod, self.rank
         check_cache_salt(sampling.cache_salt)
         if len(prompts) * sampling.n > MAX_GENERATIONS:
-            message = f"{len(prompts)} prompts times n={sampling.n} is more than {MAX_GENERATIONS} generations"
-            raise bad_request(message, "n")
+            raise bad_request(
+                f"{len(prompts)} prompts times n={sampling.n} is more than {MAX_GENERATIONS} generations", "n"
+            )
         limit = pod.config.max_model_len
         single = len(prompts) * sampling.n == 1
         rank.metrics.params_n.observe(sampling.n)
@@ -182,7 +184,7 @@ class Session:
         )
 
     async def _watch_client(self) -> None:
-        """Abort everything when the client goes away (the body has been read, so the next message says so)."""
+        """Abort all generations when the client disconnects; as the body has been read, the next message says so."""
         while (await self.request.receive())["type"] != "http.disconnect":
             pass
         self.disconnected = True
@@ -190,25 +192,25 @@ class Session:
         self.mailbox.wake()
 
     async def take(self) -> list[tuple[Generation, list[int], bool]]:
-        """The next tokens of any generation. Raises `ClientDisconnected`."""
+        """The next tokens of any generation. Raises `ClientDisconnectedError`."""
         if self.request.slow_s:
             return await self._take_slowly()
         items = await self.mailbox.take()
         if self.disconnected:
-            raise ClientDisconnected
+            raise ClientDisconnectedError
         return items
 
     async def _take_slowly(self) -> list[tuple[Generation, list[int], bool]]:
-        """One token at a time, each after the wait the fault plan asks for."""
+        """Return one token at a time, each after the delay that the fault plan demands."""
         if not self._slow:
             self._slow.extend(await self.mailbox.take())
         await asyncio.sleep(self.request.slow_s)
         if self.disconnected:
-            raise ClientDisconnected
+            raise ClientDisconnectedError
         return [self._slow.popleft()]
 
     def guard_writes(self) -> None:
-        """Cut the client off when a write has waited for `mock_stall_timeout` seconds."""
+        """Disconnect the client when a write has waited for `mock_stall_timeout` seconds."""
         timeout = self.pod.config.mock_stall_timeout
         self._stall = asyncio.get_running_loop().call_later(timeout / 2, self._check_stall)
 
@@ -217,7 +219,7 @@ class Session:
         if since is None or self.pod.clock_s() - since < timeout:
             self.guard_writes()
             return
-        _log.warning("client cut off: it stopped reading", seconds=timeout)
+        _log.warning("stalled_client_disconnected", seconds=timeout)
         self.request.cut_off()
 
     def abort(self) -> None:

@@ -1,4 +1,4 @@
-"""What a pod says about itself: health, version, load, models, metrics."""
+"""Endpoints that report on the pod: health, version, load, models and metrics."""
 
 import time
 from typing import Any
@@ -8,29 +8,27 @@ from kvsync_mockpod.http.errors import not_found
 from kvsync_mockpod.metrics import Counter, Family, Gauge, format_labels, render
 from kvsync_mockpod.pod import Pod, Rank
 
-__all__ = ["health", "load", "metrics", "model", "models", "ping", "version"]
-
 
 async def health(pod: Pod, request: Request) -> Response:
-    """200 empty; 503 when an engine is dead or the pod is going down."""
+    """200 with an empty body; 503 if an engine has stopped or the pod is shutting down."""
     del request
     ready = pod.healthy and not pod.state.draining
     return text_response("", 200 if ready else 503)
 
 
 async def ping(pod: Pod, request: Request) -> Response:
-    """As `health` (SageMaker's name for it)."""
+    """The same as `health`, under the name that SageMaker uses."""
     return await health(pod, request)
 
 
 async def version(pod: Pod, request: Request) -> Response:
-    """The vLLM version spoken."""
+    """The vLLM version that the pod imitates."""
     del request
     return json_response({"version": pod.version})
 
 
 async def load(pod: Pod, request: Request) -> Response:
-    """Requests being served now."""
+    """The number of requests being served."""
     del request
     return json_response({"server_load": pod.server_load if pod.config.enable_server_load_tracking else 0})
 
@@ -69,7 +67,7 @@ def _cards(pod: Pod) -> list[dict[str, Any]]:
 
 
 async def models(pod: Pod, request: Request) -> Response:
-    """The base model under its names, and the adapters."""
+    """The base model under all its names, and the adapters."""
     del request
     return json_response({"object": "list", "data": _cards(pod)})
 
@@ -79,12 +77,11 @@ async def model(pod: Pod, request: Request) -> Response:
     for card in _cards(pod):
         if card["id"] == request.path_parameter:
             return json_response(card)
-    message = f"The model `{request.path_parameter[:200]}` does not exist."
-    raise not_found(message, "model")
+    raise not_found(f"The model `{request.path_parameter[:200]}` does not exist.", "model")
 
 
 def _own_families(rank: Rank) -> list[Family]:
-    """What a mock can say beyond vLLM: its publisher's counters."""
+    """Metrics that vLLM does not have: the counters of the publisher."""
     labels = format_labels({"engine": str(rank.rank)})
     stats = rank.publisher.statistics()
 
@@ -110,7 +107,7 @@ def _fault_family(pod: Pod) -> list[Family]:
         counter = Counter(format_labels({"kind": kind}))
         counter.value = count
         series.append(counter)
-    return [Family("kvsync_mockpod_faults", "counter", "Faults committed on demand.", series)] if series else []
+    return [Family("kvsync_mockpod_faults", "counter", "Faults injected.", series)] if series else []
 
 
 def _lora_family(pod: Pod) -> list[Family]:
@@ -137,7 +134,7 @@ def _lora_family(pod: Pod) -> list[Family]:
 
 
 async def metrics(pod: Pod, request: Request) -> Response:
-    """Prometheus' text format."""
+    """Metrics in the Prometheus text format."""
     del request
     config = pod.config
     rank_engine = pod.ranks[0].engine.config

@@ -1,7 +1,7 @@
-"""Answers as server-sent events: one loop for every API, one framing class for each.
+"""Answers as server-sent events: one loop for all APIs, one framing class for each.
 
-The answer's head leaves with the first tokens, so that what fails before is still a plain error. A token is
-one event; events of one wake-up leave in one write. A client that stops reading is cut off after a while.
+The head of the response is sent with the first tokens, so that an earlier failure is still a plain error. A token is
+one event; the events of one wake-up are sent in one write. A client that stops reading is disconnected after a while.
 """
 
 from abc import ABC, abstractmethod
@@ -14,8 +14,6 @@ from kvsync_mockpod.http.asgi import Request
 from kvsync_mockpod.http.choices import Choice
 from kvsync_mockpod.http.errors import HttpError
 from kvsync_mockpod.http.session import Session
-
-__all__ = ["Framing", "Usage", "encode", "finish_error", "make_choices", "run_to_end", "stream"]
 
 encode = msgspec.json.Encoder().encode
 _HEADERS = [
@@ -38,7 +36,7 @@ class Usage:
         self.details = details
 
     def as_openai(self) -> dict[str, Any]:
-        """OpenAI's `usage`, with vLLM's details when they are enabled."""
+        """OpenAI's `usage`, with vLLM's details if they are enabled."""
         usage: dict[str, Any] = {
             "prompt_tokens": self.prompt,
             "total_tokens": self.prompt + self.completion,
@@ -49,31 +47,31 @@ class Usage:
 
 
 class Framing(ABC):
-    """How one API writes its stream."""
+    """The form in which one API writes its stream."""
 
     @abstractmethod
     def begin(self) -> bytes:
-        """What comes before the first token."""
+        """The bytes before the first token."""
 
     @abstractmethod
     def delta(self, choice: Choice, text: str, tokens: list[int]) -> bytes:
-        """More of a choice."""
+        """Further text of a choice."""
 
     @abstractmethod
     def end(self, choice: Choice, text: str, tokens: list[int]) -> bytes:
-        """The last of a choice; `choice.finish_reason` is set."""
+        """The last text of a choice; `choice.finish_reason` is set."""
 
     @abstractmethod
     def finish(self) -> bytes:
-        """What comes after the last choice."""
+        """The bytes after the last choice."""
 
     def error(self, error: HttpError) -> bytes:
-        """An error in mid-stream."""
+        """An error in the middle of the stream."""
         return b"data: " + encode(error.payload()) + b"\n\ndata: [DONE]\n\n"
 
 
 def make_choices(session: Session, stops: Sequence[str], *, include_stop: bool) -> dict[int, Choice]:
-    """A choice a generation, by index."""
+    """One choice per generation, by index."""
     tokenizer = session.pod.tokenizer
     return {
         generation.index: Choice(generation, tokenizer, stops, include_stop=include_stop)
@@ -82,20 +80,20 @@ def make_choices(session: Session, stops: Sequence[str], *, include_stop: bool) 
 
 
 def finish_error(choice: Choice) -> HttpError | None:
-    """The error a choice ended with, if it did."""
+    """The error that a choice ended with, or None."""
     if choice.finish_reason == "error":
         return HttpError(500, choice.generation.error or "the request failed in the engine")
     return None
 
 
 def _close_stopped(session: Session, choice: Choice) -> None:
-    """A stop string ended the choice: the engine need not go on."""
+    """Abort a generation whose choice ended with a stop string."""
     if choice.generation.finish_reason is None:
         session.rank.abort(choice.generation, "stop")
 
 
 async def run_to_end(session: Session, choices: dict[int, Choice]) -> None:
-    """Take tokens until every choice has ended. Raises `HttpError` when one failed, `ClientDisconnected`."""
+    """Take tokens until every choice has ended. Raises `HttpError` if one failed, `ClientDisconnectedError`."""
     left = len(choices)
     while left:
         for generation, tokens, final in await session.take():

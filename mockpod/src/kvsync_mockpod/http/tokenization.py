@@ -1,4 +1,4 @@
-"""`POST /tokenize` and `/detokenize`: the pod's own tokenizer, for routers and indexes that have only text."""
+"""`POST /tokenize` and `/detokenize`: the pod's tokenizer, for routers and indexes that have only text."""
 
 from typing import Any
 
@@ -12,19 +12,16 @@ from kvsync_mockpod.http.session import pick_model
 from kvsync_mockpod.pod import Pod
 from kvsync_mockpod.text import render_chat
 
-__all__ = ["detokenize", "tokenize"]
-
 _tokenize_decoder = msgspec.json.Decoder(TokenizeRequest, strict=False)
 _detokenize_decoder = msgspec.json.Decoder(DetokenizeRequest, strict=False)
 
 
 async def tokenize(pod: Pod, request: Request) -> Response:
-    """Ids of a prompt or a conversation. Raises `HttpError`."""
+    """The token ids of a prompt or a conversation. Raises `HttpError`."""
     body = await request.decode(_tokenize_decoder)
     pick_model(pod, body.model)
     if (body.prompt is None) == (body.messages is None):
-        message = "exactly one of prompt and messages is needed"
-        raise bad_request(message, "prompt")
+        raise bad_request("exactly one of prompt and messages must be given", "prompt")
     try:
         if body.messages is not None:
             tokens = render_chat(

@@ -1,17 +1,15 @@
-"""Counters, gauges and histograms in Prometheus' text form.
+"""Counters, gauges and histograms in the Prometheus text format.
 
-Why not the client library: one observation a token is on the hot path, the names, buckets and labels must be
-exactly vLLM's, and a pod has a 60 MiB budget. Not thread-safe; lives on the event loop.
+The client library is not used because every token makes an observation, because names, buckets and labels must be
+exactly vLLM's, and because a pod has a budget of 60 MiB. Not thread-safe: it is used on the event loop only.
 """
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-__all__ = ["Counter", "Family", "Gauge", "Histogram", "format_labels", "render"]
-
 
 def format_labels(labels: Mapping[str, str]) -> str:
-    """`a="x",b="y"` with the escapes of the text format."""
+    """Labels as `a="x",b="y"`, escaped for the text format."""
 
     def escape(value: str) -> str:
         return value.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')
@@ -28,7 +26,7 @@ def _sample(name: str, labels: str, value: float) -> str:
 
 
 class Counter:
-    """A number that only rises."""
+    """A number that only increases."""
 
     __slots__ = ("labels", "value")
 
@@ -37,7 +35,7 @@ class Counter:
         self.value: float = 0
 
     def inc(self, amount: float = 1) -> None:
-        """Add."""
+        """Increase the counter."""
         self.value += amount
 
     def samples(self, name: str) -> Iterable[str]:
@@ -46,7 +44,7 @@ class Counter:
 
 
 class Gauge:
-    """A number read when it is asked for."""
+    """A number that is read when metrics are requested."""
 
     __slots__ = ("labels", "read")
 
@@ -60,7 +58,7 @@ class Gauge:
 
 
 class Histogram:
-    """Observations in buckets; upper bounds are inclusive."""
+    """Observations in buckets with inclusive upper bounds."""
 
     __slots__ = ("_bounds", "_counts", "labels", "sum")
 
@@ -71,13 +69,13 @@ class Histogram:
         self.sum = 0.0
 
     def observe(self, value: float, times: int = 1) -> None:
-        """Count `value`, `times` times."""
+        """Count `value` `times` times."""
         self._counts[bisect_left(self._bounds, value)] += times
         self.sum += value * times
 
     @property
     def count(self) -> int:
-        """Observations so far."""
+        """Number of observations so far."""
         return sum(self._counts)
 
     def samples(self, name: str) -> Iterable[str]:
@@ -92,7 +90,7 @@ class Histogram:
 
 
 class Family:
-    """One metric name: its kind, its help and its series."""
+    """One metric name with its kind, help text and series."""
 
     __slots__ = ("kind", "name", "series", "text")
 
@@ -104,7 +102,7 @@ class Family:
 
 
 def render(families: Iterable[Family]) -> str:
-    """Everything in the text exposition format, families of one name merged."""
+    """All families in the text format; families of the same name are merged."""
     lines: list[str] = []
     merged: dict[str, list[Family]] = {}
     for family in families:

@@ -1,15 +1,13 @@
-"""vLLM's metrics of one engine: names, labels and buckets of 0.33.
+"""vLLM's metrics of one engine, with the names, labels and buckets of version 0.33.
 
-Everything the engine counts itself is read from its statistics when `/metrics` is asked for; only what needs
-a clock (latencies) is observed as it happens.
+What the engine counts itself is read from its statistics when `/metrics` is requested. Only latencies, which need a
+clock, are observed as they occur.
 """
 
 from collections.abc import Callable
 
 from kvsync_mockpod.engine import EngineStats
 from kvsync_mockpod.metrics.registry import Counter, Family, Gauge, Histogram, format_labels
-
-__all__ = ["EngineMetrics"]
 
 
 def _bounds(text: str) -> tuple[float, ...]:
@@ -25,7 +23,7 @@ FINISH_REASONS = ("stop", "length", "abort", "error", "repetition")
 
 
 def _one_two_five(largest: int) -> list[int]:
-    """1, 2, 5, 10, ... up to `largest` (vLLM's `build_1_2_5_buckets`)."""
+    """The buckets 1, 2, 5, 10, ... up to `largest` (vLLM's `build_1_2_5_buckets`)."""
     bounds: list[int] = []
     power = 1
     while True:
@@ -37,7 +35,7 @@ def _one_two_five(largest: int) -> list[int]:
 
 
 class EngineMetrics:
-    """The series of one engine; `observe_*` are called by the live driver."""
+    """The series of one engine; the live driver calls `observe` on its histograms."""
 
     def __init__(self, model: str, engine: int, max_model_len: int, block_size: int) -> None:
         self._block_size = block_size
@@ -66,7 +64,7 @@ class EngineMetrics:
         return format_labels({**self._base, **more})
 
     def families(self, stats: EngineStats, sleep_level: int, config_labels: dict[str, str]) -> list[Family]:
-        """All series for one scrape."""
+        """All families for one request of `/metrics`."""
         plain = self._labels()
 
         def gauge(name: str, text: str, *pairs: tuple[float, str]) -> Family:

@@ -1,20 +1,18 @@
-"""Offline replay: a trace through many engines in virtual time, in one process, the same to the byte for one seed.
+"""Offline replay: a trace through many engines in virtual time, in one process; one seed gives the same bytes.
 
-    requests = read_trace("conversation.jsonl", limit=2000)
+    requests = read_trace(Path("conversation.jsonl"), limit=2000).requests
     result = replay(requests, ReplayConfig(workers=4), router=RoundRobinRouter())
 
-The engines are the live pod's (`kvsync_mockpod.engine`); only the clock differs. A router is any object with `choose`
-and `observe`; the one that asks the real index is built on top by the command line.
+The engines are those of the live pod (`kvsync_mockpod.engine`); only the clock differs. Traces, arrivals and prompts
+come from `kvsync_workload`, as in live replay. A router is any object that satisfies `Router`; the command line adds
+the one that asks the real index.
 """
 
-from .arrivals import Arrivals, arrival_times
-from .replay import ReplayConfig, replay
-from .result import ReplayResult, RequestRecord, WorkerRecord
-from .routing import LeastRequestRouter, RandomRouter, RoundRobinRouter, Router, WorkerLoad
-from .trace import TraceError, TraceRequest, ideal_hit_tokens, packed_tokens, read_trace
+from kvsync_mockpod.offline.replay import ReplayConfig, replay
+from kvsync_mockpod.offline.result import ReplayResult, RequestRecord, WorkerRecord
+from kvsync_mockpod.offline.routing import LeastRequestRouter, RandomRouter, RoundRobinRouter, Router, WorkerLoad
 
 __all__ = [
-    "Arrivals",
     "LeastRequestRouter",
     "RandomRouter",
     "ReplayConfig",
@@ -22,13 +20,7 @@ __all__ = [
     "RequestRecord",
     "RoundRobinRouter",
     "Router",
-    "TraceError",
-    "TraceRequest",
     "WorkerLoad",
     "WorkerRecord",
-    "arrival_times",
-    "ideal_hit_tokens",
-    "packed_tokens",
-    "read_trace",
     "replay",
 ]

@@ -1,8 +1,8 @@
 """The replay itself: arrivals, routing and engines in one order of time.
 
-Between two arrivals the engines do not meet, so each is advanced on its own to the next one. Only where an arrival
-waits for somebody's end (a cap on requests in flight), and where engines share a disk, do they take turns step by step,
-the earliest first. Ties are broken by worker and by request number, never by chance.
+Between two arrivals the engines are independent of each other, so each one is advanced to the next arrival on its own.
+They are advanced step by step, the earliest first, only where an arrival waits for the end of another request (a limit
+on requests in flight) and where engines share a disk. Ties are broken by worker and by request number, never by chance.
 """
 
 import heapq
@@ -12,15 +12,14 @@ from operator import itemgetter
 
 from kvsync_mockpod.engine import Engine, EngineConfig, EngineConfigError, Event, Link, Request, TierConfig
 from kvsync_mockpod.engine.latency import make_latency
-
-from .arrivals import Arrivals, arrival_times
-from .model import TraceExecutor, TraceIdentity, make_request
-from .result import ReplayResult, RequestRecord
-from .routing import Router, WorkerLoad
-from .trace import TraceRequest, ideal_hit_tokens
-from .worker import Worker
-
-__all__ = ["ReplayConfig", "replay"]
+from kvsync_mockpod.offline.model import TraceExecutor, TraceIdentity, make_request
+from kvsync_mockpod.offline.result import ReplayResult, RequestRecord
+from kvsync_mockpod.offline.routing import Router, WorkerLoad
+from kvsync_mockpod.offline.worker import Worker
+from kvsync_workload.arrivals import Arrivals, arrival_times
+from kvsync_workload.ideal import UnlimitedCache
+from kvsync_workload.prefixes import PrefixTree
+from kvsync_workload.trace import TraceRequest
 
 _at_and_worker = itemgetter(0, 1)
 
@@ -31,7 +30,7 @@ def _default_engine() -> EngineConfig:
 
 @dataclass(frozen=True, slots=True)
 class ReplayConfig:
-    """Engines and arrivals. Engines schedule synchronously unless `asynchronous`, keep no log and no tokens."""
+    """Engines and arrivals. Engines schedule synchronously unless `asynchronous`, and keep neither logs nor tokens."""
 
     workers: int = 1
     engine: EngineConfig = field(default_factory=_default_engine)
@@ -41,15 +40,15 @@ class ReplayConfig:
     arrivals: Arrivals = field(default_factory=Arrivals)
     tiers: TierConfig | None = None
     shared_disk: bool = False
-    """All workers' disks are one, behind one link."""
+    """All workers share one disk behind one link."""
     asynchronous: bool = False
     seed: int = 0
 
 
 def replay(requests: Sequence[TraceRequest], config: ReplayConfig, router: Router) -> ReplayResult:
-    """Play the requests (in order of arrival) through the engines in virtual time.
+    """Play the requests, which are in order of arrival, through the engines in virtual time.
 
-    Raises EngineConfigError for an impossible configuration. A prompt that is too long is refused and recorded.
+    Raises EngineConfigError for an impossible configuration. A prompt that is too long is recorded as refused.
     """
     if config.workers < 1:
         raise EngineConfigError(f"workers {config.workers}: must be at least 1")
@@ -59,10 +58,13 @@ def replay(requests: Sequence[TraceRequest], config: ReplayConfig, router: Route
     size = config.engine.block_size
     workers = _make_workers(config, publish=router.wants_events)
     run = _Run(workers, router)
+    tree, ideal, ideal_hit_tokens = PrefixTree(), UnlimitedCache(size), 0
     in_turns = config.tiers is not None and config.shared_disk
     for number, (trace, due) in enumerate(zip(requests, times, strict=True)):
         now = run.admit_at(due, config.arrivals.max_in_flight)
-        request = make_request(number, trace, now, size)
+        path = tree.path(trace.hash_ids)
+        ideal_hit_tokens += ideal.serve(path, trace.input_tokens)
+        request = make_request(number, trace, path, now, size)
         record = RequestRecord(number, 0, due, now, trace.input_tokens)
         run.send(request, record, now, in_turns=in_turns)
     run.finish(in_turns=in_turns)
@@ -74,7 +76,7 @@ def replay(requests: Sequence[TraceRequest], config: ReplayConfig, router: Route
         records=run.records,
         workers=[w.record() for w in workers],
         gaps_us=gaps,
-        ideal_hit_tokens=ideal_hit_tokens(requests, size),
+        ideal_hit_tokens=ideal_hit_tokens,
         duration_s=max((r.ended_s or 0.0 for r in run.records), default=0.0),
         steps=sum(w.steps for w in workers),
         settings=_settings(config),
@@ -93,7 +95,7 @@ class _Run:
         self._blank = [WorkerLoad(0, 0)] * len(workers)
 
     def admit_at(self, due: float, cap: int | None) -> float:
-        """When the next request may be sent: when it is due, or when there is room for it."""
+        """When the next request may be sent: when it is due, or as soon as the limit on requests in flight allows."""
         now = max(due, self._now)
         if cap is None:
             return now
@@ -111,7 +113,7 @@ class _Run:
         return now
 
     def send(self, request: Request, record: RequestRecord, now: float, *, in_turns: bool) -> None:
-        """Route one request and hand it over."""
+        """Route one request and submit it to the chosen worker."""
         workers = self.workers
         self._now = now
         if in_turns:
@@ -131,7 +133,7 @@ class _Run:
         self.records.append(record)
 
     def finish(self, *, in_turns: bool) -> None:
-        """No more arrivals: let everybody end."""
+        """Advance every worker until it has no work left."""
         if in_turns:
             self._turns(float("inf"))
         for worker in self.workers:
@@ -140,7 +142,7 @@ class _Run:
         self._observe(float("inf"))
 
     def _observe(self, now: float) -> None:
-        """Give the router what was published up to `now`, in order of time, then of worker."""
+        """Pass the router what was published up to `now`, ordered by time, then by worker."""
         for worker in self.workers:
             worker.settle(now)
         if not self.router.wants_events:
@@ -156,7 +158,7 @@ class _Run:
             self.router.observe(i, at, events)
 
     def _turns(self, until: float) -> None:
-        """Single steps, the earliest first, of all that begin before `until`."""
+        """Do all steps that begin before `until` one by one, the earliest first."""
         heap = [(w.next_start(), i) for i, w in enumerate(self.workers)]
         heapq.heapify(heap)
         while heap and heap[0][0] < until:
@@ -206,7 +208,7 @@ def _settings(config: ReplayConfig) -> dict[str, object]:
         "seed": config.seed,
         "latency": config.latency,
         "jitter": config.jitter,
-        "arrivals": config.arrivals.mode,
+        "arrivals": config.arrivals.kind,
         "block_size": engine.block_size,
         "num_gpu_blocks": engine.num_gpu_blocks,
         "max_num_seqs": engine.max_num_seqs,

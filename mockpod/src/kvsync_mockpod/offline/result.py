@@ -1,22 +1,20 @@
-"""What a replay brought: a record a request, one a worker, and the summary as plain JSON values."""
+"""The result of a replay: one record per request, one per worker, and a summary of plain JSON values."""
 
 from dataclasses import dataclass, field
 from typing import Any
 
 from kvsync_mockpod.engine import TierReport
-from kvsync_mockpod.quantiles import Summary, summarize
-
-__all__ = ["ReplayResult", "RequestRecord", "WorkerRecord"]
+from kvsync_workload.percentiles import Values, summarize
 
 
 @dataclass(slots=True)
 class RequestRecord:
-    """One request's life; times in seconds of virtual time."""
+    """What happened to one request; times are seconds of virtual time."""
 
     number: int
     worker: int
     arrival_s: float
-    """When it was due; with a cap it may have been sent later."""
+    """When it was due; a limit on requests in flight may have delayed it."""
     sent_s: float
     prompt_tokens: int
     first_token_s: float | None = None
@@ -25,11 +23,11 @@ class RequestRecord:
     cached_tokens: int = 0
     preemptions: int = 0
     reason: str | None = None
-    """`length`, `refused`, …"""
+    """Why it ended: the finish reason of the engine, or `refused`."""
 
     @property
     def ok(self) -> bool:
-        """Whether it was answered in full."""
+        """Whether the answer is complete."""
         return self.reason in ("length", "stop")
 
 
@@ -51,12 +49,12 @@ class WorkerRecord:
 
 @dataclass(slots=True)
 class ReplayResult:
-    """The whole replay. The same seed and input give equal results, floats to the last bit."""
+    """The whole replay. Equal seeds and inputs give equal results, to the last bit of every float."""
 
     records: list[RequestRecord]
     workers: list[WorkerRecord]
     gaps_us: dict[int, int]
-    """Times between tokens of one request in whole microseconds, and how often each occurred."""
+    """Whole microseconds between successive tokens of one request, and how often each value occurred."""
     ideal_hit_tokens: int
     duration_s: float = 0.0
     steps: int = 0
@@ -64,13 +62,13 @@ class ReplayResult:
 
     @property
     def hit_ratio(self) -> float:
-        """Prompt tokens found in a cache, of all prompt tokens answered."""
+        """Prompt tokens found in a cache over prompt tokens, of all complete answers."""
         done = [r for r in self.records if r.ok]
         prompt = sum(r.prompt_tokens for r in done)
         return sum(r.cached_tokens for r in done) / prompt if prompt else 0.0
 
     def summary(self) -> dict[str, Any]:
-        """JSON values with stable keys: counts, throughput, TTFT, ITL, E2E (ms), hit ratios, balance, tiers."""
+        """JSON values under stable keys: counts, throughput, latencies in ms, hit ratios, balance and tiers."""
         done = [r for r in self.records if r.ok]
         prompt = sum(r.prompt_tokens for r in done)
         output = sum(r.output_tokens for r in done)
@@ -90,9 +88,9 @@ class ReplayResult:
             "tokens_per_s": (prompt + output) * per_s,
             "output_tokens_per_s": output * per_s,
             "requests_per_s": len(done) * per_s,
-            "ttft_ms": _ms(summarize(ttft)),
-            "itl_ms": _ms(summarize({us / 1e6: n for us, n in self.gaps_us.items()})),
-            "e2e_ms": _ms(summarize(e2e)),
+            "ttft_ms": _ms(ttft, 1e3),
+            "itl_ms": _ms(self.gaps_us, 1e-3),
+            "e2e_ms": _ms(e2e, 1e3),
             "hit_ratio": self.hit_ratio,
             "ideal_hit_ratio": self.ideal_hit_tokens / max(sum(r.prompt_tokens for r in self.records), 1),
             "preemptions": sum(w.preemptions for w in self.workers),
@@ -101,9 +99,9 @@ class ReplayResult:
         }
 
 
-def _ms(s: Summary) -> dict[str, float | int]:
-    values = {name: getattr(s, name) * 1000.0 for name in ("mean", "p50", "p90", "p95", "p99", "max")}
-    return {"count": s.count, **values}
+def _ms(values: Values, factor: float) -> dict[str, float | None]:
+    found = summarize(values)
+    return {"count": found.count, **found.rounded(factor, 6)}
 
 
 def _worker(w: WorkerRecord) -> dict[str, Any]:

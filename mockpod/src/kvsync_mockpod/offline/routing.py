@@ -1,4 +1,4 @@
-"""Who serves a request: the interface a router has to the replay, and the routers that need no index."""
+"""The interface between a replay and its router, and the routers that need no index."""
 
 import random
 from collections.abc import Sequence
@@ -7,33 +7,31 @@ from typing import Protocol
 
 from kvsync_mockpod.engine import Event, Request
 
-__all__ = ["LeastRequestRouter", "RandomRouter", "RoundRobinRouter", "Router", "WorkerLoad"]
-
 
 @dataclass(frozen=True, slots=True)
 class WorkerLoad:
-    """What a router may know of a worker at the moment of a decision."""
+    """The load of a worker at the moment of a decision."""
 
     in_flight: int
-    """Requests sent there and not ended."""
+    """Requests sent there that have not ended."""
     tokens_in_flight: int
-    """Their prompt tokens."""
+    """Prompt tokens of those requests."""
 
 
 class Router(Protocol):
-    """Chooses a worker. Decisions come in order of time; events are observed before later decisions."""
+    """Chooses a worker for each request. Decisions and observations are made in order of time."""
 
     wants_loads: bool
-    """Whether `choose` looks at loads: if not, workers are not brought up to date for every decision."""
+    """Whether `choose` reads the loads. If not, the replay need not advance all workers before each decision."""
     wants_events: bool
-    """Whether `observe` is to be called (engines then make events)."""
+    """Whether engines produce events and `observe` is called with them."""
 
     def choose(self, request: Request, now: float, loads: Sequence[WorkerLoad]) -> int:
-        """The worker (from 0) that gets the request."""
+        """Return the number of the worker, from 0, that is to serve the request."""
         ...
 
     def observe(self, worker: int, now: float, events: Sequence[Event]) -> None:
-        """A worker has published the events of one step at this time."""
+        """Take note of the events that a worker published at `now`, those of one step."""
         ...
 
 
@@ -41,11 +39,11 @@ class _Blind:
     wants_events = False
 
     def observe(self, worker: int, now: float, events: Sequence[Event]) -> None:
-        """Not looked at."""
+        """Events are ignored."""
 
 
 class RoundRobinRouter(_Blind):
-    """One after the other."""
+    """Uses all workers in turn."""
 
     wants_loads = False
 
@@ -53,14 +51,14 @@ class RoundRobinRouter(_Blind):
         self._next = 0
 
     def choose(self, request: Request, now: float, loads: Sequence[WorkerLoad]) -> int:
-        """The next in turn."""
+        """The next worker."""
         del request, now
         self._next += 1
         return (self._next - 1) % len(loads)
 
 
 class RandomRouter(_Blind):
-    """Uniformly at random, by seed."""
+    """Chooses uniformly at random, reproducibly for one seed."""
 
     wants_loads = False
 
@@ -68,7 +66,7 @@ class RandomRouter(_Blind):
         self._random = random.Random(f"router-{seed}")
 
     def choose(self, request: Request, now: float, loads: Sequence[WorkerLoad]) -> int:
-        """Any."""
+        """Any worker."""
         del request, now
         return self._random.randrange(len(loads))
 
@@ -79,6 +77,6 @@ class LeastRequestRouter(_Blind):
     wants_loads = True
 
     def choose(self, request: Request, now: float, loads: Sequence[WorkerLoad]) -> int:
-        """The least loaded."""
+        """The worker with the fewest requests."""
         del request, now
         return min(range(len(loads)), key=lambda i: (loads[i].in_flight, i))

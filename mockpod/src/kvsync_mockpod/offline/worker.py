@@ -1,17 +1,17 @@
-"""One engine in virtual time: advanced to a moment, given requests, its progress turned into records."""
+"""One engine in virtual time: advances it, submits requests to it, and turns its progress into records."""
 
 import math
 from collections import deque
 
 from kvsync_mockpod.engine import Engine, Event, Progress, Request, RequestRefusedError
-
-from .result import RequestRecord, WorkerRecord
-
-__all__ = ["Worker"]
+from kvsync_mockpod.offline.result import RequestRecord, WorkerRecord
 
 
 class Worker:
-    """An engine and the time up to which it has worked. `now` may lie beyond the driver's: a step is under way then."""
+    """An engine and the time up to which it has worked.
+
+    `now` may be later than the time of the replay; the engine is then in the middle of a step.
+    """
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
@@ -20,9 +20,9 @@ class Worker:
         self.tokens_in_flight = 0
         self.gaps_us: dict[int, int] = {}
         self.published: deque[tuple[float, list[Event]]] = deque()
-        """Event batches not yet observed, by time."""
+        """Event batches that the router has not observed yet, in order of time."""
         self.ended: list[RequestRecord] = []
-        """Requests that ended since somebody last looked, by time."""
+        """Requests that have ended but are not settled yet, in order of time."""
         self.steps = 0
         self._records: dict[str, RequestRecord] = {}
         self._requests = 0
@@ -31,7 +31,7 @@ class Worker:
         self._cached = self._prompt = self._output = 0
 
     def submit(self, request: Request, record: RequestRecord, now: float) -> bool:
-        """Hand over a request; False if the engine refuses it."""
+        """Submit a request. Returns False if the engine refuses it."""
         self.now = max(self.now, now)
         self._wait_until = 0.0
         try:
@@ -47,7 +47,7 @@ class Worker:
         return True
 
     def next_start(self) -> float:
-        """When its next step begins if nobody comes; infinity if it has nothing to do."""
+        """When its next step begins if no request arrives before; infinity if there is nothing to do."""
         engine = self.engine
         if engine.has_work():
             return max(self.now, self._wait_until)
@@ -55,7 +55,7 @@ class Worker:
         return math.inf if deadline is None else max(self.now, deadline)
 
     def advance(self, until: float, *, max_steps: int | None = None) -> None:
-        """Do all steps that begin before `until` (or at most so many)."""
+        """Do all steps that begin before `until`, or the first `max_steps` of them."""
         while (start := self.next_start()) < until:
             if self.engine.has_work():
                 progress = self.engine.advance(start, until, max_steps=max_steps)
@@ -68,7 +68,7 @@ class Worker:
                 return
 
     def _idle_step(self, start: float) -> None:
-        """A transfer of a lower tier has ended while nothing runs: publish it."""
+        """Publish that a transfer of a lower tier has ended while no request runs."""
         result = self.engine.step(start)
         self.now = start
         self.steps += 1
@@ -97,11 +97,11 @@ class Worker:
         self.published += progress.batches
 
     def open_at(self, now: float) -> int:
-        """Requests sent here that had not ended by `now`."""
+        """How many requests sent here had not ended by `now`."""
         return self.in_flight - sum(r.ended_s is not None and r.ended_s <= now for r in self.ended)
 
     def settle(self, now: float) -> None:
-        """Count out the requests that had ended by `now`."""
+        """Remove the requests that had ended by `now` from the load."""
         kept = []
         for record in self.ended:
             assert record.ended_s is not None
@@ -113,7 +113,7 @@ class Worker:
         self.ended = kept
 
     def record(self) -> WorkerRecord:
-        """Its part in the replay."""
+        """The totals of this worker."""
         stats = self.engine.statistics()
         return WorkerRecord(
             requests=self._requests,

@@ -1,4 +1,4 @@
-"""The live pod: ranks that step engines on the event loop, and what they share."""
+"""The live pod: its ranks, which step engines on the event loop, and the state that they share."""
 
 from kvsync_mockpod.pod.environment import Environment
 from kvsync_mockpod.pod.generation import Generation, LiveRequest, Mailbox

@@ -5,27 +5,29 @@ from dataclasses import dataclass
 
 from kvsync_mockpod.errors import ConfigError
 
-__all__ = ["Environment"]
-
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """Settings vLLM takes from the environment rather than from flags."""
+    """Settings that vLLM takes from the environment instead of flags."""
 
     hash_seed: str | None = None
-    """`PYTHONHASHSEED`: decides the first block's parent hash; None: unset or `random`."""
+    """`PYTHONHASHSEED`, which determines the parent hash of first blocks; None if it is unset or `random`."""
     int_block_hashes: bool = True
-    """`VLLM_KV_EVENTS_USE_INT_BLOCK_HASHES`: 64-bit integers on the wire rather than digests."""
+    """`VLLM_KV_EVENTS_USE_INT_BLOCK_HASHES`: publish 64-bit integers instead of digests."""
     runtime_lora_updating: bool = False
     """`VLLM_ALLOW_RUNTIME_LORA_UPDATING`: serve the endpoints that load and unload adapters."""
     dev_mode: bool = False
-    """`VLLM_SERVER_DEV_MODE`: serve reset_prefix_cache, sleep, pause and the like."""
+    """`VLLM_SERVER_DEV_MODE`: serve reset_prefix_cache, sleep, pause and similar endpoints."""
     api_key: str | None = None
-    """`VLLM_API_KEY`: one key more."""
+    """`VLLM_API_KEY`: an additional API key."""
 
     @classmethod
     def read(cls, variables: Mapping[str, str]) -> "Environment":
-        """From `os.environ` or another mapping. Raises `ConfigError` for a switch that is neither on nor off."""
+        """Read the settings from `os.environ` or another mapping.
+
+        Raises:
+            ConfigError: a switch is neither on nor off.
+        """
         seed = variables.get("PYTHONHASHSEED") or None
         return cls(
             hash_seed=None if seed == "random" else seed,
@@ -44,5 +46,4 @@ def _switch(variables: Mapping[str, str], name: str, *, default: bool) -> bool:
         return True
     if value.lower() in ("0", "false"):
         return False
-    msg = f"{name}: {value!r} refused: 1, true, 0 or false"
-    raise ConfigError(msg)
+    raise ConfigError(f"{name}: {value!r} refused; allowed: 1, true, 0, false")

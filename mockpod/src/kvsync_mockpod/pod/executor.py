@@ -1,4 +1,4 @@
-"""What stands where the model stands: tokens of the planned answer."""
+"""The executor of a live pod: returns the tokens of planned answers."""
 
 from typing import cast
 
@@ -6,15 +6,13 @@ from kvsync_mockpod.engine import Executor, Request
 from kvsync_mockpod.pod.generation import LiveRequest
 from kvsync_mockpod.text import TextModel
 
-__all__ = ["TextExecutor"]
-
 
 class TextExecutor(Executor):
-    """Samples from a `TextModel`; every request it sees is a `LiveRequest`."""
+    """Samples from a `TextModel`; every request is a `LiveRequest`."""
 
     def __init__(self, model: TextModel) -> None:
         self._token = model.token
 
     def sample(self, request: Request, index: int) -> int:
-        """The `index`-th token of the request's answer."""
+        """Token `index` of the request's answer."""
         return self._token(cast("LiveRequest", request).answer, index)

@@ -1,8 +1,8 @@
-"""One request in flight, and the mailbox in which its HTTP handler finds the tokens.
+"""A request in flight, and the mailbox through which its HTTP handler receives the tokens.
 
-A handler may wait for several generations at once (`n`, several prompts); they share one mailbox, so the
-handler wakes once a step whatever the number of tokens. A mailbox never blocks the engine: what a client does
-not read is bounded by the tokens its request may generate.
+A handler may wait for several generations at once (`n`, several prompts). They share one mailbox, so the handler wakes
+once per step regardless of the number of tokens. A mailbox never blocks the engine; its size is bounded by the number
+of tokens that its requests may generate.
 """
 
 import asyncio
@@ -11,18 +11,16 @@ from dataclasses import dataclass, field
 from kvsync_mockpod.engine import Request
 from kvsync_mockpod.text import Answer
 
-__all__ = ["Generation", "LiveRequest", "Mailbox"]
-
 
 @dataclass(slots=True, eq=False)
 class LiveRequest(Request):
-    """An engine request that knows its answer."""
+    """An engine request together with its planned answer."""
 
     answer: Answer = field(default_factory=lambda: Answer(0, 1, False))
 
 
 class Mailbox:
-    """Where generations put tokens and one handler takes them."""
+    """Generations put tokens here and one handler takes them."""
 
     __slots__ = ("_items", "_waiter", "final_only")
 
@@ -30,16 +28,16 @@ class Mailbox:
         self._items: list[tuple[Generation, list[int], bool]] = []
         self._waiter: asyncio.Future[None] | None = None
         self.final_only = final_only
-        """Wake the handler for finished generations only (it streams nothing and checks no stop text)."""
+        """Wake the handler for finished generations only, because it neither streams nor checks stop strings."""
 
     def put(self, generation: "Generation", tokens: list[int], *, final: bool) -> None:
-        """Called by the driver; `final` with the last tokens of a generation."""
+        """Add tokens of a generation; `final` marks its last ones. Called by the driver."""
         self._items.append((generation, tokens, final))
         if final or not self.final_only:
             self.wake()
 
     def wake(self) -> None:
-        """Let the handler look, whether or not there is anything."""
+        """Wake the handler, whether or not there are tokens."""
         waiter = self._waiter
         if waiter is not None:
             self._waiter = None
@@ -47,7 +45,7 @@ class Mailbox:
                 waiter.set_result(None)
 
     async def take(self) -> list[tuple["Generation", list[int], bool]]:
-        """Everything that has come since, as (generation, tokens, final); waits when nothing has."""
+        """Everything added since the last call, as (generation, tokens, final); waits if there is nothing."""
         if not self._items:
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter
@@ -56,7 +54,7 @@ class Mailbox:
 
 
 class Generation:
-    """One engine request seen from the HTTP side, with its times for the metrics (seconds, monotonic)."""
+    """One engine request as the HTTP side sees it. Its times are for the metrics, in monotonic seconds."""
 
     __slots__ = (
         "arrived_s",

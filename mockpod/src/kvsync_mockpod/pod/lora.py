@@ -1,15 +1,13 @@
-"""The adapters a pod serves, by name; ids count up from 1 and are never used twice, as in vLLM."""
+"""The adapters that a pod serves, by name. As in vLLM, ids count up from 1 and are never reused."""
 
 from collections.abc import Iterable
 
 from kvsync_mockpod.config import LoraModule
 from kvsync_mockpod.engine import LoraRef
 
-__all__ = ["LoraRegistry"]
-
 
 class LoraRegistry:
-    """Loaded adapters in the order they were loaded."""
+    """The loaded adapters in the order in which they were loaded."""
 
     def __init__(self, modules: Iterable[LoraModule]) -> None:
         self._loaded: dict[str, LoraRef] = {}
@@ -25,13 +23,13 @@ class LoraRegistry:
         return adapter
 
     def unload(self, name: str) -> bool:
-        """Drop an adapter; False when it was not loaded."""
+        """Remove an adapter; returns False if it is not loaded."""
         return self._loaded.pop(name, None) is not None
 
     def get(self, name: str) -> LoraRef | None:
-        """An adapter by name."""
+        """The adapter with this name, or None."""
         return self._loaded.get(name)
 
     def adapters(self) -> list[LoraRef]:
-        """All adapters."""
+        """All loaded adapters."""
         return list(self._loaded.values())

@@ -1,4 +1,4 @@
-"""The pod: its ranks, its model's names and adapters, and the states that decide whether it takes work."""
+"""The pod: its ranks, the names of its model and adapters, and the states that decide whether it accepts work."""
 
 import asyncio
 import time
@@ -13,10 +13,11 @@ from kvsync_mockpod.config import PodConfig, read_yaml
 from kvsync_mockpod.engine import Engine, EngineConfig, LatencyModel, LoraRef
 from kvsync_mockpod.engine.tiers import Link, TierConfig
 from kvsync_mockpod.errors import ConfigError
-from kvsync_mockpod.faults.plane import FaultPlane
+from kvsync_mockpod.faults.active import ActiveFaults
 from kvsync_mockpod.faults.spec import FaultPlan, parse_plan
 from kvsync_mockpod.logs import get_logger
 from kvsync_mockpod.metrics import EngineMetrics
+from kvsync_mockpod.model_size import TOKEN_BYTES
 from kvsync_mockpod.pod.environment import Environment
 from kvsync_mockpod.pod.executor import TextExecutor
 from kvsync_mockpod.pod.lora import LoraRegistry
@@ -24,47 +25,45 @@ from kvsync_mockpod.pod.rank import Rank
 from kvsync_mockpod.publish import EventPublisher, PublisherHooks, RankEndpoints, plan_endpoints
 from kvsync_mockpod.text import EOS, TextModel, Tokenizer
 
-TOKEN_BYTES = 2 * 32 * 8 * 128 * 2
-"""Keys and values of one token: 2 x layers x KV heads x head size x 2 bytes, of Llama 3.1 8B (its model card)."""
-
-__all__ = ["Pod", "resolve_form", "resolve_version"]
-
 _log = get_logger(__name__)
 
 
 def resolve_version(config: PodConfig) -> str:
-    """The vLLM version spoken; `newest` is the newest known."""
+    """The vLLM version that the pod imitates; `newest` is resolved to the newest known one."""
     return NEWEST_VERSION if config.mock_wire_version == "newest" else config.mock_wire_version
 
 
 def resolve_hash_algorithm(config: PodConfig) -> str:
-    """The block hash: the one asked for, or the version's default."""
+    """The configured block hash algorithm, or the default of the version."""
     return config.prefix_caching_hash_algo or hash_algorithms(resolve_version(config))[0]
 
 
 def resolve_form(config: PodConfig, environment: Environment) -> WireForm:
-    """The wire form of the version. Raises `ConfigError` for a version without KV events."""
+    """The form in which the version encodes events.
+
+    Raises:
+        ConfigError: the version has no KV events.
+    """
     try:
         version = resolve_version(config)
         algorithm = resolve_hash_algorithm(config)
         return WireForm.for_version(version, int_hashes=environment.int_block_hashes, hash_algo=algorithm)
     except EventsError as error:
-        msg = f"mock_wire_version: {config.mock_wire_version!r} refused: {error}"
-        raise ConfigError(msg) from None
+        raise ConfigError(f"mock_wire_version: {config.mock_wire_version!r} refused: {error}") from None
 
 
 @dataclass(slots=True)
 class PodState:
-    """What the pod is doing beside serving."""
+    """Operating states of the pod."""
 
     draining: bool = False
     paused: bool = False
     sleep_level: int = -1
-    """-1 awake, else vLLM's sleep level."""
+    """-1 when awake, otherwise vLLM's sleep level."""
 
 
 class Pod:
-    """Everything behind the HTTP surface. Built before the loop runs, started on it."""
+    """Everything behind the HTTP surface. It is built before the event loop runs and started on it."""
 
     def __init__(
         self,
@@ -86,7 +85,7 @@ class Pod:
         self.model = TextModel(self.tokenizer, config.text_seed, config.mock_output_tokens)
         self.loras = LoraRegistry(config.lora_modules)
         self.state = PodState()
-        self.faults = FaultPlane()
+        self.faults = ActiveFaults()
         if config.mock_faults is not None:
             self.faults.set(parse_plan(read_yaml(config.mock_faults), f"mock_faults: {config.mock_faults}"))
         self.server_load = 0
@@ -154,24 +153,28 @@ class Pod:
         return build
 
     def set_faults(self, plan: FaultPlan) -> None:
-        """Put a fault plan in force; an empty one heals."""
+        """Put a fault plan in force; an empty plan ends all faults."""
         self.faults.set(plan)
         loop = asyncio.get_running_loop()
         for rank in self.ranks:
-            rank.publisher.line.plan_changed(loop)
+            rank.publisher.plan_changed(loop)
 
     @property
     def accepts_loras(self) -> bool:
-        """Whether requests may name an adapter, now or after one is loaded."""
+        """Whether requests may name an adapter, now or after one has been loaded."""
         return self.config.lora_enabled or self.environment.runtime_lora_updating
 
     @property
     def healthy(self) -> bool:
-        """Whether every engine is alive."""
+        """Whether the engines of all ranks are running."""
         return all(rank.dead is None for rank in self.ranks)
 
     def open(self) -> None:
-        """Open the event sockets. Raises `StartError`."""
+        """Open the event sockets.
+
+        Raises:
+            StartError: an endpoint cannot be bound.
+        """
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=1)
         try:
             for rank in self.ranks:
@@ -184,12 +187,16 @@ class Pod:
         self._context = context
 
     def start(self) -> None:
-        """Start every rank on the running loop."""
+        """Start every rank on the running event loop."""
         for rank in self.ranks:
             rank.start()
 
     def find_model(self, name: str | None) -> LoraRef | None:
-        """The adapter a model name means, None for the base model. Raises `KeyError` for an unknown name."""
+        """The adapter with this model name; None for the base model.
+
+        Raises:
+            KeyError: no model has this name.
+        """
         if name is None or name == "" or name in self.config.names:
             return None
         adapter = self.loras.get(name)
@@ -198,7 +205,11 @@ class Pod:
         return adapter
 
     def choose_rank(self, wanted: int | None) -> Rank:
-        """The rank asked for, or the one with the least in flight. Raises `KeyError` for one not here."""
+        """The rank with this number, or the one with the fewest requests in flight.
+
+        Raises:
+            KeyError: the rank is not in this pod.
+        """
         if wanted is None:
             return min(self.ranks, key=lambda rank: rank.load)
         for rank in self.ranks:
@@ -207,14 +218,14 @@ class Pod:
         raise KeyError(wanted)
 
     async def drain(self, timeout_s: float) -> bool:
-        """Take no new work, let requests end, abort the rest at the deadline; True when none was aborted."""
+        """Refuse new work, let requests end and abort the rest at the deadline; returns True if none was aborted."""
         self.state.draining = True
         self.resume()
         with suppress(TimeoutError):
             await asyncio.wait_for(self._all_idle(self.ranks), timeout_s)
         aborted = sum(rank.abort_all() for rank in self.ranks)
         if aborted:
-            _log.warning("requests aborted at the drain deadline", requests=aborted)
+            _log.warning("requests_aborted_at_drain_deadline", requests=aborted)
         return aborted == 0
 
     @staticmethod
@@ -222,7 +233,9 @@ class Pod:
         await asyncio.gather(*(rank.wait_idle() for rank in ranks))
 
     async def pause(self, mode: str) -> None:
-        """Stop scheduling: `abort` ends what is in flight, `wait` lets it end, `keep` leaves it where it is."""
+        """Stop scheduling. Requests in flight are aborted (`abort`), run to their end (`wait`) or stay as they are
+        (`keep`).
+        """
         self.state.paused = True
         for rank in self.ranks:
             rank.pause(admit_only=mode == "wait")
@@ -234,7 +247,7 @@ class Pod:
                 rank.pause()
 
     def reset_prefix_cache(self, *, reset_running_requests: bool, reset_external: bool) -> bool:
-        """Reset every rank's cache; False when a rank still holds blocks."""
+        """Reset the caches of all ranks; returns False if requests still hold blocks of a rank."""
         done = [
             rank.reset_prefix_cache(reset_running_requests=reset_running_requests, reset_external=reset_external)
             for rank in self.ranks
@@ -242,14 +255,14 @@ class Pod:
         return all(done)
 
     def resume(self) -> None:
-        """Step again, whether paused or asleep."""
+        """Schedule again after a pause or sleep."""
         self.state.paused = False
         self.state.sleep_level = -1
         for rank in self.ranks:
             rank.resume()
 
     async def stop(self) -> None:
-        """Stop the ranks and close the sockets; events already numbered leave first."""
+        """Stop the ranks and close the sockets, after events that already have a number were sent."""
         for rank in self.ranks:
             await rank.stop()
         if self._context is not None:

@@ -1,9 +1,9 @@
-"""The live driver of one engine: steps it on the event loop, publishes what it announces, hands out tokens.
+"""The live driver of one engine: steps it on the event loop, publishes its events and delivers its tokens.
 
-A step's results become visible after the time the step takes: the engine decides at once, the driver waits
-`duration_s * time_scale`, then publishes one batch and delivers the outputs. Steps are timed against an
-absolute schedule, so that coarse timers and Python's own time do not add up. Without a latency model the
-driver yields to the event loop every two milliseconds: HTTP is served however busy the engine is.
+The engine computes a step at once. The driver then waits `duration_s * time_scale` before it publishes the events and
+delivers the outputs. It follows an absolute schedule, so that the inaccuracy of timers and the run time of Python do
+not accumulate. Without a latency model the driver yields to the event loop every two milliseconds, so that HTTP
+requests are served while the engine is busy.
 """
 
 import asyncio
@@ -16,15 +16,18 @@ from kvsync_mockpod.metrics import EngineMetrics
 from kvsync_mockpod.pod.generation import Generation, LiveRequest, Mailbox
 from kvsync_mockpod.publish import EventPublisher
 
-__all__ = ["Rank"]
-
 _log = get_logger(__name__)
 _LAST_STEPS = 8
-"""Steps run at the stop so that what ended in the last one is announced (an engine that schedules ahead needs two)."""
+"""Maximum number of steps at shutdown that publish the events of the last batch; an engine that schedules ahead needs
+two.
+"""
 _SLICE_S = 0.002
-"""Without latency: how long steps follow each other before the event loop serves HTTP again."""
+"""Without latency: how long steps follow one another before the event loop serves HTTP again, in seconds."""
 _CATCH_UP_S = 0.005
-"""How far behind its schedule a rank may be and still make it up; more is forgiven (the machine is too slow)."""
+"""Largest delay behind the schedule, in seconds, that a rank makes up for.
+
+A larger delay is not made up, because the machine is too slow.
+"""
 
 
 class Rank:
@@ -53,44 +56,46 @@ class Rank:
         self._idle.set()
         self._task: asyncio.Task[None] | None = None
         self._stepping = False
-        self._unsaid = False
+        self._reset_unpublished = False
         self.dead: str | None = None
-        """Why the engine stopped for good, if it did."""
-
-    # --- states
+        """The reason why the engine stopped permanently, None while it runs."""
 
     @property
     def load(self) -> int:
-        """Requests in flight."""
+        """Number of requests in flight."""
         return len(self._generations)
 
     @property
     def quiet(self) -> bool:
-        """Whether nothing is being done and nothing is left to publish."""
-        return not (self._stepping or self._unsaid or self.publisher.line.pending or self.engine.has_work())
+        """Whether the engine is idle and no event is left to publish."""
+        return not (self._stepping or self._reset_unpublished or self.publisher.pending or self.engine.has_work())
 
     def engine_now(self) -> float:
-        """The engine's time: real seconds since start, divided by the time scale."""
+        """Engine time in seconds: the time since start, divided by the time scale."""
         return (self._clock_s() - self._origin_s) / self._time_scale
 
     def start(self) -> None:
-        """Begin stepping on the running loop."""
+        """Start to step the engine on the running event loop."""
         loop = asyncio.get_running_loop()
         self.publisher.start(loop)
         self._task = loop.create_task(self._run(), name=f"rank-{self.rank}")
 
     def submit(self, request: LiveRequest, index: int, mailbox: Mailbox) -> Generation:
-        """Put a request into the waiting queue. Raises the engine's refusals, the engine then unchanged."""
+        """Put a request into the waiting queue.
+
+        Raises:
+            RequestRefusedError: the engine does not accept the request and is unchanged.
+        """
         request.arrival_s = self.engine_now()
         self.engine.add_request(request)
         generation = Generation(request, self.rank, index, mailbox, self._clock_s())
         self._generations[request.request_id] = generation
         self._unscheduled.add(request.request_id)
-        self._nudge()
+        self._notify()
         return generation
 
     def abort(self, generation: Generation, reason: str = "abort") -> None:
-        """End a request in whatever state it is; nothing happens if it has ended."""
+        """End a request in any state; does nothing if it has ended already."""
         request_id = generation.request.request_id
         if self._generations.pop(request_id, None) is None:
             return
@@ -98,62 +103,62 @@ class Rank:
         self.engine.abort(request_id)
         self._finish(generation, reason, self._clock_s())
         generation.mailbox.put(generation, [], final=True)
-        self._nudge()
+        self._notify()
 
     def abort_all(self) -> int:
-        """End every request in flight; returns how many."""
+        """End every request in flight; returns their number."""
         generations = list(self._generations.values())
         for generation in generations:
             self.abort(generation)
         return len(generations)
 
     def log_position(self) -> int:
-        """Number the next transition log entry will have."""
+        """The number that the next transition log entry will have."""
         return self.engine.log.next
 
     def lose_blocks(self) -> None:
-        """Empty the cache as a crash does: whatever runs starts anew."""
+        """Empty the cache as a crash does; running requests start again."""
         self.engine.reset_prefix_cache(reset_running_requests=True, reset_external=True)
-        self._nudge()
+        self._notify()
 
     def log_since(self, since: int, limit: int) -> list[LogEntry]:
-        """Transition log entries numbered `since` and above, at most `limit`."""
+        """At most `limit` transition log entries, from number `since` on."""
         return list(islice(self.engine.log.since(since), limit))
 
     def pause(self, *, admit_only: bool = False) -> None:
-        """Schedule nothing any more (`admit_only`: start nothing new); what is in flight stays where it is."""
+        """Stop scheduling, or with `admit_only` only stop admissions; requests in flight keep their state."""
         self.engine.pause("new" if admit_only else "all")
-        self._nudge()
+        self._notify()
 
     def resume(self) -> None:
-        """Go on after a pause."""
+        """Schedule again after a pause."""
         self.engine.pause(None)
-        self._nudge()
+        self._notify()
 
     def reset_prefix_cache(self, *, reset_running_requests: bool, reset_external: bool) -> bool:
-        """Forget every cached block; False while blocks are held.
+        """Forget every cached block; returns False while requests hold blocks.
 
-        The event waits for the next step, as in vLLM: an idle engine sends it with its next request.
+        As in vLLM, the event is published with the next step: an idle engine publishes it with its next request.
         """
         done = self.engine.reset_prefix_cache(
             reset_running_requests=reset_running_requests, reset_external=reset_external
         )
-        self._unsaid = self._unsaid or done
-        self._nudge()
+        self._reset_unpublished = self._reset_unpublished or done
+        self._notify()
         return done
 
-    def _nudge(self) -> None:
+    def _notify(self) -> None:
         self._idle.clear()
         self._wake.set()
 
     async def wait_idle(self) -> None:
-        """Return when the engine can do nothing more (a clear that waits for the next request may be left)."""
+        """Return when the engine has nothing to do. The event of a cache reset may still wait for the next request."""
         while self.dead is None and (self._stepping or self.engine.has_work()):
             self._idle.clear()
             await self._idle.wait()
 
     async def stop(self) -> None:
-        """Stop stepping, publish what a last step still has to say, close the sockets."""
+        """Stop stepping, publish the events of the last batch and close the sockets."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -170,9 +175,9 @@ class Rank:
             raise
         except Exception as error:  # noqa: BLE001  (whatever broke the engine: the pod reports itself dead)
             self.dead = f"{type(error).__name__}: {error}"
-            _log.exception("the engine died", rank=self.rank)
+            _log.exception("engine_failed", rank=self.rank)
             for generation in list(self._generations.values()):
-                generation.error = "the engine died"
+                generation.error = "the engine stopped after an internal error"
                 self._generations.pop(generation.request.request_id)
                 self._finish(generation, "error", self._clock_s())
                 generation.mailbox.put(generation, [], final=True)
@@ -207,7 +212,10 @@ class Rank:
                 yielded = target = clock_s()
 
     async def _wait_for_work(self, until: float | None) -> bool:
-        """Wait for a request, or until a transfer of a lower tier ends (engine time); whether one did."""
+        """Wait for a request, or until a lower tier's transfer ends at `until` (engine time).
+
+        Returns True if one ended.
+        """
         if not self.engine.has_work():
             self._idle.set()
         self._wake.clear()
@@ -223,10 +231,10 @@ class Rank:
         return False
 
     def _complete(self, result: StepResult) -> None:
-        """Publish the step's batch, then deliver its outputs."""
+        """Publish the events of a step, then deliver its outputs."""
         if result.events:
             self.publisher.publish(result.events)
-            self._unsaid = False
+            self._reset_unpublished = False
         now = self._clock_s()
         if self._unscheduled:
             self._note_scheduled(result, now)

@@ -1,6 +1,7 @@
-"""Event sockets: endpoints of the ranks, the numbered PUB stream, the replay ROUTER."""
+"""The event sockets of a pod: endpoints of its ranks, the numbered PUB stream and the replay server."""
 
 from kvsync_mockpod.publish.endpoints import RankEndpoints, plan_endpoints
-from kvsync_mockpod.publish.publisher import EventPublisher, PublisherHooks, PublisherStats
+from kvsync_mockpod.publish.hooks import PublisherHooks
+from kvsync_mockpod.publish.publisher import EventPublisher, PublisherStats
 
 __all__ = ["EventPublisher", "PublisherHooks", "PublisherStats", "RankEndpoints", "plan_endpoints"]

@@ -1,7 +1,7 @@
-"""The endpoints of every rank of a pod, checked for overlap before anything is opened.
+"""The endpoints of every rank of a pod, checked for overlap before any socket is opened.
 
-vLLM adds the rank to both tcp ports; with several ranks, bases next to each other make rank 1's publisher
-fall on rank 0's replay port. Such a configuration is refused here.
+vLLM adds the rank to both TCP ports. With several ranks and adjacent base ports, the publisher of rank 1 gets the
+replay port of rank 0. Such a configuration is refused here.
 """
 
 from dataclasses import dataclass
@@ -10,12 +10,10 @@ from kvsync_events import EventsError, publisher_binds, rank_endpoint
 from kvsync_mockpod.config import PodConfig
 from kvsync_mockpod.errors import ConfigError
 
-__all__ = ["RankEndpoints", "plan_endpoints"]
-
 
 @dataclass(frozen=True, slots=True)
 class RankEndpoints:
-    """Where one rank publishes and replays; None where it does not."""
+    """Where one rank publishes and serves replay; None where it does not."""
 
     rank: int
     publish: str | None
@@ -23,9 +21,10 @@ class RankEndpoints:
 
 
 def plan_endpoints(config: PodConfig) -> list[RankEndpoints]:
-    """Endpoints of ranks `data_parallel_rank .. + data_parallel_size - 1`.
+    """The endpoints of ranks `data_parallel_rank` to `data_parallel_rank + data_parallel_size - 1`.
 
-    Raises `ConfigError` when an endpoint cannot serve its rank or two of them need the same local port.
+    Raises:
+        ConfigError: an endpoint cannot serve its rank, or two endpoints need the same local port.
     """
     events = config.events
     ranks = range(config.data_parallel_rank, config.data_parallel_rank + config.data_parallel_size)
@@ -46,16 +45,15 @@ def _of_rank(field: str, endpoint: str | None, rank: int) -> str | None:
         return None
     transport, found, address = endpoint.partition("://")
     if not found or transport not in ("tcp", "ipc", "inproc") or not address:
-        msg = f"kv_events_config.{field}: {endpoint!r} is not tcp://ADDRESS:PORT, ipc://PATH or inproc://NAME"
-        raise ConfigError(msg)
+        raise ConfigError(
+            f"kv_events_config.{field}: {endpoint!r} is not tcp://ADDRESS:PORT, ipc://PATH or inproc://NAME"
+        )
     if transport == "tcp" and _port(endpoint) is None:
-        msg = f"kv_events_config.{field}: {endpoint!r} does not end in a port from 0 to 65535"
-        raise ConfigError(msg)
+        raise ConfigError(f"kv_events_config.{field}: {endpoint!r} does not end in a port from 0 to 65535")
     try:
         return rank_endpoint(endpoint, rank)
     except EventsError as error:
-        msg = f"kv_events_config.{field}: {error}"
-        raise ConfigError(msg) from None
+        raise ConfigError(f"kv_events_config.{field}: {error}") from None
 
 
 def _port(endpoint: str | None) -> int | None:
@@ -81,9 +79,8 @@ def _refuse_overlap(config: PodConfig, planned: list[RankEndpoints]) -> None:
             mine = f"{purpose} of rank {row.rank}"
             if key in taken:
                 where = f"port {key}" if isinstance(key, int) else key
-                msg = (
+                raise ConfigError(
                     f"kv_events_config: {mine} and {taken[key]} both need {where}; set replay_endpoint apart from "
                     f"endpoint by at least data_parallel_size ({config.data_parallel_size})"
                 )
-                raise ConfigError(msg)
             taken[key] = mine

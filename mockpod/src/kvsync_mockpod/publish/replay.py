@@ -1,8 +1,8 @@
-"""The replay ROUTER: answers `[start]` with the buffered batches from there on and an end marker.
+"""The replay server: a ROUTER socket that answers `[start]` with the buffered batches from there on and an end marker.
 
-Served on the event loop as soon as the request arrives, a slice of batches at a time so that a long replay
-starves nobody. As vLLM, a request that does not have exactly three frames is never answered, and the peer's
-own queue limit may drop frames of a long replay to a slow reader.
+Requests are served on the event loop, a slice of batches at a time, so that a long replay does not delay other work. As
+in vLLM, a request that does not have exactly three frames is never answered, and libzmq may drop frames of a long
+replay to a client that reads slowly.
 """
 
 import asyncio
@@ -14,11 +14,9 @@ import zmq
 from kvsync_events import FrameError, WireForm, parse_replay_request, replay_end, replay_reply
 from kvsync_mockpod.config import KVEventsConfig
 from kvsync_mockpod.errors import StartError
-from kvsync_mockpod.faults.plane import FaultPlane
+from kvsync_mockpod.faults.active import ActiveFaults
 from kvsync_mockpod.faults.spec import ReplaySilent, ReplaySlow, ReplayTruncate
 from kvsync_mockpod.logs import get_logger
-
-__all__ = ["ReplayServer"]
 
 _log = get_logger(__name__)
 _SLICE = 64
@@ -28,7 +26,7 @@ _LIBZMQ_DEFAULT_HWM = 1000
 
 
 class ReplayServer:
-    """Serves one rank's buffer. `requests`, `refused` and `batches` count what it did."""
+    """Serves the buffer of one rank. `requests`, `refused` and `batches` count what it has done."""
 
     def __init__(
         self,
@@ -36,7 +34,7 @@ class ReplayServer:
         form: WireForm,
         config: KVEventsConfig,
         buffer: deque[tuple[int, bytes]],
-        faults: FaultPlane,
+        faults: ActiveFaults,
         log_position: Callable[[], int],
     ) -> None:
         self._rank = rank
@@ -54,7 +52,11 @@ class ReplayServer:
         self.requests = self.refused = self.batches = 0
 
     def open(self, context: "zmq.Context[zmq.Socket[bytes]]", endpoint: str) -> None:
-        """Bind. Raises `StartError` naming the endpoint."""
+        """Bind the socket.
+
+        Raises:
+            StartError: the endpoint cannot be bound; the message names it.
+        """
         socket = context.socket(zmq.ROUTER)
         socket.setsockopt(zmq.SNDHWM, self._hwm)
         socket.setsockopt(zmq.LINGER, 0)
@@ -64,13 +66,12 @@ class ReplayServer:
             socket.bind(endpoint)
         except zmq.ZMQError as error:
             socket.close(0)
-            msg = f"replay: {endpoint}: {error.strerror}"
-            raise StartError(msg) from None
+            raise StartError(f"replay: {endpoint}: {error.strerror}") from None
         self._socket = socket
         self.endpoint = socket.getsockopt_string(zmq.LAST_ENDPOINT) if endpoint.endswith(":0") else endpoint
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Watch the socket on `loop`."""
+        """Serve requests that arrive at the socket on `loop`."""
         if self._socket is None:
             return
         self._loop = loop
@@ -78,7 +79,7 @@ class ReplayServer:
         loop.call_soon(self._on_readable)
 
     def _on_readable(self) -> None:
-        """Take every waiting request: the descriptor only signals changes, so it must be emptied."""
+        """Receive all waiting requests. The descriptor signals changes only, so the socket has to be emptied."""
         socket = self._socket
         while socket is not None and not socket.closed and socket.poll(0, zmq.POLLIN):
             try:
@@ -96,7 +97,7 @@ class ReplayServer:
             self._refuse(str(error))
             return
         if len(self._active) >= _MAX_ACTIVE or self._loop is None:
-            self._refuse(f"{_MAX_ACTIVE} replays are under way")
+            self._refuse(f"{_MAX_ACTIVE} replays are being served")
             return
         delay_s, limit, marker = 0.0, None, True
         if self._faults.replay_active:
@@ -114,7 +115,7 @@ class ReplayServer:
 
     def _refuse(self, reason: str) -> None:
         self.refused += 1
-        _log.warning("replay request not answered", rank=self._rank, reason=reason)
+        _log.warning("replay_request_not_answered", rank=self._rank, reason=reason)
 
     async def _serve(self, identity: bytes, start: int, delay_s: float, limit: int | None, *, marker: bool) -> None:
         wanted = [row for row in self._buffer if row[0] >= start][:limit]
@@ -137,7 +138,7 @@ class ReplayServer:
             socket.send_multipart(frames, zmq.NOBLOCK)
         except zmq.Again:
             self.refused += 1
-        # Sending may have taken the signal of a request that came meanwhile.
+        # Sending may have consumed the signal of a request that arrived in the meantime.
         if self._loop is not None and socket.poll(0, zmq.POLLIN):
             self._loop.call_soon(self._on_readable)
 

@@ -1,4 +1,4 @@
-"""Text of the mock: a reversible tokenizer, a chat template, and answers decided by a seed."""
+"""The text of the mock model: a reversible tokenizer, a chat template, and answers determined by a seed."""
 
 from kvsync_mockpod.text.chat import ChatPrompt, MediaPart, render_chat
 from kvsync_mockpod.text.generate import Answer, TextModel

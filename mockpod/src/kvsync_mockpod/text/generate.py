@@ -1,9 +1,9 @@
-"""What the mock model answers: text decided by the seed and the prompt alone.
+"""The answers of the mock model, determined by the seed and the prompt alone.
 
-The same prompt with the same seeds gives the same answer on every pod and in every run, whatever else is
-being served; a position of an answer is computed without the positions before it, so a preempted request
-goes on where it was. Generated tokens survive the tokenizer: an answer sent back as part of the next
-prompt has the same ids and is hit in the cache.
+The same prompt with the same seeds gets the same answer on every pod and in every run, whatever other requests are
+served. A token of an answer is computed from its position alone, so a preempted request continues where it was.
+Generated tokens survive the tokenizer: an answer that is sent back as part of the next prompt has the same ids and is
+hit in the cache.
 """
 
 import random
@@ -15,13 +15,11 @@ from zlib import crc32
 from kvsync_mockpod.text.tokenizer import EOS, Tokenizer
 from kvsync_mockpod.text.words import PHRASE_TOKENS, build_openings, build_phrases
 
-__all__ = ["Answer", "TextModel"]
-
 _MASK = 2**64 - 1
 
 
 def _mix(value: int) -> int:
-    """Spread 64 bits (the finalizer of splitmix64, Steele et al. 2014)."""
+    """Mix 64 bits (the finalizer of splitmix64, Steele et al. 2014)."""
     value &= _MASK
     value = (value ^ value >> 30) * 0xBF58476D1CE4E5B9 & _MASK
     value = (value ^ value >> 27) * 0x94D049BB133111EB & _MASK
@@ -30,7 +28,7 @@ def _mix(value: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One request's answer: `seed` decides the words, `length` is where EOS comes (0-based position)."""
+    """The answer of one request: `seed` determines the words, `length` is the position (from 0) of EOS."""
 
     seed: int
     length: int
@@ -38,7 +36,7 @@ class Answer:
 
 
 class TextModel:
-    """Answers by seed. `mean_tokens` is the mean length at which an answer ends by itself."""
+    """Produces answers from a seed; `mean_tokens` is the mean length of an answer that ends by itself."""
 
     def __init__(self, tokenizer: Tokenizer, seed: int, mean_tokens: int) -> None:
         self._seed = seed
@@ -49,7 +47,7 @@ class TextModel:
     def answer(
         self, prompt: Sequence[int], seed: int | None, index: int, *, opening: bool, min_tokens: int = 0
     ) -> Answer:
-        """Plan the answer to `prompt`; `seed` is the request's own, `index` tells n parallel answers apart."""
+        """Plan the answer to `prompt`; `seed` is that of the request, `index` distinguishes n parallel answers."""
         key = crc32(array("I", prompt).tobytes())
         key = _mix(key ^ _mix(self._seed) ^ _mix(0x9E37 if seed is None else seed & _MASK) ^ _mix(index + 1))
         spread = random.Random(key).random()
@@ -57,7 +55,7 @@ class TextModel:
         return Answer(key, length, opening)
 
     def token(self, answer: Answer, position: int) -> int:
-        """The id at `position` (0-based) of `answer`; EOS where the answer ends."""
+        """The token id at `position` (from 0) of `answer`; EOS where the answer ends."""
         if position == answer.length:
             return EOS
         group, rest = divmod(position, PHRASE_TOKENS)

@@ -1,8 +1,8 @@
 """A reversible tokenizer without model files.
 
-Why: block hashes depend on token ids, so a mock needs ids that are the same in every process, for any
-text in any language, and that come back to exactly the text they were made from. A real vocabulary
-would be megabytes of model files; here the id *is* the text, packed.
+Block hashes depend on token ids, so a mock needs ids that are the same in every process, for any text in any language,
+and that decode to exactly the text they were made from. A real vocabulary would need megabytes of model files. Here an
+id contains the text itself, packed.
 
 Layout of an id (all ids are below 2**29):
 
@@ -15,21 +15,19 @@ Layout of an id (all ids are below 2**29):
 | 0x400000 + 21 bits        | three ASCII characters                                       |
 | 0x10000000 + 28 bits      | four ASCII characters                                        |
 
-Everything in between is opaque too. Text is cut by one regular expression into pieces of at most four
-ASCII characters (a word keeps the space before it, digits go by three), every other character alone, so
-that English has about as many tokens a word as real vocabularies and a longer text keeps the tokens of
-its prefix up to the last piece.
+Ids in between are opaque too. One regular expression splits text into pieces of at most four ASCII characters (a word
+includes the space before it, digits are grouped by three); every other character is a piece of its own. English text
+therefore has about as many tokens per word as with real vocabularies, and a longer text keeps the tokens of its prefix
+up to the last piece.
 
-`decode(encode(text)) == text` for every text; `encode(decode(ids)) == ids` for ids that `encode` can make
-and for opaque ids. Token ids made elsewhere are accepted up to 2**32 - 1 and survive the same way.
+`decode(encode(text)) == text` holds for every text, and `encode(decode(ids)) == ids` for ids that `encode` can produce
+and for opaque ids. Token ids from other sources are accepted up to 2**32 - 1 and survive in the same way.
 """
 
 import re
 from collections.abc import Iterable, Sequence
 
 from kvsync_mockpod.errors import TextError
-
-__all__ = ["EOS", "IM_END", "IM_START", "MAX_TOKEN_ID", "VOCAB_SIZE", "Tokenizer"]
 
 SPECIALS = ("pad", "bos", "eos", "im_start", "im_end", "image", "audio", "video", "tool", "think")
 EOS = 2
@@ -45,7 +43,7 @@ MAX_TOKEN_ID = 2**32 - 1
 
 _PIECE = re.compile(
     r"<\|[a-z][a-z0-9_]{0,15}\|>"  # special and opaque tokens
-    r"| [A-Za-z]{1,3}|[A-Za-z]{1,4}"  # a word: the space belongs to it
+    r"| [A-Za-z]{1,3}|[A-Za-z]{1,4}"  # a word includes the space before it
     r"| ?[0-9]{1,3}"
     r"|[ \t\r\n]{1,4}"
     r"|[!-/:-@\[-`{-~]{1,4}"
@@ -57,7 +55,7 @@ _CACHE_LIMIT = 65_536
 
 
 def _has_text(token: int) -> bool:
-    """Whether an id stands for packed text rather than being special or opaque."""
+    """Whether an id contains packed text, as opposed to a special or opaque id."""
     if token < CHARACTER_BASE:
         return False
     if token <= CHARACTER_BASE + 0x10FFFF:
@@ -70,7 +68,7 @@ def _has_text(token: int) -> bool:
 
 
 def _pack(piece: str) -> tuple[int, ...]:
-    """The ids of one piece of the regular expression: one id, or several for a marker that is just text."""
+    """The ids of one piece: normally one id, several for text that only looks like a marker."""
     if piece.startswith("<|") and len(piece) > 4:
         special = _SPECIAL_IDS.get(piece)
         if special is not None:
@@ -85,7 +83,7 @@ def _pack(piece: str) -> tuple[int, ...]:
 
 
 def _cut_marker(piece: str) -> list[str]:
-    """Cut text that only looks like a special token as the rest of the expression would."""
+    """Split text that only looks like a special token in the way the rest of the expression would."""
     return ["<|", *_PIECE.findall(piece[2:-2]), "|>"]
 
 
@@ -94,8 +92,7 @@ def _pack_text(piece: str) -> int:
     if size == 1:
         code = ord(piece)
         if 0xD800 <= code <= 0xDFFF:
-            msg = f"text holds a lone surrogate U+{code:04X}, which no UTF-8 text can"
-            raise TextError(msg)
+            raise TextError(f"text contains a lone surrogate U+{code:04X}, which UTF-8 cannot represent")
         return CHARACTER_BASE + code
     packed = 0
     for character in piece:
@@ -120,7 +117,7 @@ def _unpack(token: int) -> str:
 
 
 class _Ids(dict[str, tuple[int, ...]]):
-    """Piece -> ids, computed once a piece; emptied when full, so memory stays bounded."""
+    """A bounded cache from piece to ids; it is emptied when it is full."""
 
     def __missing__(self, piece: str) -> tuple[int, ...]:
         if len(self) >= _CACHE_LIMIT:
@@ -130,7 +127,7 @@ class _Ids(dict[str, tuple[int, ...]]):
 
 
 class _Texts(dict[int, str]):
-    """Id -> text, computed once an id; emptied when full."""
+    """A bounded cache from id to text; it is emptied when it is full."""
 
     def __missing__(self, token: int) -> str:
         if len(self) >= _CACHE_LIMIT:
@@ -140,14 +137,18 @@ class _Texts(dict[int, str]):
 
 
 class Tokenizer:
-    """Text to token ids and back; stateless but for two bounded caches."""
+    """Converts text to token ids and back; its only state is two bounded caches."""
 
     def __init__(self) -> None:
         self._ids = _Ids()
         self._texts = _Texts()
 
     def encode(self, text: str) -> list[int]:
-        """The token ids of `text`. Raises `TextError` for a lone surrogate."""
+        """The token ids of `text`.
+
+        Raises:
+            TextError: the text contains a lone surrogate.
+        """
         ids = self._ids
         return [token for piece in _PIECE.findall(text) for token in ids[piece]]
 
@@ -156,9 +157,9 @@ class Tokenizer:
         return "".join(map(self._texts.__getitem__, tokens))
 
     def token_text(self, token: int) -> str:
-        """The text of one id (what a stream sends for it)."""
+        """The text of one id, as a stream sends it."""
         return self._texts[token]
 
     def token_strings(self, tokens: Sequence[int]) -> list[str]:
-        """The text of every id, apart."""
+        """The text of each id separately."""
         return [self._texts[token] for token in tokens]

@@ -1,15 +1,13 @@
-"""The vocabulary of generated text: short plain words, and phrases of a fixed number of tokens made of them.
+"""The vocabulary of generated text: short common words, and phrases made of them.
 
-A phrase has exactly `PHRASE_TOKENS` tokens, so the token at any position of an answer is found without
-generating what comes before it. The words are ours, chosen to read as harmless filler.
+A phrase has exactly `PHRASE_TOKENS` tokens, so the token at any position of an answer can be found without generating
+those before it. The words were chosen for this project as harmless filler.
 """
 
 import random
 from collections.abc import Sequence
 
 from kvsync_mockpod.text.tokenizer import Tokenizer
-
-__all__ = ["PHRASE_TOKENS", "build_openings", "build_phrases"]
 
 PHRASE_TOKENS = 8
 
@@ -30,7 +28,9 @@ _PHRASES = 512
 
 
 def build_phrases(tokenizer: Tokenizer, seed: int) -> list[tuple[int, ...]]:
-    """`_PHRASES` phrases, each `PHRASE_TOKENS` ids whose text starts with a space; the same for the same seed."""
+    """A fixed number of phrases, each with `PHRASE_TOKENS` ids and text that starts with a space; the same for the same
+    seed.
+    """
     chance = random.Random(f"phrases {seed}")
     long_words = [tuple(tokenizer.encode(f" {word}")) for word in LONG]
     short_words = [tuple(tokenizer.encode(f" {word}")) for word in SHORT]
@@ -38,7 +38,7 @@ def build_phrases(tokenizer: Tokenizer, seed: int) -> list[tuple[int, ...]]:
 
 
 def build_openings(tokenizer: Tokenizer, seed: int) -> list[tuple[int, ...]]:
-    """Phrases that begin an answer without a space, with a capital letter, as a chat answer does."""
+    """Phrases to begin an answer with: they start with a capital letter, without a space."""
     chance = random.Random(f"openings {seed}")
     long_words = [tuple(tokenizer.encode(f" {word}")) for word in LONG]
     short_words = [tuple(tokenizer.encode(f" {word}")) for word in SHORT]

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from kvsync_testkit.checks.facts import Answer, AppliedBatch, Forgotten, Rows, Sample, TrustSample, Violation
+from kvsync_workload.percentiles import percentile
 
 
 def check_sequence(history: Sequence[AppliedBatch | Forgotten]) -> list[Violation]:
@@ -109,9 +110,17 @@ def check_non_interference(
     return found + [Violation("I12", name, "nothing arrived during the fault") for name in missing]
 
 
+def check_counts(publisher: str, reported: Mapping[str, int], observed: Mapping[str, int]) -> list[Violation]:
+    """C1: what the index reports of a stream, by name of the number, is what was observed."""
+    return [
+        Violation("C1", publisher, f"{name}: {reported.get(name)} reported, {count} observed")
+        for name, count in observed.items()
+        if reported.get(name) != count
+    ]
+
+
 def _p99(values: Sequence[float]) -> float:
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(0.99 * len(ordered)))] if ordered else 0.0
+    return percentile(values, 99) or 0.0
 
 
 def _slope(series: Sequence[Sample]) -> float:

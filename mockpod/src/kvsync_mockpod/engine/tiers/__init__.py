@@ -1,10 +1,12 @@
 """Lower cache tiers: host memory (G2) and disk (G3) behind the device's block table (G1)."""
 
-from .config import TierConfig
-from .links import Link, Transfer
-from .offload import OffloadEngine, OnboardHandle, PreparedOnboard, SourceBlock
-from .report import LinkReport, TierReport
-from .store import TierStore
+from kvsync_mockpod.engine.tiers.blocks import SourceBlock, StoredBlock, TierSink
+from kvsync_mockpod.engine.tiers.config import TierConfig
+from kvsync_mockpod.engine.tiers.engine import OffloadEngine
+from kvsync_mockpod.engine.tiers.links import Link, Transfer
+from kvsync_mockpod.engine.tiers.onboard import OnboardHandle, PreparedOnboard
+from kvsync_mockpod.engine.tiers.report import LinkReport, TierReport
+from kvsync_mockpod.engine.tiers.store import TierStore
 
 __all__ = [
     "Link",
@@ -13,8 +15,10 @@ __all__ = [
     "OnboardHandle",
     "PreparedOnboard",
     "SourceBlock",
+    "StoredBlock",
     "TierConfig",
     "TierReport",
+    "TierSink",
     "TierStore",
     "Transfer",
 ]

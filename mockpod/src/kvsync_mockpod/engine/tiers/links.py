@@ -1,20 +1,20 @@
-"""A link whose bandwidth its transfers share equally (processor sharing), exact and O(log N) an event.
+"""Links whose bandwidth is shared equally by their transfers (processor sharing), exact and in O(log N) per event.
 
-All active transfers progress alike, so one number says how far each has come: the service a transfer present since the
-beginning would have received. A transfer ends when that number reaches its own start plus its size; a heap of those
-ends is all there is. Advancing never touches the transfers that do not end.
+All active transfers progress at the same rate. One number, the service, therefore describes the progress of all of
+them: the bytes that a transfer would have received if it had been active since the link was last empty. A transfer
+ends when the service reaches its value at the transfer's start plus the transfer's size, so a heap of these end values
+is the only state, and advancing the link does not touch the transfers that do not end.
 """
 
 import heapq
 from collections.abc import Callable
+from dataclasses import dataclass
 
-from .report import LinkReport
-
-__all__ = ["Link", "Transfer"]
+from kvsync_mockpod.engine.tiers.report import LinkReport
 
 
 class Transfer:
-    """Bytes on their way; `done_s` is set when the last one has arrived."""
+    """Bytes in transit; `done_s` is set when the last byte has arrived."""
 
     __slots__ = ("done_s", "on_done", "size", "started_s")
 
@@ -26,9 +26,9 @@ class Transfer:
 
 
 class Link:
-    """`bandwidth` bytes a second shared by all active transfers; infinite bandwidth ends them at once.
+    """A bandwidth in bytes per second, shared by all active transfers; with an infinite one transfers end at once.
 
-    Time only moves by `advance`; starting a transfer advances first, so nobody's progress is lost.
+    Time moves only in `advance`. Starting a transfer advances the link first, so no transfer loses its progress.
     """
 
     def __init__(self, bandwidth: float, name: str = "link") -> None:
@@ -36,7 +36,7 @@ class Link:
         self.name = name
         self.now = 0.0
         self._service = 0.0
-        """Bytes each transfer active since the link was last empty has received."""
+        """Bytes received by a transfer that has been active since the link was last empty."""
         self._heap: list[tuple[float, int, Transfer]] = []
         self._sequence = 0
         self._transfers = 0
@@ -48,7 +48,7 @@ class Link:
         return len(self._heap)
 
     def start(self, size: int, now: float, on_done: Callable[[float], None] | None = None) -> Transfer:
-        """Begin a transfer of `size` bytes; `on_done(time)` is called by the `advance` that ends it."""
+        """Begin a transfer of `size` bytes; the `advance` that ends it calls `on_done(time)`."""
         self.advance(now)
         if not self._heap:
             self._service = 0.0
@@ -58,15 +58,15 @@ class Link:
         return transfer
 
     def deadline(self) -> float | None:
-        """When the next transfer ends if no other starts; None when idle."""
+        """Time at which the next transfer ends if no other starts; None when idle."""
         if not self._heap:
             return None
         return self.now + (self._heap[0][0] - self._service) * len(self._heap) / self.bandwidth
 
     def advance(self, now: float) -> None:
-        """Let time pass until `now` (never backwards); ends come in time order, ties in start order.
+        """Let time pass until `now`, never backwards. Transfers end in time order; ties end in start order.
 
-        An end's callback may start transfers on this link; they begin at that end's time.
+        The callback of a transfer that ends may start transfers on this link; they begin at that time.
         """
         while self._heap:
             end = self.deadline()
@@ -76,7 +76,7 @@ class Link:
             elif now > self.now:
                 self._service += (now - self.now) * self.bandwidth / len(self._heap)
                 self._busy_s += now - self.now
-                self.now = now  # what is left may be too little to end later than now: look again
+                self.now = now  # rounding may leave a remainder that ends at this very time: check again
             else:
                 return
         self.now = max(self.now, now)
@@ -92,5 +92,33 @@ class Link:
             transfer.on_done(end)
 
     def report(self) -> LinkReport:
-        """Completed transfers, their bytes, and the time in which the link was not idle."""
+        """Completed transfers, their bytes, and the time in which the link was busy."""
         return LinkReport(self._transfers, self._bytes, self._busy_s)
+
+
+@dataclass(slots=True)
+class TierLinks:
+    """The links of one worker. The disk's link may be shared with other workers."""
+
+    device_to_host: Link
+    host_to_device: Link
+    disk: Link
+
+    def tick(self, now: float) -> None:
+        """Advance all links to `now` in time order, so that an end on one link can start a transfer on another."""
+        links = (self.device_to_host, self.host_to_device, self.disk)
+        while True:
+            deadline = self.deadline()
+            if deadline is None or deadline > now:
+                break
+            for link in links:
+                if link.deadline() == deadline:
+                    link.advance(deadline)
+                    break
+        for link in links:
+            link.advance(now)
+
+    def deadline(self) -> float | None:
+        """Time at which the next transfer on any link ends; None when all are idle."""
+        ends = (self.device_to_host.deadline(), self.host_to_device.deadline(), self.disk.deadline())
+        return min((end for end in ends if end is not None), default=None)

@@ -1,13 +1,11 @@
-"""What the tiers did since start, frozen."""
+"""Frozen reports of what the tiers have done since start."""
 
 from dataclasses import dataclass
-
-__all__ = ["LinkReport", "TierReport"]
 
 
 @dataclass(frozen=True, slots=True)
 class LinkReport:
-    """One direction: completed transfers, their bytes, and for how long any transfer was under way."""
+    """One link: completed transfers, their bytes, and the time during which any transfer was under way."""
 
     transfers: int = 0
     bytes: int = 0
@@ -16,7 +14,7 @@ class LinkReport:
 
 @dataclass(frozen=True, slots=True)
 class TierReport:
-    """The lower tiers of one engine; the disk link may be shared, its report is then that of all sharers."""
+    """The lower tiers of one engine. If several engines share the disk link, its report covers all of them."""
 
     host_blocks: int = 0
     disk_blocks: int = 0
@@ -28,7 +26,7 @@ class TierReport:
     demoted: int = 0
     """Blocks that arrived on disk."""
     duplicates: int = 0
-    """Offered blocks refused because they were there or on their way."""
+    """Offered blocks that were refused because they were in host memory or on their way there."""
     dropped: int = 0
     """Blocks that left a tier without having been copied to a lower one."""
     device_to_host: LinkReport = LinkReport()

@@ -1,0 +1,81 @@
+"""What an engine says of its own blocks: `/debug/kv/digest`, `/debug/kv/blocks` and, without them, `/metrics`."""
+
+import asyncio
+from collections.abc import Iterator
+from typing import TypeVar
+
+import aiohttp
+import msgspec
+
+from kvsync_indexer.api import DigestRow
+from kvsync_indexer.errors import AuditError
+
+TIMEOUT_S = 30.0
+
+_T = TypeVar("_T")
+
+
+class EngineDigest(msgspec.Struct):
+    """The answer of `/debug/kv/digest`."""
+
+    digests: list[DigestRow]
+    seq: dict[str, int | None] = {}
+    """Last published sequence number per rank."""
+    quiet: bool = False
+    """No request is running or waiting, and every event is published."""
+
+
+class EngineBlock(msgspec.Struct):
+    """One line of `/debug/kv/blocks`, as far as it is compared."""
+
+    hash: int | str
+    medium: str = "GPU"
+    group_idx: int | None = None
+    rank: int = 0
+
+
+class EngineClient:
+    """Reads from engines. Use it in one event loop, and `close` it there. Every method raises AuditError."""
+
+    def __init__(self, connections: int) -> None:
+        self._connections = connections
+        self._session: aiohttp.ClientSession | None = None
+
+    async def digest(self, debug_url: str) -> EngineDigest:
+        """Digests per rank, group and tier."""
+        return _decode(await self._get(f"{debug_url}/debug/kv/digest"), EngineDigest, debug_url)
+
+    async def blocks(self, debug_url: str, rank: int) -> Iterator[EngineBlock]:
+        """The resident blocks of one rank."""
+        lines = (await self._get(f"{debug_url}/debug/kv/blocks?rank={rank}")).splitlines()
+        blocks = (_decode(line, EngineBlock, debug_url) for line in lines if line)
+        return (block for block in blocks if block.rank == rank)
+
+    async def metrics(self, http_url: str) -> str:
+        """The text of `/metrics`."""
+        return (await self._get(f"{http_url}/metrics")).decode(errors="replace")
+
+    async def close(self) -> None:
+        """Close the connections."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def _get(self, url: str) -> bytes:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=self._connections))
+        try:
+            async with asyncio.timeout(TIMEOUT_S), self._session.get(url) as response:
+                data = await response.read()
+        except (TimeoutError, aiohttp.ClientError, OSError) as error:
+            raise AuditError(f"{url}: {type(error).__name__}: {error}") from None
+        if response.status != 200:
+            raise AuditError(f"{url}: HTTP {response.status}")
+        return data
+
+
+def _decode(data: bytes, kind: type[_T], url: str) -> _T:
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except msgspec.MsgspecError as error:
+        raise AuditError(f"{url}: not the answer of a debug endpoint: {error}") from None

@@ -1,0 +1,58 @@
+"""The settings of the router, validated once at start."""
+
+import difflib
+from collections.abc import Mapping
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from kvsync_router.decisions.policies import DEFAULT_DECODE_WEIGHT, DEFAULT_PREFILL_WEIGHT
+from kvsync_router.errors import RouterConfigError
+
+PolicyName = Literal["kv", "least_request", "round_robin", "random"]
+
+
+class RouterConfig(BaseModel):
+    """Settings of one router."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    policy: PolicyName = "kv"
+    seed: int = 0
+    """Seed of random choices and tie-breaks."""
+    prefill_weight: float = Field(default=DEFAULT_PREFILL_WEIGHT, ge=0)
+    """kv: cost of a queued prompt token, relative to a token that this request must compute."""
+    decode_weight: float = Field(default=DEFAULT_DECODE_WEIGHT, ge=0)
+    """kv: cost of a context token of a running request."""
+    attempts: int = Field(default=3, ge=1, le=16)
+    """Endpoints that are tried, before the first byte, until the client gets 502 or 503."""
+    connect_timeout_s: float = Field(default=2.0, gt=0)
+    first_byte_timeout_s: float = Field(default=600.0, gt=0)
+    """How long an endpoint may take until the first byte of its answer."""
+    match_timeout_s: float = Field(default=0.25, gt=0)
+    """How long a decision waits for the index."""
+    index_backoff_s: float = Field(default=1.0, ge=0)
+    """How long the index is left alone after a match or a report has failed."""
+    report_timeout_s: float = Field(default=2.0, gt=0)
+    """How long the index may take to accept a report about a prediction; no client waits for it."""
+    refresh_s: float = Field(default=1.0, gt=0)
+    """How often the list of endpoints is read again."""
+    probe_s: float = Field(default=0.25, gt=0)
+    """How often an endpoint that is not in the rotation is asked for its health."""
+    max_body_bytes: int = Field(default=64 * 1024 * 1024, gt=0)
+    max_requests: int = Field(default=4096, gt=0)
+    """Requests that may be in flight in the router; one more gets 429."""
+
+    @classmethod
+    def parse(cls, values: Mapping[str, object]) -> Self:
+        """Validate `values`. Raises RouterConfigError, which names the field, the value and what is allowed."""
+        try:
+            return cls.model_validate(dict(values))
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            field = ".".join(str(part) for part in first["loc"])
+            if first["type"] == "extra_forbidden":
+                near = difflib.get_close_matches(field, cls.model_fields, n=1)
+                hint = f"; did you mean {near[0]}?" if near else ""
+                raise RouterConfigError(f"router: unknown field {field}{hint}") from None
+            raise RouterConfigError(f"router: {field} = {first['input']!r}: {first['msg'].lower()}") from None

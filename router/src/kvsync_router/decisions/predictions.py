@@ -1,0 +1,65 @@
+"""Compares what the index predicted with what the engine found cached, for reports to the index.
+
+For engines without a debug endpoint, such as real vLLM, these reports are what shows whether the index is right.
+"""
+
+from collections.abc import Callable
+from typing import Literal, Protocol, TypeAlias
+
+from kvsync_indexer.api import PredictionReport
+from kvsync_router.decisions.endpoints import Endpoint
+from kvsync_router.decisions.usage import UsageReader
+from kvsync_router.errors import UsageUnreadableError
+
+Outcome: TypeAlias = Literal["reported", "no_usage", "unreadable", "dropped", "failed"]
+CountOutcome: TypeAlias = Callable[[Outcome], None]
+
+
+class PredictionSink(Protocol):
+    """Takes reports. It never blocks and never raises."""
+
+    wanted: bool
+    """False: reports have no effect, so answers need not be read."""
+
+    def report(self, prediction: PredictionReport) -> None:
+        """Take one report."""
+        ...
+
+    async def start(self, count: CountOutcome) -> None:
+        """Begin to deliver reports; `count` is called with the outcome of each."""
+        ...
+
+    async def stop(self) -> None:
+        """End; reports that have not been delivered are dropped."""
+        ...
+
+
+class AnswerWatch:
+    """Reads one answer for which the index made a prediction. A front `add`s every chunk and then calls `done`."""
+
+    def __init__(
+        self, sink: PredictionSink, count: CountOutcome, endpoint: Endpoint, predicted_tokens: int, content_type: str
+    ) -> None:
+        self._sink = sink
+        self._count = count
+        self._endpoint = endpoint
+        self._predicted_tokens = predicted_tokens
+        self._reader = UsageReader(content_type)
+        self.add = self._reader.add
+
+    def done(self) -> None:
+        """Read the usage and report it. To be called when the client has the whole answer."""
+        try:
+            usage = self._reader.usage()
+        except UsageUnreadableError:
+            self._count("unreadable")
+            return
+        if usage is None or (usage.cached_tokens is None and not self._endpoint.tells_cached):
+            self._count("no_usage")
+            return
+        self._endpoint.tells_cached = True
+        self._sink.report(
+            PredictionReport(
+                self._endpoint.info.name, self._predicted_tokens, usage.cached_tokens or 0, usage.prompt_tokens
+            )
+        )

@@ -1,0 +1,97 @@
+"""The proxy as an ASGI application: the paths that it serves besides the inference requests themselves."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+import msgspec
+from prometheus_client import generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from kvsync_indexer.serving import Receive, Scope, Send
+from kvsync_router.errors import RequestRefusedError
+from kvsync_router.proxy.proxy import Proxy
+from kvsync_router.routing import Routing
+
+PROXIED_PATHS = ("/v1/completions", "/v1/chat/completions")
+
+
+class ProxyApp:
+    """The ASGI application. Its lifespan starts and stops the routing."""
+
+    def __init__(self, routing: Routing) -> None:
+        self.routing = routing
+        proxy = Proxy(routing)
+        self._app = Starlette(
+            routes=[
+                *(Route(path, proxy, methods=["POST"]) for path in PROXIED_PATHS),
+                Route("/v1/models", self._models),
+                Route("/v1/endpoints", self._endpoints),
+                Route("/healthz", self._healthz),
+                Route("/readyz", self._readyz),
+                Route("/metrics", self._metrics),
+            ],
+            lifespan=self._lifespan,
+            exception_handlers={HTTPException: _openai_error},
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, or the lifespan."""
+        await self._app(scope, receive, send)
+
+    @contextlib.asynccontextmanager
+    async def _lifespan(self, _app: Starlette) -> AsyncIterator[None]:
+        await self.routing.start()
+        try:
+            yield
+        finally:
+            await self.routing.stop()
+
+    async def _models(self, request: Request) -> Response:
+        """The models of every endpoint, each id once, in the order of the endpoints' names."""
+        headers = {name: request.headers[name] for name in ("authorization",) if name in request.headers}
+        answers = await self._every_models(headers)
+        merged: dict[str, dict[str, Any]] = {}
+        for answer in answers:
+            for model in msgspec.json.decode(answer)["data"]:
+                merged.setdefault(model["id"], model)
+        if not answers:
+            error = RequestRefusedError(503, "no engine could answer", "service_unavailable", code="503")
+            return _json(error.body(), error.status)
+        return _json({"object": "list", "data": list(merged.values())})
+
+    async def _every_models(self, headers: dict[str, str]) -> list[bytes]:
+        keeper = self.routing.keeper
+        rotation = self.routing.table.rotation(None)
+        answers = await asyncio.gather(*(keeper.fetch_models(endpoint, headers) for endpoint in rotation))
+        return [answer for answer in answers if answer is not None]
+
+    async def _endpoints(self, _request: Request) -> Response:
+        return _json({"policy": self.routing.config.policy, "endpoints": self.routing.table.statistics()})
+
+    async def _healthz(self, _request: Request) -> Response:
+        return Response("ok\n", media_type="text/plain")
+
+    async def _readyz(self, _request: Request) -> Response:
+        ready = bool(self.routing.table.rotation(None))
+        return Response("ok\n" if ready else "no endpoint\n", 200 if ready else 503, media_type="text/plain")
+
+    async def _metrics(self, _request: Request) -> Response:
+        return Response(generate_latest(self.routing.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+
+def _json(content: object, status: int = 200) -> Response:
+    return Response(msgspec.json.encode(content), status, media_type="application/json")
+
+
+async def _openai_error(_request: Request, error: Exception) -> Response:
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    kind = "NotFoundError" if status == 404 else "invalid_request_error"
+    refused = RequestRefusedError(status, str(getattr(error, "detail", error)), kind, code=str(status))
+    return _json(refused.body(), status)

@@ -1,0 +1,61 @@
+"""`kvsync-router`: the proxy in a process of its own, for engines that an index or a publishers file lists."""
+
+import sys
+from pathlib import Path
+
+import click
+import structlog
+
+from kvsync_indexer.errors import ListenError
+from kvsync_indexer.logs import configure_logging
+from kvsync_indexer.serving import HttpServer, event_loop_runner, listen, serve_until_signalled
+from kvsync_router.config import RouterConfig
+from kvsync_router.decisions.policies import DEFAULT_DECODE_WEIGHT, DEFAULT_PREFILL_WEIGHT, POLICY_NAMES
+from kvsync_router.errors import RouterConfigError
+from kvsync_router.proxy.app import ProxyApp
+from kvsync_router.routing import Routing
+from kvsync_router.sources.directory import FileDirectory
+
+DEFAULT_PORT = 8080
+USAGE_ERROR = 2
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.option("--index-url", metavar="URL", help="Index to ask for matches and, without --publishers, for endpoints.")
+@click.option("--publishers", type=click.Path(path_type=Path), help="Publishers file that lists the endpoints.")
+@click.option("--policy", type=click.Choice(POLICY_NAMES), default="kv", show_default=True)
+@click.option("--host", default="0.0.0.0", show_default=True)
+@click.option("--port", type=click.IntRange(1, 65535), default=DEFAULT_PORT, show_default=True)
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of random choices and tie-breaks.")
+@click.option("--prefill-weight", type=float, default=DEFAULT_PREFILL_WEIGHT, show_default=True)
+@click.option("--decode-weight", type=float, default=DEFAULT_DECODE_WEIGHT, show_default=True)
+@click.option("--attempts", type=int, default=3, show_default=True, help="Endpoints tried before the first byte.")
+@click.option("--match-timeout", "match_timeout_s", type=float, default=0.25, show_default=True, help="Seconds.")
+def main(index_url: str | None, publishers: Path | None, host: str, port: int, **values: object) -> None:
+    """Route OpenAI requests to the engine that already holds most of the prompt."""
+    configure_logging("info")
+    try:
+        routing = _routing(RouterConfig.parse(values), index_url, publishers)
+        bound = listen(host, port)
+    except (RouterConfigError, ListenError) as error:
+        click.echo(f"kvsync-router: {error}", err=True)
+        sys.exit(USAGE_ERROR)
+    server = HttpServer(ProxyApp(routing), bound)
+    address = ":".join(str(part) for part in bound.getsockname()[:2])
+    structlog.get_logger("kvsync_router").info("router_listens", address=address)
+    with event_loop_runner() as runner:
+        sys.exit(runner.run(serve_until_signalled([server])))
+
+
+def _routing(config: RouterConfig, index_url: str | None, publishers: Path | None) -> Routing:
+    if index_url is None and publishers is None:
+        raise RouterConfigError("give --index-url, --publishers, or both: the router has no endpoints without")
+    directory = None
+    if publishers is not None:
+        directory = FileDirectory(publishers)
+        directory.read()
+    return Routing.over_http(config, index_url, directory)
+
+
+if __name__ == "__main__":
+    main()

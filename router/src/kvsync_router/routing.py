@@ -1,0 +1,87 @@
+"""Decisions and their sources, put together: everything of a router except the front that clients talk to."""
+
+import time
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry
+
+from kvsync_indexer.fronts import IndexAnswers
+from kvsync_router.config import RouterConfig
+from kvsync_router.decisions.endpoints import Endpoint, EndpointTable
+from kvsync_router.decisions.picking import Picker, RoutingDecision
+from kvsync_router.decisions.predictions import AnswerWatch, PredictionSink
+from kvsync_router.decisions.requests import InferenceRequest
+from kvsync_router.decisions.scoring import Scorer
+from kvsync_router.metrics import RouterMetrics
+from kvsync_router.sources.client import HttpClient
+from kvsync_router.sources.directory import Directory, HttpDirectory, InProcessDirectory
+from kvsync_router.sources.health import EndpointKeeper
+from kvsync_router.sources.predictions import HttpPredictions, InProcessPredictions, NoPredictions
+from kvsync_router.sources.scoring import HttpScorer, InProcessScorer, NoScorer
+
+
+class Routing:
+    """What a front needs to place requests. Nothing is contacted before `start`."""
+
+    def __init__(
+        self,
+        config: RouterConfig,
+        directory: Directory,
+        scorer: Scorer | None = None,
+        client: HttpClient | None = None,
+        *,
+        predictions: PredictionSink | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        registry: CollectorRegistry | None = None,
+    ) -> None:
+        """`client` is the pool of sources that ask over HTTP, if there are any. Without a scorer there is no index."""
+        self.config = config
+        self.clock = clock
+        self.client = client or HttpClient(config.connect_timeout_s)
+        self.table = EndpointTable()
+        self.metrics = RouterMetrics(self.table.statistics, registry)
+        self.keeper = EndpointKeeper(config, self.table, directory, self.client)
+        self.picker = Picker(config, self.table, scorer or NoScorer())
+        self._predictions = predictions or NoPredictions()
+
+    @classmethod
+    def over_http(cls, config: RouterConfig, index_url: str | None, directory: Directory | None = None) -> "Routing":
+        """Routing that asks the index at `index_url`, also for endpoints unless `directory` lists them."""
+        client = HttpClient(config.connect_timeout_s)
+        if index_url is None:
+            if directory is None:
+                raise ValueError("neither an index nor a directory lists the endpoints")
+            return cls(config, directory, client=client)
+        return cls(
+            config,
+            directory or HttpDirectory(index_url, client),
+            HttpScorer(index_url, client, time.monotonic, config.match_timeout_s, config.index_backoff_s),
+            client,
+            predictions=HttpPredictions(index_url, client, config.report_timeout_s, config.index_backoff_s),
+        )
+
+    @classmethod
+    def in_process(cls, config: RouterConfig, index: IndexAnswers) -> "Routing":
+        """Routing in the process of the index."""
+        return cls(config, InProcessDirectory(index), InProcessScorer(index), predictions=InProcessPredictions(index))
+
+    async def start(self) -> None:
+        """Open the connection pool, read the endpoints and begin to keep them up to date."""
+        await self.client.start()
+        await self._predictions.start(self.metrics.count_prediction)
+        await self.keeper.start()
+
+    async def stop(self) -> None:
+        """End what `start` began."""
+        await self.keeper.stop()
+        await self._predictions.stop()
+        await self.client.stop()
+
+    def watch(
+        self, request: InferenceRequest, decision: RoutingDecision, endpoint: Endpoint, status: int, content_type: str
+    ) -> AnswerWatch | None:
+        """A watch on an answer, if it can be compared with a prediction that the index made for this endpoint."""
+        predicted = decision.matched_tokens.get(endpoint.info.name) if request.single else None
+        if predicted is None or status != 200 or not self._predictions.wanted:
+            return None
+        return AnswerWatch(self._predictions, self.metrics.count_prediction, endpoint, predicted, content_type)

@@ -1,0 +1,112 @@
+"""Where the list of endpoints comes from: the publishers of an index, or a publishers file.
+
+A source that cannot be read removes no endpoint; only an answer does.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Protocol
+
+import aiohttp
+import msgspec
+
+from kvsync_indexer.api import PublisherRow, PublishersAnswer
+from kvsync_indexer.errors import ConfigError
+from kvsync_indexer.fronts import IndexAnswers
+from kvsync_indexer.publishers_file import PublishersFile
+from kvsync_router.decisions.endpoints import EndpointInfo
+from kvsync_router.errors import DirectoryUnavailableError, RouterConfigError
+
+ANSWER_TIMEOUT_S = 5.0
+
+
+class Directory(Protocol):
+    """Lists the endpoints."""
+
+    async def endpoints(self) -> list[EndpointInfo]:
+        """Every endpoint. Raises DirectoryUnavailableError."""
+        ...
+
+
+class Listed(Protocol):
+    """What the router needs of a publisher: a row of the index's answer, or an entry of a publishers file."""
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+    @property
+    def model(self) -> str: ...  # noqa: D102
+    @property
+    def http_url(self) -> str | None: ...  # noqa: D102
+    @property
+    def rank(self) -> int: ...  # noqa: D102
+    @property
+    def ready(self) -> bool: ...  # noqa: D102
+
+
+def endpoint_infos(publishers: Iterable[Listed]) -> list[EndpointInfo]:
+    """The publishers that are ready and have a URL. The rank is kept if several of them share the URL."""
+    routable = [(one, one.http_url.rstrip("/")) for one in publishers if one.http_url and one.ready]
+    sharing = Counter(url for _, url in routable)
+    return [
+        EndpointInfo(name=one.name, url=url, model=one.model, rank=one.rank if sharing[url] > 1 else None)
+        for one, url in routable
+    ]
+
+
+class HttpDirectory:
+    """The publishers of an index, over HTTP."""
+
+    def __init__(self, index_url: str, session: Callable[[], aiohttp.ClientSession]) -> None:
+        self._url = f"{index_url.rstrip('/')}/v1/publishers"
+        self._session = session
+        self._decoder = msgspec.json.Decoder(PublishersAnswer)
+
+    async def endpoints(self) -> list[EndpointInfo]:
+        """Ask `GET /v1/publishers`."""
+        try:
+            async with asyncio.timeout(ANSWER_TIMEOUT_S), self._session().get(self._url) as response:
+                response.raise_for_status()
+                answer = self._decoder.decode(await response.read())
+        except (TimeoutError, aiohttp.ClientError, OSError, msgspec.MsgspecError) as error:
+            raise DirectoryUnavailableError(f"{type(error).__name__}: {error}") from error
+        return endpoint_infos(answer.publishers)
+
+
+class FileDirectory:
+    """A publishers file, which is read again when it changes."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = PublishersFile(path)
+        self._infos: list[EndpointInfo] = []
+
+    def read(self) -> list[EndpointInfo]:
+        """The endpoints in the file now. Raises RouterConfigError."""
+        try:
+            self._infos = endpoint_infos(self._file.read())
+        except ConfigError as error:
+            raise RouterConfigError(str(error)) from None
+        return self._infos
+
+    async def endpoints(self) -> list[EndpointInfo]:
+        """The endpoints in the last version of the file that could be read."""
+        try:
+            specs = self._file.poll()
+        except ConfigError as error:
+            raise DirectoryUnavailableError(str(error)) from error
+        if specs is not None:
+            self._infos = endpoint_infos(specs)
+        return self._infos
+
+
+class InProcessDirectory:
+    """The publishers of the index in whose process the router runs."""
+
+    def __init__(self, index: IndexAnswers) -> None:
+        self._index = index
+
+    async def endpoints(self) -> list[EndpointInfo]:
+        """Ask the index."""
+        rows: list[PublisherRow] = self._index.publishers()
+        return endpoint_infos(rows)

@@ -1,0 +1,86 @@
+"""Scorers: the index's answer to "who holds how much?", over HTTP or in the same process.
+
+A question that the index refuses (it cannot be tokenized, say) matches nothing. An index that does not answer raises
+ScorerUnavailableError, and the decision falls back to load at once.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+import aiohttp
+import msgspec
+import structlog
+
+from kvsync_indexer.api import MatchAnswer, MatchRequest
+from kvsync_indexer.errors import RequestError
+from kvsync_indexer.fronts import IndexAnswers
+from kvsync_router.decisions.scoring import Score, score_of
+from kvsync_router.errors import ScorerUnavailableError
+
+_log = structlog.get_logger("kvsync_router.scoring")
+
+
+class HttpScorer:
+    """Asks an index over HTTP, with a short time-out, and leaves it alone for `backoff_s` after a failure."""
+
+    def __init__(
+        self,
+        index_url: str,
+        session: Callable[[], aiohttp.ClientSession],
+        clock: Callable[[], float],
+        timeout_s: float,
+        backoff_s: float,
+    ) -> None:
+        self._url = f"{index_url.rstrip('/')}/v1/match"
+        self._session = session
+        self._clock = clock
+        self._timeout_s = timeout_s
+        self._backoff_s = backoff_s
+        self._away_until = float("-inf")
+        self._decoder = msgspec.json.Decoder(MatchAnswer)
+
+    async def score(self, request: MatchRequest) -> Score:
+        """Ask `POST /v1/match`."""
+        if self._clock() < self._away_until:
+            raise ScorerUnavailableError("the index failed a moment ago")
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                status, body = await self._post(msgspec.json.encode(request))
+            if 400 <= status < 500:
+                return Score()
+            if status != 200:  # the index works, but cannot answer this question: no engine could tokenize it, say
+                raise ScorerUnavailableError(f"the index answered {status}")
+            return score_of(self._decoder.decode(body))
+        except (TimeoutError, aiohttp.ClientError, OSError, msgspec.MsgspecError) as error:
+            self._away_until = self._clock() + self._backoff_s
+            raise ScorerUnavailableError(f"{type(error).__name__}: {error}") from error
+
+    async def _post(self, body: bytes) -> tuple[int, bytes]:
+        headers = {"content-type": "application/json"}
+        async with self._session().post(self._url, data=body, headers=headers) as response:
+            return response.status, await response.read()
+
+
+class InProcessScorer:
+    """Asks the index in whose process the router runs."""
+
+    def __init__(self, index: IndexAnswers) -> None:
+        self._index = index
+
+    async def score(self, request: MatchRequest) -> Score:
+        """Ask the index. Whatever it raises, the request still finds an endpoint."""
+        try:
+            return score_of(await self._index.match(request))
+        except RequestError:
+            return Score()
+        except Exception as error:
+            _log.warning("router_without_match", problem=f"{type(error).__name__}: {error}")
+            raise ScorerUnavailableError(f"{type(error).__name__}: {error}") from error
+
+
+class NoScorer:
+    """For a router without an index."""
+
+    async def score(self, request: MatchRequest) -> Score:  # noqa: ARG002
+        """Raise ScorerUnavailableError."""
+        raise ScorerUnavailableError("there is no index")

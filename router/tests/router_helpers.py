@@ -1,0 +1,148 @@
+"""Engines and routers on real loopback sockets, for the router's tests."""
+
+import asyncio
+import contextlib
+import json
+import socket
+
+from aiohttp import web
+
+from kvsync_indexer.api import MatchAnswer, MatchRow, PredictionAnswer, PublisherRow
+from kvsync_indexer.serving import HttpServer
+from kvsync_router.config import RouterConfig
+from kvsync_router.proxy import ProxyApp
+from kvsync_router.routing import Routing
+from kvsync_router.sources.directory import InProcessDirectory
+from kvsync_router.sources.predictions import InProcessPredictions
+from kvsync_router.sources.scoring import InProcessScorer
+from kvsync_testkit.waiting import until
+
+MODEL = "test-model"
+
+
+def free_socket(port=0):
+    bound = socket.socket()
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    bound.bind(("127.0.0.1", port))
+    bound.listen(64)
+    return bound
+
+
+class FakeEngine:
+    """An engine whose answers a test scripts: `behave(request)` returns a response or raises."""
+
+    def __init__(self, name, behave=None):
+        self.name = name
+        self.behave = behave
+        self.port = 0
+        self.seen = []
+        self.bodies = []
+        self.cancelled = 0
+        self.release = asyncio.Event()
+        self.healthy = True
+        self._runner = None
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.port}"
+
+    async def start(self):
+        app = web.Application(client_max_size=1 << 26)
+        app.router.add_post("/v1/completions", self._complete)
+        app.router.add_post("/v1/chat/completions", self._complete)
+        app.router.add_get("/v1/models", self._models)
+        app.router.add_get("/health", self._health)
+        self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
+        await self._runner.setup()
+        bound = free_socket(self.port)
+        self.port = bound.getsockname()[1]
+        await web.SockSite(self._runner, bound).start()
+        return self
+
+    async def stop(self):
+        if self._runner is not None:
+            await self._runner.cleanup()
+            self._runner = None
+
+    async def _health(self, _request):
+        return web.Response(status=200 if self.healthy else 503)
+
+    async def _models(self, _request):
+        data = [{"id": MODEL, "object": "model", "parent": None}]
+        data.append({"id": f"lora-{self.name}", "object": "model", "parent": MODEL})
+        return web.json_response({"object": "list", "data": data})
+
+    async def _complete(self, request):
+        self.seen.append(request)
+        self.bodies.append(await request.read())
+        try:
+            if self.behave is not None:
+                return await self.behave(request)
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        return web.json_response({"engine": self.name})
+
+
+class FakeIndex:
+    """An index in the router's process. `matches` gives tokens per endpoint, or is a function of the request."""
+
+    def __init__(self, engines, matches=None, record=None):
+        self._engines, self._matches, self._record = engines, matches, record
+
+    async def match(self, request):
+        matches = self._matches(request) if callable(self._matches) else self._matches or {}
+        rows = [MatchRow(name, name, 0, 0, tokens, {}, "live", 0.0, False) for name, tokens in matches.items()]
+        return MatchAnswer(1, 0, rows)
+
+    def publishers(self):
+        return [PublisherRow(name=one.name, model=MODEL, state="live", http_url=one.url) for one in self._engines]
+
+    def record_prediction(self, report):
+        if self._record is not None:
+            self._record(report)
+        return PredictionAnswer(report.publisher, 1, 0.0)
+
+
+@contextlib.asynccontextmanager
+async def running_router(engines, matches=None, directory=None, scorer=None, client=None, record=None, **settings):
+    """(routing, base URL) of a router before `engines`; `matches` answers for an index in this process.
+
+    `record` is called with each report about a prediction.
+    """
+    config = RouterConfig.parse({"refresh_s": 0.05, "probe_s": 0.02, **settings})
+    index = FakeIndex(engines, matches, record)
+    routing = Routing(
+        config,
+        directory or InProcessDirectory(index),
+        scorer or InProcessScorer(index),
+        client,
+        predictions=InProcessPredictions(index) if record is not None else None,
+    )
+    bound = free_socket()
+    server = HttpServer(ProxyApp(routing), bound)
+    url = f"http://127.0.0.1:{bound.getsockname()[1]}"
+    serving = asyncio.create_task(server.serve())
+    try:
+        await until("the router started", lambda: server.started or serving.done())
+        yield routing, url
+    finally:
+        server.stop(at_once=False)
+        await serving
+
+
+@contextlib.asynccontextmanager
+async def running_engines(*names):
+    engines = [await FakeEngine(name).start() for name in names]
+    try:
+        yield engines
+    finally:
+        for engine in engines:
+            await engine.stop()
+
+
+async def ask(session, url, path="/v1/completions", headers=None, **fields):
+    """POST one request; (status, headers, body)."""
+    body = json.dumps({"model": MODEL, "prompt": [1, 2, 3, 4], **fields})
+    async with session.post(url + path, data=body, headers=headers) as response:
+        return response.status, response.headers, await response.read()
