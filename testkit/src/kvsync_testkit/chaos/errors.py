@@ -5,8 +5,10 @@ ChaosError
 └── ManifestError        an experiment document would be refused, or would silently do something else
 """
 
+from kvsync_testkit.errors import KitError
 
-class ChaosError(Exception):
+
+class ChaosError(KitError):
     """The runner cannot go on with a fault; the verdict is failed."""
 
 
