@@ -80,5 +80,8 @@ class Backend(Protocol):
     def call(self, target: str, method: str, path: str, body: object = None, *, timeout_s: float = 10.0) -> Answer:
         """Send a request to an engine, the `index` or the `router`; raise OSError if there is no answer in time."""
 
+    def cuts_both_ways(self, fault: Fault) -> bool:
+        """Return whether a fault that silences an engine stops packets in both directions here."""
+
     def router_shares_index(self) -> bool:
         """Return whether the router runs in the process of the index, and dies with it."""

@@ -141,6 +141,11 @@ class ClusterBackend:
         port = 8090 if name == "index" else 8000
         return Place(name, pod["status"].get("podIP", ""), inside, uid, tuple(containers), port, namespace=namespace)
 
+    def cuts_both_ways(self, fault: Fault) -> bool:
+        """Return True."""
+        del fault
+        return True
+
     def router_shares_index(self) -> bool:
         """Return True: the operator runs the router in the process of the index."""
         return True

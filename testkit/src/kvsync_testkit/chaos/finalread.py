@@ -52,8 +52,10 @@ def index_table(backend: Backend, publisher: str) -> dict[Row, int]:
     return parse_rows(answer.data.splitlines())
 
 
-def wait_caught_up(backend: Backend, names: Sequence[str], deadline_s: float) -> None:
+def wait_caught_up(backend: Backend, names: Sequence[str], deadline_s: float, *, complete: bool = False) -> None:
     """Wait until the index is live at the last batch that each engine had published when this was called.
+
+    With `complete` the index must also say that it knows of every block.
 
     Raises:
         DeadlineError: it did not get there in time.
@@ -74,6 +76,7 @@ def wait_caught_up(backend: Backend, names: Sequence[str], deadline_s: float) ->
         for name, mark in marks.items():
             row = rows[name]
             assert row["state"] == "live", f"{name} is {row['state']} ({row['reason']})"
+            assert not (complete and row["incomplete"]), f"{name} is incomplete"
             assert mark is None or (row["last_seq"] or -1) >= mark, f"{name} is at {row['last_seq']}, not at {mark}"
         assert set(rows) >= set(names)
         return True

@@ -238,6 +238,11 @@ class LocalBackend:
             name, part.address, part.inside, identity, part.process.pids, http, events, replay, through=through
         )
 
+    def cuts_both_ways(self, fault: Fault) -> bool:
+        """Return True."""
+        del fault
+        return True
+
     def router_shares_index(self) -> bool:
         """Return False: the router is a process of its own."""
         return False

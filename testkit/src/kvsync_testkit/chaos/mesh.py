@@ -58,6 +58,10 @@ class MeshBackend(ClusterBackend):
         if missing:
             raise CapabilityError(f"the kernel has no {', '.join(f'sch_{name}' for name in missing)}")
 
+    def cuts_both_ways(self, fault: Fault) -> bool:
+        """Return False for a blocked port: what comes in is dropped, and some events still go out unacknowledged."""
+        return fault.kind != "port_blocked"
+
     def apply(self, fault: Fault) -> None:
         """Create the experiment."""
         document = dict(self._documents[fault.name])

@@ -126,7 +126,7 @@ class Run:
             retry_on=(OSError,),
         )
         scene.pair = self.backend.pair(self.fault)
-        end = time.monotonic() + max(15.0, self.fault.hold_s)
+        end = time.monotonic() + max(15.0, self.fault.recovery_s)
         while True:
             seen = self._probe(scene)
             injection, why = judge_injection(self._before, seen)
@@ -176,7 +176,7 @@ class Run:
         began = healed if self.fault.lasting else self.report.timeline["injected"]
         if not self.fault.undetectable:
             try:
-                finalread.wait_caught_up(self.backend, self.backend.engines(), 90.0)
+                finalread.wait_caught_up(self.backend, self.backend.engines(), 90.0, complete=self._promises_all())
             except DeadlineError as error:
                 self.reasons.append(f"no recovery: {error}")
         now = self.history.add("recovered")
@@ -187,12 +187,16 @@ class Run:
             self.reasons.append(f"recovery took {took} s, and {self.fault.recovery_s:g} s are allowed")
         return now
 
+    def _promises_all(self) -> bool:
+        """Return whether the index must know every block in the end, and say so."""
+        return "I1" in self.fault.keeps
+
     def _first_recovered(self, began: float, now: float) -> float:
         """Return when the index first listed every engine as live for good, from the samples."""
         looks = [look for look in self.sampler.looks if began < look.at_s <= now]
         wanted = set(self.backend.engines())
         for number, look in enumerate(looks):
-            if all(_all_live(one, wanted) for one in looks[number:]):
+            if all(_all_live(one, wanted, self._promises_all()) for one in looks[number:]):
                 return look.at_s
         return now
 
@@ -224,6 +228,7 @@ class Run:
         evidence = Evidence(
             scene.pair, injected, healed, recovered, final, self.sampler.looks, self.sampler.sizes, self.load.sent,
             self.load.outcomes, self._disagreements, self._compared, self.backend.router_shares_index(),
+            silent=self.fault.silences and self.backend.cuts_both_ways(self.fault),
         )  # fmt: skip
         judgement = judge(self.fault, evidence)
         self.report.timeline["ended"] = self.history.now()
@@ -256,9 +261,11 @@ class Run:
             self.reasons.append(f"the audit does not report the difference of {scene.pair.affected}")
 
 
-def _all_live(look: Look, wanted: set[str]) -> bool:
+def _all_live(look: Look, wanted: set[str], complete: bool) -> bool:
     rows = look.rows or {}
-    return wanted <= set(rows) and all(rows[name]["state"] == "live" for name in wanted)
+    return wanted <= set(rows) and all(
+        rows[name]["state"] == "live" and not (complete and rows[name]["incomplete"]) for name in wanted
+    )
 
 
 def curves(looks: list[Look], affected: str, control: str) -> dict[str, list[tuple[float, float]]]:

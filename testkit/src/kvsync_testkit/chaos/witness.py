@@ -89,7 +89,7 @@ def _trickling(scene: Scene, name: str, _frames: list[Arrival]) -> bool | None:
 def _cut_short(scene: Scene, name: str, _frames: list[Arrival]) -> bool | None:
     frames = scene.taps[name].arrivals
     if len(frames) < 4:
-        return None
+        return False
     newest = frames[-3].seq
     return newest not in scene.taps[name].replay(max(0, newest - 5), timeout_s=2.0).items
 
