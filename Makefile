@@ -3,8 +3,8 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-random test-pure cover lint dialect fmt typecheck imports manifests docs links verify \
-	lock native clean test-charts build-images cluster-up cluster-down test-kv-sync-e2e test-kv-sync-benchmark \
-	test-kv-sync-all test-fidelity test-interop test-faults
+	lock native clean test-charts build-images cluster-up cluster-down chaos-mesh-up chaos-mesh-down \
+	test-kv-sync-e2e test-kv-sync-benchmark test-kv-sync-chaos test-kv-sync-all test-fidelity test-interop test-faults
 
 BIN := .venv/bin
 UV = $(shell command -v uv || echo .tools/bin/uv)
@@ -80,13 +80,22 @@ cluster-up: ## Use the cluster of KUBECONFIG, or create a kind cluster (hack/air
 cluster-down: ## Delete the cluster that cluster-up created
 	hack/cluster-down.sh
 
+chaos-mesh-up: ## Chaos Mesh on that cluster: the released chart, or built from Go modules where no image can be pulled
+	hack/chaos-mesh-up.sh
+
+chaos-mesh-down: ## Take Chaos Mesh off the cluster
+	hack/chaos-mesh-down.sh
+
 test-kv-sync-e2e: setup ## Run the end-to-end suite on the cluster (KVSYNC_SCALE=10, 50 or 100 pods in LargeScale)
 	test/e2e/run.sh $(TEST_ARGS)
 
 test-kv-sync-benchmark: setup ## Measure this checkout and compare it with BASE (a git revision)
 	$(BIN)/python test/benchmark/bench_run.py $(if $(BASE),--base $(BASE)) $(BENCH_ARGS)
 
-test-kv-sync-all: test test-kv-sync-e2e test-kv-sync-benchmark ## Run the tests, the end-to-end suite and the benchmarks
+test-kv-sync-chaos: setup ## Run the chaos suite: on a cluster if one is up, otherwise locally (CHAOS_BACKEND=, FAULTS=)
+	test/chaos/run.sh $(TEST_ARGS)
+
+test-kv-sync-all: test test-kv-sync-e2e test-kv-sync-benchmark test-kv-sync-chaos ## Run the tests, the end-to-end suite, the benchmarks and the chaos suite
 
 test-fidelity: setup ## Compare the mock engine with vLLM's engine core on fresh random schedules (downloads vLLM)
 	$(BIN)/python test/fidelity/run.py $(FIDELITY_ARGS)
