@@ -6,13 +6,16 @@ so (I2). A fault that no subscriber can notice is in `PLANTED`.
 
 import random
 import signal
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from soak_processes import Engine, Plant
+from soak_load import build_prompt
+from soak_processes import MODEL, Engine, Plant
 
-Wait = Callable[[float], object]
-"""Waits for some seconds, or until the run is interrupted."""
+Wait = Callable[[float], bool]
+"""Waits for some seconds, and returns whether the run was interrupted."""
+DIRECT_EVERY_S = 0.25
 
 
 @dataclass(frozen=True)
@@ -53,11 +56,17 @@ PLANTED: dict[str, list[dict[str, object]]] = {"drop_unnumbered": [{"kind": "dro
 
 
 def inject_plan(plant: Plant, choice: Choice, seconds: float, wait: Wait) -> int:
-    """Give the engine a fault plan for a while, and return how often its faults fired."""
+    """Give the engine a fault plan for a while, and return how often its faults fired.
+
+    The engine also gets requests directly, because the router may have no reason to send it any in this time.
+    """
     engine = choice.target
     before = total(engine)
     engine.ok("PUT", "/debug/faults", {"seed": 1, "faults": {**PLANS, **PLANTED}[choice.name]})
-    wait(seconds)
+    chance = random.Random(engine.port)
+    ends = time.monotonic() + seconds
+    while time.monotonic() < ends and not wait(DIRECT_EVERY_S):
+        engine.ok("POST", "/v1/completions", {"model": MODEL, "prompt": build_prompt(chance), "max_tokens": 8})
     engine.ok("DELETE", "/debug/faults")
     return total(engine) - before
 

@@ -1,10 +1,11 @@
 """Judges whether memory, descriptors and threads of a process grow (invariant I11).
 
-A process is judged over its own life without the warm-up, in which caches fill. The samples are reduced to at most 240, and Sen's method gives the slope: the median of the slopes
-between all pairs of samples, which single peaks do not move, with its distribution-free 95 % confidence interval (P. K.
-Sen, Journal of the American Statistical Association 63, 1968). A size fails if the *lower* bound of the interval,
-multiplied by the judged time, exceeds an allowance. A short run therefore detects only fast leaks: the smallest slope
-that it can detect is the allowance divided by the judged time, and the report states it.
+A process is judged over its own life without the warm-up, in which caches fill. The samples are reduced to at most 240,
+and Sen's method gives the slope: the median of the slopes between all pairs of samples, which single peaks do not move,
+with its distribution-free 95 % confidence interval (P. K. Sen, Journal of the American Statistical Association 63,
+1968). A size fails if the *lower* bound of the interval, multiplied by the judged time, exceeds an allowance. A short
+run therefore detects only fast leaks: the smallest slope that it can detect is the allowance divided by the judged
+time, and the report states it.
 """
 
 import math
