@@ -32,7 +32,7 @@ test-pure: setup ## Run the tests that use the index as on a machine without Rus
 cover: setup ## Run the tests of `make test` with branch coverage
 	$(BIN)/pytest -n $(PYTEST_WORKERS) --dist loadfile --cov --cov-report=term --cov-report=html:out/coverage $(TEST_ARGS)
 
-lint: setup ## Run ruff, the formatter, codespell, deptry, shellcheck and yamllint
+lint: dialect ## Run ruff, the formatter, codespell, deptry, shellcheck, yamllint and the house rules
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/codespell
@@ -60,6 +60,7 @@ imports: setup ## Check the layers, written as import contracts
 
 manifests: setup ## Generate the CRDs, the CRD chart and the reference pages from the models
 	$(BIN)/python -m kvsync_operator.manifests
+	$(BIN)/python -m kvsync_indexer.sync.diagram docs/design/sync-protocol.md
 
 docs: manifests links ## Generate the generated pages and check the links of every page
 
@@ -68,9 +69,10 @@ links: setup ## Check the links and anchors of every Markdown page, without a ne
 
 verify: links ## Check that generated files match their sources and that every link leads somewhere
 	$(BIN)/python -m kvsync_operator.manifests --check
+	$(BIN)/python -m kvsync_indexer.sync.diagram --check docs/design/sync-protocol.md
 
-native: setup ## Check the native index core with clippy and run its tests (needs cargo)
-	cd native && cargo clippy --all-targets -- -D warnings && cargo test --release
+native: setup ## Check the native index core with rustfmt and clippy and run its tests (needs cargo)
+	cd native && cargo fmt --check && cargo clippy --all-targets -- -D warnings && cargo test --release
 
 test-charts: ## Run the lint, unit tests and schema checks of the charts (installs helm as a Go module)
 	hack/test-charts.sh

@@ -1,4 +1,4 @@
-"""What tests of the index core ask for by name: each core that is installed, empty and with publishers."""
+"""Fixtures of the index core's tests, which run once for each core that is installed."""
 
 import pytest
 from index_core_helpers import KINDS, new_core
@@ -6,11 +6,11 @@ from index_core_helpers import KINDS, new_core
 
 @pytest.fixture(params=KINDS)
 def kind(request):
-    """Which core."""
+    """The kind of core."""
     return request.param
 
 
 @pytest.fixture
 def core(kind):
-    """With publishers `a` and `b` of model `m`, and `x` of another."""
+    """A core with the publishers `a` and `b` of model `m`, and `x` of another model."""
     return new_core(kind, "a", "b", "x=other")

@@ -1,4 +1,4 @@
-"""What the index core's tests share: which cores there are, payloads of a line, and a plain model to compare with."""
+"""Shared by the tests of the index core: the installed cores, short ways to make payloads, and a plain model."""
 
 from dataclasses import dataclass, field
 
@@ -24,7 +24,7 @@ WINDOW = {"group_idx": 1, "kv_cache_spec_kind": "sliding_window", "kv_cache_spec
 
 
 def new_core(kind, *publishers, limits=None, seed=0) -> IndexCore:
-    """A core with publishers; `name` serves model `m`, `name=x` serves `x`."""
+    """A core with publishers: `name` serves model `m`, and `name=x` serves model `x`."""
     core = make_core(kind, limits or CoreLimits(), seed)
     for publisher in publishers or ("a",):
         name, _, model = publisher.partition("=")
@@ -53,7 +53,7 @@ def put(core, *events, publisher="a", **kw):
 
 
 def matched(core, tokens, model="m", publishers=None, **context):
-    """{publisher: blocks}."""
+    """Matched blocks by publisher."""
     return {one.publisher: one.blocks for one in core.match(Context(model, **context), list(tokens), publishers)}
 
 
@@ -61,7 +61,7 @@ def hashes(core, publisher="a"):
     return {row.hash for row in core.dump(publisher)}
 
 
-# -- a model without any cleverness ----------------------------------------------------------------------------------
+# -- a model that is as simple as possible ---------------------------------------------------------------------------
 
 FULL_KINDS = {None, "full_attention", "mla_attention", "sink_full_attention"}
 WINDOW_KINDS = {"sliding_window", "sliding_window_mla"}
@@ -70,14 +70,14 @@ WINDOW_KINDS = {"sliding_window", "sliding_window_mla"}
 @dataclass
 class ModelBlock:
     path: tuple | None
-    """(context, size, block, block, ...) back to the root."""
+    """(context, block size, block, block, ...) from the root to the block."""
     waits: tuple | None
-    """(parent hash, block)."""
+    """(parent's hash, tokens of the block)."""
     copies: dict = field(default_factory=dict)
 
 
 class Model:
-    """One publisher as dictionaries; content is the whole path of tokens, not a hash of it."""
+    """One publisher as dictionaries. The content of a block is its whole path of tokens, not a hash of it."""
 
     def __init__(self, model):
         self.model = model
@@ -131,8 +131,8 @@ class Model:
         chained = with_tokens and count and len(event.token_ids) // size == count
         above = None if event.parent_block_hash is None else digest_key(event.parent_block_hash)
         path = self._path(event, above) if chained else None
-        for at, spelled in enumerate(event.block_hashes):
-            one = digest_key(spelled)
+        for at, raw_hash in enumerate(event.block_hashes):
+            one = digest_key(raw_hash)
             block = self.blocks.setdefault(one, ModelBlock(None, None))
             if chained:
                 tokens = tuple(event.token_ids[at * size : (at + 1) * size])
@@ -159,7 +159,7 @@ class Model:
             self._take(digest_key(above), slot)
 
     def _path(self, event, above):
-        """The path of what the event's first block follows."""
+        """The path of the block that the event's first block follows."""
         if above is None:
             salt = (event.extra_keys or [None])[0]
             lora = event.lora_name or (None if event.lora_id is None else str(event.lora_id))

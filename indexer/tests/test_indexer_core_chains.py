@@ -1,4 +1,4 @@
-"""How blocks become content, in every index core that is installed: parents, orphans, offload tiers, copies, clears."""
+"""How stored blocks get their content, in every installed core: parents, orphans, offload tiers, copies and clears."""
 
 import msgpack
 from index_core_helpers import OLD_FORM, PROMPT, batch, hashes, matched, put, removed, stored

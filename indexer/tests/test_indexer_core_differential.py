@@ -1,7 +1,7 @@
-"""The same bytes to every core: valid payloads, almost valid ones, mutated ones and noise.
+"""Every installed core is given the same bytes: valid payloads, almost valid ones, mutated ones and noise.
 
-Whatever comes in, a core applies it or raises a DecodeError or LimitError and changes nothing; and all cores that are
-installed do the same, to the last byte of their snapshots.
+A core either applies a payload, or raises DecodeError or LimitError and changes nothing. All cores do the same, and
+their snapshots are equal.
 """
 
 import random
@@ -24,18 +24,18 @@ TIGHT = CoreLimits(
 RELAXED = settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
 
 
-class Pair:
-    """One core of each kind, always fed the same."""
+class AllCores:
+    """One core of each kind, which are all given the same."""
 
     def __init__(self, limits=None):
-        self.cores = [new_core(kind, limits=limits) for kind in KINDS]
+        self.all = [new_core(kind, limits=limits) for kind in KINDS]
 
     def apply(self, data):
-        before = self.cores[0].snapshot()
-        outcomes = [self._one(core, data) for core in self.cores]
+        before = self.all[0].snapshot()
+        outcomes = [self._one(core, data) for core in self.all]
         assert len(set(outcomes)) == 1, outcomes
         if outcomes[0] in (DecodeError, LimitError):
-            assert self.cores[0].snapshot() == before
+            assert self.all[0].snapshot() == before
         self.check()
         return outcomes[0]
 
@@ -47,15 +47,15 @@ class Pair:
             return type(error)
 
     def check(self):
-        assert len({core.snapshot() for core in self.cores}) == 1
+        assert len({core.snapshot() for core in self.all}) == 1
 
     def match(self, context, tokens):
-        answers = [list(core.match(context, tokens)) for core in self.cores]
+        answers = [list(core.match(context, tokens)) for core in self.all]
         assert all(answer == answers[0] for answer in answers)
         return answers[0]
 
 
-# -- almost valid: the right shape with any value anywhere -------------------------------------------------------------
+# -- almost valid payloads: the right shape, with any value anywhere ---------------------------------------------------
 
 scalars = (
     st.none()
@@ -121,7 +121,7 @@ def wire_events(draw):
     pairs += [(name, draw(FIELDS[name])) for name in FIELDS if name not in left_out]
     if draw(st.integers(0, 5)) == 0:
         pairs = draw(st.permutations(pairs))
-    if draw(st.integers(0, 7)) == 0:  # a name twice: the last one counts
+    if draw(st.integers(0, 7)) == 0:  # a repeated name: the last one counts
         name = draw(st.sampled_from([*FIELDS]))
         pairs.append((name, draw(FIELDS[name])))
     if draw(st.integers(0, 9)) == 0:
@@ -130,7 +130,7 @@ def wire_events(draw):
 
 
 class Pairs(list):
-    """A map that may name a key twice."""
+    """A map that may contain a key twice."""
 
 
 def pack(value) -> bytes:
@@ -173,13 +173,13 @@ def wire_batches(draw):
 @RELAXED
 @given(st.lists(wire_batches(), min_size=1, max_size=5), st.booleans())
 def test_almost_valid_payloads(batches, tight):
-    pair = Pair(TIGHT if tight else None)
+    cores = AllCores(TIGHT if tight else None)
     for batch in batches:
-        pair.apply(pack(batch))
+        cores.apply(pack(batch))
     for lora in (None, "l", "7", ""):
         for salt in (None, "s"):
-            pair.match(Context("m", lora, salt), [0, 0, 1, 1, 2, 2, 0, 0])
-            pair.match(Context("m", lora, salt, (("s", ("i", 0)), None, (b"d",))), [0, 0, 1, 1, 2, 2, 0, 0])
+            cores.match(Context("m", lora, salt), [0, 0, 1, 1, 2, 2, 0, 0])
+            cores.match(Context("m", lora, salt, (("s", ("i", 0)), None, (b"d",))), [0, 0, 1, 1, 2, 2, 0, 0])
 
 
 # -- mutations -------------------------------------------------------------------------------------------------------
@@ -214,7 +214,7 @@ SEEDS = _seeds()
 @given(st.data())
 def test_mutated_payloads(data):
     rng = random.Random(data.draw(st.integers(0, 2**32)))
-    pair = Pair()
+    cores = AllCores()
     for _ in range(6):
         body = bytearray(rng.choice(SEEDS))
         for _ in range(rng.randrange(4)):
@@ -234,7 +234,7 @@ def test_mutated_payloads(data):
                     )
             if not body:
                 break
-        pair.apply(bytes(body))
+        cores.apply(bytes(body))
 
 
 @RELAXED
@@ -243,13 +243,13 @@ def test_mutated_payloads(data):
 @example(b"\x92\xca\x3f\x80\x00\x00\x90")
 @example(b"\x92\x01\x90\xc0")
 def test_noise(data):
-    Pair().apply(data)
+    AllCores().apply(data)
 
 
 @pytest.mark.parametrize("depth", [5, 1020, 1021, 1022, 1023, 1024, 1030])
 def test_nesting(depth):
     nested = b"\x91" * depth + b"\x90"
-    Pair().apply(b"\x94\x01\x90\xc0" + nested)
+    AllCores().apply(b"\x94\x01\x90\xc0" + nested)
 
 
 @pytest.mark.parametrize(
@@ -263,24 +263,24 @@ def test_nesting(depth):
     ],
 )
 def test_timestamps(extension):
-    Pair().apply(b"\x94\x01\x90\xc0" + extension)
+    AllCores().apply(b"\x94\x01\x90\xc0" + extension)
 
 
 def test_buffers_are_payloads_too():
     data = SEEDS[1]
     for form in (bytearray(data), memoryview(data), memoryview(bytearray(data))):
-        assert Pair().apply(form) == Pair().apply(data)
+        assert AllCores().apply(form) == AllCores().apply(data)
 
 
-# -- long random streams of plausible traffic ------------------------------------------------------------------------
+# -- long streams of plausible traffic -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_long_streams(seed):
-    """Thousands of blocks stored, evicted and offloaded, as an engine would, over tables that grow and shrink."""
+    """Thousands of blocks are stored, evicted and offloaded as by an engine, while the tables grow and shrink."""
     rng = random.Random(seed)
-    pair = Pair()
-    for core in pair.cores:
+    cores = AllCores()
+    for core in cores.all:
         core.add_publisher("b", "m")
     held: list[tuple[int, list[int]]] = []
     next_hash = 1
@@ -308,8 +308,8 @@ def test_long_streams(seed):
             held.clear()
         data = payload(*events, form=rng.choice([FORM, OLD_FORM]))
         for name in ("a", "b") if rng.random() < 0.5 else ("a",):
-            assert len({core.apply(name, data) for core in pair.cores}) == 1
+            assert len({core.apply(name, data) for core in cores.all}) == 1
         for _, prefix in rng.sample(held, min(5, len(held))):
-            pair.match(Context("m"), prefix)
-    pair.check()
-    assert len({str(list(core.dump("b"))) for core in pair.cores}) == 1
+            cores.match(Context("m"), prefix)
+    cores.check()
+    assert len({str(list(core.dump("b"))) for core in cores.all}) == 1

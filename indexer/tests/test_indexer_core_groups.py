@@ -1,4 +1,4 @@
-"""Cache groups of hybrid models, and events that say less than they should, in every index core that is installed."""
+"""Cache groups of hybrid models, and events that leave something uncertain, in every installed core."""
 
 import pytest
 from index_core_helpers import FULL, PROMPT, WINDOW, hashes, matched, put, removed, stored
@@ -92,7 +92,7 @@ def test_offload_without_a_group_belongs_to_the_only_group(core):
     put(core, stored([1, 2], PROMPT[:8], **FULL), stored([1, 2], [], size=0, medium="CPU"), removed(1, 2, group_idx=0))
     assert core.match(Context("m"), PROMPT) == [Match("a", 2, 8, 4, {"CPU": 2})]
     put(core, stored([], PROMPT, **WINDOW))
-    assert matched(core, PROMPT) == {}, "with two groups nobody knows whose blocks those are"
+    assert matched(core, PROMPT) == {}, "with two groups, the owner of those blocks is unknown"
 
 
 def test_groups_have_digests_of_their_own(core):
@@ -101,7 +101,7 @@ def test_groups_have_digests_of_their_own(core):
     assert rows == [("GPU", 0, 2, SetDigest([1, 2]).hex()), ("GPU", 1, 1, SetDigest([2]).hex())]
 
 
-# -- tokens that say less than they should -----------------------------------------------------------------------------
+# -- events that leave something uncertain -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The AIBrix-style calls: what each means, on every core that is installed."""
+"""The meaning of the AIBrix-style calls, on every installed core."""
 
 import struct
 from array import array
@@ -94,7 +94,7 @@ def test_every_form_of_tokens_is_the_same_prompt(index, form):
     assert index.get_prefix_hashes(form(PROMPT)) == index.get_prefix_hashes(PROMPT)
 
 
-def test_tokens_may_come_as_bytes_a_block(index):
+def test_tokens_may_come_as_bytes_per_block(index):
     data = struct.pack(">16i", *PROMPT)
     index.process_block_stored("a", "m", [1, 2, 3, 4], [data[at : at + 16] for at in range(0, 64, 16)])
     assert percent(index) == {"a": 100}

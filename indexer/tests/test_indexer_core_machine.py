@@ -1,4 +1,4 @@
-"""Random histories: every core against the plain model, after every step; and the cores against each other."""
+"""Random histories: after every step, each core is compared with the plain model, and the cores with each other."""
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
@@ -7,13 +7,13 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from index_core_helpers import KINDS, Model, new_core, payload, removed, stored
 
 from kvsync_events import AllBlocksCleared, EventBatch, SetDigest, digest_key
-from kvsync_indexer.core import Context, keys, publisher
+from kvsync_indexer.core import Context, chain, keys
 from kvsync_indexer.core.publisher import Publisher
 from kvsync_indexer.core.residency import Residency
 
 PUBLISHERS = {"a": "m", "b": "m", "c": "other"}
 names = st.sampled_from(sorted(PUBLISHERS))
-# few hashes and few tokens: chains meet, repeat, contradict each other and come in any order
+# few hashes and few tokens, so that chains meet, repeat and contradict each other, and come in any order
 small_hashes = st.integers(0, 9) | st.sampled_from([b"\x01" * 32, (3).to_bytes(32, "big"), -1, 2**64 - 1])
 chains = st.lists(small_hashes, min_size=1, max_size=4)
 blocks = st.lists(st.integers(0, 1), min_size=8, max_size=8)
@@ -60,7 +60,7 @@ batches = st.lists(
 
 
 class CoreMachine(RuleBasedStateMachine):
-    """Each core has a twin of the other kind where both are installed: their snapshots must be equal bytes."""
+    """A core of each installed kind, fed the same; their snapshots must be equal bytes."""
 
     kind = "python"
     kinds = KINDS
@@ -115,7 +115,7 @@ class CoreMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.paths)
     @rule(pick=st.integers(0, 99), twist=st.sampled_from(["", "", "salt", "lora", "model", "longer", "shorter"]))
     def query_what_was_stored(self, pick, twist):
-        """The prompt of a block that is or was resident, in its context or in a neighbouring one."""
+        """The prompt of a block that is or was resident, in its own context or in one that differs in one part."""
         (model, lora, salt), _, *stored_blocks = list(self.paths)[pick % len(self.paths)]
         tokens = [token for block in stored_blocks for token in block]
         context = {
@@ -127,7 +127,7 @@ class CoreMachine(RuleBasedStateMachine):
 
     @rule(name=names, first=small_hashes, second=small_hashes, tokens=blocks)
     def report_of_one_block(self, name, first, second, tokens):
-        """A one-block chain is stored, then reported again by a request that goes on from it."""
+        """A chain of one block is stored, and then reported by a request that continues from it."""
         self.batch(name, [stored([first], tokens[:2], None, 2)])
         self.batch(name, [stored([first], tokens[:2], None, 2), stored([second], tokens[2:4], first, 2)])
 
@@ -148,7 +148,7 @@ class CoreMachine(RuleBasedStateMachine):
 
     @invariant()
     def recent_prompts(self):
-        """What the last chains' prompts match, in their own contexts."""
+        """The prompts of the latest chains, in their own contexts."""
         for context, _, *stored_blocks in list(self.paths)[-8:]:
             self._query(context, [token for block in stored_blocks for token in block])
 
@@ -208,11 +208,11 @@ def _ignore_clear(self, event):
     return 0
 
 
-def _drop_all_copies(self, hashed, block, slot, copies):
+def _drop_all_copies(self, hashed, block, slot):
     self._drop(hashed, block, slot)
 
 
-def _attach_nothing(self, hashed, own, tally):
+def _attach_nothing(self, hashed, key, counts):
     return None
 
 
@@ -222,7 +222,7 @@ def _forget_the_digest(self, hashed, block, slot, real=Publisher._drop):
     self.slots.digests[slot].count -= 1
 
 
-def _hide_nothing(self, key, slot):
+def _hide_nothing(self, prefix_key, slot):
     return None
 
 
@@ -248,7 +248,7 @@ MUTANTS = {
         [("batch", {"events": [FIRST]}), ("batch", {"events": [FIRST]}), ("batch", {"events": [removed(1)]})],
     ),
     "orphans are never attached": (
-        [(Publisher, "_adopt", _attach_nothing)],
+        [(Publisher, "_attach_waiting", _attach_nothing)],
         [("batch", {"events": [SECOND]}), ("batch", {"events": [FIRST]})],
     ),
     "the digest drifts": (
@@ -264,7 +264,7 @@ MUTANTS = {
         [("report_of_one_block", {"first": 1, "second": 2, "tokens": [0] * 8})],
     ),
     "a context is ignored": (
-        [(keys, "root_key", _salt_is_ignored), (publisher, "root_key", _salt_is_ignored)],
+        [(keys, "root_key", _salt_is_ignored), (chain, "root_key", _salt_is_ignored)],
         [("batch", {"events": [SALTED]}), ("query_what_was_stored", {"name": None, "pick": 0, "twist": "salt"})],
     ),
 }

@@ -1,4 +1,4 @@
-"""What a match is, in every index core that is installed: prefixes, forms of tokens, contexts."""
+"""Matches in every installed core: prefixes, forms of tokens, and contexts."""
 
 from array import array
 

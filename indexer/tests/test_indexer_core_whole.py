@@ -1,4 +1,4 @@
-"""All or nothing, limits, publishers and snapshots, in every index core that is installed."""
+"""Atomic payloads, limits, publishers and snapshots, in every installed core."""
 
 import msgpack
 import pytest
@@ -16,7 +16,7 @@ from kvsync_indexer.core import (
     make_core,
 )
 
-# -- all or nothing ----------------------------------------------------------------------------------------------------
+# -- atomic payloads ---------------------------------------------------------------------------------------------------
 
 
 def test_a_malformed_payload_changes_nothing(core):

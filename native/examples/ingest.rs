@@ -1,21 +1,25 @@
-//! How fast payloads are applied, phase by phase, beside a bare loop over two hash maps: what the core costs on top of
-//! reading the bytes and remembering the blocks. `cargo run --release --no-default-features --example ingest`
+//! Measures how fast payloads are applied, phase by phase, and beside a bare loop over two hash maps. The difference is
+//! what the core costs on top of reading the bytes and remembering the blocks.
+//!
+//!     cargo run --release --no-default-features --example ingest [-- BLOCKS_PER_EVENT]
+//!
+//! With an argument, only `apply` runs, repeatedly and without output, for use under a profiler.
 use kvsync_native::core::Core;
-use kvsync_native::hash::{splitmix, text_of, token_bytes};
-use kvsync_native::publisher::Limits;
+use kvsync_native::hash::{local_hash, splitmix, token_bytes};
+use kvsync_native::limits::Limits;
 use kvsync_native::reference::two_maps;
 use kvsync_native::wire::{Batch, WireLimits};
 
 const BLOCKS: usize = 204_800;
 
-/// One event a payload, as vLLM 0.24 and newer send it.
-fn payloads(blocks_an_event: usize) -> Vec<Vec<u8>> {
-    let mut state = blocks_an_event as u64;
+/// Payloads of one event each, as vLLM 0.24 and newer send them.
+fn payloads(blocks_per_event: usize) -> Vec<Vec<u8>> {
+    let mut state = blocks_per_event as u64;
     let mut next = || {
         state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
         splitmix(state)
     };
-    (0..BLOCKS / blocks_an_event)
+    (0..BLOCKS / blocks_per_event)
         .map(|_| {
             let mut out = vec![0x93, 0xcb];
             out.extend_from_slice(&1.5f64.to_be_bytes());
@@ -31,16 +35,16 @@ fn payloads(blocks_an_event: usize) -> Vec<Vec<u8>> {
             text(&mut out, "type");
             text(&mut out, "BlockStored");
             text(&mut out, "block_hashes");
-            array(&mut out, blocks_an_event);
-            for _ in 0..blocks_an_event {
+            array(&mut out, blocks_per_event);
+            for _ in 0..blocks_per_event {
                 out.push(0xcf);
                 out.extend_from_slice(&(next() | 1 << 63).to_be_bytes());
             }
             text(&mut out, "parent_block_hash");
             out.push(0xc0);
             text(&mut out, "token_ids");
-            array(&mut out, blocks_an_event * 16);
-            for _ in 0..blocks_an_event * 16 {
+            array(&mut out, blocks_per_event * 16);
+            for _ in 0..blocks_per_event * 16 {
                 out.push(0xce);
                 out.extend_from_slice(&(65_536 + next() as u32 % 90_000).to_be_bytes());
             }
@@ -66,11 +70,11 @@ extern "C" {
     fn clock_gettime(clock: i32, time: *mut [i64; 2]) -> i32;
 }
 
-/// Seconds this thread has had a processor: other work on the machine does not count. Linux on a 64-bit processor.
+/// Processor time of this thread in seconds, so that other work on the machine does not count. Needs 64-bit Linux.
 fn thread_seconds() -> f64 {
     const CLOCK_THREAD_CPUTIME_ID: i32 = 3;
     let mut time = [0; 2];
-    // Safety: `time` is a timespec of 64-bit Linux.
+    // Safety: `time` has the layout of a timespec on 64-bit Linux.
     assert_eq!(unsafe { clock_gettime(CLOCK_THREAD_CPUTIME_ID, &mut time) }, 0);
     time[0] as f64 + time[1] as f64 / 1e9
 }
@@ -82,12 +86,11 @@ fn timed(work: impl FnOnce()) -> f64 {
 }
 
 fn main() {
-    println!("ns a block; {BLOCKS} blocks of 16 tokens, best of 9");
+    println!("ns per block; {BLOCKS} blocks of 16 tokens, best of 9");
     let only = std::env::args().nth(1).and_then(|size| size.parse::<usize>().ok());
     for size in [1, 32, 512].into_iter().filter(|size| only.is_none_or(|only| only == *size)) {
         let all = payloads(size);
         if only.is_some() {
-            // for a profiler: nothing but this
             for _ in 0..30 {
                 let mut core = Core::new(Limits::default(), 0);
                 core.add_publisher("p", "m").unwrap();
@@ -104,13 +107,13 @@ fn main() {
             core.add_publisher("p", "m").unwrap();
             timed(|| all.iter().for_each(|data| assert!(core.apply("p", data).is_ok())))
         });
-        let texts = best(|| {
+        let hashes = best(|| {
             let mut sum = 0;
             let tokens: Vec<u32> = (0..16 * size as u32).collect();
             let time = timed(|| {
                 for _ in 0..BLOCKS / size {
                     for block in std::hint::black_box(&tokens).chunks_exact(16) {
-                        sum ^= text_of(token_bytes(block), 1);
+                        sum ^= local_hash(token_bytes(block), 1).0;
                     }
                 }
             });
@@ -118,7 +121,7 @@ fn main() {
             time
         });
         println!(
-            "{size:4} an event: decode {decode:6.1}  texts {texts:5.1}  two maps {reference:6.1}  apply {apply:6.1}"
+            "{size:4} per event: decode {decode:6.1}  hash {hashes:5.1}  two maps {reference:6.1}  apply {apply:6.1}"
         );
     }
 }

@@ -1,7 +1,9 @@
 # ruff: noqa: INP001
-"""What the fuzzer starts from: payloads in every form of the wire, and snapshots of cores that applied them.
+"""Writes the seeds of the fuzz targets: payloads in every form of the wire, and snapshots of cores that applied them.
 
-python native/fuzz/seeds.py          into corpus/apply and corpus/restore beside this file
+    python native/fuzz/seeds.py
+
+The seeds go to corpus/apply and corpus/restore beside this file.
 """
 
 import random
@@ -12,12 +14,12 @@ import msgpack
 from kvsync_indexer.core import make_core
 
 HERE = Path(__file__).parent / "corpus"
-# A snapshot's header and checksum, which the fuzz target puts on by itself.
+# Bytes of a snapshot's header and checksum, which the fuzz target adds itself.
 HEAD, TAIL = 32, 8
 
 
 def event(rng: random.Random, known: list[int | bytes]) -> dict:
-    """A map event; hashes it stores become known."""
+    """An event in the map form; the hashes that it stores are added to `known`."""
     kind = rng.choice(["BlockStored"] * 6 + ["BlockRemoved"] * 2 + ["AllBlocksCleared"])
     if kind == "AllBlocksCleared":
         return {"type": kind}

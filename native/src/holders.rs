@@ -1,71 +1,86 @@
-//! Who holds a block: sets of columns, each distinct set stored once.
+//! Sets of holders, each distinct set stored once.
 //!
-//! A column is one slot (medium and group) of one publisher. The blocks of a chain are held by the same publishers far
-//! more often than not, so a node has only the number of its set, a match compares numbers, and 64 holders cost no more
-//! than one. A set of one column is the column's number itself.
+//! A node refers to its set by number. The blocks of a chain are nearly always held by the same publishers, so a match
+//! only compares these numbers, and a block with 64 holders takes no more memory than a block with one. A set of one
+//! column is represented by the column's own number.
 
 use std::collections::HashMap;
 
 use crate::hash::splitmix;
+use crate::identity::Identity;
+use crate::ids::Column;
 
-/// Handle of the empty set.
-pub const NOBODY: u32 = u32::MAX;
-const MANY: u32 = 1 << 31;
+/// A reference to a set: the empty one, a single column, or (with the highest bit set) a position among the stored sets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(transparent)]
+pub(crate) struct HolderSet(u32);
+
+const STORED: u32 = 1 << 31;
+
+impl HolderSet {
+    /// The set without any column.
+    pub const EMPTY: HolderSet = HolderSet(u32::MAX);
+
+    #[inline(always)]
+    fn of(column: Column) -> Self {
+        HolderSet(column.0)
+    }
+
+    #[inline(always)]
+    fn stored(index: u32) -> Self {
+        HolderSet(index | STORED)
+    }
+
+    /// The only column of the set.
+    #[inline(always)]
+    fn single(self) -> Option<Column> {
+        (self.0 & STORED == 0).then_some(Column(self.0))
+    }
+
+    /// The position of a set that is neither empty nor single.
+    #[inline(always)]
+    fn index(self) -> usize {
+        (self.0 & !STORED) as usize
+    }
+}
 
 struct Set {
+    /// One bit per column; the last word is never 0.
     words: Box<[u64]>,
-    /// Exclusive or of its columns' hashes.
+    /// The hashes of its columns, combined by exclusive or.
     hash: u64,
-    /// Nodes that refer to it; 0: free.
+    /// Nodes that refer to the set; 0 for a free place.
     uses: u32,
     count: u32,
 }
 
-pub struct Holders {
+/// The last change of a kind: `from` with `column` added or removed became the stored set at `to`.
+#[derive(Clone, Copy)]
+struct Step {
+    from: HolderSet,
+    column: Column,
+    to: u32,
+}
+
+/// All sets of two and more columns that some node refers to.
+pub(crate) struct Holders {
     sets: Vec<Set>,
     free: Vec<u32>,
-    index: HashMap<u64, u32, Ready>,
+    index: HashMap<u64, u32, Identity>,
     seed: u64,
-    /// The last step: from, column and to; good while `to` is alive and is that set.
-    last_add: (u32, u32, u32),
-    last_remove: (u32, u32, u32),
-}
-
-/// Keys that are hashes already.
-#[derive(Clone, Copy, Default)]
-pub struct Ready;
-
-pub struct ReadyHasher(u64);
-
-impl std::hash::BuildHasher for Ready {
-    type Hasher = ReadyHasher;
-    fn build_hasher(&self) -> ReadyHasher {
-        ReadyHasher(0)
-    }
-}
-
-impl std::hash::Hasher for ReadyHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-    fn write(&mut self, _: &[u8]) {
-        unreachable!("only 64-bit keys")
-    }
-    fn write_u64(&mut self, key: u64) {
-        self.0 = key;
-    }
+    last_add: Option<Step>,
+    last_remove: Option<Step>,
 }
 
 impl Holders {
     pub fn new(seed: u64) -> Self {
-        let none = (NOBODY, NOBODY, NOBODY);
         Holders {
             sets: Vec::new(),
             free: Vec::new(),
             index: HashMap::default(),
             seed,
-            last_add: none,
-            last_remove: none,
+            last_add: None,
+            last_remove: None,
         }
     }
 
@@ -74,60 +89,54 @@ impl Holders {
         self.sets.capacity() * std::mem::size_of::<Set>() + words + self.index.capacity() * 24
     }
 
-    /// Distinct sets of two and more.
+    /// How many distinct sets of two and more columns there are.
     pub fn distinct(&self) -> usize {
         self.index.len()
     }
 
     #[inline(always)]
-    fn column_hash(&self, column: u32) -> u64 {
-        splitmix(self.seed ^ (column as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15))
+    fn column_hash(&self, column: Column) -> u64 {
+        splitmix(self.seed ^ (column.0 as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15))
     }
 
     #[inline(always)]
-    fn hash(&self, handle: u32) -> u64 {
-        if handle & MANY == 0 {
-            self.column_hash(handle)
-        } else {
-            self.sets[(handle & !MANY) as usize].hash
+    fn hash(&self, set: HolderSet) -> u64 {
+        match set.single() {
+            Some(column) => self.column_hash(column),
+            None => self.sets[set.index()].hash,
         }
     }
 
     #[inline(always)]
-    pub fn contains(&self, handle: u32, column: u32) -> bool {
-        if handle & MANY == 0 {
-            return handle == column;
+    pub fn contains(&self, set: HolderSet, column: Column) -> bool {
+        if let Some(only) = set.single() {
+            return only == column;
         }
-        if handle == NOBODY {
+        if set == HolderSet::EMPTY {
             return false;
         }
-        let words = &self.sets[(handle & !MANY) as usize].words;
-        words.get(column as usize / 64).is_some_and(|word| word >> (column % 64) & 1 == 1)
+        let word = self.sets[set.index()].words.get(column.index() / 64);
+        word.is_some_and(|word| word >> (column.0 % 64) & 1 == 1)
     }
 
     /// Call with every column of the set, ascending.
-    pub fn each(&self, handle: u32, mut call: impl FnMut(u32)) {
-        if handle == NOBODY {
+    pub fn each(&self, set: HolderSet, mut call: impl FnMut(Column)) {
+        if set == HolderSet::EMPTY {
             return;
         }
-        if handle & MANY == 0 {
-            return call(handle);
+        if let Some(only) = set.single() {
+            return call(only);
         }
-        for (at, &word) in self.sets[(handle & !MANY) as usize].words.iter().enumerate() {
-            let mut word = word;
-            while word != 0 {
-                call(at as u32 * 64 + word.trailing_zeros());
-                word &= word - 1;
-            }
+        for (at, &word) in self.sets[set.index()].words.iter().enumerate() {
+            each_bit(at, word, &mut call);
         }
     }
 
-    /// Call with every column in which two sets differ.
-    pub fn each_difference(&self, one: u32, two: u32, mut call: impl FnMut(u32)) {
-        let mut single = [[0u64; 1]; 2];
-        let (first, first_at) = self.view(one, &mut single[0]);
-        let mut other = [0u64; 1];
-        let (second, second_at) = self.view(two, &mut other);
+    /// Call with every column that is in one of the sets only.
+    pub fn each_difference(&self, one: HolderSet, two: HolderSet, mut call: impl FnMut(Column)) {
+        let (mut first, mut second) = ([0u64; 1], [0u64; 1]);
+        let (first, first_at) = self.words(one, &mut first);
+        let (second, second_at) = self.words(two, &mut second);
         let end = (first_at + first.len()).max(second_at + second.len());
         let word = |words: &[u64], start: usize, at: usize| {
             if at >= start && at < start + words.len() {
@@ -137,130 +146,132 @@ impl Holders {
             }
         };
         for at in first_at.min(second_at)..end {
-            let mut changed = word(first, first_at, at) ^ word(second, second_at, at);
-            while changed != 0 {
-                call(at as u32 * 64 + changed.trailing_zeros());
-                changed &= changed - 1;
+            each_bit(at, word(first, first_at, at) ^ word(second, second_at, at), &mut call);
+        }
+    }
+
+    /// The words of a set, and the position of the first of them; `single` is where a single column's word is made.
+    fn words<'a>(&'a self, set: HolderSet, single: &'a mut [u64; 1]) -> (&'a [u64], usize) {
+        if set == HolderSet::EMPTY {
+            return (&[], 0);
+        }
+        match set.single() {
+            Some(column) => {
+                single[0] = 1 << (column.0 % 64);
+                (&single[..], column.index() / 64)
             }
+            None => (&self.sets[set.index()].words, 0),
         }
     }
 
-    fn view<'a>(&'a self, handle: u32, single: &'a mut [u64; 1]) -> (&'a [u64], usize) {
-        if handle == NOBODY {
-            (&[], 0)
-        } else if handle & MANY == 0 {
-            single[0] = 1 << (handle % 64);
-            (&single[..], handle as usize / 64)
-        } else {
-            (&self.sets[(handle & !MANY) as usize].words, 0)
-        }
-    }
-
-    /// The set with the column, which it does not have yet. The reference to the old set becomes one to the new.
+    /// The set with a column that it does not have yet. A reference to the old set becomes one to the new.
     #[inline]
-    pub fn add(&mut self, handle: u32, column: u32) -> u32 {
-        if handle == NOBODY {
-            return column;
+    pub fn add(&mut self, set: HolderSet, column: Column) -> HolderSet {
+        if set == HolderSet::EMPTY {
+            return HolderSet::of(column);
         }
-        let hash = self.hash(handle) ^ self.column_hash(column);
-        let found = match self.recall(self.last_add, handle, column, hash) {
-            Some(set) => set,
+        let hash = self.hash(set) ^ self.column_hash(column);
+        let found = match self.recall(self.last_add, set, column, hash) {
+            Some(found) => found,
             None => {
-                let set = self.intern(handle, column, hash);
-                self.last_add = (handle, column, set);
-                set
+                let to = self.intern(set, column, hash);
+                self.last_add = Some(Step { from: set, column, to });
+                to
             }
         };
-        self.sets[found as usize].uses += 1;
-        self.release(handle);
-        found | MANY
+        self.replace(set, found)
     }
 
-    /// The set without the column, which it has.
+    /// The set without a column that it has. A reference to the old set becomes one to the new.
     #[inline]
-    pub fn remove(&mut self, handle: u32, column: u32) -> u32 {
-        if handle & MANY == 0 {
-            return NOBODY;
+    pub fn remove(&mut self, set: HolderSet, column: Column) -> HolderSet {
+        if set.single().is_some() {
+            return HolderSet::EMPTY;
         }
-        if self.sets[(handle & !MANY) as usize].count == 2 {
-            let mut left = NOBODY;
-            self.each(handle, |one| {
+        if self.sets[set.index()].count == 2 {
+            let mut left = HolderSet::EMPTY;
+            self.each(set, |one| {
                 if one != column {
-                    left = one;
+                    left = HolderSet::of(one);
                 }
             });
-            self.release(handle);
+            self.release(set);
             return left;
         }
-        let hash = self.hash(handle) ^ self.column_hash(column);
-        let found = match self.recall(self.last_remove, handle, column, hash) {
-            Some(set) => set,
+        let hash = self.hash(set) ^ self.column_hash(column);
+        let found = match self.recall(self.last_remove, set, column, hash) {
+            Some(found) => found,
             None => {
-                let set = self.intern(handle, column, hash);
-                self.last_remove = (handle, column, set);
-                set
+                let to = self.intern(set, column, hash);
+                self.last_remove = Some(Step { from: set, column, to });
+                to
             }
         };
-        self.sets[found as usize].uses += 1;
-        self.release(handle);
-        found | MANY
+        self.replace(set, found)
     }
 
     #[inline(always)]
-    fn recall(&self, last: (u32, u32, u32), handle: u32, column: u32, hash: u64) -> Option<u32> {
-        if last.0 != handle || last.1 != column {
-            return None;
-        }
-        let set = &self.sets[last.2 as usize];
-        (set.uses != 0 && set.hash == hash).then_some(last.2)
+    fn replace(&mut self, old: HolderSet, new: u32) -> HolderSet {
+        self.sets[new as usize].uses += 1;
+        self.release(old);
+        HolderSet::stored(new)
     }
 
-    /// The stored set that is `handle` with `column` flipped; made with no uses if it is not there.
-    fn intern(&mut self, handle: u32, column: u32, hash: u64) -> u32 {
-        let mut words = {
-            let mut single = [0u64; 1];
-            let (view, start) = self.view(handle, &mut single);
-            let size = (start + view.len()).max(column as usize / 64 + 1);
-            let mut words = vec![0u64; size];
-            words[start..start + view.len()].copy_from_slice(view);
-            words
-        };
-        words[column as usize / 64] ^= 1 << (column % 64);
-        while words.last() == Some(&0) {
-            words.pop();
-        }
+    /// The result of the last step of this kind, if it was the same step and its result is still in use.
+    #[inline(always)]
+    fn recall(&self, last: Option<Step>, set: HolderSet, column: Column, hash: u64) -> Option<u32> {
+        let last = last.filter(|last| last.from == set && last.column == column)?;
+        let known = &self.sets[last.to as usize];
+        (known.uses != 0 && known.hash == hash).then_some(last.to)
+    }
+
+    /// The stored set that is `set` with `column` flipped; made, with no uses, if it is not stored yet.
+    fn intern(&mut self, set: HolderSet, column: Column, hash: u64) -> u32 {
+        let words = self.flipped(set, column);
         let known = self.index.get(&hash).copied();
-        if let Some(set) = known {
-            if *self.sets[set as usize].words == words[..] {
-                return set;
+        if let Some(found) = known {
+            if *self.sets[found as usize].words == words[..] {
+                return found;
             }
         }
         let count = words.iter().map(|word| word.count_ones()).sum();
-        let set = Set { words: words.into_boxed_slice(), hash, uses: 0, count };
+        let made = Set { words: words.into_boxed_slice(), hash, uses: 0, count };
         let number = match self.free.pop() {
             Some(number) => {
-                self.sets[number as usize] = set;
+                self.sets[number as usize] = made;
                 number
             }
             None => {
-                self.sets.push(set);
-                assert!(self.sets.len() < MANY as usize - 1, "two billion distinct sets of holders");
+                self.sets.push(made);
+                assert!(self.sets.len() < STORED as usize - 1, "more than two billion distinct sets of holders");
                 self.sets.len() as u32 - 1
             }
         };
         if known.is_none() {
             self.index.insert(hash, number);
-        } // else two sets share 64 bits of hash: this one is not found again, which only costs memory
+        } // otherwise two sets share a 64-bit hash: this one is not found again, which only costs memory
         number
     }
 
+    fn flipped(&self, set: HolderSet, column: Column) -> Vec<u64> {
+        let mut single = [0u64; 1];
+        let (known, start) = self.words(set, &mut single);
+        let mut words = vec![0u64; (start + known.len()).max(column.index() / 64 + 1)];
+        words[start..start + known.len()].copy_from_slice(known);
+        words[column.index() / 64] ^= 1 << (column.0 % 64);
+        while words.last() == Some(&0) {
+            words.pop();
+        }
+        words
+    }
+
     #[inline]
-    fn release(&mut self, handle: u32) {
-        if handle & MANY == 0 {
+    fn release(&mut self, handle: HolderSet) {
+        if handle.single().is_some() {
             return;
         }
-        let number = handle & !MANY;
-        let set = &mut self.sets[number as usize];
+        let number = handle.index() as u32;
+        let set = &mut self.sets[handle.index()];
         set.uses -= 1;
         if set.uses == 0 {
             let hash = set.hash;
@@ -270,5 +281,13 @@ impl Holders {
             }
             self.free.push(number);
         }
+    }
+}
+
+#[inline(always)]
+fn each_bit(at: usize, mut word: u64, call: &mut impl FnMut(Column)) {
+    while word != 0 {
+        call(Column(at as u32 * 64 + word.trailing_zeros()));
+        word &= word - 1;
     }
 }

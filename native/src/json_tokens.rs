@@ -1,14 +1,16 @@
-//! `token_ids` out of a JSON body, straight to 32-bit integers.
+//! Reads `token_ids` of a JSON body straight into 32-bit integers.
 //!
-//! A prompt of 8,192 tokens is 60 KB of JSON, and an object a token would be most of what a match costs. Only the plain
-//! case is done here: one object whose member `token_ids` is an array of integers from 0 to 2^32-1. The body without
-//! those integers is left to a real JSON decoder, which finds whatever else is wrong with it; anything unusual (an
-//! escape in a member's name, the member twice, another kind of value) is `None`, and the whole body is decoded.
+//! A prompt of 8,192 tokens is 60 KB of JSON, and making a Python object per token would take most of the time of a
+//! match. Only the usual case is handled here: one object whose member `token_ids` is an array of integers from 0 to
+//! 2^32-1. The body without those integers is left to a real JSON decoder, which finds everything else that is wrong
+//! with it. For anything unusual (an escape in a member's name, a repeated member, another kind of value) the result is
+//! `None`, and then the whole body is decoded.
 
-/// What of `body` is inside the brackets of `token_ids`, and its integers as little-endian u32.
+/// The contents of `token_ids`: their position in the body, without the brackets, and the integers.
 pub struct Split {
     pub from: usize,
     pub to: usize,
+    /// Little-endian u32.
     pub tokens: Vec<u8>,
 }
 
@@ -52,14 +54,14 @@ fn expect(body: &[u8], at: usize, byte: u8) -> Option<usize> {
     (*body.get(at)? == byte).then_some(at + 1)
 }
 
-/// A name without escapes, and where it ends.
+/// A name without escapes, and the position after it.
 fn member_name(body: &[u8], at: usize) -> Option<(&[u8], usize)> {
     let from = expect(body, at, b'"')?;
     let length = body[from..].iter().position(|&byte| byte == b'"' || byte == b'\\')?;
     (body[from + length] == b'"').then_some((&body[from..from + length], from + length + 1))
 }
 
-/// Behind a string that begins at `at`.
+/// The position after the string that begins at `at`.
 fn skip_string(body: &[u8], at: usize) -> Option<usize> {
     let mut at = at + 1;
     loop {
@@ -71,7 +73,7 @@ fn skip_string(body: &[u8], at: usize) -> Option<usize> {
     }
 }
 
-/// Behind any value: strings are understood, the rest is only counted, brackets against brackets.
+/// The position after any value. Strings are parsed; of everything else, only the brackets are counted.
 fn skip_value(body: &[u8], mut at: usize) -> Option<usize> {
     let mut depth = 0usize;
     loop {
@@ -97,7 +99,7 @@ fn skip_value(body: &[u8], mut at: usize) -> Option<usize> {
     }
 }
 
-/// Integers up to the closing bracket, and where that is.
+/// The integers up to the closing bracket, and its position.
 fn integers(body: &[u8], from: usize) -> Option<(Vec<u8>, usize)> {
     let mut tokens = Vec::with_capacity((body.len() - from) / 6 * 4);
     let mut at = skip_space(body, from);
@@ -116,21 +118,21 @@ fn integers(body: &[u8], from: usize) -> Option<(Vec<u8>, usize)> {
     }
 }
 
-/// A number as JSON writes it, if it is an integer that fits, and where it ends.
+/// A JSON number, if it is an integer that fits in 32 bits, and the position after it.
 ///
-/// Up to seven digits are read at once: token ids have five or six in no order, and a loop over them is mostly branches
-/// that were guessed wrong.
+/// Up to seven digits are read at once. Token ids have five or six digits in no particular order, so a loop over the
+/// digits would consist mostly of mispredicted branches.
 #[inline]
 fn integer(body: &[u8], from: usize) -> Option<(u32, usize)> {
     let Some(word) = body.get(from..from + 8) else { return long_integer(body, from) };
     let digits = u64::from_le_bytes(word.try_into().ok()?) ^ 0x3030_3030_3030_3030;
-    // The high bit of each byte that is no digit. A carry only reaches the bytes behind the first of those.
+    // The high bit of each byte that is not a digit. A carry only reaches bytes after the first of those.
     let others = (digits.wrapping_add(0x7676_7676_7676_7676) | digits) & 0x8080_8080_8080_8080;
     let count = others.trailing_zeros() as usize / 8;
     if count == 0 || count == 8 || (count > 1 && word[0] == b'0') {
         return if count == 8 { long_integer(body, from) } else { None };
     }
-    // Zeros in front make it eight digits, the first one lowest; then pairs, fours and the whole.
+    // Leading zeros make it eight digits, with the first one in the lowest byte. Then pairs, fours and all are combined.
     let eight = digits << (64 - 8 * count);
     let pairs = (eight.wrapping_mul(10).wrapping_add(eight >> 8)) & 0x00ff_00ff_00ff_00ff;
     let fours = (pairs.wrapping_mul(100).wrapping_add(pairs >> 16)) & 0x0000_ffff_0000_ffff;
@@ -138,7 +140,7 @@ fn integer(body: &[u8], from: usize) -> Option<(u32, usize)> {
     Some((value as u32, from + count))
 }
 
-/// The same, digit by digit.
+/// As `integer`, digit by digit.
 fn long_integer(body: &[u8], from: usize) -> Option<(u32, usize)> {
     let mut at = from;
     let mut value = 0u64;
@@ -165,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn the_plain_case() {
+    fn the_usual_case() {
         let got = read(r#"{"model":"m","token_ids":[1, 22,333 ,4294967295,0], "limit": 3}"#).unwrap();
         assert_eq!(got, (vec![1, 22, 333, 4294967295, 0], r#"{"model":"m","token_ids":[], "limit": 3}"#.into()));
         assert_eq!(read("{\"token_ids\" : [\n]}").unwrap().0, Vec::<u32>::new());
@@ -193,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_is_unusual_is_left_alone() {
+    fn everything_unusual_is_left_to_a_json_decoder() {
         for body in [
             "",
             "[1]",

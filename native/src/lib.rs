@@ -1,24 +1,41 @@
 //! The native core of the kvsync index.
 //!
-//! `wire` and `reader` turn a payload into flat buffers, `publisher` applies them to `table` (residency by engine hash)
-//! and `nodes` (blocks by own key, `holders` says whose), `walk` answers queries, `snapshot` saves and restores, and
-//! `python` is the thin layer that Python sees. What everything means is written down once, beside the pure-Python
-//! core (`kvsync_indexer/core`), which this one is tested against.
+//! The semantics are documented once, in the pure-Python core (`kvsync_indexer/core`), against which this one is tested.
+//! The layers, from the bottom:
+//!
+//! - `ids`, `hash`, `canonical`, `limits`, `error`: types and functions that all others use.
+//! - `reader` and `wire`: from the bytes of a payload to events in flat buffers.
+//! - `tags`, `segments`: a hash table. `table` is residency by engine hash; `nodes` are blocks by prefix key, and
+//!   `holders` the sets of those who hold them. `media` and `groups` say how residency is read.
+//! - `publisher`: what events do to one publisher; `shared` is what all publishers of a core use.
+//! - `registry` (publishers by name) and `matching` (walks along chains of keys).
+//! - `core`: the operations on the whole index. `snapshot` saves and restores its state, and `python` makes it a Python
+//!   class.
+#![warn(missing_docs)]
 
+mod canonical;
 pub mod core;
-pub mod groups;
+pub mod error;
+mod groups;
 pub mod hash;
-pub mod holders;
-pub mod json_tokens;
-pub mod nodes;
+mod holders;
+mod identity;
+pub mod ids;
+#[cfg(feature = "python")]
+mod json_tokens;
+pub mod limits;
+pub mod matching;
+mod media;
+mod nodes;
 pub mod publisher;
 #[cfg(feature = "python")]
 mod python;
-pub mod reader;
+mod reader;
 pub mod reference;
-pub mod segments;
-pub mod snapshot;
-pub mod table;
-pub mod tags;
-pub mod walk;
+mod registry;
+mod segments;
+mod shared;
+mod snapshot;
+mod table;
+mod tags;
 pub mod wire;

@@ -1,24 +1,37 @@
-//! Blocks by own key, shared by all publishers: 16 bytes a node and 8 an entry of the table that finds it.
+//! Blocks by prefix key, shared by all publishers: 16 bytes per node, and 8 per entry of the table that finds it.
 //!
-//! Nodes of one chain are made one after the other, so whoever walks a chain looks at the next node first and needs the
-//! table only where that guess fails.
+//! The nodes of a chain are usually made one after the other. A caller that walks a chain therefore passes the next node
+//! as a hint, and the table is searched only where the hint is wrong.
 
-use crate::holders::{Holders, NOBODY};
+use crate::holders::{HolderSet, Holders};
+use crate::ids::{Column, NodeId, PrefixKey};
 use crate::segments::{Cell, Segments};
 
 #[derive(Clone, Copy, Debug)]
-pub struct Node {
-    /// Own key; in a free node the number of the next free one.
-    pub key: u64,
-    /// Who holds it; NOBODY in a free node.
-    pub holders: u32,
-    /// Low 32 bits of the parent's own key, 0 for a root.
+pub(crate) struct Node {
+    /// The block's key; in a free node, the number of the next free one.
+    pub key: PrefixKey,
+    /// Who holds the block; empty in a free node.
+    pub holders: HolderSet,
+    /// The tag of the parent's key, 0 for the first block of a chain.
     pub parent_tag: u32,
 }
 
-/// The high 32 bits of a key, and its node's number plus one.
+/// An entry of the table: the high 32 bits of a key, and its node's number plus one.
 #[derive(Clone, Copy)]
 struct Finger(u64);
+
+impl Finger {
+    #[inline(always)]
+    fn new(key: PrefixKey, node: NodeId) -> Self {
+        Finger(high(key) | (node.0 as u64 + 1))
+    }
+
+    #[inline(always)]
+    fn node(self) -> NodeId {
+        NodeId(self.0 as u32 - 1)
+    }
+}
 
 impl Cell for Finger {
     #[inline(always)]
@@ -28,10 +41,17 @@ impl Cell for Finger {
 }
 
 const HIGH: u64 = 0xFFFF_FFFF_0000_0000;
-const NONE: u32 = u32::MAX;
+const NO_NODE: u32 = u32::MAX;
 
-pub struct Nodes {
+#[inline(always)]
+fn high(key: PrefixKey) -> u64 {
+    key.0 & HIGH
+}
+
+/// All nodes of a core.
+pub(crate) struct Nodes {
     nodes: Vec<Node>,
+    /// The first free node, NO_NODE if there is none.
     free: u32,
     live: usize,
     table: Segments<Finger>,
@@ -40,7 +60,7 @@ pub struct Nodes {
 
 impl Nodes {
     pub fn new(seed: u64) -> Self {
-        Nodes { nodes: Vec::new(), free: NONE, live: 0, table: Segments::new(seed), holders: Holders::new(seed) }
+        Nodes { nodes: Vec::new(), free: NO_NODE, live: 0, table: Segments::new(seed), holders: Holders::new(seed) }
     }
 
     pub fn len(&self) -> usize {
@@ -52,121 +72,123 @@ impl Nodes {
     }
 
     #[inline(always)]
-    pub fn get(&self, node: u32) -> &Node {
-        &self.nodes[node as usize]
+    pub fn get(&self, node: NodeId) -> &Node {
+        &self.nodes[node.index()]
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.live == 0
-    }
-
+    /// Prefetch what finds the key.
     #[inline(always)]
-    pub fn prefetch(&self, key: u64) {
-        self.table.prefetch(key & HIGH);
+    pub fn prefetch(&self, key: PrefixKey) {
+        self.table.prefetch(high(key));
     }
 
-    /// Ask for what a new node of this key will be found by.
+    /// Prefetch the table's cell that a new node of this key would get.
     #[inline(always)]
-    pub fn prefetch_free(&self, key: u64) {
-        self.table.prefetch_free(key & HIGH);
+    pub fn prefetch_free(&self, key: PrefixKey) {
+        self.table.prefetch_free(high(key));
     }
 
-    /// The node of a key and who holds it; `near` is where to look first.
+    /// Whether the node that a hint points at has this key and is in use.
     #[inline(always)]
-    pub fn find(&self, key: u64, near: u32) -> Option<(u32, u32)> {
-        match self.nodes.get(near as usize) {
-            Some(node) if node.key == key && node.holders != NOBODY => Some((near, node.holders)),
-            _ => self.search_far(key),
+    fn hinted(&self, key: PrefixKey, hint: NodeId) -> Option<&Node> {
+        self.nodes.get(hint.index()).filter(|node| node.key == key && node.holders != HolderSet::EMPTY)
+    }
+
+    /// The node of a key and its holders; the node at `hint` is tried first.
+    #[inline(always)]
+    pub fn find(&self, key: PrefixKey, hint: NodeId) -> Option<(NodeId, HolderSet)> {
+        match self.hinted(key, hint) {
+            Some(node) => Some((hint, node.holders)),
+            None => self.find_without_hint(key),
         }
     }
 
-    /// Out of the way of those who find the next node where they guess it.
+    /// Not inlined, so that the loop over a chain whose hints are right stays small.
     #[inline(never)]
-    fn search_far(&self, key: u64) -> Option<(u32, u32)> {
-        self.search(key).map(|found| (found, self.nodes[found as usize].holders))
+    fn find_without_hint(&self, key: PrefixKey) -> Option<(NodeId, HolderSet)> {
+        self.search(key).map(|found| (found, self.get(found).holders))
     }
 
     #[inline(always)]
-    fn search(&self, key: u64) -> Option<u32> {
-        let mut found = 0;
-        self.table.probe(key & HIGH, |finger| {
-            found = finger.0 as u32 - 1;
-            (finger.0 ^ key) & HIGH == 0 && self.nodes[found as usize].key == key
+    fn search(&self, key: PrefixKey) -> Option<NodeId> {
+        let mut found = NodeId(0);
+        self.table.probe(high(key), |finger| {
+            found = finger.node();
+            (finger.0 ^ key.0) & HIGH == 0 && self.get(found).key == key
         })?;
         Some(found)
     }
 
-    /// The node of a key, made if it is not there; a new one is held by nobody until `show`.
+    /// The node of a key, made if it is not there; a new node has no holder until `show`.
     #[inline]
-    pub fn intern(&mut self, key: u64, parent_tag: u32, near: u32) -> u32 {
-        match self.nodes.get(near as usize) {
-            Some(node) if node.key == key && node.holders != NOBODY => return near,
-            _ => {}
+    pub fn intern(&mut self, key: PrefixKey, parent_tag: u32, hint: NodeId) -> NodeId {
+        if self.hinted(key, hint).is_some() {
+            return hint;
         }
-        self.search(key).unwrap_or_else(|| self.make(Node { key, holders: NOBODY, parent_tag }))
+        self.search(key).unwrap_or_else(|| self.make(Node { key, holders: HolderSet::EMPTY, parent_tag }))
     }
 
     #[inline(always)]
-    fn make(&mut self, node: Node) -> u32 {
-        let number = if self.free == NONE {
+    fn make(&mut self, node: Node) -> NodeId {
+        let made = if self.free == NO_NODE {
             if self.nodes.len() == self.nodes.capacity() {
                 self.grow();
             }
             self.nodes.push(node);
-            self.nodes.len() as u32 - 1
+            NodeId::at(self.nodes.len() - 1)
         } else {
-            let number = self.free;
-            self.free = self.nodes[number as usize].key as u32;
-            self.nodes[number as usize] = node;
-            number
+            let made = NodeId(self.free);
+            self.free = self.get(made).key.0 as u32;
+            self.nodes[made.index()] = node;
+            made
         };
         self.live += 1;
-        self.table.insert(node.key & HIGH, Finger(node.key & HIGH | (number as u64 + 1)));
-        number
+        self.table.insert(high(node.key), Finger::new(node.key, made));
+        made
     }
 
     #[cold]
     #[inline(never)]
     fn grow(&mut self) {
-        assert!(self.nodes.len() < NONE as usize / 2, "two billion distinct blocks");
+        assert!(self.nodes.len() < NO_NODE as usize / 2, "more than two billion distinct blocks");
         self.nodes.reserve_exact((self.nodes.len() / 8).max(256));
     }
 
     /// Whether the column holds the node.
     #[inline(always)]
-    pub fn shows(&self, node: u32, column: u32) -> bool {
-        self.holders.contains(self.nodes[node as usize].holders, column)
+    pub fn shows(&self, node: NodeId, column: Column) -> bool {
+        self.holders.contains(self.get(node).holders, column)
     }
 
-    /// The column, which did not hold the node, does now.
+    /// Record that the column, which did not hold the node, holds it now.
     #[inline(always)]
-    pub fn show(&mut self, node: u32, column: u32) {
-        let node = &mut self.nodes[node as usize];
+    pub fn show(&mut self, node: NodeId, column: Column) {
+        let node = &mut self.nodes[node.index()];
         node.holders = self.holders.add(node.holders, column);
     }
 
-    /// The column no longer holds the node; a node held by nobody is freed.
+    /// Record that the column no longer holds the node; a node without holders is freed.
     #[inline]
-    pub fn hide(&mut self, number: u32, column: u32) {
-        let node = &mut self.nodes[number as usize];
+    pub fn hide(&mut self, id: NodeId, column: Column) {
+        let node = &mut self.nodes[id.index()];
         node.holders = self.holders.remove(node.holders, column);
-        if node.holders == NOBODY {
-            self.release(number);
+        if node.holders == HolderSet::EMPTY {
+            self.release(id);
         }
     }
 
-    fn release(&mut self, number: u32) {
-        let key = self.nodes[number as usize].key;
-        let wanted = key & HIGH | (number as u64 + 1);
-        if let Some(place) = self.table.probe(key & HIGH, |finger| finger.0 == wanted) {
+    fn release(&mut self, id: NodeId) {
+        let key = self.get(id).key;
+        let wanted = Finger::new(key, id);
+        if let Some(place) = self.table.probe(high(key), |finger| finger.0 == wanted.0) {
             self.table.remove(place);
         }
-        self.nodes[number as usize].key = self.free as u64;
-        self.free = number;
+        self.nodes[id.index()].key = PrefixKey(self.free as u64);
+        self.free = id.0;
         self.live -= 1;
         if self.live == 0 {
             self.nodes = Vec::new();
-            self.free = NONE;
+            self.free = NO_NODE;
         }
     }
 }
@@ -180,15 +202,15 @@ mod tests {
     #[test]
     fn equals_a_map_of_sets_under_churn() {
         let mut nodes = Nodes::new(3);
-        let mut model: HashMap<u64, HashSet<u32>> = HashMap::new();
+        let mut model: HashMap<PrefixKey, HashSet<Column>> = HashMap::new();
         let mut state = 1u64;
         for step in 0..200_000u64 {
             state = splitmix(state.wrapping_add(step));
-            let key = splitmix(state % 500) & !0xFF00_0000_0000_0000 | (state % 2) << 63;
-            let column = (state >> 33) as u32 % 130;
+            let key = PrefixKey(splitmix(state % 500) & !0xFF00_0000_0000_0000 | (state % 2) << 63);
+            let column = Column((state >> 33) as u32 % 130);
             let holders = model.entry(key).or_default();
             if holders.remove(&column) {
-                let node = nodes.find(key, 0).unwrap().0;
+                let node = nodes.find(key, NodeId(0)).unwrap().0;
                 assert!(nodes.shows(node, column));
                 nodes.hide(node, column);
                 if holders.is_empty() {
@@ -197,17 +219,17 @@ mod tests {
                 }
             } else {
                 holders.insert(column);
-                let node = nodes.intern(key, 0, (state >> 20) as u32 % 600);
+                let node = nodes.intern(key, 0, NodeId((state >> 20) as u32 % 600));
                 assert!(!nodes.shows(node, column));
                 nodes.show(node, column);
             }
             assert_eq!(nodes.len(), model.len());
         }
         for (&key, holders) in &model {
-            let node = nodes.find(key, 5).unwrap().0;
-            let mut found = Vec::new();
-            nodes.holders.each(nodes.get(node).holders, |column| found.push(column));
-            assert_eq!(found.iter().copied().collect::<HashSet<_>>(), *holders);
+            let node = nodes.find(key, NodeId(5)).unwrap().0;
+            let mut found = HashSet::new();
+            nodes.holders.each(nodes.get(node).holders, |column| assert!(found.insert(column)));
+            assert_eq!(found, *holders);
         }
     }
 }

@@ -1,20 +1,20 @@
-//! A publisher's residency: engine hash and slot -> node and copies, 16 bytes an entry.
+//! The residency of one publisher: engine hash and slot -> node and copies, 16 bytes per entry.
 //!
-//! One hash may have several entries, one for each slot; they lie on one way of probing.
+//! A hash may have one entry per slot. They all have the same home bucket, so one search finds them.
 
 use crate::hash::spread;
+use crate::ids::{EngineHash, NodeId, SlotId};
 use crate::segments::{Cell, Place, Segments};
 
+/// A block that is resident in one slot.
 #[derive(Clone, Copy, Debug)]
-pub struct Entry {
-    pub hash: u64,
-    /// The node of the block's own key; ORPHAN while that is not known.
-    pub node: u32,
+pub(crate) struct Entry {
+    pub hash: EngineHash,
+    /// The node of the block's prefix key; `NodeId::ORPHAN` while that key is not known.
+    pub node: NodeId,
     pub copies: u16,
-    pub slot: u8,
+    pub slot: SlotId,
 }
-
-pub const ORPHAN: u32 = u32::MAX;
 
 impl Cell for Entry {
     #[inline(always)]
@@ -23,21 +23,19 @@ impl Cell for Entry {
     }
 }
 
-pub struct Table {
+/// All entries of a publisher.
+pub(crate) struct Table {
     entries: Segments<Entry>,
+    seed: u64,
 }
 
 impl Table {
     pub fn new(seed: u64) -> Self {
-        Table { entries: Segments::new(seed) }
+        Table { entries: Segments::new(seed), seed }
     }
 
     pub fn len(&self) -> usize {
         self.entries.len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
     }
 
     pub fn bytes(&self) -> usize {
@@ -45,31 +43,31 @@ impl Table {
     }
 
     #[inline(always)]
-    fn spread(&self, hash: u64) -> u64 {
-        spread(hash, self.entries.seed)
+    fn spread(&self, hash: EngineHash) -> u64 {
+        spread(hash, self.seed)
     }
 
-    /// Ask for the cache line this hash is in.
+    /// Prefetch the tags of the hash's home bucket.
     #[inline(always)]
-    pub fn prefetch(&self, hash: u64) {
+    pub fn prefetch(&self, hash: EngineHash) {
         self.entries.prefetch(self.spread(hash));
     }
 
-    /// Ask for the cell a new entry of this hash will get.
+    /// Prefetch the cell that a new entry of this hash would get.
     #[inline(always)]
-    pub fn prefetch_free(&self, hash: u64) {
+    pub fn prefetch_free(&self, hash: EngineHash) {
         self.entries.prefetch_free(self.spread(hash));
     }
 
-    /// An entry of the hash, in whatever slot.
+    /// An entry of the hash in any slot.
     #[inline]
-    pub fn find_any(&self, hash: u64) -> Option<&Entry> {
+    pub fn find_any(&self, hash: EngineHash) -> Option<&Entry> {
         self.entries.probe(self.spread(hash), |entry| entry.hash == hash).map(|place| self.entries.get(place))
     }
 
-    /// The entry of this hash and slot, and the node of the hash if any slot has it.
+    /// The entry of the hash in this slot, and the node of the hash if it has an entry in any slot.
     #[inline(always)]
-    pub fn find(&self, hash: u64, slot: u8) -> (Option<Place>, Option<u32>) {
+    pub fn find(&self, hash: EngineHash, slot: SlotId) -> (Option<Place>, Option<NodeId>) {
         let mut node = None;
         let place = self.entries.probe(self.spread(hash), |entry| {
             if entry.hash != hash {
@@ -86,7 +84,7 @@ impl Table {
         self.entries.get_mut(place)
     }
 
-    /// Add an entry that is not there.
+    /// Add an entry; there must be none of the same hash and slot.
     #[inline(always)]
     pub fn insert(&mut self, entry: Entry) {
         self.entries.insert(self.spread(entry.hash), entry);
@@ -100,8 +98,8 @@ impl Table {
         self.entries.iter()
     }
 
-    /// Give every entry of a hash this node; returns their slots.
-    pub fn rename(&mut self, hash: u64, node: u32) -> Vec<u8> {
+    /// Give every entry of a hash this node, and return their slots.
+    pub fn set_node(&mut self, hash: EngineHash, node: NodeId) -> Vec<SlotId> {
         let mut slots = Vec::new();
         self.entries.probe(self.spread(hash), |entry| {
             if entry.hash == hash {
@@ -124,6 +122,14 @@ mod tests {
     use crate::hash::splitmix;
     use std::collections::HashMap;
 
+    fn entry(hash: u64, slot: u8, node: u32) -> Entry {
+        Entry { hash: EngineHash(hash), slot: SlotId(slot), node: NodeId(node), copies: 1 }
+    }
+
+    fn place(table: &Table, hash: u64, slot: u8) -> Option<Place> {
+        table.find(EngineHash(hash), SlotId(slot)).0
+    }
+
     #[test]
     fn equals_a_map_under_churn() {
         let mut table = Table::new(7);
@@ -131,53 +137,54 @@ mod tests {
         let mut state = 1u64;
         for step in 0..400_000u32 {
             state = splitmix(state.wrapping_add(step as u64));
-            // a long rise, a long fall: segments split, grow and shrink
+            // a long rise and a long fall, so that segments split, grow and shrink
             let range = if step < 250_000 { 60_000 } else { 300 };
             let (hash, slot) = (state % range, (state >> 40) as u8 % 2);
-            match table.find(hash, slot).0 {
-                Some(place) => {
-                    assert_eq!(model.remove(&(hash, slot)), Some(table.at(place).node));
-                    table.remove(place);
+            match place(&table, hash, slot) {
+                Some(found) => {
+                    assert_eq!(model.remove(&(hash, slot)), Some(table.at(found).node.0));
+                    table.remove(found);
                 }
                 None => {
                     assert!(model.insert((hash, slot), step).is_none());
-                    table.insert(Entry { hash, slot, node: step, copies: 1 });
+                    table.insert(entry(hash, slot, step));
                 }
             }
             assert_eq!(table.len(), model.len());
         }
         assert_eq!(table.iter().count(), model.len());
         for (&(hash, slot), &node) in &model {
-            let place = table.find(hash, slot).0.unwrap();
-            assert_eq!(table.at(place).node, node);
+            let found = place(&table, hash, slot).unwrap();
+            assert_eq!(table.at(found).node, NodeId(node));
         }
         for &(hash, slot) in model.keys() {
-            assert!(table.rename(hash, 7).contains(&slot));
-            assert_eq!(table.find(hash, slot).1, Some(7));
+            assert!(table.set_node(EngineHash(hash), NodeId(7)).contains(&SlotId(slot)));
+            assert_eq!(table.find(EngineHash(hash), SlotId(slot)).1, Some(NodeId(7)));
         }
         for (hash, slot) in model.into_keys() {
-            let place = table.find(hash, slot).0.unwrap();
-            table.remove(place);
+            let found = place(&table, hash, slot).unwrap();
+            table.remove(found);
         }
-        assert!(table.is_empty());
+        assert_eq!(table.len(), 0);
     }
+
     #[test]
-    fn more_entries_of_one_home_than_a_group_can_count() {
+    fn more_entries_of_one_home_than_the_overflow_count_can_hold() {
         let mut table = Table::new(7);
-        (0..50).for_each(|hash| table.insert(Entry { hash, slot: 0, node: 1, copies: 1 }));
-        (0..1000).for_each(|node| table.insert(Entry { hash: 99, slot: 3, node, copies: 1 }));
+        (0..50).for_each(|hash| table.insert(entry(hash, 0, 1)));
+        (0..1000).for_each(|node| table.insert(entry(99, 3, node)));
         assert_eq!(table.len(), 1050);
-        assert!(table.find(99, 2).0.is_none());
+        assert!(place(&table, 99, 2).is_none());
         for left in (0..1000).rev() {
-            let place = table.find(99, 3).0.expect("one of those that are left");
-            table.remove(place);
+            let found = place(&table, 99, 3).expect("one of those that are left");
+            table.remove(found);
             assert_eq!(table.len(), 50 + left);
         }
-        assert!(table.find_any(99).is_none());
+        assert!(table.find_any(EngineHash(99)).is_none());
         for hash in 0..50 {
-            let place = table.find(hash, 0).0.expect("still there");
-            table.remove(place);
+            let found = place(&table, hash, 0).expect("still there");
+            table.remove(found);
         }
-        assert!(table.is_empty());
+        assert_eq!(table.len(), 0);
     }
 }

@@ -1,22 +1,26 @@
-//! The tags of a group of cells: fourteen bytes, of which 0 says that the cell is empty, compared all at once.
+//! The tags of one bucket of a table: a byte per cell, compared all at once with one vector instruction.
+//!
+//! A tag of 0 marks an empty cell. The sixteenth byte counts the entries whose home is this bucket or an earlier one and
+//! that lie further on because the bucket was full. The count saturates, and then it is never decremented again.
 
-/// Cells a group.
-pub const SLOTS: usize = 14;
-const ALL: u32 = (1 << SLOTS) - 1;
-/// Where the number of entries is that passed the group because it was full. At the highest number it stays.
-const PASSED: usize = 15;
+/// Cells per bucket.
+pub(crate) const CELLS: usize = 14;
+const ALL: u32 = (1 << CELLS) - 1;
+/// The byte that holds the overflow count.
+const OVERFLOW: usize = 15;
 
+/// The tags of a bucket and its overflow count.
 #[derive(Clone, Copy, Default)]
 #[repr(C, align(16))]
-pub struct Tags([u8; 16]);
+pub(crate) struct Tags([u8; 16]);
 
 impl Tags {
-    /// One bit for each byte that is `tag`.
+    /// A mask with a bit for each cell whose tag is `tag`.
     #[inline(always)]
     #[cfg(target_arch = "x86_64")]
     fn mask(&self, tag: u8) -> u32 {
         use std::arch::x86_64::{_mm_cmpeq_epi8, _mm_load_si128, _mm_movemask_epi8, _mm_set1_epi8};
-        // Safety: SSE2 is part of x86-64, and the sixteen bytes are aligned to sixteen.
+        // Safety: every x86-64 processor has SSE2, and the type is 16 bytes long and aligned to 16.
         unsafe {
             let all = _mm_load_si128(self.0.as_ptr().cast());
             _mm_movemask_epi8(_mm_cmpeq_epi8(all, _mm_set1_epi8(tag as i8))) as u32 & ALL
@@ -26,21 +30,22 @@ impl Tags {
     #[inline(always)]
     #[cfg(not(target_arch = "x86_64"))]
     fn mask(&self, tag: u8) -> u32 {
-        (0..SLOTS).fold(0, |mask, at| mask | ((self.0[at] == tag) as u32) << at)
+        (0..CELLS).fold(0, |mask, at| mask | ((self.0[at] == tag) as u32) << at)
     }
 
-    /// Cells with this tag.
+    /// The cells with this tag.
     #[inline(always)]
     pub fn with(&self, tag: u8) -> Bits {
         Bits(self.mask(tag))
     }
 
-    /// Cells with an entry.
+    /// The cells that hold an entry.
     #[inline(always)]
     pub fn taken(&self) -> Bits {
         Bits(!self.mask(0) & ALL)
     }
 
+    /// The first empty cell.
     #[inline(always)]
     pub fn free(&self) -> Option<usize> {
         match self.mask(0) {
@@ -59,28 +64,30 @@ impl Tags {
         self.0[at] = tag;
     }
 
-    /// Whether any entry that belongs here lies further on.
+    /// Whether a search that does not find its entry here must go on to the next bucket.
     #[inline(always)]
-    pub fn passed(&self) -> bool {
-        self.0[PASSED] != 0
+    pub fn has_overflow(&self) -> bool {
+        self.0[OVERFLOW] != 0
     }
 
+    /// Count an entry that goes on to the next bucket.
     #[inline(always)]
-    pub fn pass(&mut self) {
-        self.0[PASSED] = self.0[PASSED].saturating_add(1);
+    pub fn count_overflow(&mut self) {
+        self.0[OVERFLOW] = self.0[OVERFLOW].saturating_add(1);
     }
 
+    /// Take back `count_overflow` for an entry that is removed.
     #[inline(always)]
-    pub fn unpass(&mut self) {
-        if self.0[PASSED] != u8::MAX {
-            self.0[PASSED] -= 1;
+    pub fn uncount_overflow(&mut self) {
+        if self.0[OVERFLOW] != u8::MAX {
+            self.0[OVERFLOW] -= 1;
         }
     }
 }
 
-/// Numbers of the bits that are set, ascending.
+/// The positions of the bits that are set, ascending.
 #[derive(Clone, Copy)]
-pub struct Bits(u32);
+pub(crate) struct Bits(u32);
 
 impl Iterator for Bits {
     type Item = usize;

@@ -1,10 +1,10 @@
-"""The index core's figures in one run: ingest, removal, lookup, tokens to scores, memory, publishers, churn.
+"""Measures the index core in one run: ingest, removal, lookup, memory, number of publishers and churn.
 
     python test/benchmark/bench_index_core.py [--core native|python] [--quick] [--out out/bench/index-core.json]
 
-Every time is CPU time of this thread (the wall clock of a shared machine measures the neighbours), the least of several
-rounds. Ingest is interleaved with the bare loop of `native/src/reference.rs` (the same decoder, two hash maps, nothing
-else) over the same payloads, so that the ratio holds on any machine.
+Every time is processor time of this thread, because the wall clock of a shared machine measures other processes too.
+It is the least of several rounds. Ingest runs alternately with the bare loop of `native/src/reference.rs` (the same
+decoder and two hash maps, nothing else) over the same payloads, so that the ratio of both holds on any machine.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from kvsync_indexer.core import Context, IndexCore, make_core
 BLOCK = 16
 FIRST_TOKEN = 65_536
 HUGE_PAGES = "glibc.malloc.hugetlb=1"
-"""As the image of the index sets it; takes effect where the kernel offers transparent huge pages."""
+"""The setting of the index's image. It takes effect where the kernel offers transparent huge pages."""
 
 
 def cpu(work: Callable[[], object]) -> float:
@@ -40,7 +40,7 @@ def least(work: Callable[[], float], rounds: int) -> float:
 
 
 def chain_events(blocks: int, per_event: int, seed: int) -> list[dict]:
-    """Root chains of `per_event` blocks: random hashes, token ids over 65,535."""
+    """Events that start chains of `per_event` blocks, with random hashes and token ids over 65,535."""
     rng = random.Random(seed)
     return [
         {
@@ -62,7 +62,7 @@ def batches(events: list[dict] | list[list], per_batch: int = 1) -> list[bytes]:
 
 
 def as_arrays(events: list[dict]) -> list[list]:
-    """The form of vLLM up to 0.23."""
+    """The array form, which vLLM up to 0.23 sends."""
     return [[event["type"], *(event[name] for name in event if name != "type")] for event in events]
 
 
@@ -74,7 +74,7 @@ def fresh(kind: str, *names: str) -> IndexCore:
 
 
 def ingest(kind: str, blocks: int, form: str, per_event: int, per_batch: int, rounds: int) -> dict:
-    """M blocks/s through `apply` (a call a payload) and `apply_many`, and of the bare loop, interleaved."""
+    """Million blocks per second through `apply` (one call per payload), `apply_many` and the bare loop, alternately."""
     events = chain_events(blocks, per_event, per_event)
     payloads = batches(as_arrays(events) if form == "array" else events, per_batch)
     best = {"apply": 1e9, "apply_many": 1e9, "reference": 1e9}
@@ -87,14 +87,14 @@ def ingest(kind: str, blocks: int, form: str, per_event: int, per_batch: int, ro
         if kind == "native":
             from kvsync_native._core import reference_loop
 
-            # The loop runs without the GIL, in this thread: its CPU time is ours.
+            # The loop releases the GIL but runs in this thread, so its processor time is counted.
             best["reference"] = min(best["reference"], cpu(lambda: reference_loop(payloads)))
     rates = {name: round(blocks / value / 1e6, 3) for name, value in best.items() if value < 1e9}
     return {"form": form, "blocks_an_event": per_event, "events_a_payload": per_batch, "m_blocks_s": rates}
 
 
 def in_huge_pages(quick: bool) -> list[dict]:
-    """The same in a process whose heap asks for huge pages: most page faults of an index that fills are saved."""
+    """Ingest in a process whose heap uses huge pages, which saves most page faults of an index that fills."""
     command = [sys.executable, str(Path(__file__)), "--only", "ingest", *(["--quick"] if quick else [])]
     environment = os.environ | {"GLIBC_TUNABLES": HUGE_PAGES}
     return json.loads(subprocess.run(command, capture_output=True, check=True, env=environment).stdout)["ingest"]
@@ -124,7 +124,7 @@ def removal(kind: str, blocks: int, per_event: int, rounds: int) -> dict:
 
 
 def per_call(work: Callable[[], object], calls: int, rounds: int) -> float:
-    """Microseconds a call."""
+    """Microseconds per call."""
 
     def once() -> float:
         return cpu(lambda: [work() for _ in range(calls)])
@@ -133,7 +133,7 @@ def per_call(work: Callable[[], object], calls: int, rounds: int) -> float:
 
 
 def lookup(kind: str, held: int, length: int, publishers: int, calls: int, rounds: int) -> dict:
-    """A prompt of `length` blocks, held whole by every publisher, among `held` blocks a publisher."""
+    """A prompt of `length` blocks that every publisher holds whole, among `held` blocks per publisher."""
     events = chain_events(held, length, 3)
     payloads = batches(events)
     names = [f"pod-{number}" for number in range(publishers)]
@@ -167,7 +167,7 @@ from bench_index_core import batches, chain_events, fresh
 
 def resident():
     gc.collect()
-    ctypes.CDLL(None).malloc_trim(0)  # what the payloads were made of is free, and must not be there to be used again
+    ctypes.CDLL(None).malloc_trim(0)  # the freed memory of the payloads must not be used again for the index
     with open("/proc/self/statm") as statm:
         return int(statm.read().split()[1]) * 4096
 
@@ -189,14 +189,14 @@ print(json.dumps({{name: round(value, 1) for name, value in row.items()}}))
 
 
 def memory(kind: str, each: int, holders: int, pods: int) -> dict:
-    """Resident set growth a (publisher, block), in a process of its own."""
+    """Growth of the resident set per pair of publisher and block, in a process of its own."""
     program = MEMORY.format(here=str(Path(__file__).parent), kind=kind, each=each, holders=holders, pods=pods)
     output = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
     return {"holders": holders, "publishers": pods, "blocks_held_by_each": each, **json.loads(output)}
 
 
 def churn(kind: str, cycles: int) -> dict:
-    """Store and evict in a full cache of 4,096 blocks: rate, and growth of the resident set after warm-up."""
+    """Storing and removing in a full cache of 4,096 blocks: the rate, and growth of the resident set after warm-up."""
     events = chain_events(16_384, 32, 5)
     store = batches(events)
     remove = batches(
@@ -218,7 +218,7 @@ def _resident() -> int:
 
 
 def scaling(kind: str, counts: list[int], rounds: int) -> list[dict]:
-    """Lookup and ingest by number of publishers, each with 1,024 blocks of its own and 512 that all hold."""
+    """Lookup and ingest by number of publishers, each with 1,024 blocks of its own and 512 that all of them hold."""
     rows = []
     shared = chain_events(512, 512, 77)
     tokens = array("I", shared[0]["token_ids"])

@@ -1,9 +1,9 @@
-//! Any body behind a right header and checksum as a snapshot: refused, or restored to a core
-//! that can be read. How to run it: docs/testing/fuzzing.md.
+//! Restores arbitrary bodies with a valid header and checksum. A snapshot must be refused, or give a core that can be
+//! read. docs/testing/fuzzing.md says how to run it.
 #![no_main]
 
 use kvsync_native::core::Core;
-use kvsync_native::publisher::Limits;
+use kvsync_native::limits::Limits;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|body: &[u8]| {
@@ -13,7 +13,7 @@ fuzz_target!(|body: &[u8]| {
     let check = kvsync_native::hash::checksum(&data);
     data.extend_from_slice(&check.to_le_bytes());
     if let Ok(core) = Core::restored(&data, Limits::default()) {
-        for name in core.names() {
+        for name in core.publishers() {
             assert!(core.dump(&name).is_ok());
         }
     }

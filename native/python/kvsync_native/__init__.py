@@ -1,11 +1,12 @@
-"""The native index core: `IndexCore` is the twin of `kvsync_indexer.core.PythonCore`, and tested against it.
+"""The native index core: the twin of `kvsync_indexer.core.PythonCore`, against which it is tested.
 
-Do not import it directly; `kvsync_indexer.core.make_core` chooses.
+Use `kvsync_indexer.core.make_core`, which chooses the implementation, instead of importing this package directly.
 """
 
 from collections.abc import Sequence
 
-from kvsync_native._core import AnswerTable, IndexCore, Matches, split_token_ids
+from kvsync_native._core import AnswerTable, Matches, split_token_ids
+from kvsync_native.index_core import IndexCore
 
 Sequence.register(Matches)
 

@@ -1,32 +1,73 @@
-"""Types of the compiled part; what the methods promise is said in `kvsync_indexer.core.IndexCore`."""
+"""Types of the compiled part. `kvsync_indexer.core.IndexCore` says what the methods of the same names promise."""
 
+from array import array
 from collections.abc import Collection, Iterator, Sequence
+from typing import Self
 
-from kvsync_events import EventBatch
-from kvsync_indexer.core.protocol import (
-    Applied,
-    BlockRow,
-    Context,
-    CoreLimits,
-    CoreStats,
-    DigestRow,
-    Match,
-    Tokens,
-)
+from kvsync_indexer.core.protocol import Applied, BlockRow, CoreStats, DigestRow, Match
 
-class IndexCore:
-    def __new__(cls, limits: CoreLimits | None = None, seed: int = 0) -> IndexCore: ...
+class NativeIndex:
+    """A core that takes plain values.
+
+    `results` are the classes Applied, BlockRow, DigestRow, CoreStats and Match; `errors` are DecodeError,
+    UnknownPublisherError, PublisherConflictError, LimitError, QueryError and SnapshotError. The limits are those of
+    `CoreLimits` and of its `wire`.
+    """
+
+    def __new__(
+        cls,
+        *,
+        results: tuple[type, ...],
+        errors: tuple[type[Exception], ...],
+        seed: int,
+        max_publishers: int,
+        max_blocks: int,
+        max_orphans: int,
+        max_query_tokens: int,
+        max_payload_bytes: int,
+        max_events: int,
+        max_hashes: int,
+        max_tokens: int,
+        max_hash_bytes: int,
+        max_text_bytes: int,
+        max_block_size: int,
+        max_key_parts: int,
+    ) -> Self: ...
     @property
     def name(self) -> str: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def max_query_tokens(self) -> int: ...
     def add_publisher(self, publisher: str, model: str) -> None: ...
     def apply(self, publisher: str, payload: bytes) -> Applied: ...
     def apply_many(self, publisher: str, payloads: Sequence[bytes]) -> Applied: ...
-    def apply_batch(self, publisher: str, batch: EventBatch) -> Applied: ...
-    def match(self, context: Context, tokens: Tokens, publishers: Collection[str] | None = None) -> Sequence[Match]: ...
-    def query_keys(self, context: Context, tokens: Tokens, block_size: int) -> bytes: ...
+    def block_sizes(self, model: str) -> list[int]:
+        """The block sizes that publishers of the model use, ascending."""
+
+    def match_prompt(
+        self,
+        model: str,
+        lora: str | None,
+        salt: str | None,
+        tokens: bytes | array[int],
+        publishers: Collection[str] | None = None,
+    ) -> Matches:
+        """`match` for a prompt whose blocks have no extra keys; tokens are little-endian u32, or an array of u32."""
+
+    def prompt_keys(
+        self, model: str, lora: str | None, salt: str | None, tokens: bytes | array[int], block_size: int
+    ) -> bytes:
+        """`query_keys` for such a prompt."""
+
     def match_keys(
         self, model: str, block_size: int, keys: bytes, publishers: Collection[str] | None = None
-    ) -> Sequence[Match]: ...
+    ) -> Matches: ...
+    def match_chains(
+        self, model: str, chains: Sequence[tuple[int, bytes]], publishers: Collection[str] | None = None
+    ) -> Matches:
+        """`match` for a prompt whose keys are given by block size."""
+
     def remove_publisher(self, publisher: str) -> int: ...
     def clear_publisher(self, publisher: str) -> int: ...
     def publishers(self) -> list[str]: ...
@@ -39,8 +80,18 @@ class IndexCore:
 class Matches(Sequence[Match]): ...
 
 class AnswerTable:
-    def __new__(cls, rows: Sequence[tuple[str, bytes, bool, object, object]]) -> AnswerTable: ...
-    def answer(self, matches: Matches, query_tokens: int, now: float, limit: int | None = None) -> bytes: ...
+    """JSON answers for one set of publishers; a row is (name, JSON up to its first number, ready)."""
+
+    def __new__(cls, rows: Sequence[tuple[str, bytes, bool]]) -> Self: ...
+    def answer(
+        self,
+        matches: Matches,
+        query_tokens: int,
+        now: float,
+        statuses: Sequence[tuple[str, float | None, bool, int | None]],
+        limit: int | None = None,
+    ) -> bytes:
+        """The whole answer; a status is (state, time of the last sign of life, incomplete, block size) per row."""
 
 def split_token_ids(body: bytes) -> tuple[bytes, bytes] | None: ...
 def reference_loop(payloads: list[bytes]) -> int: ...

@@ -1,32 +1,33 @@
-//! Stored events: a chain of blocks whose tokens say what they are, or hashes alone.
+//! Stored events: either a chain of blocks whose tokens say what they are, or hashes alone.
 
-use super::orphans::{Orphan, Step};
-use super::{Applied, Publisher, Shared};
-use crate::hash::{keyed_text_of, mix, root_key, text_of, token_bytes};
+use super::orphans::{Content, Orphan};
+use super::{Applied, Publisher, Source, AHEAD};
+use crate::hash::{keyed_local_hash, local_hash, mix, root_key, token_bytes};
+use crate::ids::{LocalHash, NodeId, PrefixKey, SlotId};
 use crate::reader::Span;
-use crate::table::ORPHAN;
+use crate::shared::Shared;
 use crate::wire::{Batch, ExtraReader, Stored, WireHash};
 
-/// Blocks ahead of the one being stored whose memory is asked for.
-pub(super) const AHEAD: usize = 12;
-
-/// A decoded payload, and the model of the publisher that sent it.
+/// A stored event whose tokens say what each of its hashes is.
 #[derive(Clone, Copy)]
-pub(super) struct Source<'a> {
-    pub model: &'a str,
-    pub batch: &'a Batch,
-    pub data: &'a [u8],
+struct Chain<'a> {
+    event: &'a Stored,
+    slot: SlotId,
+    local_hashes: &'a [LocalHash],
+    /// The keys of the blocks; empty if the key of what precedes them is not known.
+    prefix_keys: &'a [PrefixKey],
+    /// The key of what precedes the first block.
+    parent_key: Option<PrefixKey>,
+    /// Where the node of the first block probably is.
+    hint: NodeId,
 }
 
 impl Publisher {
-    pub(super) fn store(&mut self, shared: &mut Shared, from: Source, event: &Stored, tally: &mut Applied) {
-        let slot = self.learn(shared, event, from.data);
+    pub(super) fn store(&mut self, shared: &mut Shared, source: Source, event: &Stored, applied: &mut Applied) {
+        let slot = self.learn(shared, event, source.data);
         if let Some(parent) = event.parent {
-            if !self.tentative.is_empty() && self.tentative.remove(&(parent.key, slot)) {
-                // A copy gained in this batch was a report after all.
-                if let (Some(place), _) = self.table.find(parent.key, slot) {
-                    self.release(shared, parent.key, place, slot);
-                }
+            if !self.tentative.is_empty() {
+                self.take_back(shared, parent, slot);
             }
         }
         let (size, count) = (event.block_size as usize, event.hashes.len());
@@ -37,184 +38,207 @@ impl Publisher {
             && (count * size..(count + 1) * size).contains(&event.tokens.len())
             && event.extras.is_none_or(|extras| extras.count as usize == count)
         {
-            self.store_chain(shared, from, event, slot, tally);
+            self.store_chain(shared, source, event, slot, applied);
         } else {
-            let gains = with_tokens && event.parent.is_some();
-            self.store_hashes(shared, from, event, slot, gains, tally);
+            let adds_copy = with_tokens && event.parent.is_some();
+            self.store_hashes(shared, source, event, slot, adds_copy, applied);
         }
     }
 
-    /// An event that does not say for certain what its hashes are.
+    /// Remove a copy that this batch added, because a later event shows that it was a report of a resident block.
+    fn take_back(&mut self, shared: &mut Shared, block: WireHash, slot: SlotId) {
+        if self.tentative.remove(&(block.hash, slot)) {
+            if let (Some(place), _) = self.table.find(block.hash, slot) {
+                self.release(shared, block.hash, place, slot);
+            }
+        }
+    }
+
+    /// Store an event that does not say for certain what its hashes are.
     fn store_hashes(
         &mut self,
         shared: &mut Shared,
-        from: Source,
+        source: Source,
         event: &Stored,
-        slot: u8,
-        gains: bool,
-        tally: &mut Applied,
+        slot: SlotId,
+        adds_copy: bool,
+        applied: &mut Applied,
     ) {
-        let mut spelled = event.spelled.of(&from.batch.spelled);
+        let mut raw_hashes = event.raw_hashes.of(&source.batch.raw_hashes);
         for at in event.hashes.start as usize..event.hashes.end as usize {
-            let hash = wire_hash(from.batch, at, &mut spelled);
-            let (place, node) = self.table.find(hash.key, slot);
-            if node.is_none() && !self.new_orphan(shared, hash.key, Orphan::default(), tally) {
+            let wire = wire_hash(source.batch, at, &mut raw_hashes);
+            let (place, node) = self.table.find(wire.hash, slot);
+            if node.is_none() && !self.add_orphan(shared, wire.hash, Orphan::default(), applied) {
                 continue;
             }
             if place.is_some() {
-                self.gain(place, gains, tally);
+                self.add_copy(place, adds_copy, applied);
             } else {
-                self.insert_row(shared, &hash, from.data, slot, node, node.unwrap_or(ORPHAN), tally);
+                let known = node.is_some();
+                self.insert(shared, &wire, source.data, slot, known, node.unwrap_or(NodeId::ORPHAN), applied);
             }
         }
     }
 
-    /// An event whose tokens say what each of its hashes is.
-    fn store_chain(&mut self, shared: &mut Shared, from: Source, event: &Stored, slot: u8, tally: &mut Applied) {
-        let mut texts = std::mem::take(&mut shared.texts);
-        let mut key = self.texts(shared, from, event, &mut texts);
-        let mut near = u32::MAX;
-        if let Some(parent) = event.parent {
-            if let Some(above) = self.table.find_any(parent.key) {
-                if above.node != ORPHAN {
-                    key = Some(shared.nodes.get(above.node).key);
-                    near = above.node + 1;
-                }
-            }
-        }
-        if let Some(mut key) = key {
-            for text in texts.iter_mut() {
-                key = mix(key, *text);
-                *text = key; // from here on these are the own keys
-            }
-            texts.iter().take(AHEAD).for_each(|&key| shared.nodes.prefetch(key));
-        }
-        self.store_blocks(shared, from, event, slot, &texts, key, near, tally);
-        shared.texts = texts;
-    }
-
-    /// The blocks of a chain one by one. `above` is the own key of what is before the first; if it is known, `texts` are
-    /// the blocks' own keys already.
-    #[allow(clippy::too_many_arguments)]
-    fn store_blocks(
+    /// Store an event whose tokens say what each of its hashes is.
+    fn store_chain(
         &mut self,
         shared: &mut Shared,
-        from: Source,
+        source: Source,
         event: &Stored,
-        slot: u8,
-        texts: &[u64],
-        above: Option<u64>,
-        mut near: u32,
-        tally: &mut Applied,
+        slot: SlotId,
+        applied: &mut Applied,
     ) {
-        let known = above.is_some();
-        let single = event.parent.is_none() && texts.len() == 1;
-        let gains = event.parent.is_some() || single;
-        let mut tag = if event.parent.is_none() { 0 } else { above.unwrap_or(0) as u32 };
-        let (mut key, mut parent) = (above, event.parent);
-        let mut spelled = event.spelled.of(&from.batch.spelled);
+        let mut local_hashes = std::mem::take(&mut shared.scratch.local_hashes);
+        let mut prefix_keys = std::mem::take(&mut shared.scratch.prefix_keys);
+        let mut parent_key = self.hash_blocks(shared, source, event, &mut local_hashes);
+        let mut hint = NodeId::NO_HINT;
+        if let Some(above) = event.parent.and_then(|parent| self.table.find_any(parent.hash)) {
+            if above.node != NodeId::ORPHAN {
+                parent_key = Some(shared.nodes.get(above.node).key);
+                hint = above.node.next();
+            }
+        }
+        prefix_keys.clear();
+        if let Some(mut key) = parent_key {
+            prefix_keys.extend(local_hashes.iter().map(|&local| {
+                key = mix(key, local);
+                key
+            }));
+            prefix_keys.iter().take(AHEAD).for_each(|&key| shared.nodes.prefetch(key));
+        }
+        let (blocks, keys) = (&local_hashes[..], &prefix_keys[..]);
+        let chain = Chain { event, slot, local_hashes: blocks, prefix_keys: keys, parent_key, hint };
+        self.store_blocks(shared, source, chain, applied);
+        shared.scratch.local_hashes = local_hashes;
+        shared.scratch.prefix_keys = prefix_keys;
+    }
+
+    fn store_blocks(&mut self, shared: &mut Shared, source: Source, chain: Chain, applied: &mut Applied) {
+        let event = chain.event;
+        let one_block_root = event.parent.is_none() && chain.local_hashes.len() == 1;
+        let adds_copy = event.parent.is_some() || one_block_root;
+        let (mut parent, mut parent_key, mut hint) = (event.parent, chain.parent_key, chain.hint);
+        let mut parent_tag = if event.parent.is_none() { 0 } else { parent_key.map_or(0, PrefixKey::tag) };
+        let mut raw_hashes = event.raw_hashes.of(&source.batch.raw_hashes);
         let first = event.hashes.start as usize;
-        for at in 0..texts.len() {
-            // Hashes of later events too: short ones have nothing else to look ahead to.
-            if let Some(&later) = from.batch.hashes.get(first + at + AHEAD) {
-                self.table.prefetch(later);
-            }
-            if let Some(&later) = texts.get(at + AHEAD) {
-                shared.nodes.prefetch(later);
-            }
-            if let Some(&soon) = texts.get(at + AHEAD / 2) {
-                self.table.prefetch_free(from.batch.hashes[first + at + AHEAD / 2]);
-                shared.nodes.prefetch_free(soon);
-            }
-            let hash = wire_hash(from.batch, first + at, &mut spelled);
-            let mut own = if known { Some(texts[at]) } else { key.map(|key| mix(key, texts[at])) };
-            let (place, seen) = self.table.find(hash.key, slot);
-            let node = match (seen, own) {
-                (None, Some(own)) => {
-                    let made = shared.nodes.intern(own, tag, near);
-                    near = made + 1;
-                    self.insert_new(shared, &hash, from.data, slot, made, tally);
+        for (at, &local) in chain.local_hashes.iter().enumerate() {
+            self.prefetch_ahead(shared, source.batch, &chain, at);
+            let wire = wire_hash(source.batch, first + at, &mut raw_hashes);
+            let mut key = match chain.prefix_keys.get(at) {
+                Some(&key) => Some(key),
+                None => parent_key.map(|key| mix(key, local)),
+            };
+            let (place, seen) = self.table.find(wire.hash, chain.slot);
+            let node = match (seen, key) {
+                (None, Some(key)) => {
+                    let made = shared.nodes.intern(key, parent_tag, hint);
+                    hint = made.next();
+                    self.insert_new(shared, &wire, source.data, chain.slot, made, applied);
                     if !self.waiting.is_empty() {
-                        self.adopt(shared, hash.key, own, tally);
+                        self.attach_waiting(shared, wire.hash, key, applied);
                     }
                     None
                 }
-                (Some(node), Some(own)) if node != ORPHAN => {
-                    if shared.nodes.get(node).key != own {
-                        self.conflicts += 1;
-                    }
-                    near = node + 1;
+                (Some(node), Some(key)) if node != NodeId::ORPHAN => {
+                    self.conflicts += u64::from(shared.nodes.get(node).key != key);
+                    hint = node.next();
                     Some(node)
                 }
-                (node, own) => {
-                    let step = Step { hash, own, tag, text: texts[at], parent };
-                    self.know(shared, from.data, node, step, tally)
+                _ => {
+                    let content = Content { key, parent_tag, local, parent };
+                    self.learn_content(shared, source.data, wire.hash, seen, content, applied)
                 }
             };
             if let Some(node) = node {
                 if place.is_none() {
-                    self.insert_row(shared, &hash, from.data, slot, seen, node, tally);
-                } else if self.gain(place, gains, tally) && single {
-                    self.tentative.insert((hash.key, slot));
+                    self.insert(shared, &wire, source.data, chain.slot, seen.is_some(), node, applied);
+                } else if self.add_copy(place, adds_copy, applied) && one_block_root {
+                    self.tentative.insert((wire.hash, chain.slot));
                 }
-                if own.is_none() && node != ORPHAN {
-                    own = Some(shared.nodes.get(node).key);
+                if key.is_none() && node != NodeId::ORPHAN {
+                    key = Some(shared.nodes.get(node).key);
                 }
             }
-            key = own;
-            tag = own.unwrap_or(0) as u32;
-            parent = Some(hash);
+            (parent, parent_key) = (Some(wire), key);
+            parent_tag = key.map_or(0, PrefixKey::tag);
         }
     }
 
-    /// Texts of the event's blocks; returns the root's key if the event starts a chain.
-    fn texts(&mut self, shared: &mut Shared, from: Source, event: &Stored, texts: &mut Vec<u64>) -> Option<u64> {
-        let (tokens, size) = (event.tokens.of(&from.batch.tokens), event.block_size as usize);
+    /// Prefetch what the blocks after the one at `at` will need. The hashes looked up ahead may belong to later events,
+    /// because a short event has nothing else to look ahead to.
+    #[inline(always)]
+    fn prefetch_ahead(&self, shared: &Shared, batch: &Batch, chain: &Chain, at: usize) {
+        let first = chain.event.hashes.start as usize;
+        if let Some(&later) = batch.hashes.get(first + at + AHEAD) {
+            self.table.prefetch(later);
+        }
+        if let Some(&later) = chain.prefix_keys.get(at + AHEAD) {
+            shared.nodes.prefetch(later);
+        }
+        if let Some(&soon) = chain.prefix_keys.get(at + AHEAD / 2) {
+            self.table.prefetch_free(batch.hashes[first + at + AHEAD / 2]);
+            shared.nodes.prefetch_free(soon);
+        }
+    }
+
+    /// Put the local hashes of the event's blocks into `hashes`, and return the root key if the event starts a chain.
+    fn hash_blocks(
+        &mut self,
+        shared: &mut Shared,
+        source: Source,
+        event: &Stored,
+        hashes: &mut Vec<LocalHash>,
+    ) -> Option<PrefixKey> {
+        let (tokens, size) = (event.tokens.of(&source.batch.tokens), event.block_size as usize);
         let blocks = (0..event.hashes.len()).map(|at| token_bytes(&tokens[at * size..(at + 1) * size]));
         let seed = shared.seed;
-        let number = event.lora_id.map(|id| id.to_string());
-        let text = |span: Span| span.text(from.data);
-        let lora = event.lora_name.map(text).or(number.as_deref());
-        let first = event.parent.is_none();
+        let digits = event.lora_id.map(|id| id.to_string());
+        let text = |span: Span| span.text(source.data);
+        let lora = event.lora_name.map(text).or(digits.as_deref());
+        let starts_chain = event.parent.is_none();
         let mut salt = event.salt.map(text).filter(|&salt| lora != Some(salt));
-        texts.clear();
+        hashes.clear();
         match event.extras.filter(|extras| extras.any) {
-            None => texts.extend(blocks.map(|block| text_of(block, seed))),
+            None => hashes.extend(blocks.map(|block| local_hash(block, seed))),
             Some(extras) => {
-                let mut reader = ExtraReader::new(from.data, &extras, &shared.limits.wire);
+                let mut reader = ExtraReader::new(source.data, &extras, &shared.limits.wire);
+                let extra = &mut shared.scratch.extra;
                 for (at, block) in blocks.enumerate() {
-                    let named = reader.next(lora, first && at == 0, &mut shared.canonical);
+                    let named = reader.next(lora, starts_chain && at == 0, extra);
                     salt = salt.or(named);
-                    texts.push(if shared.canonical.is_empty() {
-                        text_of(block, seed)
+                    hashes.push(if extra.is_empty() {
+                        local_hash(block, seed)
                     } else {
-                        keyed_text_of(block, &shared.canonical, seed)
+                        keyed_local_hash(block, extra, seed)
                     });
                 }
             }
         }
-        if !first {
-            return None;
+        starts_chain.then(|| self.root(source.model, lora, salt, event.block_size, seed))
+    }
+
+    #[inline]
+    fn root(&mut self, model: &str, lora: Option<&str>, salt: Option<&str>, size: u32, seed: u64) -> PrefixKey {
+        if lora.is_some() || salt.is_some() {
+            return root_key(model, lora, salt, size, seed);
         }
-        if lora.is_none() && salt.is_none() {
-            if self.root.0 != event.block_size {
-                self.root = (event.block_size, root_key(from.model, None, None, event.block_size, seed));
-            }
-            return Some(self.root.1);
+        if self.plain_root.0 != size {
+            self.plain_root = (size, root_key(model, None, None, size, seed));
         }
-        Some(root_key(from.model, lora, salt, event.block_size, seed))
+        self.plain_root.1
     }
 }
 
-/// The hash at a place of the batch, with its bytes if it came as bytes.
+/// The hash at a position of the batch; `raw_hashes` are those that have not been passed yet.
 #[inline(always)]
-fn wire_hash(batch: &Batch, at: usize, spelled: &mut &[(usize, Span)]) -> WireHash {
-    let mut hash = WireHash { key: batch.hashes[at], spelled: None };
-    if let [first, rest @ ..] = *spelled {
+fn wire_hash(batch: &Batch, at: usize, raw_hashes: &mut &[(usize, Span)]) -> WireHash {
+    let mut wire = WireHash { hash: batch.hashes[at], raw: None };
+    if let [first, rest @ ..] = *raw_hashes {
         if first.0 == at {
-            hash.spelled = Some(first.1);
-            *spelled = rest;
+            wire.raw = Some(first.1);
+            *raw_hashes = rest;
         }
     }
-    hash
+    wire
 }

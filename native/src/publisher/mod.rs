@@ -1,94 +1,141 @@
-//! One publisher: what its events do. The semantics, and the reasons for them, are those of
-//! `kvsync_indexer/core/publisher.py`; this is the same state laid out for speed.
+//! One publisher, and what its events do to it.
+//!
+//! The semantics, and the reasons for them, are those of `kvsync_indexer/core/publisher.py`; this is the same state laid
+//! out for speed. `chain` applies stored events, `residency` counts copies and removes them, `orphans` keeps the blocks
+//! whose content is not known yet, `slots` the pairs of medium and group with what events say of the groups, and
+//! `admission` refuses batches that would exceed a hard limit.
 
+mod admission;
+mod applied;
 mod chain;
 mod orphans;
+mod raw_hash;
 mod residency;
-mod shared;
 mod slots;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use chain::Source;
-pub use orphans::{Orphan, Spelled};
-pub use shared::{Applied, Columns, Limits, Shared, MAX_BLOCK_SIZES, MAX_COPIES, MAX_MEDIUM_CHARS, MAX_SLOTS};
-pub use slots::Slot;
-use slots::Usual;
+pub use applied::Applied;
+pub(crate) use orphans::Orphan;
+pub use raw_hash::RawHash;
+use slots::RecentSlot;
+pub(crate) use slots::Slot;
 
-use crate::groups::{Group, Media, Plan};
-use crate::table::{Table, ORPHAN};
+use crate::groups::{Group, ResidencyRule};
+use crate::ids::{EngineHash, ModelId, NodeId, PrefixKey, PublisherId, SlotId};
+use crate::shared::Shared;
+use crate::table::Table;
 use crate::wire::{Batch, Event};
 
-/// What a match reads of each publisher comes first, in one line of the cache.
+/// The state of one publisher. The fields that a match reads come first, so that they share a cache line.
 #[repr(C, align(64))]
-pub struct Publisher {
+pub(crate) struct Publisher {
     pub name: Arc<str>,
-    plans: Vec<(u32, Option<Plan>)>,
-    pub model: u32,
-    pub number: u32,
-    windowed: bool,
+    /// How residency is read, by block size, ascending; None for a size that can never match.
+    rules: Vec<(u32, Option<ResidencyRule>)>,
+    pub model: ModelId,
+    pub id: PublisherId,
+    has_windows: bool,
     pub slots: Vec<Slot>,
     pub groups: Vec<Group>,
     pub table: Table,
-    pub orphans: HashMap<u64, Orphan>,
-    pub spelled: HashMap<u64, Box<[u8]>>,
+    pub orphans: HashMap<EngineHash, Orphan>,
+    /// The bytes of resident hashes that came as bytes.
+    pub raw_hashes: HashMap<EngineHash, Box<[u8]>>,
     pub conflicts: u64,
     pub refused: u64,
-    waiting: HashMap<u64, HashSet<u64>>,
-    repeats: HashMap<(u32, u8), u32>,
-    tentative: HashSet<(u64, u8)>,
-    root: (u32, u64),
-    usual: Usual,
+    /// Orphans by the hash of the parent that they wait for.
+    waiting: HashMap<EngineHash, HashSet<EngineHash>>,
+    /// How many hashes beyond the first stand for the node in the slot.
+    repeats: HashMap<(NodeId, SlotId), u32>,
+    /// Copies that the batch being applied added, and that a later event of it may show to be reports.
+    tentative: HashSet<(EngineHash, SlotId)>,
+    /// The root key of chains without LoRA and salt, and the block size that it is for.
+    plain_root: (u32, PrefixKey),
+    recent_slot: RecentSlot,
 }
 
+/// A decoded payload, and the model of the publisher that sent it.
+#[derive(Clone, Copy)]
+struct Source<'a> {
+    model: &'a str,
+    batch: &'a Batch,
+    data: &'a [u8],
+}
+
+/// How many blocks ahead of the current one memory is prefetched.
+const AHEAD: usize = 12;
+
 impl Publisher {
-    pub fn new(name: Arc<str>, model: u32, number: u32, seed: u64) -> Self {
+    pub fn new(name: Arc<str>, model: ModelId, id: PublisherId, seed: u64) -> Self {
         Publisher {
             name,
+            rules: Vec::new(),
             model,
-            number,
+            id,
+            has_windows: false,
             slots: Vec::new(),
             groups: Vec::new(),
             table: Table::new(seed),
             orphans: HashMap::new(),
-            spelled: HashMap::new(),
+            raw_hashes: HashMap::new(),
             conflicts: 0,
             refused: 0,
-            plans: Vec::new(),
             waiting: HashMap::new(),
             repeats: HashMap::new(),
             tentative: HashSet::new(),
-            root: (0, 0),
-            windowed: false,
-            usual: Usual::default(),
+            plain_root: (0, PrefixKey(0)),
+            recent_slot: RecentSlot::default(),
         }
     }
 
-    /// Drop everything, slots and groups too; returns the blocks dropped.
+    /// Apply a batch that `check` admitted, and add what it did to `applied`.
+    pub fn apply(&mut self, shared: &mut Shared, model: &str, batch: &Batch, data: &[u8], applied: &mut Applied) {
+        applied.unknown_events += batch.unknown_events as u64;
+        if !self.tentative.is_empty() {
+            self.tentative.clear();
+        }
+        let source = Source { model, batch, data };
+        for event in &batch.events {
+            applied.events += 1;
+            match event {
+                Event::Stored(event) => self.store(shared, source, event, applied),
+                Event::Removed { hashes, medium, group } => {
+                    let slot = self.slot(shared, *medium, *group, data);
+                    self.remove(shared, batch, *hashes, slot, applied);
+                }
+                Event::Cleared { medium } => {
+                    applied.cleared += self.clear(shared, medium.map(|span| span.text(data))) as u64;
+                }
+            }
+        }
+    }
+
+    /// Drop everything, slots and groups included, and return how many blocks were dropped.
     pub fn forget(&mut self, shared: &mut Shared) -> usize {
         let dropped = self.table.len();
-        self.empty(shared);
+        self.drop_blocks(shared);
         for slot in self.slots.drain(..) {
-            shared.columns.free.push(slot.column);
+            shared.columns.release(slot.column);
         }
         self.groups.clear();
-        self.plans.clear();
-        self.windowed = false;
-        self.usual = Usual::default();
+        self.rules.clear();
+        self.has_windows = false;
+        self.recent_slot = RecentSlot::default();
         dropped
     }
 
-    fn empty(&mut self, shared: &mut Shared) {
-        let seed = shared.seed;
-        let table = std::mem::replace(&mut self.table, Table::new(seed));
+    /// Drop all blocks; slots and groups stay.
+    fn drop_blocks(&mut self, shared: &mut Shared) {
+        let table = std::mem::replace(&mut self.table, Table::new(shared.seed));
         for entry in table.iter() {
-            if entry.node != ORPHAN {
+            if entry.node != NodeId::ORPHAN {
                 self.hide(shared, entry.node, entry.slot);
             }
         }
         self.orphans = HashMap::new();
-        self.spelled = HashMap::new();
+        self.raw_hashes = HashMap::new();
         self.waiting = HashMap::new();
         self.repeats = HashMap::new();
         self.tentative.clear();
@@ -98,74 +145,13 @@ impl Publisher {
         }
     }
 
+    /// An estimate of the memory that the publisher takes, nodes not included.
     pub fn bytes(&self) -> usize {
         std::mem::size_of::<Self>()
             + self.table.bytes()
             + self.orphans.capacity() * 64
-            + self.spelled.capacity() * 72
+            + self.raw_hashes.capacity() * 72
             + self.waiting.capacity() * 128
             + self.repeats.capacity() * 24
-    }
-
-    /// Whether applying the batch could pass a hard limit.
-    pub fn check(&self, shared: &Shared, batch: &Batch, data: &[u8]) -> Result<(), String> {
-        let mut stored = 0;
-        let mut new_slots: Vec<(String, i32)> = Vec::new();
-        for event in &batch.events {
-            let Event::Stored(event) = event else {
-                continue;
-            };
-            stored += event.hashes.len();
-            if self.slot(shared, event.medium, event.group, data).is_none() {
-                let medium = event.medium.map(|span| span.text(data));
-                let name = Media::normal(medium);
-                let chars = name.chars().count();
-                if chars > MAX_MEDIUM_CHARS {
-                    return Err(format!("medium of {chars} characters, over the limit of {MAX_MEDIUM_CHARS}"));
-                }
-                let pair = (name, event.group);
-                if !new_slots.contains(&pair) {
-                    new_slots.push(pair);
-                }
-                if self.slots.len() + new_slots.len() > MAX_SLOTS {
-                    return Err(format!(
-                        "{} uses {} pairs of medium and group and names more, over the limit of {MAX_SLOTS}",
-                        self.name,
-                        self.slots.len(),
-                    ));
-                }
-            }
-        }
-        if self.table.len() + stored > shared.limits.max_blocks {
-            return Err(format!(
-                "{} holds {} blocks and stores {stored} more, over the limit of {}",
-                self.name,
-                self.table.len(),
-                shared.limits.max_blocks,
-            ));
-        }
-        Ok(())
-    }
-
-    /// Apply a checked batch, and add what it did to `tally`.
-    pub fn apply(&mut self, shared: &mut Shared, model: &str, batch: &Batch, data: &[u8], tally: &mut Applied) {
-        tally.unknown_events += batch.unknown_events as u64;
-        if !self.tentative.is_empty() {
-            self.tentative.clear();
-        }
-        let from = Source { model, batch, data };
-        for event in &batch.events {
-            tally.events += 1;
-            match event {
-                Event::Stored(event) => self.store(shared, from, event, tally),
-                Event::Removed { hashes, medium, group } => {
-                    let slot = self.slot(shared, *medium, *group, data);
-                    self.remove(shared, batch, *hashes, slot, tally);
-                }
-                Event::Cleared { medium } => {
-                    tally.cleared += self.clear(shared, medium.map(|span| span.text(data))) as u64;
-                }
-            }
-        }
     }
 }

@@ -1,137 +1,139 @@
-//! Blocks whose content is not known yet: who they wait for, and what happens when that comes.
+//! Blocks whose content is not known yet: what they wait for, and what happens when it comes.
 
-use super::{Applied, Publisher, Shared};
+use super::{Applied, Publisher, RawHash};
 use crate::hash::mix;
-use crate::table::ORPHAN;
+use crate::ids::{EngineHash, LocalHash, NodeId, PrefixKey};
+use crate::shared::Shared;
 use crate::wire::WireHash;
 
-/// An engine hash outside the table.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Spelled {
-    Number(u64),
-    Bytes(Box<[u8]>),
-}
-
-impl Spelled {
-    pub fn key(&self) -> u64 {
-        match self {
-            Spelled::Number(key) => *key,
-            Spelled::Bytes(bytes) => {
-                bytes[bytes.len().saturating_sub(8)..].iter().fold(0, |key, &byte| key << 8 | byte as u64)
-            }
-        }
-    }
-
-    fn of(hash: &WireHash, data: &[u8]) -> Self {
-        match hash.spelled {
-            Some(span) => Spelled::Bytes(span.of(data).into()),
-            None => Spelled::Number(hash.key),
-        }
-    }
-}
-
-/// A block whose own key is not known: it waits for its parent, or (neither given) for its tokens.
+/// A block whose prefix key is not known. It waits for its parent or, if it has none here, for its tokens.
 #[derive(Clone, Debug, Default)]
-pub struct Orphan {
-    pub text: u64,
-    pub parent: Option<Spelled>,
+pub(crate) struct Orphan {
+    pub local_hash: LocalHash,
+    pub parent: Option<RawHash>,
 }
 
-/// The block an event is at: what its content is, as far as the event says.
-pub(super) struct Step {
-    pub hash: WireHash,
-    pub own: Option<u64>,
-    pub tag: u32,
-    pub text: u64,
+/// What an event says of the content of one of its blocks.
+pub(super) struct Content {
+    pub key: Option<PrefixKey>,
+    pub parent_tag: u32,
+    pub local: LocalHash,
     pub parent: Option<WireHash>,
 }
 
 impl Publisher {
-    /// The rare cases of a block's content: orphans. Returns its node, ORPHAN, or None if it is one orphan too many.
-    pub(super) fn know(
+    /// Record the content of a block that is an orphan or becomes one; the other cases are handled by the caller.
+    /// `node` is the node of the hash, if the hash is resident. Returns the node it has now, or None if the block is
+    /// one orphan too many.
+    pub(super) fn learn_content(
         &mut self,
         shared: &mut Shared,
         data: &[u8],
-        node: Option<u32>,
-        step: Step,
-        tally: &mut Applied,
-    ) -> Option<u32> {
-        let hash = step.hash.key;
+        hash: EngineHash,
+        node: Option<NodeId>,
+        content: Content,
+        applied: &mut Applied,
+    ) -> Option<NodeId> {
+        let parent = |wire: &WireHash| RawHash::of(wire, data);
         match node {
             None => {
-                let parent = step.parent.map(|parent| Spelled::of(&parent, data));
-                let orphan = Orphan { text: step.text, parent };
-                // `hold` must see that the hash is new: say so with a node of ORPHAN and no entry.
-                self.new_orphan(shared, hash, orphan, tally).then_some(ORPHAN)
+                let orphan = Orphan { local_hash: content.local, parent: content.parent.as_ref().map(parent) };
+                self.add_orphan(shared, hash, orphan, applied).then_some(NodeId::ORPHAN)
             }
-            Some(ORPHAN) => {
-                if let Some(own) = step.own {
-                    let orphan = self.orphans.remove(&hash);
-                    if let Some(above) = orphan.and_then(|orphan| orphan.parent) {
-                        self.unwait(hash, above.key());
-                    }
-                    let node = self.attach(shared, hash, own, step.tag, tally);
-                    self.adopt(shared, hash, own, tally);
+            Some(NodeId::ORPHAN) => {
+                if let Some(key) = content.key {
+                    self.remove_orphan(hash);
+                    let node = self.attach(shared, hash, key, content.parent_tag, applied);
+                    self.attach_waiting(shared, hash, key, applied);
                     return Some(node);
                 }
-                if let (Some(orphan), Some(parent)) = (self.orphans.get_mut(&hash), step.parent) {
+                if let (Some(orphan), Some(wire)) = (self.orphans.get_mut(&hash), content.parent) {
                     if orphan.parent.is_none() {
-                        *orphan = Orphan { text: step.text, parent: Some(Spelled::of(&parent, data)) };
-                        self.waiting.entry(parent.key).or_default().insert(hash);
+                        *orphan = Orphan { local_hash: content.local, parent: Some(parent(&wire)) };
+                        self.waiting.entry(wire.hash).or_default().insert(hash);
                     }
                 }
-                Some(ORPHAN)
+                Some(NodeId::ORPHAN)
             }
             attached => attached,
         }
     }
 
-    /// Remember a hash as an orphan; false if that is one too many.
-    pub(super) fn new_orphan(&mut self, shared: &Shared, hash: u64, orphan: Orphan, tally: &mut Applied) -> bool {
+    /// Remember a hash as an orphan; false if that would be one orphan too many.
+    pub(super) fn add_orphan(
+        &mut self,
+        shared: &Shared,
+        hash: EngineHash,
+        orphan: Orphan,
+        applied: &mut Applied,
+    ) -> bool {
         if self.orphans.len() >= shared.limits.max_orphans {
             self.refused += 1;
-            tally.refused += 1;
+            applied.refused += 1;
             return false;
         }
-        if let Some(parent) = &orphan.parent {
-            self.waiting.entry(parent.key()).or_default().insert(hash);
-        }
-        self.orphans.insert(hash, orphan);
-        tally.orphans += 1;
+        self.wait_for_parent(hash, orphan);
+        applied.orphans += 1;
         true
     }
 
-    pub(super) fn unwait(&mut self, hash: u64, above: u64) {
-        if let Some(siblings) = self.waiting.get_mut(&above) {
+    /// Add an orphan, and note what it waits for.
+    pub(super) fn wait_for_parent(&mut self, hash: EngineHash, orphan: Orphan) {
+        if let Some(parent) = &orphan.parent {
+            self.waiting.entry(parent.hash()).or_default().insert(hash);
+        }
+        self.orphans.insert(hash, orphan);
+    }
+
+    /// Forget that a hash is an orphan.
+    pub(super) fn remove_orphan(&mut self, hash: EngineHash) {
+        let Some(parent) = self.orphans.remove(&hash).and_then(|orphan| orphan.parent) else {
+            return;
+        };
+        let parent = parent.hash();
+        if let Some(siblings) = self.waiting.get_mut(&parent) {
             siblings.remove(&hash);
             if siblings.is_empty() {
-                self.waiting.remove(&above);
+                self.waiting.remove(&parent);
             }
         }
     }
 
-    /// Give an orphan, already out of `orphans` and `waiting`, its own key.
-    fn attach(&mut self, shared: &mut Shared, hash: u64, own: u64, tag: u32, tally: &mut Applied) -> u32 {
-        let node = shared.nodes.intern(own, tag, u32::MAX);
-        tally.attached += 1;
-        for slot in self.table.rename(hash, node) {
+    /// Give a hash that is no longer among the orphans its prefix key.
+    fn attach(
+        &mut self,
+        shared: &mut Shared,
+        hash: EngineHash,
+        key: PrefixKey,
+        parent_tag: u32,
+        applied: &mut Applied,
+    ) -> NodeId {
+        let node = shared.nodes.intern(key, parent_tag, NodeId::NO_HINT);
+        applied.attached += 1;
+        for slot in self.table.set_node(hash, node) {
             self.show(shared, node, slot);
         }
         node
     }
 
-    /// Attach everything that waited for this hash, and what waited for that.
-    pub(super) fn adopt(&mut self, shared: &mut Shared, hash: u64, own: u64, tally: &mut Applied) {
-        let mut todo = vec![(hash, own)];
-        while let Some((above, key)) = todo.pop() {
-            let Some(children) = self.waiting.remove(&above) else {
+    /// Attach every block that waited for this hash, and every block that waited for one of those.
+    pub(super) fn attach_waiting(
+        &mut self,
+        shared: &mut Shared,
+        hash: EngineHash,
+        key: PrefixKey,
+        applied: &mut Applied,
+    ) {
+        let mut parents = vec![(hash, key)];
+        while let Some((parent, parent_key)) = parents.pop() {
+            let Some(children) = self.waiting.remove(&parent) else {
                 continue;
             };
-            for hash in children {
-                if let Some(orphan) = self.orphans.remove(&hash) {
-                    let own = mix(key, orphan.text);
-                    self.attach(shared, hash, own, key as u32, tally);
-                    todo.push((hash, own));
+            for child in children {
+                if let Some(orphan) = self.orphans.remove(&child) {
+                    let key = mix(parent_key, orphan.local_hash);
+                    self.attach(shared, child, key, parent_key.tag(), applied);
+                    parents.push((child, key));
                 }
             }
         }

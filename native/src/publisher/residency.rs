@@ -1,87 +1,88 @@
-//! Rows: copies of a block in a slot, counted, taken away and put back, and who holds a node because of them.
+//! Copies of blocks in slots: counted, released and put back, and which node shows them to matches.
 
-use super::chain::AHEAD;
-use super::orphans::Orphan;
-use super::{Applied, Publisher, Shared, MAX_COPIES};
+use super::{Applied, Orphan, Publisher, AHEAD};
 use crate::hash::digest_term;
+use crate::ids::{EngineHash, NodeId, PrefixKey, SlotId};
+use crate::limits::MAX_COPIES;
 use crate::segments::Place;
-use crate::table::{Entry, ORPHAN};
+use crate::shared::Shared;
+use crate::table::Entry;
 use crate::wire::{Batch, Part, WireHash};
 
 impl Publisher {
-    /// Count a row stored again; true if it has a copy more.
+    /// Count a hash that is stored again in a slot; true if that added a copy.
     #[inline]
-    pub(super) fn gain(&mut self, place: Option<Place>, gains: bool, tally: &mut Applied) -> bool {
+    pub(super) fn add_copy(&mut self, place: Option<Place>, adds_copy: bool, applied: &mut Applied) -> bool {
         let Some(place) = place else { return false };
-        tally.stored += 1;
+        applied.stored += 1;
         let entry = self.table.at(place);
-        let more = gains && entry.copies < MAX_COPIES;
-        entry.copies += more as u16;
-        more
+        let added = adds_copy && entry.copies < MAX_COPIES;
+        entry.copies += added as u16;
+        added
     }
 
-    /// Count a row that is not there yet, of a hash that may be there in other slots (`seen`: its node before the event).
+    /// Count a hash that is not in the slot yet; `known`: it is in another slot.
     #[allow(clippy::too_many_arguments)]
-    pub(super) fn insert_row(
+    pub(super) fn insert(
         &mut self,
         shared: &mut Shared,
-        hash: &WireHash,
+        wire: &WireHash,
         data: &[u8],
-        slot: u8,
-        seen: Option<u32>,
-        node: u32,
-        tally: &mut Applied,
+        slot: SlotId,
+        known: bool,
+        node: NodeId,
+        applied: &mut Applied,
     ) {
-        if seen.is_none() {
-            self.insert_new(shared, hash, data, slot, node, tally);
+        if known {
+            applied.stored += 1;
+            self.put(shared, Entry { hash: wire.hash, slot, node, copies: 1 });
         } else {
-            tally.stored += 1;
-            self.put(shared, Entry { hash: hash.key, slot, node, copies: 1 });
+            self.insert_new(shared, wire, data, slot, node, applied);
         }
     }
 
-    /// Count a row of a hash that is in no slot.
-    #[allow(clippy::too_many_arguments)]
+    /// Count a hash that is in no slot yet.
     #[inline(always)]
     pub(super) fn insert_new(
         &mut self,
         shared: &mut Shared,
-        hash: &WireHash,
+        wire: &WireHash,
         data: &[u8],
-        slot: u8,
-        node: u32,
-        tally: &mut Applied,
+        slot: SlotId,
+        node: NodeId,
+        applied: &mut Applied,
     ) {
-        if let Some(span) = hash.spelled {
-            self.spelled.insert(hash.key, span.of(data).into());
+        if let Some(span) = wire.raw {
+            self.raw_hashes.insert(wire.hash, span.of(data).into());
         }
-        tally.stored += 1;
-        self.put(shared, Entry { hash: hash.key, slot, node, copies: 1 });
+        applied.stored += 1;
+        self.put(shared, Entry { hash: wire.hash, slot, node, copies: 1 });
     }
 
-    /// Add a row that is not there.
+    /// Add an entry to the table, its slot's digest and its node.
     #[inline(always)]
     fn put(&mut self, shared: &mut Shared, entry: Entry) {
         self.table.insert(entry);
-        let held = &mut self.slots[entry.slot as usize];
+        let held = &mut self.slots[entry.slot.index()];
         held.digest = held.digest.wrapping_add(digest_term(entry.hash));
         held.count += 1;
-        if entry.node != ORPHAN {
+        if entry.node != NodeId::ORPHAN {
             self.show(shared, entry.node, entry.slot);
         }
     }
 
+    /// Apply a removed event; `slot` is None if its medium and group were never used.
     pub(super) fn remove(
         &mut self,
         shared: &mut Shared,
         batch: &Batch,
         part: Part,
-        slot: Option<u8>,
-        tally: &mut Applied,
+        slot: Option<SlotId>,
+        applied: &mut Applied,
     ) {
         let hashes = part.of(&batch.hashes);
         let Some(slot) = slot else {
-            tally.unknown_removed += hashes.len() as u64;
+            applied.unknown_removed += hashes.len() as u64;
             return;
         };
         for (at, &hash) in hashes.iter().enumerate() {
@@ -89,10 +90,10 @@ impl Publisher {
                 self.table.prefetch(later);
             }
             let Some(place) = self.table.find(hash, slot).0 else {
-                tally.unknown_removed += 1;
+                applied.unknown_removed += 1;
                 continue;
             };
-            tally.removed += 1;
+            applied.removed += 1;
             if !self.tentative.is_empty() {
                 self.tentative.remove(&(hash, slot));
             }
@@ -100,8 +101,9 @@ impl Publisher {
         }
     }
 
+    /// Remove one copy.
     #[inline]
-    pub(super) fn release(&mut self, shared: &mut Shared, hash: u64, place: Place, slot: u8) {
+    pub(super) fn release(&mut self, shared: &mut Shared, hash: EngineHash, place: Place, slot: SlotId) {
         let entry = self.table.at(place);
         if entry.copies > 1 {
             entry.copies -= 1;
@@ -110,44 +112,42 @@ impl Publisher {
         }
     }
 
-    fn drop_entry(&mut self, shared: &mut Shared, hash: u64, place: Place, slot: u8) {
+    fn drop_entry(&mut self, shared: &mut Shared, hash: EngineHash, place: Place, slot: SlotId) {
         let node = self.table.at(place).node;
         self.table.remove(place);
-        let held = &mut self.slots[slot as usize];
+        let held = &mut self.slots[slot.index()];
         held.digest = held.digest.wrapping_sub(digest_term(hash));
         held.count -= 1;
-        if node != ORPHAN {
+        if node != NodeId::ORPHAN {
             self.hide(shared, node, slot);
         }
         if self.slots.len() > 1 && self.table.find_any(hash).is_some() {
             return;
         }
-        if !self.spelled.is_empty() {
-            self.spelled.remove(&hash);
+        if !self.raw_hashes.is_empty() {
+            self.raw_hashes.remove(&hash);
         }
-        if node == ORPHAN {
-            let orphan = self.orphans.remove(&hash);
-            if let Some(above) = orphan.and_then(|orphan| orphan.parent) {
-                self.unwait(hash, above.key());
-            }
+        if node == NodeId::ORPHAN {
+            self.remove_orphan(hash);
         }
     }
 
+    /// Drop the blocks of one medium, or of all of them; returns how many were dropped.
     pub(super) fn clear(&mut self, shared: &mut Shared, medium: Option<&str>) -> usize {
         let before = self.table.len();
         self.tentative.clear();
         let Some(name) = medium else {
-            self.empty(shared);
+            self.drop_blocks(shared);
             return before;
         };
-        let slots: Vec<bool> = self.slots.iter().map(|slot| shared.media.is(Some(name), slot.medium)).collect();
-        let doomed: Vec<(u64, u8)> = self
+        let cleared: Vec<bool> = self.slots.iter().map(|slot| shared.media.is(Some(name), slot.medium)).collect();
+        let dropped: Vec<(EngineHash, SlotId)> = self
             .table
             .iter()
-            .filter(|entry| slots[entry.slot as usize])
+            .filter(|entry| cleared[entry.slot.index()])
             .map(|entry| (entry.hash, entry.slot))
             .collect();
-        for (hash, slot) in doomed {
+        for (hash, slot) in dropped {
             if let (Some(place), _) = self.table.find(hash, slot) {
                 self.drop_entry(shared, hash, place, slot);
             }
@@ -155,11 +155,10 @@ impl Publisher {
         before - self.table.len()
     }
 
-    // Residency by own key
-
+    /// Record that one more hash of this content is in the slot.
     #[inline(always)]
-    pub(super) fn show(&mut self, shared: &mut Shared, node: u32, slot: u8) {
-        let column = self.slots[slot as usize].column;
+    pub(super) fn show(&mut self, shared: &mut Shared, node: NodeId, slot: SlotId) {
+        let column = self.slots[slot.index()].column;
         if shared.nodes.shows(node, column) {
             *self.repeats.entry((node, slot)).or_insert(0) += 1;
         } else {
@@ -167,8 +166,9 @@ impl Publisher {
         }
     }
 
+    /// Record that one hash of this content less is in the slot; the content stays until the last one goes.
     #[inline(always)]
-    pub(super) fn hide(&mut self, shared: &mut Shared, node: u32, slot: u8) {
+    pub(super) fn hide(&mut self, shared: &mut Shared, node: NodeId, slot: SlotId) {
         if !self.repeats.is_empty() {
             if let Some(more) = self.repeats.get_mut(&(node, slot)) {
                 *more -= 1;
@@ -178,34 +178,31 @@ impl Publisher {
                 return;
             }
         }
-        shared.nodes.hide(node, self.slots[slot as usize].column);
+        shared.nodes.hide(node, self.slots[slot.index()].column);
     }
 
-    /// Put back rows of an attached block that is not there yet.
+    /// Put back a block of known content as a snapshot describes it, and return its node. `held` gives its copies by
+    /// slot.
     pub fn restore_attached(
         &mut self,
         shared: &mut Shared,
-        hash: u64,
-        key: u64,
-        tag: u32,
-        held: &[(u8, u16)],
-        near: u32,
-    ) -> u32 {
-        let node = shared.nodes.intern(key, tag, near);
+        hash: EngineHash,
+        (key, parent_tag): (PrefixKey, u32),
+        held: &[(SlotId, u16)],
+        hint: NodeId,
+    ) -> NodeId {
+        let node = shared.nodes.intern(key, parent_tag, hint);
         for &(slot, copies) in held {
             self.put(shared, Entry { hash, slot, node, copies });
         }
         node
     }
 
-    /// Put back rows of an orphan that is not there yet.
-    pub fn restore_orphan(&mut self, shared: &mut Shared, hash: u64, orphan: Orphan, held: &[(u8, u16)]) {
-        if let Some(parent) = &orphan.parent {
-            self.waiting.entry(parent.key()).or_default().insert(hash);
-        }
-        self.orphans.insert(hash, orphan);
+    /// Put back an orphan as a snapshot describes it.
+    pub fn restore_orphan(&mut self, shared: &mut Shared, hash: EngineHash, orphan: Orphan, held: &[(SlotId, u16)]) {
+        self.wait_for_parent(hash, orphan);
         for &(slot, copies) in held {
-            self.put(shared, Entry { hash, slot, node: ORPHAN, copies });
+            self.put(shared, Entry { hash, slot, node: NodeId::ORPHAN, copies });
         }
     }
 }

@@ -1,36 +1,42 @@
-//! Slots (medium and group) of a publisher, what events say of its groups, and how matches read them.
+//! The slots (medium and group) of a publisher, what events say of its groups, and the rules that follow from both.
 
-use super::{Publisher, Shared, MAX_BLOCK_SIZES};
-use crate::groups::{Attention, Group, Media, Plan};
+use super::Publisher;
+use crate::groups::{Attention, Group, ResidencyRule};
+use crate::ids::{Column, GroupId, MediumId, SlotId};
+use crate::limits::MAX_BLOCK_SIZES;
+use crate::media::Media;
 use crate::reader::Span;
+use crate::shared::Shared;
 use crate::wire::Stored;
 
-pub struct Slot {
-    pub medium: u16,
-    pub group: i32,
-    pub column: u32,
+/// A pair of medium and group that the publisher has used.
+pub(crate) struct Slot {
+    pub medium: MediumId,
+    pub group: GroupId,
+    pub column: Column,
+    /// The digest of the hashes in the slot (`kvsync_events.SetDigest`).
     pub digest: u128,
     pub count: u64,
 }
 
-/// The slot of the last stored event: events of one stream nearly always name the same.
-pub(super) struct Usual {
+/// The slot of the last stored event. The events of one stream nearly always name the same one.
+pub(super) struct RecentSlot {
     medium: u64,
-    group: i32,
-    slot: u8,
+    group: GroupId,
+    slot: SlotId,
 }
 
-impl Default for Usual {
+impl Default for RecentSlot {
     fn default() -> Self {
-        Usual { medium: UNKNOWN, group: 0, slot: 0 }
+        RecentSlot { medium: NO_MEDIUM, group: GroupId(0), slot: SlotId(0) }
     }
 }
 
-const UNKNOWN: u64 = u64::MAX;
+const NO_MEDIUM: u64 = u64::MAX;
 const TOO_LONG: u64 = u64::MAX - 1;
 
-impl Usual {
-    /// A medium as it is spelled, in one word.
+impl RecentSlot {
+    /// The name of a medium as the event writes it, up to seven bytes long, in one word.
     #[inline(always)]
     fn word(medium: Option<Span>, data: &[u8]) -> u64 {
         let Some(span) = medium else { return 0 };
@@ -42,46 +48,45 @@ impl Usual {
     }
 
     #[inline(always)]
-    fn is(&self, medium: Option<Span>, group: i32, data: &[u8]) -> bool {
+    fn is(&self, medium: Option<Span>, group: GroupId, data: &[u8]) -> bool {
         Self::word(medium, data) == self.medium && group == self.group
     }
 
-    fn set(&mut self, medium: Option<Span>, group: i32, data: &[u8], slot: u8) {
+    fn set(&mut self, medium: Option<Span>, group: GroupId, data: &[u8], slot: SlotId) {
         let word = Self::word(medium, data);
         if word != TOO_LONG {
-            *self = Usual { medium: word, group, slot };
+            *self = RecentSlot { medium: word, group, slot };
         }
     }
 }
 
 impl Publisher {
+    /// The slot of a medium, as an event writes it, and a group; None if it was never used.
     #[inline(always)]
-    pub(super) fn slot(&self, shared: &Shared, medium: Option<Span>, group: i32, data: &[u8]) -> Option<u8> {
-        if self.usual.is(medium, group, data) {
-            return Some(self.usual.slot);
+    pub(super) fn slot(&self, shared: &Shared, medium: Option<Span>, group: GroupId, data: &[u8]) -> Option<SlotId> {
+        if self.recent_slot.is(medium, group, data) {
+            return Some(self.recent_slot.slot);
         }
         self.search_slot(shared, medium.map(|span| span.text(data)), group)
     }
 
     #[inline(never)]
-    fn search_slot(&self, shared: &Shared, medium: Option<&str>, group: i32) -> Option<u8> {
-        self.slots
-            .iter()
-            .position(|slot| slot.group == group && shared.media.is(medium, slot.medium))
-            .map(|at| at as u8)
+    fn search_slot(&self, shared: &Shared, medium: Option<&str>, group: GroupId) -> Option<SlotId> {
+        let found = self.slots.iter().position(|slot| slot.group == group && shared.media.is(medium, slot.medium));
+        found.map(SlotId::at)
     }
 
-    /// The slot of a stored event, and what it says of its group.
+    /// The slot of a stored event; records what the event says of its group.
     #[inline(always)]
-    pub(super) fn learn(&mut self, shared: &mut Shared, event: &Stored, data: &[u8]) -> u8 {
-        if event.kind.is_none() && event.window.is_none() && self.usual.is(event.medium, event.group, data) {
-            return self.usual.slot;
+    pub(super) fn learn(&mut self, shared: &mut Shared, event: &Stored, data: &[u8]) -> SlotId {
+        if event.kind.is_none() && event.window.is_none() && self.recent_slot.is(event.medium, event.group, data) {
+            return self.recent_slot.slot;
         }
-        self.learn_slowly(shared, event, data)
+        self.learn_group(shared, event, data)
     }
 
     #[inline(never)]
-    fn learn_slowly(&mut self, shared: &mut Shared, event: &Stored, data: &[u8]) -> u8 {
+    fn learn_group(&mut self, shared: &mut Shared, event: &Stored, data: &[u8]) -> SlotId {
         let slot = match self.slot(shared, event.medium, event.group, data) {
             Some(slot) => slot,
             None => {
@@ -89,36 +94,38 @@ impl Publisher {
                 self.add_slot(shared, &Media::normal(medium), event.group)
             }
         };
-        self.usual.set(event.medium, event.group, data, slot);
+        self.recent_slot.set(event.medium, event.group, data, slot);
         if event.kind.is_some() || event.window.is_some() {
-            if let Some(group) = self.groups.iter_mut().find(|group| group.name == event.group) {
+            if let Some(group) = self.groups.iter_mut().find(|group| group.id == event.group) {
                 let attention = event.kind.map_or(group.attention, |kind| Attention::of(kind.text(data)));
                 let window = event.window.or(group.window);
                 if (attention, window) != (group.attention, group.window) {
                     group.attention = attention;
                     group.window = window;
-                    self.replan(shared);
+                    self.make_rules(shared);
                 }
             }
         }
         slot
     }
 
-    pub fn add_slot(&mut self, shared: &mut Shared, medium: &str, group: i32) -> u8 {
-        let slot = self.slots.len() as u8;
+    /// Add a slot that is used for the first time; `medium` is the stored form of its name.
+    pub fn add_slot(&mut self, shared: &mut Shared, medium: &str, group: GroupId) -> SlotId {
+        let slot = SlotId::at(self.slots.len());
         let medium = shared.media.intern(medium);
-        let column = shared.columns.take(self.number, slot);
+        let column = shared.columns.take(self.id, slot);
         self.slots.push(Slot { medium, group, column, digest: 0, count: 0 });
-        if !self.groups.iter().any(|known| known.name == group) {
-            self.groups.push(Group { name: group, attention: Attention::Full, window: None, sizes: Vec::new() });
+        if !self.groups.iter().any(|known| known.id == group) {
+            self.groups.push(Group::new(group));
         }
-        self.replan(shared);
+        self.make_rules(shared);
         slot
     }
 
+    /// Whether chains of this block size are kept for the group; false if the group uses too many sizes already.
     #[inline]
-    pub(super) fn learn_size(&mut self, shared: &Shared, group: i32, size: u32) -> bool {
-        let Some(group) = self.groups.iter_mut().find(|known| known.name == group) else {
+    pub(super) fn learn_size(&mut self, shared: &Shared, group: GroupId, size: u32) -> bool {
+        let Some(group) = self.groups.iter_mut().find(|known| known.id == group) else {
             return false;
         };
         if group.sizes.contains(&size) {
@@ -129,33 +136,35 @@ impl Publisher {
         }
         group.sizes.push(size);
         group.sizes.sort_unstable();
-        self.replan(shared);
+        self.make_rules(shared);
         true
     }
 
-    pub fn replan(&mut self, shared: &Shared) {
-        let slots: Vec<(u16, i32)> = self.slots.iter().map(|slot| (slot.medium, slot.group)).collect();
+    /// Make the rules again after slots or groups changed.
+    pub fn make_rules(&mut self, shared: &Shared) {
+        let slots: Vec<(MediumId, GroupId)> = self.slots.iter().map(|slot| (slot.medium, slot.group)).collect();
         let mut sizes: Vec<u32> = self.groups.iter().flat_map(|group| group.sizes.iter().copied()).collect();
         sizes.sort_unstable();
         sizes.dedup();
-        self.plans =
-            sizes.into_iter().map(|size| (size, Plan::make(&slots, &self.groups, &shared.media, size))).collect();
-        self.windowed = self.plans.iter().flat_map(|plan| &plan.1).any(|plan| !plan.windows.is_empty());
+        let rule = |size| ResidencyRule::make(&slots, &self.groups, &shared.media, size);
+        self.rules = sizes.into_iter().map(|size| (size, rule(size))).collect();
+        self.has_windows = self.rules.iter().flat_map(|rule| &rule.1).any(|rule| !rule.windows.is_empty());
     }
 
-    /// Block sizes, ascending, and how to read their chains.
-    pub fn plans(&self) -> &[(u32, Option<Plan>)] {
-        &self.plans
+    /// The block sizes of the publisher's chains, ascending.
+    pub fn block_sizes(&self) -> impl Iterator<Item = u32> + '_ {
+        self.rules.iter().map(|rule| rule.0)
     }
 
-    /// Whether any group is a sliding-window one.
+    /// Whether any group is a sliding-window group.
     #[inline]
-    pub fn has_window_plans(&self) -> bool {
-        self.windowed
+    pub fn has_window_groups(&self) -> bool {
+        self.has_windows
     }
 
+    /// How residency is read for chains of this block size; None if they cannot match.
     #[inline]
-    pub fn plan(&self, size: u32) -> Option<&Plan> {
-        self.plans.iter().find(|plan| plan.0 == size).and_then(|plan| plan.1.as_ref())
+    pub fn rule(&self, size: u32) -> Option<&ResidencyRule> {
+        self.rules.iter().find(|rule| rule.0 == size).and_then(|rule| rule.1.as_ref())
     }
 }

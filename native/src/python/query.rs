@@ -1,79 +1,33 @@
-//! Queries: what a `Context` and tokens are for the walk.
+//! Queries: prompts and chains of keys.
 
 use pyo3::buffer::PyBuffer;
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
+use super::locked::NativeIndex;
 use super::results::Matches;
-use super::types::Types;
-use super::NativeCore;
-use crate::core::{Core, Fault};
-use crate::hash::root_key;
-use crate::walk::{Texts, TokenKeys};
+use crate::core::{Context, Core};
+use crate::error::CoreError;
+use crate::ids::PrefixKey;
+use crate::matching::Found;
 
-/// The attributes of a `Context`, kept alive while a query reads them.
-pub(super) struct Attributes<'a, 'py> {
-    whole: &'a Bound<'py, PyAny>,
-    model: Bound<'py, PyAny>,
-    lora: Bound<'py, PyAny>,
-    salt: Bound<'py, PyAny>,
-    extra: Bound<'py, PyAny>,
-}
-
-impl<'a, 'py> Attributes<'a, 'py> {
-    pub fn of(context: &'a Bound<'py, PyAny>) -> PyResult<Self> {
-        let py = context.py();
-        Ok(Attributes {
-            whole: context,
-            model: context.getattr(intern!(py, "model"))?,
-            lora: context.getattr(intern!(py, "lora"))?,
-            salt: context.getattr(intern!(py, "cache_salt"))?,
-            extra: context.getattr(intern!(py, "extra_keys"))?,
-        })
-    }
-
-    pub fn query(&self) -> PyResult<Query<'_, 'py>> {
-        Ok(Query {
-            whole: self.whole,
-            model: self.model.extract()?,
-            lora: self.lora.extract()?,
-            salt: self.salt.extract()?,
-            keyed: !self.extra.is_none(),
-        })
-    }
-}
-
-/// What a query says beside its tokens; `keyed`: blocks have keys of their own.
-pub(super) struct Query<'a, 'py> {
-    whole: &'a Bound<'py, PyAny>,
-    model: &'a str,
-    lora: Option<&'a str>,
-    salt: Option<&'a str>,
-    keyed: bool,
-}
-
-impl<'a> Query<'a, '_> {
-    /// Model, LoRA and salt.
-    fn parts(&self) -> (&'a str, Option<&'a str>, Option<&'a str>) {
-        (self.model, self.lora, self.salt)
-    }
-}
-
-pub(super) fn texts_of(names: Option<&Bound<'_, PyAny>>) -> PyResult<Option<Vec<String>>> {
-    let Some(names) = names.filter(|names| !names.is_none()) else {
-        return Ok(None);
-    };
+fn names_of(publishers: Option<&Bound<'_, PyAny>>) -> PyResult<Option<Vec<String>>> {
+    let Some(names) = publishers else { return Ok(None) };
     names.try_iter()?.map(|name| name?.extract()).collect::<PyResult<_>>().map(Some)
 }
 
-impl NativeCore {
-    pub(super) fn query_error(&self, py: Python<'_>, message: impl Into<String>) -> PyErr {
-        self.fault(py, Fault::Query(message.into()))
+/// Keys from their bytes, little-endian u64 each.
+fn keys_of(bytes: &[u8]) -> impl Iterator<Item = PrefixKey> + '_ {
+    bytes.chunks_exact(8).map(|key| PrefixKey(u64::from_le_bytes(key.try_into().expect("8 bytes"))))
+}
+
+impl NativeIndex {
+    fn query_error(&self, py: Python<'_>, message: impl Into<String>) -> PyErr {
+        self.error(py, CoreError::Query(message.into()))
     }
 
-    /// Run with the tokens as little-endian bytes.
-    pub(super) fn with_tokens<R>(
+    /// Run with the tokens as little-endian bytes. `tokens` are such bytes, or a buffer of u32.
+    fn with_tokens<R>(
         &self,
         py: Python<'_>,
         tokens: &Bound<'_, PyAny>,
@@ -95,98 +49,83 @@ impl NativeCore {
             check(bytes.len())?;
             return work(bytes);
         }
-        if let Ok(buffer) = PyBuffer::<u32>::get(tokens) {
-            if buffer.is_c_contiguous() && cfg!(target_endian = "little") {
-                check(buffer.len_bytes())?;
-                // Safety: contiguous, and nobody runs Python code that could change it while the GIL is held here.
-                let bytes = unsafe { std::slice::from_raw_parts(buffer.buf_ptr().cast::<u8>(), buffer.len_bytes()) };
-                return work(if bytes.is_empty() { &[] } else { bytes });
-            }
+        let buffer = PyBuffer::<u32>::get(tokens)?;
+        check(buffer.len_bytes())?;
+        if !buffer.is_c_contiguous() || cfg!(target_endian = "big") {
+            let bytes: Vec<u8> = buffer.to_vec(py)?.into_iter().flat_map(u32::to_le_bytes).collect();
+            return work(&bytes);
         }
-        let raw = self.types.keys.bind(py).call_method1("token_bytes", (tokens, self.limits.max_query_tokens))?;
-        work(raw.cast::<PyBytes>()?.as_bytes())
+        // Safety: the buffer is contiguous, and no Python code that could change it runs while the GIL is held here.
+        let bytes = unsafe { std::slice::from_raw_parts(buffer.buf_ptr().cast::<u8>(), buffer.len_bytes()) };
+        work(if bytes.is_empty() { &[] } else { bytes })
     }
 
-    /// The keys of a prompt for one block size, as an iterator for the walk.
-    pub(super) fn token_keys<'t>(
-        &self,
-        py: Python<'_>,
-        context: &Query<'_, '_>,
-        tokens: &'t [u8],
-        size: u32,
-        seed: u64,
-    ) -> PyResult<TokenKeys<'t>> {
-        if !context.keyed {
-            let root = root_key(context.model, context.lora, context.salt, size, seed);
-            return Ok(TokenKeys::new(Texts::Plain(tokens, 4 * size as usize, seed), root));
-        }
-        let raw = PyBytes::new(py, tokens);
-        let (root, texts): (u64, Vec<u64>) =
-            self.types.keys.bind(py).call_method1("query_texts", (context.whole, raw, size, seed))?.extract()?;
-        Ok(TokenKeys::new(Texts::Ready(texts), root))
-    }
-
-    /// Match a prompt by its tokens.
-    pub(super) fn match_tokens(
-        &self,
-        py: Python<'_>,
-        query: &Query<'_, '_>,
-        tokens: &[u8],
-        only: Option<&[String]>,
-    ) -> PyResult<Matches> {
-        if query.keyed {
-            return self.match_keyed(py, query, tokens, only);
-        }
-        if let Some(mut held) = self.try_lock() {
-            return Ok(walk_plain(&mut held.core, query.parts(), tokens, only, &self.types));
-        }
-        // The tokens may be a buffer that others can write to once the GIL is gone.
-        let (copy, parts) = (tokens.to_vec(), query.parts());
-        Ok(py.detach(|| walk_plain(&mut self.lock().core, parts, &copy, only, &self.types)))
-    }
-
-    /// A query whose blocks have keys of their own: their texts come from the pure-Python definition.
-    fn match_keyed(
-        &self,
-        py: Python<'_>,
-        query: &Query<'_, '_>,
-        tokens: &[u8],
-        only: Option<&[String]>,
-    ) -> PyResult<Matches> {
-        let model = query.model;
-        let (sizes, seed) = self.with(py, false, |core| (core.sizes(model), core.shared.seed));
-        let mut chains = Vec::new();
-        for &size in &sizes {
-            let keys: Vec<u64> = self.token_keys(py, query, tokens, size, seed)?.collect();
-            chains.push((size, keys));
-        }
-        Ok(self.with(py, false, |core| {
-            let restricted = core.begin_query(only.map(|names| names.iter().map(String::as_str)));
-            let mut found = Vec::new();
-            for (size, keys) in &chains {
-                core.walk(model, *size, keys.iter().copied(), restricted, &mut found);
-            }
-            core.rank(&mut found, chains.len() > 1);
-            Matches::new(core, found, &self.types)
-        }))
+    fn matches(&self, core: &Core, found: Vec<Found>) -> Matches {
+        Matches::new(core, found, &self.classes)
     }
 }
 
-/// Walk the chain of a prompt for every block size.
-fn walk_plain(
-    core: &mut Core,
-    (model, lora, salt): (&str, Option<&str>, Option<&str>),
-    tokens: &[u8],
-    only: Option<&[String]>,
-    types: &Types,
-) -> Matches {
-    let restricted = core.begin_query(only.map(|names| names.iter().map(String::as_str)));
-    let (mut found, sizes, seed) = (Vec::new(), core.sizes(model), core.shared.seed);
-    for &size in &sizes {
-        let root = root_key(model, lora, salt, size, seed);
-        let keys = TokenKeys::new(Texts::Plain(tokens, 4 * size as usize, seed), root);
-        core.walk(model, size, keys, restricted, &mut found);
+impl NativeIndex {
+    /// Match a prompt whose blocks have no extra keys.
+    pub(super) fn find_prompt(
+        &self,
+        py: Python<'_>,
+        context: Context,
+        tokens: &Bound<'_, PyAny>,
+        publishers: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Matches> {
+        let only = names_of(publishers)?;
+        self.with_tokens(py, tokens, |tokens| {
+            let work = |core: &mut Core, tokens: &[u8]| {
+                let found = core.match_prompt(context, tokens, only.as_deref());
+                self.matches(core, found)
+            };
+            Ok(match self.with_free_lock(|core| work(core, tokens)) {
+                Some(matches) => matches,
+                None => {
+                    // Other threads may write to the tokens' buffer once the GIL is released.
+                    let copy = tokens.to_vec();
+                    self.without_gil(py, |core| work(core, &copy))
+                }
+            })
+        })
     }
-    core.rank(&mut found, sizes.len() > 1);
-    Matches::new(core, found, types)
+
+    /// The keys of the full blocks of such a prompt, as little-endian u64.
+    pub(super) fn keys_of_prompt<'py>(
+        &self,
+        py: Python<'py>,
+        context: Context,
+        tokens: &Bound<'py, PyAny>,
+        block_size: u32,
+    ) -> PyResult<Bound<'py, PyBytes>> {
+        if block_size == 0 {
+            return Err(self.query_error(py, "block_size must be positive"));
+        }
+        let seed = self.briefly(py, |core| core.seed());
+        self.with_tokens(py, tokens, |tokens| {
+            let keys = context.keys(tokens, block_size, seed);
+            let bytes: Vec<u8> = keys.flat_map(|key| key.0.to_le_bytes()).collect();
+            Ok(PyBytes::new(py, &bytes))
+        })
+    }
+
+    /// Match by keys, which are given by block size.
+    pub(super) fn find_chains(
+        &self,
+        py: Python<'_>,
+        model: &str,
+        chains: &[(u32, &[u8])],
+        publishers: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Matches> {
+        if chains.iter().any(|(_, keys)| keys.len() % 8 != 0) {
+            return Err(self.query_error(py, "keys must be 8 bytes each"));
+        }
+        let only = names_of(publishers)?;
+        Ok(self.briefly(py, |core| {
+            let chains = chains.iter().map(|&(block_size, keys)| (block_size, keys_of(keys)));
+            let found = core.match_chains(model, chains, only.as_deref());
+            self.matches(core, found)
+        }))
+    }
 }

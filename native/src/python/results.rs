@@ -1,4 +1,4 @@
-//! Answers that make their rows when they are looked at.
+//! Results that make their rows when they are read.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -6,16 +6,12 @@ use pyo3::exceptions::PyIndexError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PySlice};
 
-use super::types::Types;
-use crate::core::{Core, Row};
-use crate::publisher::Spelled;
-use crate::walk::Found;
+use super::classes::Classes;
+use crate::core::{BlockRow, Core};
+use crate::matching::Found;
+use crate::publisher::RawHash;
 
-pub(super) fn group(number: i32) -> Option<i32> {
-    (number >= 0).then_some(number)
-}
-
-/// The answer to a query: a sequence of `Match`, each made when it is looked at.
+/// The answer to a query: a sequence of `Match`, each made when it is read.
 #[pyclass(frozen, sequence, module = "kvsync_native")]
 pub(super) struct Matches {
     pub found: Vec<Found>,
@@ -25,23 +21,23 @@ pub(super) struct Matches {
 }
 
 impl Matches {
-    pub fn new(core: &Core, found: Vec<Found>, types: &Types) -> Self {
-        Matches { found, names: core.labels(), media: core.shared.media.names(), class: Arc::clone(&types.match_type) }
+    pub fn new(core: &Core, found: Vec<Found>, classes: &Classes) -> Self {
+        let class = Arc::clone(&classes.match_row);
+        Matches { found, names: core.publisher_names(), media: core.medium_names(), class }
     }
 
-    /// The publisher of a row.
+    /// The name of a row's publisher.
     pub fn name(&self, found: &Found) -> &str {
-        &self.names[found.publisher as usize]
+        &self.names[found.publisher.index()]
     }
 
     fn item<'py>(&self, py: Python<'py>, at: usize) -> PyResult<Bound<'py, PyAny>> {
         let found = &self.found[at];
         let tiers = PyDict::new(py);
-        for &(medium, blocks) in found.tiers.first.iter().chain(&found.tiers.more) {
-            tiers.set_item(&*self.media[medium as usize], blocks)?;
+        for (medium, blocks) in found.tiers.iter() {
+            tiers.set_item(&*self.media[medium.index()], blocks)?;
         }
-        let tokens = found.blocks as u64 * found.block_size as u64;
-        self.class.bind(py).call1((self.name(found), found.blocks, tokens, found.block_size, tiers))
+        self.class.bind(py).call1((self.name(found), found.blocks, found.tokens(), found.block_size, tiers))
     }
 
     fn list<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
@@ -85,12 +81,25 @@ impl Matches {
     }
 }
 
-/// A dump, row by row.
+/// A dump: an iterator of `BlockRow`.
 #[pyclass(frozen, module = "kvsync_native")]
 pub(super) struct Rows {
-    pub rows: Mutex<std::vec::IntoIter<Row>>,
-    pub media: Arc<Vec<Arc<str>>>,
-    pub class: Py<PyAny>,
+    rows: Mutex<std::vec::IntoIter<BlockRow>>,
+    media: Arc<Vec<Arc<str>>>,
+    class: Arc<Py<PyAny>>,
+}
+
+impl Rows {
+    pub fn new(rows: Vec<BlockRow>, media: Arc<Vec<Arc<str>>>, classes: &Classes) -> Self {
+        Rows { rows: Mutex::new(rows.into_iter()), media, class: Arc::clone(&classes.block_row) }
+    }
+}
+
+fn hash_object<'py>(py: Python<'py>, hash: &RawHash) -> PyResult<Bound<'py, PyAny>> {
+    Ok(match hash {
+        RawHash::Number(number) => number.0.into_pyobject(py)?.into_any(),
+        RawHash::Bytes(bytes) => PyBytes::new(py, bytes).into_any(),
+    })
 }
 
 #[pymethods]
@@ -102,17 +111,10 @@ impl Rows {
     fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let row = self.rows.lock().unwrap_or_else(PoisonError::into_inner).next();
         let Some(row) = row else { return Ok(None) };
-        let hash = match &row.spelled {
-            Some(bytes) => PyBytes::new(py, bytes).into_any(),
-            None => row.hash.into_pyobject(py)?.into_any(),
-        };
-        let parent = match &row.parent {
-            None => py.None().into_bound(py),
-            Some(Spelled::Number(key)) => key.into_pyobject(py)?.into_any(),
-            Some(Spelled::Bytes(bytes)) => PyBytes::new(py, bytes).into_any(),
-        };
-        let medium = &*self.media[row.medium as usize];
-        let fields = (hash, parent, medium, group(row.group), row.copies, row.attached);
+        let hash = hash_object(py, &row.hash)?;
+        let parent = row.parent.as_ref().map(|parent| hash_object(py, parent)).transpose()?;
+        let medium = &*self.media[row.medium.index()];
+        let fields = (hash, parent, medium, row.group.number(), row.copies, row.attached);
         self.class.bind(py).call1(fields).map(Some)
     }
 }

@@ -1,18 +1,11 @@
-//! An event, by either form of the wire: a tagged array to vLLM 0.23, a tagged map since.
+//! An event in either form of the wire: a tagged array up to vLLM 0.23, a tagged map since then.
 //!
-//! An error in a field is kept with the field, because a map may name a field twice and then the last one counts.
+//! An error in a field is kept with the field, because a map may name a field twice, and then the last one counts.
 
-use super::decoder::{Decoder, Field, Marks};
-use super::{Event, Extras, LoraId, Part, Stored, WireHash};
-use crate::reader::{Head, Parse, Span};
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Tag {
-    Stored,
-    Removed,
-    Cleared,
-    Unknown,
-}
+use super::decoder::{Decoder, Field, Marks, Tag};
+use super::types::{Event, Extras, LoraId, Part, Stored, WireHash};
+use crate::ids::{EngineHash, GroupId};
+use crate::reader::{Head, Parse, Span, WireError};
 
 #[derive(Default)]
 struct Fields {
@@ -35,7 +28,7 @@ struct Fields {
     lora_is_map: bool,
 }
 
-/// Names in wire order; the position is the field's number.
+/// The names in wire order; a field's position here is its number.
 const STORED_NAMES: [&[u8]; 16] = [
     b"block_hashes",
     b"parent_block_hash",
@@ -54,22 +47,22 @@ const STORED_NAMES: [&[u8]; 16] = [
     b"lookahead_token_ids",
     b"cache_salt",
 ];
-/// `cache_salt` has no place in the array form.
+/// The array form of BlockStored has no `cache_salt`.
 const STORED_PLACES: [usize; 15] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14];
 const REMOVED_PLACES: [usize; 5] = [0, 5, 8, 11, 12];
 const CLEARED_PLACES: [usize; 1] = [5];
 
-impl<E: Fn(u64)> Decoder<'_, '_, E> {
+impl<E: Fn(EngineHash)> Decoder<'_, '_, E> {
     pub(super) fn event(&mut self) -> Parse<Parse<()>> {
         let marks = self.marks();
         let mut fields = Fields::default();
         let tag = match self.reader.opening(2)? {
             Head::Array(len) => self.event_array(len, &mut fields, marks)?,
             Head::Map(len) => self.event_map(len, &mut fields, marks)?,
-            _ => return Ok(Err("an event is an array or a map")),
+            _ => return Ok(Err(WireError("an event is an array or a map"))),
         };
         Ok(match tag {
-            None => Err("the tag of an event must be a string"),
+            None => Err(WireError("the tag of an event must be a string")),
             Some(Tag::Unknown) => {
                 self.batch.unknown_events += 1;
                 self.rewind(marks);
@@ -98,7 +91,7 @@ impl<E: Fn(u64)> Decoder<'_, '_, E> {
             }
         }
         if fields.lora_is_map {
-            fields.lora_name = Field::Null; // SGLang has a map of metadata in this place
+            fields.lora_name = Field::Null; // SGLang puts a map of metadata here
         }
         Ok(tag)
     }
@@ -111,7 +104,7 @@ impl<E: Fn(u64)> Decoder<'_, '_, E> {
             tag = self.tag()?;
         }
         left = self.fields_in_order(left, fields, marks)?;
-        // Whatever is left comes in another order, a second time, or is not known.
+        // The remaining fields come in another order, repeat an earlier one, or are unknown.
         for _ in 0..left {
             let Some(span) = self.reader.key(3)? else {
                 self.reader.skip(3)?;
@@ -130,8 +123,8 @@ impl<E: Fn(u64)> Decoder<'_, '_, E> {
         Ok(tag)
     }
 
-    /// Read fields as long as they come in wire order, as they nearly always do; returns how many are left. Each name
-    /// is compared with constant bytes of constant length, which is a few instructions.
+    /// Read fields as long as they come in wire order, as they nearly always do, and return how many are left. Each
+    /// name is compared with constant bytes of a constant length, which takes a few instructions.
     fn fields_in_order(&mut self, mut left: usize, fields: &mut Fields, marks: Marks) -> Parse<usize> {
         macro_rules! in_order {
             ($($name:literal => $field:ident = $value:expr;)*) => {$(
@@ -182,7 +175,7 @@ impl<E: Fn(u64)> Decoder<'_, '_, E> {
         Ok(())
     }
 
-    /// A removed or cleared event.
+    /// Check the fields of a removed or cleared event and add it to the batch.
     fn finish(&mut self, tag: Tag, fields: &Fields, marks: Marks) -> Parse<()> {
         let medium = fields.medium.get()?;
         if tag == Tag::Cleared {
@@ -196,40 +189,41 @@ impl<E: Fn(u64)> Decoder<'_, '_, E> {
         Ok(())
     }
 
-    /// What stored and removed events share: hashes and group.
+    /// The hashes and the group, which stored and removed events share.
     #[inline(always)]
-    fn common(&self, fields: &Fields, marks: Marks) -> Parse<(Part, i32)> {
+    fn common(&self, fields: &Fields, marks: Marks) -> Parse<(Part, GroupId)> {
         if fields.hashes.get()?.is_none() {
-            return Err("block_hashes must be an array");
+            return Err(WireError("block_hashes must be an array"));
         }
         fields.locality.get()?;
         fields.ownership.get()?;
-        let group = ranged(&fields.group, 65_535)?.map_or(-1, |group| group as i32);
+        let group = ranged(&fields.group, 65_535)?.map_or(GroupId::NONE, |group| GroupId(group as i32));
         Ok((Part::new(marks.hashes, self.batch.hashes.len()), group))
     }
 
+    /// Check the fields of a stored event and add it to the batch.
     fn finish_stored(&mut self, fields: &Fields, marks: Marks) -> Parse<()> {
         let medium = fields.medium.get()?;
         let (hashes, group) = self.common(fields, marks)?;
         let parent = fields.parent.get()?;
         if fields.tokens.get()? == Some(false) {
-            self.batch.tokens.truncate(marks.tokens); // readable, but no plain token ids
+            self.batch.tokens.truncate(marks.tokens); // well-formed, but not plain token ids
         }
         let block_size =
-            ranged(&fields.block_size, self.limits.max_block_size as i64)?.ok_or("block_size is missing")?;
+            ranged(&fields.block_size, self.limits.max_block_size as i64)?.ok_or(WireError("block_size is missing"))?;
         let extras = fields.extra_keys.get()?;
         let salt = fields.cache_salt.get()?.filter(|salt| salt.len > 0);
         fields.session.get()?;
         fields.lookahead.get()?;
         let (lora_id, lora_name, kind) = (fields.lora_id.get()?, fields.lora_name.get()?, fields.kind.get()?);
         let window = ranged(&fields.window, 1 << 40)?.map(|window| window as u64);
-        // Into its place field by field: a copy of the whole would wait for the parts to be written.
+        // Field by field into its place: copying a finished event would have to wait for all of its stores.
         self.batch.events.push(Event::Stored(Stored::default()));
         let Some(Event::Stored(stored)) = self.batch.events.last_mut() else {
             return Ok(());
         };
         stored.hashes = hashes;
-        stored.spelled = Part::new(marks.spelled, self.batch.spelled.len());
+        stored.raw_hashes = Part::new(marks.raw_hashes, self.batch.raw_hashes.len());
         stored.tokens = Part::new(marks.tokens, self.batch.tokens.len());
         stored.parent = parent;
         stored.block_size = block_size as u32;
@@ -248,7 +242,7 @@ impl<E: Fn(u64)> Decoder<'_, '_, E> {
 #[inline(always)]
 fn ranged(field: &Field<i64>, highest: i64) -> Parse<Option<i64>> {
     match field.get()? {
-        Some(value) if !(0..=highest).contains(&value) => Err("an integer is out of range"),
+        Some(value) if !(0..=highest).contains(&value) => Err(WireError("an integer is out of range")),
         value => Ok(value),
     }
 }

@@ -1,11 +1,11 @@
-//! `extra_keys`, read again when an event is applied: its blocks' own keys in canonical form.
+//! `extra_keys`, read a second time when an event is applied: the extra keys of each block in canonical form.
 
 use super::{Extras, WireLimits};
-use crate::hash::{push_double, push_int, push_list, push_sized};
+use crate::canonical::{push_bool, push_bytes, push_double, push_int, push_list, push_nil, push_text};
 use crate::reader::{Head, Reader};
 
-/// One entry of `extra_keys` at a time: its cache salt and its own keys in canonical form (`split_extra` of keys.py).
-pub struct ExtraReader<'a> {
+/// The entries of one `extra_keys` array in order, each split as `split_extra` in `kvsync_indexer/core/keys.py` does.
+pub(crate) struct ExtraReader<'a> {
     reader: Reader<'a>,
 }
 
@@ -14,7 +14,7 @@ impl<'a> ExtraReader<'a> {
         ExtraReader { reader: Reader::new(data, extras.start as usize, limits.caps(data.len())) }
     }
 
-    /// The salt of the next entry; its canonical own keys go to `out`, empty if it has none.
+    /// The cache salt of the next entry. Its other keys go to `out` in canonical form; `out` is empty if it has none.
     pub fn next(&mut self, lora: Option<&str>, first: bool, out: &mut Vec<u8>) -> Option<&'a str> {
         out.clear();
         let Ok(Head::Array(parts)) = self.reader.head(4) else {
@@ -50,13 +50,13 @@ impl<'a> ExtraReader<'a> {
 
     fn canonical(&mut self, out: &mut Vec<u8>) {
         match self.reader.head(5) {
-            Ok(Head::Nil) => out.push(b'N'),
-            Ok(Head::Bool(value)) => out.push(if value { b'T' } else { b'F' }),
+            Ok(Head::Nil) => push_nil(out),
+            Ok(Head::Bool(value)) => push_bool(out, value),
             Ok(Head::Int(value)) => push_int(out, value as i128),
             Ok(Head::Large(value)) => push_int(out, value as i128),
             Ok(Head::Double(value)) => push_double(out, value),
-            Ok(Head::Text(span)) => push_sized(out, b'S', span.of(self.reader.data)),
-            Ok(Head::Bytes(span)) => push_sized(out, b'B', span.of(self.reader.data)),
+            Ok(Head::Text(span)) => push_text(out, span.of(self.reader.data)),
+            Ok(Head::Bytes(span)) => push_bytes(out, span.of(self.reader.data)),
             Ok(Head::Array(len)) => {
                 push_list(out, len);
                 (0..len).for_each(|_| self.canonical(out));

@@ -1,63 +1,67 @@
-//! The values of an event's fields, each read whole whatever it is: what is wrong with one is kept with it.
+//! The values of an event's fields. Every value is read to its end; an error of meaning is kept with the field.
 
 use super::decoder::{Decoder, Field, Marks};
-use super::{Extras, LoraId, WireHash};
-use crate::reader::{Head, Parse, Span};
+use super::types::{Extras, LoraId, WireHash};
+use crate::ids::EngineHash;
+use crate::reader::{Head, Parse, Span, WireError};
 
-/// Hashes of a payload that are told of before it is read to its end.
+/// How many hashes of a payload are reported before its end is read.
 const EARLY: usize = 16;
 
-impl<E: Fn(u64)> Decoder<'_, '_, E> {
+impl<E: Fn(EngineHash)> Decoder<'_, '_, E> {
     pub(super) fn hashes(&mut self, marks: Marks) -> Parse<Field<()>> {
         self.batch.hashes.truncate(marks.hashes);
-        self.batch.spelled.truncate(marks.spelled);
+        self.batch.raw_hashes.truncate(marks.raw_hashes);
         let head = self.reader.opening(3)?;
         let Head::Array(len) = head else {
             self.reader.skip_rest(head, 3)?;
-            return Ok(if head == Head::Nil { Field::Null } else { Field::Bad("block_hashes must be an array") });
+            return Ok(if head == Head::Nil {
+                Field::Null
+            } else {
+                Field::Bad(WireError("block_hashes must be an array"))
+            });
         };
         let mut field =
-            if len > self.limits.max_hashes { Field::Bad("too many block_hashes") } else { Field::Some(()) };
+            if len > self.limits.max_hashes { Field::Bad(WireError("too many block_hashes")) } else { Field::Some(()) };
         self.batch.hashes.reserve(len.min(self.reader.data.len() - self.reader.at));
         for _ in 0..len {
-            if let Some(key) = self.reader.wide() {
+            if let Some(number) = self.reader.wide() {
+                let hash = EngineHash(number);
                 if self.batch.hashes.len() < EARLY {
-                    (self.early)(key);
+                    (self.early)(hash);
                 }
-                self.batch.hashes.push(key);
+                self.batch.hashes.push(hash);
                 continue;
             }
             match self.hash(4)? {
                 Ok(Some(hash)) => {
-                    if let Some(span) = hash.spelled {
-                        self.batch.spelled.push((self.batch.hashes.len(), span));
+                    if let Some(span) = hash.raw {
+                        self.batch.raw_hashes.push((self.batch.hashes.len(), span));
                     }
-                    self.batch.hashes.push(hash.key);
+                    self.batch.hashes.push(hash.hash);
                 }
-                Ok(None) => field = Field::Bad("block_hashes must hold integers or bytes"),
-                Err(reason) => field = Field::Bad(reason),
+                Ok(None) => field = Field::Bad(WireError("block_hashes must hold integers or bytes")),
+                Err(error) => field = Field::Bad(error),
             }
         }
         Ok(field)
     }
 
-    /// An engine hash; None is null.
+    /// An engine hash, or None for null.
     fn hash(&mut self, open: usize) -> Parse<Parse<Option<WireHash>>> {
         Ok(match self.reader.scalar(open)? {
             Head::Nil => Ok(None),
-            Head::Int(value) => Ok(Some(WireHash { key: value as u64, spelled: None })),
-            Head::Large(key) => Ok(Some(WireHash { key, spelled: None })),
+            Head::Int(value) => Ok(Some(WireHash { hash: EngineHash(value as u64), raw: None })),
+            Head::Large(value) => Ok(Some(WireHash { hash: EngineHash(value), raw: None })),
             Head::Bytes(span) => {
                 let bytes = span.of(self.reader.data);
                 if bytes.is_empty() || bytes.len() > self.limits.max_hash_bytes {
-                    Err("a hash of an impossible length")
+                    Err(WireError("a hash of an impossible length"))
                 } else {
-                    let tail = &bytes[bytes.len().saturating_sub(8)..];
-                    let key = tail.iter().fold(0, |key, &byte| key << 8 | byte as u64);
-                    Ok(Some(WireHash { key, spelled: Some(span) }))
+                    Ok(Some(WireHash { hash: EngineHash::of_bytes(bytes), raw: Some(span) }))
                 }
             }
-            _ => Err("a hash must be an integer or bytes"),
+            _ => Err(WireError("a hash must be an integer or bytes")),
         })
     }
 
@@ -66,97 +70,14 @@ impl<E: Fn(u64)> Decoder<'_, '_, E> {
             self.reader.at += 1;
             return Ok(Field::Null);
         }
-        if let Some(key) = self.reader.wide() {
-            return Ok(Field::Some(WireHash { key, spelled: None }));
+        if let Some(number) = self.reader.wide() {
+            return Ok(Field::Some(WireHash { hash: EngineHash(number), raw: None }));
         }
         Ok(match self.hash(3)? {
             Ok(None) => Field::Null,
             Ok(Some(hash)) => Field::Some(hash),
-            Err(reason) => Field::Bad(reason),
+            Err(error) => Field::Bad(error),
         })
-    }
-
-    /// Some(true): all of them are token ids; Some(false): readable and no token ids.
-    pub(super) fn tokens(&mut self, marks: Marks) -> Parse<Field<bool>> {
-        self.batch.tokens.truncate(marks.tokens);
-        let head = self.reader.opening(3)?;
-        let Head::Array(len) = head else {
-            self.reader.skip_rest(head, 3)?;
-            return Ok(if head == Head::Nil { Field::Null } else { Field::Bad("token_ids must be an array") });
-        };
-        let mut bad = if len > self.limits.max_tokens { Some("too many token_ids") } else { None };
-        let mut plain = true;
-        self.batch.tokens.reserve(len.min(self.reader.data.len() - self.reader.at));
-        let mut left = len;
-        while left > 0 {
-            left -= self.plain_tokens(left);
-            if left == 0 {
-                break;
-            }
-            left -= 1;
-            match self.reader.head(4)? {
-                Head::Int(value) if (0..=u32::MAX as i64).contains(&value) => {
-                    self.batch.tokens.push((value as u32).to_le())
-                }
-                Head::Int(_) | Head::Large(_) | Head::Text(_) => plain = false,
-                Head::Array(inner) => {
-                    plain = false;
-                    let mut pair = inner == 2;
-                    for _ in 0..inner {
-                        pair &= matches!(self.reader.scalar(5)?, Head::Int(_) | Head::Large(_));
-                    }
-                    if !pair {
-                        bad = Some("token_ids must hold integers or pairs of integers");
-                    }
-                }
-                head => {
-                    self.reader.skip_rest(head, 4)?;
-                    bad = Some("token_ids must hold integers");
-                }
-            }
-        }
-        Ok(bad.map_or(Field::Some(plain), Field::Bad))
-    }
-
-    /// Read token ids in their usual encodings; returns how many of `most` there were. The hot loop.
-    #[inline]
-    fn plain_tokens(&mut self, most: usize) -> usize {
-        let data = self.reader.data;
-        let mut at = self.reader.at;
-        let mut count = 0;
-        let tokens = &mut self.batch.tokens;
-        let most = most.min(tokens.capacity() - tokens.len());
-        // Sixteen ids of five bytes at a time, as long as all are of that kind: the ids of large vocabularies are.
-        while count + 16 <= most {
-            let Some(group) = data.get(at..at + 80) else { break };
-            let mut ids = [0u32; 16];
-            let mut same = true;
-            for (id, bytes) in ids.iter_mut().zip(group.chunks_exact(5)) {
-                same &= bytes[0] == 0xce;
-                *id = u32::from_be_bytes([bytes[1], bytes[2], bytes[3], bytes[4]]).to_le();
-            }
-            if !same {
-                break;
-            }
-            tokens.extend_from_slice(&ids);
-            at += 80;
-            count += 16;
-        }
-        while count < most && at + 5 <= data.len() {
-            let code = data[at];
-            let (value, width) = match code {
-                0xce => (u32::from_be_bytes(data[at + 1..at + 5].try_into().unwrap()), 5),
-                0..=0x7f => (code as u32, 1),
-                0xcd => (u16::from_be_bytes(data[at + 1..at + 3].try_into().unwrap()) as u32, 3),
-                0xcc => (data[at + 1] as u32, 2),
-                _ => break,
-            };
-            tokens.push(value.to_le());
-            at += width;
-            count += 1;
-        }
-        self.reader.at = at;
-        count
     }
 
     pub(super) fn lora_id(&mut self) -> Parse<Field<LoraId>> {
@@ -164,11 +85,12 @@ impl<E: Fn(u64)> Decoder<'_, '_, E> {
             Field::Some(i64::MAX) => Field::Some(LoraId::Large(self.last_large)),
             Field::Some(id) => Field::Some(LoraId::Int(id)),
             Field::Null => Field::Null,
-            Field::Bad(reason) => Field::Bad(reason),
+            Field::Bad(error) => Field::Bad(error),
         })
     }
 
-    /// An integer or null; what is over `i64::MAX` reads as that, out of every field's range.
+    /// An integer or null. A value over `i64::MAX` is read as `i64::MAX`, which is out of the range of every field, and
+    /// kept in `last_large`.
     #[inline]
     pub(super) fn integer(&mut self) -> Parse<Field<i64>> {
         let code = self.reader.peek()?;
@@ -186,11 +108,11 @@ impl<E: Fn(u64)> Decoder<'_, '_, E> {
                 self.last_large = value;
                 Field::Some(i64::MAX)
             }
-            _ => Field::Bad("a field must be an integer or null"),
+            _ => Field::Bad(WireError("a field must be an integer or null")),
         })
     }
 
-    /// As `text`; nearly always the device.
+    /// As `text`, with a short way for `GPU`, which it nearly always is.
     #[inline(always)]
     pub(super) fn medium(&mut self) -> Parse<Field<Span>> {
         if self.reader.literal(b"\xa3GPU") {
@@ -199,7 +121,7 @@ impl<E: Fn(u64)> Decoder<'_, '_, E> {
         Ok(self.text()?.0)
     }
 
-    /// Text or null, and whether it was a map instead.
+    /// A text or null, and whether a map was in its place.
     #[inline]
     pub(super) fn text(&mut self) -> Parse<(Field<Span>, bool)> {
         if let Some(brief) = self.reader.brief() {
@@ -208,7 +130,7 @@ impl<E: Fn(u64)> Decoder<'_, '_, E> {
         Ok(match self.reader.scalar(3)? {
             Head::Nil => (Field::Null, false),
             Head::Text(span) => (Field::Some(span), false),
-            head => (Field::Bad("a field must be text or null"), matches!(head, Head::Map(_))),
+            head => (Field::Bad(WireError("a field must be text or null")), matches!(head, Head::Map(_))),
         })
     }
 
@@ -216,27 +138,31 @@ impl<E: Fn(u64)> Decoder<'_, '_, E> {
         let head = self.reader.head(3)?;
         let Head::Array(count) = head else {
             self.reader.skip_rest(head, 3)?;
-            return Ok(if head == Head::Nil { Field::Null } else { Field::Bad("extra_keys must be an array or null") });
+            return Ok(if head == Head::Nil {
+                Field::Null
+            } else {
+                Field::Bad(WireError("extra_keys must be an array or null"))
+            });
         };
         let mut extras = Extras { start: self.reader.at as u32, count: count as u32, any: false };
-        let mut bad = if count > self.limits.max_hashes { Some("too many extra_keys") } else { None };
+        let mut bad = if count > self.limits.max_hashes { Some(WireError("too many extra_keys")) } else { None };
         for _ in 0..count {
             match self.reader.head(4)? {
                 Head::Nil => {}
                 Head::Array(parts) => {
                     extras.any = true;
                     if parts > self.limits.max_key_parts {
-                        bad = Some("too many extra keys of one block");
+                        bad = Some(WireError("too many extra keys of one block"));
                     }
                     for _ in 0..parts {
                         if !self.key_part()? {
-                            bad = Some("an extra key must be a scalar or an array of scalars");
+                            bad = Some(WireError("an extra key must be a scalar or an array of scalars"));
                         }
                     }
                 }
                 head => {
                     self.reader.skip_rest(head, 4)?;
-                    bad = Some("an entry of extra_keys must be an array or null");
+                    bad = Some(WireError("an entry of extra_keys must be an array or null"));
                 }
             }
         }
@@ -268,7 +194,7 @@ impl<E: Fn(u64)> Decoder<'_, '_, E> {
             return Ok(if head == Head::Nil {
                 Field::Null
             } else {
-                Field::Bad("lookahead_token_ids must be an array or null")
+                Field::Bad(WireError("lookahead_token_ids must be an array or null"))
             });
         };
         let mut good = len <= self.limits.max_hashes;
@@ -285,6 +211,10 @@ impl<E: Fn(u64)> Decoder<'_, '_, E> {
                 }
             }
         }
-        Ok(if good { Field::Some(()) } else { Field::Bad("lookahead_token_ids must hold arrays of integers") })
+        Ok(if good {
+            Field::Some(())
+        } else {
+            Field::Bad(WireError("lookahead_token_ids must hold arrays of integers"))
+        })
     }
 }

@@ -1,9 +1,10 @@
-//! How much one payload may hold.
+//! The limits of a single payload.
 
 use crate::reader::Caps;
 
-/// `kvsync_events.Limits`.
+/// The limits of a payload; the fields are those of `kvsync_events.Limits`.
 #[derive(Clone, Copy, Debug)]
+#[allow(missing_docs)]
 pub struct WireLimits {
     pub max_payload_bytes: usize,
     pub max_events: usize,
@@ -31,7 +32,8 @@ impl Default for WireLimits {
 }
 
 impl WireLimits {
-    pub fn caps(&self, size: usize) -> Caps {
+    /// The sizes at which a reader of a payload of `size` bytes stops, as Python's decoder tells msgpack.
+    pub(crate) fn caps(&self, size: usize) -> Caps {
         Caps {
             array: size.min(self.max_tokens.max(self.max_hashes).max(self.max_events)),
             map: size.min(4096),

@@ -1,6 +1,6 @@
-"""The index core: which blocks every publisher holds, and who holds how much of a prompt.
+"""The index core: which blocks each publisher holds, and which publishers hold how much of a prompt.
 
-`make_core` gives an `IndexCore`; the rest is what its methods take, return and raise.
+`make_core` makes an `IndexCore`; the other names are what its methods take, return and raise.
 """
 
 from kvsync_indexer.core.errors import (

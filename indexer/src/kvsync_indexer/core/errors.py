@@ -1,48 +1,51 @@
-"""The one exception tree of the index core, the same for both implementations.
+"""The exception tree of the index core, the same for both implementations.
 
     CoreError
-    ├── UnknownPublisherError   the publisher was never added, or was removed
+    ├── UnknownPublisherError   the publisher was never added, or it was removed
     ├── PublisherConflictError  the publisher exists with another model
-    ├── LimitError              a hard limit; nothing of the payload was applied
-    ├── QueryError              the tokens or the context of a query are no such thing
+    ├── LimitError              a hard limit would be exceeded; nothing of the payload was applied
+    ├── QueryError              the tokens or the context of a query are malformed
     ├── SnapshotError           the snapshot is damaged, of another version, or over a limit; nothing was restored
-    └── CoreUnavailableError    the implementation asked for is not installed
+    └── CoreUnavailableError    the requested implementation is not installed
 
-A payload that is no event batch raises `kvsync_events.DecodeError`, which is not part of this tree.
+A payload that is not an event batch raises `kvsync_events.DecodeError`, which is not part of this tree.
 """
 
 
 class CoreError(Exception):
-    """Base of every error the index core raises on purpose."""
+    """Base of every error that the index core raises on purpose."""
 
 
 class UnknownPublisherError(CoreError, KeyError):
-    """No publisher of that name; call `add_publisher` first."""
+    """No publisher has that name; `add_publisher` must be called first."""
 
     def __str__(self) -> str:
         return str(self.args[0]) if self.args else ""
 
 
 class PublisherConflictError(CoreError, ValueError):
-    """A publisher of that name exists with another model; remove it first."""
+    """A publisher of that name exists with another model; it must be removed first."""
 
 
 class LimitError(CoreError):
-    """A hard limit would be passed; nothing of the payload was applied.
+    """A hard limit would be exceeded, and nothing of the payload was applied.
 
-    `batch` is the place, from 0, of that payload among those of an `apply_many`; those before it were applied.
+    For `apply_many`, `batch` is the position of that payload among the others, counted from 0; those before it were
+    applied.
     """
 
-    batch: int | None = None
+    def __init__(self, message: str, batch: int | None = None) -> None:
+        super().__init__(message)
+        self.batch = batch
 
 
 class QueryError(CoreError, ValueError):
-    """The tokens are no 32-bit token ids, or the context holds something that cannot identify a block."""
+    """The tokens are not 32-bit token ids, or the context holds something that cannot identify a block."""
 
 
 class SnapshotError(CoreError, ValueError):
-    """The snapshot cannot be trusted; the core is as it was before."""
+    """The snapshot cannot be trusted; the core's state is unchanged."""
 
 
 class CoreUnavailableError(CoreError, ImportError):
-    """The native core was asked for and is not installed."""
+    """The native core was requested and is not installed."""

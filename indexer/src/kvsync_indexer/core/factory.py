@@ -12,7 +12,7 @@ CORE_KINDS: Final[tuple[CoreKind, ...]] = ("auto", "python", "native")
 
 
 def native_available() -> tuple[bool, str]:
-    """Whether the native core can be used, and why not."""
+    """Whether the native core can be used; the text says why not."""
     try:
         import_module("kvsync_native")
     except ImportError as error:
@@ -21,10 +21,10 @@ def native_available() -> tuple[bool, str]:
 
 
 def make_core(kind: CoreKind = "auto", limits: CoreLimits | None = None, seed: int = 0) -> IndexCore:
-    """An empty core. `auto` takes the native one if it is installed.
+    """An empty core; `auto` chooses the native one if it is installed.
 
-    `seed` goes into every own key; give a random one where publishers or clients are not trusted. Raises
-    CoreUnavailableError (native asked for and not installed) and ValueError (no such kind).
+    `seed` (64 bits) goes into every key. It should be random where publishers or clients are not trusted. Raises
+    CoreUnavailableError if the native core is requested and not installed, and ValueError for an unknown kind.
     """
     if kind not in CORE_KINDS:
         raise ValueError(f"core must be one of {', '.join(CORE_KINDS)}, not {kind!r}")
@@ -36,4 +36,4 @@ def make_core(kind: CoreKind = "auto", limits: CoreLimits | None = None, seed: i
         if kind == "native":
             raise CoreUnavailableError(f"the native core is not installed: {error}") from None
         return PythonCore(limits, seed)
-    return cast("IndexCore", native.IndexCore(limits or CoreLimits(), seed))
+    return cast("IndexCore", native.IndexCore(limits, seed))

@@ -1,17 +1,18 @@
 """The index's own keys: what a block is, computed from tokens and context and never from engine hashes.
 
-    root    = XXH3-64(canonical(model, LoRA, cache salt, block size), seed)
-    text_i  = XXH3-64(tokens of block i as little-endian u32 [+ canonical(extra keys of block i)], seed')
-    key_i   = mix(key_{i-1}, text_i),  key_{-1} = root
+    root          = XXH3-64(canonical(model, LoRA, cache salt, block size), seed)
+    local_hash_i  = XXH3-64(tokens of block i as little-endian u32 [+ canonical(extra keys of block i)], seed')
+    prefix_key_i  = mix(prefix_key_{i-1}, local_hash_i),  prefix_key_{-1} = root
 
-Texts do not depend on each other, so a prompt's can be computed in parallel, and a block that waits for its parent is
-remembered by its text alone. `mix` folds a 128-bit product, as wyhash does, and adds both inputs once more so that
-neither can be cancelled by the other.
+Local hashes do not depend on each other, so those of a prompt can be computed in parallel, and a block that waits for
+its parent needs only its local hash. `mix` folds a 128-bit product, as wyhash does, and adds both inputs once more, so
+that neither can cancel the other.
 
-A key is 64 bits and not cryptographic. With n distinct blocks in the index, the chance that any two share a key is
-about n^2 / 2^65 (3e-6 at ten million), and that a query's first missing block is taken for another is n / 2^64 a query.
-The price of such a collision is a match that is too long, which the engine corrects by computing; nothing else depends
-on it. A seed that outsiders do not know makes collisions hard to construct. XXH3: github.com/Cyan4973/xxHash.
+A key has 64 bits and is not cryptographic. With n distinct blocks in the index, the probability that any two share a
+key is about n^2 / 2^65 (3e-6 for ten million blocks), and the probability that the first missing block of a query is
+taken for another one is n / 2^64 per query. The consequence is a match that is too long, which the engine corrects by
+computing the rest; nothing else depends on it. Collisions are hard to construct for those who do not know the seed.
+XXH3: github.com/Cyan4973/xxHash.
 """
 
 import struct
@@ -27,37 +28,38 @@ from kvsync_indexer.core.protocol import Context, Tokens
 
 MASK_64: Final = (1 << 64) - 1
 _FOLD_PARENT: Final = 0xA0761D6478BD642F
-_FOLD_TEXT: Final = 0xE7037ED1A0B428DB
+_FOLD_LOCAL: Final = 0xE7037ED1A0B428DB
 _PLAIN: Final = 0x8EBC6AF09C88C6E3
 _KEYED: Final = 0x589965CC75374CC3
-_KEYED_TAIL: Final = struct.Struct("<I")
+_LENGTH: Final = struct.Struct("<I")
 
 
-def mix(parent: int, text: int) -> int:
-    """The key of the block with this text after this parent."""
-    product = (parent ^ _FOLD_PARENT) * (text ^ _FOLD_TEXT)
-    turned = (text << 29 | text >> 35) & MASK_64
-    return (product >> 64) ^ (product & MASK_64) ^ parent ^ turned
+def mix(parent_key: int, local_hash: int) -> int:
+    """The prefix key of the block with this local hash after the block with this key."""
+    product = (parent_key ^ _FOLD_PARENT) * (local_hash ^ _FOLD_LOCAL)
+    rotated = (local_hash << 29 | local_hash >> 35) & MASK_64
+    return (product >> 64) ^ (product & MASK_64) ^ parent_key ^ rotated
 
 
 def root_key(model: str, lora: str | None, salt: str | None, block_size: int, seed: int) -> int:
-    """What the first block of a chain has for a parent."""
+    """The key that the first block of a chain has for its parent."""
     return xxh3_64_intdigest(canonical((model, lora, salt, block_size)), seed & MASK_64)
 
 
-def text_of(tokens: bytes | memoryview, extra: tuple[Any, ...], seed: int) -> int:
-    """One block: its tokens as little-endian u32 and, if it has any, its own extra keys."""
+def local_hash(tokens: bytes | memoryview, extra: tuple[Any, ...], seed: int) -> int:
+    """The hash of one block: its tokens as little-endian u32, and its extra keys if it has any."""
     if not extra:
         return xxh3_64_intdigest(tokens, (seed ^ _PLAIN) & MASK_64)
-    body = bytes(tokens) + canonical(extra) + _KEYED_TAIL.pack(len(tokens))
+    body = bytes(tokens) + canonical(extra) + _LENGTH.pack(len(tokens))
     return xxh3_64_intdigest(body, (seed ^ _KEYED) & MASK_64)
 
 
 def canonical(parts: tuple[Any, ...]) -> bytes:
     """Bytes that two tuples of scalars (and of tuples of scalars) share only if they are equal.
 
-    A tag byte a value, lengths in front: N null, T true, F false, I integer (16 bytes, little-endian, signed), D double
-    (8 bytes), S text (UTF-8), B bytes, L sequence. Raises QueryError on anything else.
+    There is a tag byte per value, followed by the length of everything of variable length: N null, T true, F false, I
+    integer (16 bytes, little-endian, signed), D double (8 bytes), S text (UTF-8), B bytes, L sequence. Raises
+    QueryError for anything else.
     """
     out = bytearray()
     for part in parts:
@@ -80,11 +82,11 @@ def _append(out: bytearray, part: object) -> None:
         try:
             _append_sized(out, b"S", part.encode())
         except UnicodeEncodeError:
-            raise QueryError("an extra key's text is no valid Unicode") from None
+            raise QueryError("an extra key's text is not valid Unicode") from None
     elif isinstance(part, bytes):
         _append_sized(out, b"B", part)
     elif isinstance(part, (tuple, list)):
-        out += b"L" + _KEYED_TAIL.pack(len(part))
+        out += b"L" + _LENGTH.pack(len(part))
         for inner in part:
             _append(out, inner)
     else:
@@ -94,30 +96,31 @@ def _append(out: bytearray, part: object) -> None:
 
 def _append_sized(out: bytearray, tag: bytes, body: bytes) -> None:
     out += tag
-    out += _KEYED_TAIL.pack(len(body))
+    out += _LENGTH.pack(len(body))
     out += body
 
 
 def split_extra(entry: tuple[Any, ...] | None, lora: str | None, first: bool) -> tuple[str | None, tuple[Any, ...]]:
-    """Cache salt and own extra keys of a block, from the engine's entry for it.
+    """The cache salt and the extra keys of a block, from the engine's entry for it.
 
-    The engine lists LoRA name, multimodal keys, cache salt (chain's first block only) and embeddings digest, untagged.
-    The LoRA name is part of the context already; the last bare text of a first block is the salt.
+    The engine lists the LoRA name, multimodal keys, the cache salt (of a chain's first block only) and a digest of
+    embeddings, without saying which is which. The LoRA name is part of the context already; the last bare text of a
+    first block is the salt.
     """
     if not entry:
         return None, ()
-    own = list(entry)
-    if lora is not None and type(own[0]) is str and own[0] == lora:
-        del own[0]
+    extra = list(entry)
+    if lora is not None and type(extra[0]) is str and extra[0] == lora:
+        del extra[0]
     if first:
-        for at in range(len(own) - 1, -1, -1):
-            if type(own[at]) is str:
-                return own.pop(at), tuple(own)
-    return None, tuple(own)
+        for at in range(len(extra) - 1, -1, -1):
+            if type(extra[at]) is str:
+                return extra.pop(at), tuple(extra)
+    return None, tuple(extra)
 
 
 def token_bytes(tokens: Tokens, limit: int) -> bytes:
-    """Any accepted form of token ids as little-endian u32. Raises QueryError."""
+    """Token ids in any accepted form as little-endian u32; raises QueryError."""
     raw = _raw_tokens(tokens)
     if len(raw) > 4 * limit:
         raise QueryError(f"{len(raw) // 4} tokens in a query, over the limit of {limit}")
@@ -149,32 +152,43 @@ def words(tokens: Sequence[int]) -> bytes:
     return packed.tobytes()
 
 
-def query_keys(context: Context, raw: bytes, block_size: int, seed: int) -> list[int]:
-    """The keys of a prompt's full blocks."""
-    key, texts = query_texts(context, raw, block_size, seed)
+def hash_blocks(
+    raw: bytes,
+    block_size: int,
+    extra_keys: Sequence[tuple[Any, ...] | None],
+    lora: str | None,
+    seed: int,
+    *,
+    starts_chain: bool,
+) -> tuple[str | None, list[int]]:
+    """The cache salt that the extra keys of a chain name, and the local hashes of its full blocks.
+
+    `extra_keys` has an entry per block, as the engine forms it, and may be shorter; `starts_chain` says whether the
+    first block is the first of its chain.
+    """
+    blocks = _blocks(raw, 4 * block_size)
+    if not extra_keys:
+        plain = (seed ^ _PLAIN) & MASK_64
+        return None, [xxh3_64_intdigest(tokens, plain) for tokens in blocks]
+    salt, hashes = None, []
+    for at, tokens in enumerate(blocks):
+        entry = extra_keys[at] if at < len(extra_keys) else None
+        named, extra = split_extra(entry, lora, first=starts_chain and at == 0)
+        salt = salt if salt is not None else named
+        hashes.append(local_hash(tokens, extra, seed))
+    return salt, hashes
+
+
+def prompt_keys(context: Context, raw: bytes, block_size: int, seed: int) -> list[int]:
+    """The prefix keys of a prompt's full blocks; `raw` are its tokens as `token_bytes` gives them."""
+    salt, hashes = hash_blocks(raw, block_size, context.extra_keys or (), context.lora, seed, starts_chain=True)
+    salt = context.cache_salt if context.cache_salt is not None else salt
+    key = root_key(context.model, context.lora, salt, block_size, seed)
     keys = []
-    for text in texts:
-        key = mix(key, text)
+    for hashed in hashes:
+        key = mix(key, hashed)
         keys.append(key)
     return keys
-
-
-def query_texts(context: Context, raw: bytes, block_size: int, seed: int) -> tuple[int, list[int]]:
-    """The root's key and the texts of a prompt's full blocks; tokens as `token_bytes` gives them."""
-    extra_keys = context.extra_keys or ()
-    width = 4 * block_size
-    salt = context.cache_salt
-    if extra_keys:
-        texts = []
-        for at, tokens in enumerate(_blocks(raw, width)):
-            entry = extra_keys[at] if at < len(extra_keys) else None
-            named, own = split_extra(entry, context.lora, first=at == 0)
-            salt = salt if salt is not None else named
-            texts.append(text_of(tokens, own, seed))
-    else:
-        plain = (seed ^ _PLAIN) & MASK_64
-        texts = [xxh3_64_intdigest(tokens, plain) for tokens in _blocks(raw, width)]
-    return root_key(context.model, context.lora, salt, block_size, seed), texts
 
 
 def _blocks(raw: bytes, width: int) -> Iterator[memoryview]:

@@ -1,8 +1,8 @@
-"""What an index core is: the Protocol both implementations keep, and the values that cross it.
+"""What an index core is: the Protocol of both implementations, and the values that its methods take and return.
 
-A core holds, for any number of publishers (one publisher is one event stream: a pod, or a rank of it), which blocks are
-resident, and answers who holds how much of a prompt. It is passive: no clock, no socket, no thread; whoever calls it
-decides which publishers can be trusted. Every method may be called from any thread; each takes the core's one lock.
+A core holds the resident blocks of any number of publishers and answers which of them hold how much of a prompt. A
+publisher is one event stream: that of a pod, or of one rank of a pod. The core is passive (no clock, no socket, no
+thread), and its caller decides which publishers can be trusted. Every method may be called from any thread.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -14,33 +14,33 @@ from kvsync_events import EventBatch, Hash
 from kvsync_events import Limits as WireLimits
 
 Tokens: TypeAlias = Sequence[int] | bytes | bytearray | memoryview
-"""Token ids: a list, a buffer of 32-bit integers (`array('I')`, NumPy), or little-endian bytes, 4 a token."""
+"""Token ids: a list, a buffer of 32-bit integers (`array('I')`, NumPy), or little-endian bytes, 4 per token."""
 
 MAX_COPIES = 65_535
-"""Copies of one block in one tier and group are counted up to here; more are not told apart."""
+"""Copies of one block in one tier and group are counted up to this number."""
 MAX_SLOTS = 64
-"""(medium, group) pairs one publisher may use."""
+"""Pairs of medium and group that one publisher may use."""
 MAX_BLOCK_SIZES = 8
-"""Block sizes one cache group of a publisher may use; tokens of further sizes are not read."""
+"""Block sizes that one cache group of a publisher may use; tokens of further sizes are not read."""
 MAX_MEDIUM_CHARS = 64
-"""Characters of a medium's name."""
+"""Characters in the name of a medium."""
 
 
 @dataclass(frozen=True, slots=True)
 class CoreLimits:
-    """Hard limits; each is a count. What happens at each limit is said beside it."""
+    """Hard limits. Each is a count, with what happens at the limit."""
 
     max_publishers: int = 4096
     """`add_publisher` raises LimitError."""
     max_blocks: int = 8_000_000
-    """Resident blocks of one publisher (rows of its dump). A payload whose stored hashes could take the publisher over
-    it (removals and repeats in the same payload not considered) raises LimitError and changes nothing."""
+    """Resident blocks of one publisher (rows of its dump). A payload whose stored hashes could exceed it raises
+    LimitError and changes nothing; removals and repeats in the same payload are not taken into account."""
     max_orphans: int = 262_144
-    """Blocks of one publisher that wait for a parent. A further one is left out and counted in `Applied.refused`."""
+    """Blocks of one publisher whose content is unknown. A further one is left out and counted in `Applied.refused`."""
     max_query_tokens: int = 4 * 1024 * 1024
     """Tokens of a query; a longer one raises QueryError."""
     wire: WireLimits = field(default=WIRE_DEFAULTS)
-    """Limits of the payload itself; DecodeError."""
+    """Limits of a single payload; exceeding them raises DecodeError."""
 
     def __post_init__(self) -> None:
         for name in ("max_publishers", "max_blocks", "max_orphans", "max_query_tokens"):
@@ -54,33 +54,33 @@ class Context:
 
     model: str
     lora: str | None = None
-    """The adapter's name, or its id in digits for engines that send only the id; None is the base model."""
+    """The adapter's name, or its number in digits for engines that send only the number; None for the base model."""
     cache_salt: str | None = None
     extra_keys: tuple[tuple[Any, ...] | None, ...] | None = None
-    """Keys a block, as the engine forms them: entry i belongs to block i and is None or e.g. `((mm_id, offset),)`."""
+    """Keys per block, as the engine forms them: entry i belongs to block i and is None or e.g. `((mm_id, offset),)`."""
 
 
 class Applied(NamedTuple):
-    """What one payload did. Counts are of block hashes unless they say otherwise."""
+    """What payloads did. Counts are of block hashes unless they say otherwise."""
 
     events: int = 0
     """Events understood."""
     stored: int = 0
-    """Hashes in stored events, repeats included, those refused not."""
+    """Hashes in stored events, including repeats, without those that were refused."""
     removed: int = 0
-    """Hashes of which one copy was taken away."""
+    """Hashes of which one copy was removed."""
     cleared: int = 0
     """Blocks dropped by AllBlocksCleared."""
     orphans: int = 0
-    """Blocks that began to wait for their parent, or for their tokens."""
+    """Blocks that began to wait for their parent or for their tokens."""
     attached: int = 0
-    """Waiting blocks that found it."""
+    """Blocks that no longer wait, because their content became known."""
     unknown_removed: int = 0
-    """Removals of what was not resident: no-ops."""
+    """Removals of hashes that were not resident, which are ignored."""
     unknown_events: int = 0
-    """Events whose tag nobody knows."""
+    """Events of unknown tags, which are ignored."""
     refused: int = 0
-    """Blocks left out at `max_orphans`."""
+    """Blocks that were left out at `max_orphans`."""
 
 
 class Match(NamedTuple):
@@ -92,26 +92,26 @@ class Match(NamedTuple):
     tokens: int
     block_size: int
     tiers: dict[str, int]
-    """Blocks of that prefix by the nearest tier that holds each, nearest first."""
+    """Blocks of that prefix by the nearest tier that holds them, nearest tier first."""
 
 
 class BlockRow(NamedTuple):
     """One resident block of a publisher in one tier and group."""
 
     hash: Hash
-    """The engine's: unsigned 64 bits, or the bytes it sent."""
+    """The hash as the engine sent it: an unsigned integer of 64 bits, or bytes."""
     parent: Hash | None
-    """The engine's hash of the parent: for an attached block only while the publisher holds the parent."""
+    """The parent's hash as the engine sent it. An attached block has one only while the publisher holds the parent."""
     medium: str
     group_idx: int | None
     copies: int
     attached: bool
-    """False: waits for its parent or tokens, and is never matched."""
+    """False for a block that waits for its parent or its tokens and is never matched."""
 
 
 @dataclass(frozen=True, slots=True)
 class DigestRow:
-    """Digest of the set of hashes resident in one tier and group, orphans included (`kvsync_events.SetDigest`)."""
+    """The digest of the hashes resident in one tier and group, orphans included (`kvsync_events.SetDigest`)."""
 
     medium: str
     group_idx: int | None
@@ -121,85 +121,100 @@ class DigestRow:
 
 @dataclass(frozen=True, slots=True)
 class CoreStats:
-    """Sizes now, and counters since the publisher was added (or the core was made)."""
+    """Current sizes, and counters since the publisher was added or the core was made."""
 
     publishers: int
     blocks: int
-    """Resident (publisher, medium, group, hash)."""
+    """Distinct combinations of publisher, medium, group and hash that are resident."""
     orphans: int
-    """Hashes that wait for a parent or tokens."""
+    """Hashes that wait for their parent or their tokens."""
     keys: int
-    """Distinct own keys that something resident stands for."""
+    """Distinct prefix keys of resident blocks."""
     bytes_estimate: int
     conflicts: int = 0
-    """A hash was stored again with other content; the first content was kept."""
+    """How often a resident hash was stored again with other content; the first content was kept."""
     refused: int = 0
-    """Blocks left out at `max_orphans`."""
+    """Blocks that were left out at `max_orphans`."""
     extra: Mapping[str, int] = field(default_factory=dict)
-    """Sizes that only one implementation has."""
+    """Sizes that only one of the implementations has."""
 
 
 @runtime_checkable
 class IndexCore(Protocol):
-    """The index core. Publishers are independent of each other: nothing one sends changes what another holds."""
+    """The index core. Publishers are independent: nothing that one sends changes what another holds."""
 
     @property
     def name(self) -> str:
         """`python` or `native`."""
 
     def add_publisher(self, publisher: str, model: str) -> None:
-        """Make the publisher known; again with the same model is a no-op. Raises PublisherConflictError, LimitError."""
+        """Make the publisher known. Adding it again with the same model is a no-op.
+
+        Raises PublisherConflictError and LimitError.
+        """
 
     def apply(self, publisher: str, payload: bytes) -> Applied:
-        """Decode one batch and apply it, all or nothing. Raises DecodeError, LimitError, UnknownPublisherError."""
+        """Decode one batch and apply it as a whole or not at all.
+
+        Raises DecodeError, LimitError and UnknownPublisherError.
+        """
 
     def apply_many(self, publisher: str, payloads: Sequence[bytes]) -> Applied:
-        """Apply payloads in order and add up; the first that fails raises, those before it stay applied.
+        """Apply payloads in order and add up what they did.
 
-        The message of its DecodeError or LimitError starts with the payload's place, `batch 2 of 3: ...`; a LimitError
-        has it as `batch` too, counted from 0.
+        The first payload that fails raises, and those before it stay applied. The message of its DecodeError or
+        LimitError starts with its position, `batch 2 of 3: ...`; a LimitError also has it as `batch`, counted from 0.
         """
 
     def apply_batch(self, publisher: str, batch: EventBatch) -> Applied:
-        """Apply a batch that is already decoded. Raises LimitError, UnknownPublisherError."""
+        """Apply a batch that is already decoded; raises LimitError and UnknownPublisherError."""
 
     def match(self, context: Context, tokens: Tokens, publishers: Collection[str] | None = None) -> Sequence[Match]:
-        """Publishers that hold at least the first block: most tokens first, then by name. Raises QueryError.
+        """The publishers that hold a prefix of the prompt, most tokens first, then by name; raises QueryError.
 
-        `publishers` restricts the answer; names that are not known are ignored.
+        `publishers` restricts the answer to these names; unknown names are ignored.
         """
 
     def query_keys(self, context: Context, tokens: Tokens, block_size: int) -> bytes:
-        """The own keys of a prompt's full blocks, little-endian u64 each, for `match_keys`. Raises QueryError.
+        """The prefix keys of a prompt's full blocks, little-endian u64 each, for `match_keys`; raises QueryError.
 
-        Good for any core with the same seed: a router computes them once and asks several indexes.
+        They are valid for every core with the same seed, so a router can compute them once and ask several indexes.
         """
 
     def match_keys(
         self, model: str, block_size: int, keys: bytes, publishers: Collection[str] | None = None
     ) -> Sequence[Match]:
-        """As `match`, for one block size and keys computed before. Raises QueryError."""
+        """As `match`, for one block size and keys from `query_keys`; raises QueryError."""
 
     def remove_publisher(self, publisher: str) -> int:
-        """Forget it; returns the blocks dropped (0 if it was not known)."""
+        """Forget the publisher; returns how many blocks were dropped, 0 if it was not known."""
 
     def clear_publisher(self, publisher: str) -> int:
-        """Drop its blocks and all that was learnt from its events; it stays known. Raises UnknownPublisherError."""
+        """Drop the blocks of a publisher, which stays known, and what was learnt from its events.
+
+        Returns how many blocks were dropped. Raises UnknownPublisherError.
+        """
 
     def publishers(self) -> list[str]:
         """Names, sorted."""
 
     def digest(self, publisher: str) -> list[DigestRow]:
-        """One row for each tier and group with something resident, sorted. Raises UnknownPublisherError."""
+        """One row per tier and group that hold something, sorted; raises UnknownPublisherError."""
 
     def dump(self, publisher: str) -> Iterator[BlockRow]:
-        """Every resident block, by hash, medium, group; as of the call. Raises UnknownPublisherError."""
+        """Every block resident at the time of the call, sorted by hash, medium and group.
+
+        Raises UnknownPublisherError.
+        """
 
     def snapshot(self) -> bytes:
-        """The whole state. Equal states give equal bytes, whichever implementation holds them."""
+        """The whole state. Equal states give equal bytes in both implementations."""
 
     def restore(self, data: bytes) -> list[str]:
-        """Replace the whole state; returns the publishers' names. Raises SnapshotError and then changes nothing."""
+        """Replace the whole state, and return the publishers' names.
+
+        Raises SnapshotError, and then the state is unchanged.
+        """
 
     def stats(self, publisher: str | None = None) -> CoreStats:
-        """Of one publisher, or of all. Raises UnknownPublisherError."""
+        """Sizes and counters of one publisher, or of the whole core; raises UnknownPublisherError."""

@@ -1,30 +1,31 @@
-"""The index core in pure Python: the reference the native core is tested against, and what runs without it.
+"""The index core in pure Python: the reference for the native core, and what runs where that is not installed.
 
-Every publisher keeps its own table from own key to residency, so that nothing is shared but the keys of a query, which
-are computed once for each block size in use.
+Every publisher keeps its own table from prefix key to residency. Publishers share only the keys of a query, which are
+computed once for each block size in use.
 """
 
 import struct
-from _thread import allocate_lock  # a lock needs no thread; `threading` would be an import of the wrong layer
+import threading
 from collections.abc import Collection, Iterator, Sequence
 from typing import Final
 
 from kvsync_events import DecodeError, EventBatch, Hash, decode_batch
+from kvsync_indexer.core.blocks import key_tag
 from kvsync_indexer.core.errors import LimitError, PublisherConflictError, QueryError, UnknownPublisherError
 from kvsync_indexer.core.groups import group_order
-from kvsync_indexer.core.keys import query_keys, token_bytes
+from kvsync_indexer.core.keys import prompt_keys, token_bytes
 from kvsync_indexer.core.matching import matched_tiers, tier_counts
 from kvsync_indexer.core.protocol import Applied, BlockRow, Context, CoreLimits, CoreStats, DigestRow, Match, Tokens
-from kvsync_indexer.core.publisher import TAG, Publisher
+from kvsync_indexer.core.publisher import Publisher
 from kvsync_indexer.core.snapshot import read_snapshot, write_snapshot
 
 _ROW_BYTES: Final = 515
-"""Growth of the resident set at one tier: a Block with its dict and the entries that point at it."""
+"""Measured growth of the resident set per row: a Block with its dict and the entries that refer to it."""
 _PUBLISHER_BYTES: Final = 4096
 
 
 class PythonCore:
-    """See `IndexCore` for what each method promises."""
+    """See `IndexCore` for what each method promises; every one of them takes the core's only lock."""
 
     name: Final = "python"
 
@@ -32,7 +33,7 @@ class PythonCore:
         self._limits = limits or CoreLimits()
         self._seed = seed
         self._publishers: dict[str, Publisher] = {}
-        self._lock = allocate_lock()
+        self._lock = threading.Lock()
 
     def add_publisher(self, publisher: str, model: str) -> None:
         """Make the publisher known."""
@@ -62,9 +63,7 @@ class PythonCore:
                 except DecodeError as error:
                     raise DecodeError(f"batch {at + 1} of {len(payloads)}: {error}") from error
                 except LimitError as error:
-                    named = LimitError(f"batch {at + 1} of {len(payloads)}: {error}")
-                    named.batch = at
-                    raise named from error
+                    raise LimitError(f"batch {at + 1} of {len(payloads)}: {error}", at) from error
                 totals = [total + more for total, more in zip(totals, applied, strict=True)]
         return Applied(*totals)
 
@@ -87,7 +86,7 @@ class PythonCore:
                 best: Match | None = None
                 for size in publisher.slots.sizes():
                     if size not in keys:
-                        keys[size] = query_keys(context, raw, size, self._seed)
+                        keys[size] = prompt_keys(context, raw, size, self._seed)
                     match = _match_one(publisher, size, keys[size])
                     if match is not None and (best is None or match.tokens >= best.tokens):
                         best = match
@@ -97,11 +96,11 @@ class PythonCore:
         return found
 
     def query_keys(self, context: Context, tokens: Tokens, block_size: int) -> bytes:
-        """Own keys of a prompt."""
+        """The prefix keys of a prompt."""
         if block_size <= 0:
             raise QueryError("block_size must be positive")
         raw = token_bytes(tokens, self._limits.max_query_tokens)
-        keys = query_keys(context, raw, block_size, self._seed)
+        keys = prompt_keys(context, raw, block_size, self._seed)
         return struct.pack(f"<{len(keys)}Q", *keys)
 
     def match_keys(
@@ -130,7 +129,7 @@ class PythonCore:
             return 0 if known is None else known.rows
 
     def clear_publisher(self, publisher: str) -> int:
-        """Drop its blocks and what was learnt."""
+        """Drop its blocks and what was learnt from its events."""
         with self._lock:
             return self._get(publisher).forget()
 
@@ -145,7 +144,7 @@ class PythonCore:
             known = self._get(publisher)
             rows = [
                 DigestRow(medium, group, digest.count, digest.hex())
-                for (medium, group), digest in zip(known.slots.pairs, known.slots.digests, strict=True)
+                for (medium, group), digest in zip(known.slots.by_number, known.slots.digests, strict=True)
                 if digest.count
             ]
         return sorted(rows, key=lambda row: (row.medium.encode(), group_order(row.group_idx)))
@@ -174,11 +173,11 @@ class PythonCore:
             blocks = sum(one.rows for one in chosen)
             keys: set[int] = set()
             for one in chosen:
-                keys.update(one.resident.masks)
+                keys.update(one.residency.masks)
             return CoreStats(
                 publishers=len(chosen),
                 blocks=blocks,
-                orphans=sum(one.orphans for one in chosen),
+                orphans=sum(one.orphans.count for one in chosen),
                 keys=len(keys),
                 bytes_estimate=blocks * _ROW_BYTES + len(chosen) * _PUBLISHER_BYTES,
                 conflicts=sum(one.conflicts for one in chosen),
@@ -198,30 +197,30 @@ class PythonCore:
 
 
 def _match_one(publisher: Publisher, size: int, keys: Sequence[int]) -> Match | None:
-    plan = publisher.slots.plan(size)
-    if plan is None:
+    rule = publisher.slots.rule(size)
+    if rule is None:
         return None
-    tiers = matched_tiers(plan, publisher.resident.masks, keys)
+    tiers = matched_tiers(rule, publisher.residency.masks, keys)
     if not tiers:
         return None
     return Match(publisher.name, len(tiers), len(tiers) * size, size, tier_counts(tiers))
 
 
 def _rows(publisher: Publisher) -> list[BlockRow]:
-    """Sorted rows; parents of attached blocks by the tag of their key, the smallest hash where several stand for it."""
+    """The rows, sorted. An attached block's parent is the smallest hash whose key has the tag that the block keeps."""
     by_tag: dict[int, int] = {}
     for hashed in sorted(publisher.blocks, reverse=True):
-        key = publisher.blocks[hashed].key
+        key = publisher.blocks[hashed].prefix_key
         if key is not None:
-            by_tag[key & TAG] = hashed
+            by_tag[key_tag(key)] = hashed
     rows = []
     for hashed, block in sorted(publisher.blocks.items()):
         parent: Hash | None = block.parent
-        if block.key is not None and block.parent_tag:
+        if block.prefix_key is not None and block.parent_tag:
             above = by_tag.get(block.parent_tag)
-            parent = None if above is None else publisher.spelled.get(above, above)
-        spelled = publisher.spelled.get(hashed, hashed)
-        held = [(*publisher.slots.pairs[slot], copies) for slot, copies in block.copies.items()]
+            parent = None if above is None else publisher.raw_hashes.get(above, above)
+        raw_hash = publisher.raw_hashes.get(hashed, hashed)
+        held = [(*publisher.slots.by_number[slot], copies) for slot, copies in block.copies.items()]
         for medium, group, copies in sorted(held, key=lambda item: (item[0].encode(), group_order(item[1]))):
-            rows.append(BlockRow(spelled, parent, medium, group, copies, block.key is not None))
+            rows.append(BlockRow(raw_hash, parent, medium, group, copies, block.prefix_key is not None))
     return rows

@@ -1,35 +1,36 @@
-"""Which slots hold a content: what a match reads.
+"""Which slots hold which content: what a match reads.
 
-Several engine hashes of one publisher may stand for the same content in one slot; it stays held until the last goes.
+Several engine hashes of one publisher may stand for the same content in one slot. The slot holds the content until the
+last of them is removed.
 """
 
 
 class Residency:
-    """Own key -> slots that hold it."""
+    """The slots that hold each prefix key."""
 
     def __init__(self) -> None:
         self.masks: dict[int, int] = {}
-        """Own key -> mask of slots; a key that nobody holds is not there."""
+        """Residency masks by prefix key; a key that no slot holds has no entry."""
         self._repeats: dict[tuple[int, int], int] = {}
-        """(own key, slot) -> engine hashes beyond the first that stand for it."""
+        """By prefix key and slot: how many engine hashes beyond the first stand for the content."""
 
-    def show(self, key: int, slot: int) -> None:
-        """One more engine hash with this content is in the slot."""
-        mask = self.masks.get(key, 0)
+    def show(self, prefix_key: int, slot: int) -> None:
+        """Record one more engine hash of this content in the slot."""
+        mask = self.masks.get(prefix_key, 0)
         if mask >> slot & 1:
-            self._repeats[key, slot] = self._repeats.get((key, slot), 0) + 1
+            self._repeats[prefix_key, slot] = self._repeats.get((prefix_key, slot), 0) + 1
         else:
-            self.masks[key] = mask | 1 << slot
+            self.masks[prefix_key] = mask | 1 << slot
 
-    def hide(self, key: int, slot: int) -> None:
-        """One fewer. Raises KeyError for a content that is not there."""
-        more = self._repeats.pop((key, slot), 0)
+    def hide(self, prefix_key: int, slot: int) -> None:
+        """Record one engine hash less; raises KeyError for a content that no slot holds."""
+        more = self._repeats.pop((prefix_key, slot), 0)
         if more:
             if more > 1:
-                self._repeats[key, slot] = more - 1
+                self._repeats[prefix_key, slot] = more - 1
             return
-        mask = self.masks[key] & ~(1 << slot)
+        mask = self.masks[prefix_key] & ~(1 << slot)
         if mask:
-            self.masks[key] = mask
+            self.masks[prefix_key] = mask
         else:
-            del self.masks[key]
+            del self.masks[prefix_key]

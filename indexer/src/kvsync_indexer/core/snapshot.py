@@ -1,18 +1,19 @@
 """The snapshot: the whole state of a core as bytes, the same bytes from either implementation.
 
-Layout, little-endian: magic `KVSYNCIX`, u32 version, u32 zero, u64 seed, u64 length of the body; the body; u64 XXH3-64
-(seed 0) of all before. The body is u32 publishers, sorted by name (as UTF-8), each
+The layout is little-endian: magic `KVSYNCIX`, u32 version, u32 zero, u64 seed, u64 length of the body; the body; u64
+XXH3-64 (seed 0) of everything before. The body starts with the number of publishers (u32). They are sorted by name (as
+UTF-8), and each consists of
 
     text name, text model                                text = u32 length, UTF-8
     u16 groups, sorted: i32 group (-1 none), u8 attention, u64 window (2^64-1 none), u8 sizes, sorted u32 each
     u8 slots, sorted:   text medium, i32 group
-    u64 hashes, sorted: u64 hash, u8 form, [u8 length, bytes as sent], content, u8 held, each: u8 slot, u16 copies
-        form & 3: 0 attached: u64 own key, u32 tag of the parent's key
-                  1 waits for its parent: u64 text, u8 0, u64 parent | u8 length, bytes
+    u64 hashes, sorted: u64 engine hash, u8 form, [u8 length, raw hash], content, u8 held, each: u8 slot, u16 copies
+        form & 3: 0 attached: u64 prefix key, u32 tag of the parent's key
+                  1 waits for its parent: u64 local hash, then u8 0, u64 parent or u8 length, raw hash of the parent
                   2 waits for its tokens: nothing
         form & 4: the hash came as bytes
 
-Everything is checked while it is read: a damaged or foreign snapshot is refused as a whole.
+Everything is checked while it is read, and a damaged or foreign snapshot is refused as a whole.
 """
 
 import struct
@@ -23,10 +24,11 @@ from typing import Final
 from xxhash import xxh3_64_intdigest
 
 from kvsync_events import Hash
+from kvsync_indexer.core.blocks import Block
 from kvsync_indexer.core.errors import SnapshotError
-from kvsync_indexer.core.groups import Attention, Group, group_order
+from kvsync_indexer.core.groups import Attention, Group, Slot, group_order
 from kvsync_indexer.core.protocol import MAX_BLOCK_SIZES, MAX_MEDIUM_CHARS, MAX_SLOTS, CoreLimits
-from kvsync_indexer.core.publisher import Block, Publisher
+from kvsync_indexer.core.publisher import Publisher
 
 MAGIC: Final = b"KVSYNCIX"
 VERSION: Final = 1
@@ -40,7 +42,7 @@ _NO_WINDOW: Final = (1 << 64) - 1
 
 
 def write_snapshot(publishers: dict[str, Publisher], seed: int) -> bytes:
-    """All publishers as one snapshot."""
+    """A snapshot of these publishers."""
     body = bytearray(_U32.pack(len(publishers)))
     for name in sorted(publishers, key=str.encode):
         _write_publisher(body, publishers[name])
@@ -49,7 +51,7 @@ def write_snapshot(publishers: dict[str, Publisher], seed: int) -> bytes:
 
 
 def snapshot_seed(data: bytes) -> int:
-    """The seed of the keys in a snapshot. Raises SnapshotError."""
+    """The seed of the keys in a snapshot; raises SnapshotError."""
     if len(data) < _HEAD.size:
         raise SnapshotError(f"{len(data)} bytes are too few for a snapshot")
     return int(_HEAD.unpack_from(data)[3])
@@ -64,23 +66,23 @@ def _write_publisher(out: bytearray, publisher: Publisher) -> None:
         out += _GROUP.pack(group_order(name), group.attention, window, len(group.sizes))
         for size in sorted(group.sizes):
             out += _U32.pack(size)
-    order = sorted(range(len(publisher.slots)), key=lambda at: _slot_order(publisher.slots.pairs[at]))
-    place = {slot: at for at, slot in enumerate(order)}
+    order = sorted(range(len(publisher.slots)), key=lambda at: _slot_order(publisher.slots.by_number[at]))
+    position = {slot: at for at, slot in enumerate(order)}
     out.append(len(order))
     for slot in order:
-        medium, group_name = publisher.slots.pairs[slot]
+        medium, group_idx = publisher.slots.by_number[slot]
         _write_text(out, medium)
-        out += struct.pack("<i", group_order(group_name))
+        out += struct.pack("<i", group_order(group_idx))
     out += _U64.pack(len(publisher.blocks))
     for hashed, block in sorted(publisher.blocks.items()):
         out += _U64.pack(hashed)
-        _write_content(out, block, publisher.spelled.get(hashed))
+        _write_content(out, block, publisher.raw_hashes.get(hashed))
         out.append(len(block.copies))
-        for at, copies in sorted((place[slot], copies) for slot, copies in block.copies.items()):
+        for at, copies in sorted((position[slot], copies) for slot, copies in block.copies.items()):
             out += _HELD.pack(at, copies)
 
 
-def _slot_order(slot: tuple[str, int | None]) -> tuple[bytes, int]:
+def _slot_order(slot: Slot) -> tuple[bytes, int]:
     return slot[0].encode(), group_order(slot[1])
 
 
@@ -90,16 +92,16 @@ def _write_text(out: bytearray, text: str) -> None:
     out += encoded
 
 
-def _write_content(out: bytearray, block: Block, spelled: bytes | None) -> None:
-    form = 0 if block.key is not None else 1 if block.text is not None else 2
-    out.append(form | (4 if spelled is not None else 0))
-    if spelled is not None:
-        out.append(len(spelled))
-        out += spelled
-    if block.key is not None:
-        out += _ATTACHED.pack(block.key, block.parent_tag)
-    elif block.text is not None:
-        out += _U64.pack(block.text)
+def _write_content(out: bytearray, block: Block, raw_hash: bytes | None) -> None:
+    form = 0 if block.prefix_key is not None else 1 if block.local_hash is not None else 2
+    out.append(form | (4 if raw_hash is not None else 0))
+    if raw_hash is not None:
+        out.append(len(raw_hash))
+        out += raw_hash
+    if block.prefix_key is not None:
+        out += _ATTACHED.pack(block.prefix_key, block.parent_tag)
+    elif block.local_hash is not None:
+        out += _U64.pack(block.local_hash)
         if isinstance(block.parent, bytes):
             out.append(len(block.parent))
             out += block.parent
@@ -137,7 +139,7 @@ class _Reader:
         try:
             return self.raw(self.u32()).decode()
         except UnicodeDecodeError:
-            raise SnapshotError("snapshot holds text that is no UTF-8") from None
+            raise SnapshotError("snapshot holds text that is not UTF-8") from None
 
     def group(self) -> int | None:
         number = int.from_bytes(self.raw(4), "little", signed=True)
@@ -151,13 +153,13 @@ def _require(condition: bool, what: str) -> None:
 
 
 def read_snapshot(data: bytes, limits: CoreLimits) -> tuple[dict[str, Publisher], int]:
-    """Publishers and seed of a snapshot. Raises SnapshotError."""
+    """The publishers and the seed of a snapshot; raises SnapshotError."""
     data = bytes(data)
     if len(data) < _HEAD.size + _U64.size:
         raise SnapshotError(f"snapshot of {len(data)} bytes is too short")
     magic, version, zero, seed, length = _HEAD.unpack_from(data)
     if magic != MAGIC:
-        raise SnapshotError("this is no index snapshot")
+        raise SnapshotError("this is not an index snapshot")
     if version != VERSION or zero:
         raise SnapshotError(f"snapshot has version {version}; this is version {VERSION}")
     end = len(data) - _U64.size
@@ -181,18 +183,18 @@ def read_snapshot(data: bytes, limits: CoreLimits) -> tuple[dict[str, Publisher]
 def _read_publisher(reader: _Reader, seed: int, limits: CoreLimits) -> Publisher:
     publisher = Publisher(reader.text(), reader.text(), seed, limits)
     for _ in range(int.from_bytes(reader.raw(2), "little")):
-        name = reader.group()
+        group_idx = reader.group()
         attention, window, sizes = struct.unpack("<BQB", reader.raw(10))
-        _require(attention <= 2 and sizes <= MAX_BLOCK_SIZES and name not in publisher.slots.groups, "group")
+        _require(attention <= 2 and sizes <= MAX_BLOCK_SIZES and group_idx not in publisher.slots.groups, "group")
         group = Group(Attention(attention), None if window == _NO_WINDOW else window)
         group.sizes.update(reader.u32() for _ in range(sizes))
         _require(len(group.sizes) == sizes and 0 not in group.sizes, "block size")
-        publisher.slots.groups[name] = group
+        publisher.slots.groups[group_idx] = group
     for at in range(reader.byte()):
-        medium, name = reader.text(), reader.group()
-        _require(len(medium) <= MAX_MEDIUM_CHARS and name in publisher.slots.groups and at < MAX_SLOTS, "slot")
-        _require(publisher.slots.add(medium, name) == len(publisher.slots) - 1 == at, "slot")
-    _require(len(set(publisher.slots.pairs)) == len(publisher.slots), "slot")
+        medium, group_idx = reader.text(), reader.group()
+        _require(len(medium) <= MAX_MEDIUM_CHARS and group_idx in publisher.slots.groups and at < MAX_SLOTS, "slot")
+        _require(publisher.slots.add(medium, group_idx) == len(publisher.slots) - 1 == at, "slot")
+    _require(len(set(publisher.slots.by_number)) == len(publisher.slots), "slot")
     hashes = reader.u64()
     if hashes > limits.max_blocks:
         raise SnapshotError(
@@ -203,28 +205,28 @@ def _read_publisher(reader: _Reader, seed: int, limits: CoreLimits) -> Publisher
         hashed = reader.u64()
         _require(hashed > last, "order of hashes")
         last = hashed
-        block, spelled = _read_block(reader)
-        publisher.restore_block(hashed, block, spelled, _read_held(reader, len(publisher.slots)))
-    _require(publisher.rows <= limits.max_blocks and publisher.orphans <= limits.max_orphans, "number of blocks")
+        block, raw_hash = _read_block(reader)
+        publisher.restore_block(hashed, block, raw_hash, _read_held(reader, len(publisher.slots)))
+    _require(publisher.rows <= limits.max_blocks and publisher.orphans.count <= limits.max_orphans, "number of blocks")
     return publisher
 
 
 def _read_block(reader: _Reader) -> tuple[Block, bytes | None]:
     form = reader.byte()
     _require(form & 3 != 3 and form < 8, "form of a hash")
-    spelled = None
+    raw_hash = None
     if form & 4:
         size = reader.byte()
         _require(size > 0, "hash")
-        spelled = reader.raw(size)
+        raw_hash = reader.raw(size)
     if form & 3 == 0:
         key, tag = reader.take(_ATTACHED)
-        return Block(key, tag, None, None), spelled
+        return Block(key, tag, None, None), raw_hash
     if form & 3 == 2:
-        return Block(None, 0, None, None), spelled
-    text, size = reader.u64(), reader.byte()
+        return Block(None, 0, None, None), raw_hash
+    local_hash, size = reader.u64(), reader.byte()
     parent: Hash = reader.raw(size) if size else reader.u64()
-    return Block(None, 0, text, parent), spelled
+    return Block(None, 0, local_hash, parent), raw_hash
 
 
 def _read_held(reader: _Reader, slots: int) -> Iterable[tuple[int, int]]:

@@ -34,7 +34,7 @@ class QuickMatch:
         self._monotonic = monotonic
         self._decoder = msgspec.json.Decoder(MatchRequest)
         self._trusted: Mapping[str, frozenset[str]] = {}
-        self._tables: dict[str, tuple[tuple[PublisherLink, ...], tuple[AnswerTable, bool]]] = {}
+        self._tables: dict[str, tuple[tuple[PublisherLink, ...], tuple[AnswerTable, list[PublisherLink], bool]]] = {}
 
     @classmethod
     def of(cls, ingest: Ingest, monotonic: Callable[[], float]) -> "QuickMatch | None":
@@ -60,18 +60,19 @@ class QuickMatch:
             or request.publishers is not None
         ):
             return None
-        table, all_trusted = self._table(request.model, trusted, names)
+        table, links, all_trusted = self._table(request.model, trusted, names)
         try:
             matches = self._ingest.core.match(context_of(request), tokens, None if all_trusted else names)
         except QueryError:
             return None
         limit = None if request.limit is None else max(0, min(request.limit, _MOST_ROWS))
-        return table.answer(matches, len(tokens) // 4, self._monotonic(), limit)  # type: ignore[arg-type]
+        statuses = [_status(link) for link in links]
+        return table.answer(matches, len(tokens) // 4, self._monotonic(), statuses, limit)  # type: ignore[arg-type]
 
     def _table(
         self, model: str, trusted: Mapping[str, frozenset[str]], names: frozenset[str]
-    ) -> "tuple[AnswerTable, bool]":
-        """The model's table, and whether every publisher in it is trusted (the core then needs no list of them).
+    ) -> "tuple[AnswerTable, list[PublisherLink], bool]":
+        """The model's table, its links by row, and whether all of them are trusted (the core then needs no list).
 
         The table is made again when publishers are added or removed or their trust changes; `trusted` and the links are
         replaced, never changed, so their identity tells. A publisher that is not in the table is not in an answer, even
@@ -86,12 +87,17 @@ class QuickMatch:
             return known[1]
         ordered = sorted(links, key=lambda link: (link.spec.name not in names, link.spec.name))
         table: AnswerTable = self._new_table([_line(link) for link in ordered])
-        made = table, all(link.spec.name in names for link in links)
+        made = table, ordered, all(link.spec.name in names for link in links)
         self._tables[model] = links, made
         return made
 
 
-def _line(link: PublisherLink) -> tuple[str, bytes, bool, object, object]:
+def _line(link: PublisherLink) -> tuple[str, bytes, bool]:
     spec = link.spec
     fixed = {"publisher": spec.name, "pod": spec.pod, "rank": spec.rank, "matched_blocks": 0}
-    return spec.name, msgspec.json.encode(fixed)[:-2], spec.ready, link.machine, link
+    return spec.name, msgspec.json.encode(fixed)[:-2], spec.ready
+
+
+def _status(link: PublisherLink) -> tuple[str, float | None, bool, int | None]:
+    standing = link.machine.standing
+    return standing.state, standing.last_alive, standing.incomplete, link.totals.block_size

@@ -160,7 +160,7 @@ class IndexService:
         predictions = self.auditor.predictions
         if report.publisher not in predictions.totals:  # keeps the totals bounded
             predictions.keep({each.spec.name for each in self.ingest.links()})
-        totals = predictions.record(report, link.block_size)
+        totals = predictions.record(report, link.totals.block_size)
         return PredictionAnswer(report.publisher, totals.requests, totals.error)
 
     def health_problem(self) -> str | None:

@@ -13,7 +13,8 @@ from kvsync_events import Event
 from kvsync_mockpod.engine.log import TransitionLog
 from kvsync_mockpod.engine.pool import BlockPool, BlockTable
 from kvsync_mockpod.engine.recorder import Recorder
-from kvsync_mockpod.engine.tiers.store import StoredBlock, TierStore
+from kvsync_mockpod.engine.tiers.blocks import StoredBlock
+from kvsync_mockpod.engine.tiers.store import TierStore
 from kvsync_testkit.token_blocks import TokenBlock
 
 OnRemoved = Callable[[bytes], None]

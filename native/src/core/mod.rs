@@ -1,0 +1,182 @@
+//! The whole index: publishers, the blocks that they share, and the operations on them.
+
+mod reading;
+
+use std::sync::Arc;
+
+pub use reading::{BlockRow, DigestRow, Stats};
+
+use crate::error::CoreError;
+use crate::hash::prefetch;
+use crate::ids::{PrefixKey, PublisherId};
+use crate::limits::Limits;
+use crate::matching::{Found, Index, Matcher, PromptKeys};
+use crate::publisher::Applied;
+use crate::registry::Registry;
+use crate::shared::Shared;
+use crate::wire::Batch;
+
+/// The index core. `IndexCore` in `kvsync_indexer/core/protocol.py` says what each operation promises.
+pub struct Core {
+    pub(crate) shared: Shared,
+    pub(crate) registry: Registry,
+    matcher: Matcher,
+    batch: Batch,
+}
+
+/// The context of a prompt: what must be equal, besides its tokens, for a block to be the same block.
+#[derive(Clone, Copy, Debug)]
+pub struct Context<'a> {
+    /// The model's name.
+    pub model: &'a str,
+    /// The adapter's name, or its number in digits.
+    pub lora: Option<&'a str>,
+    /// The cache salt.
+    pub salt: Option<&'a str>,
+}
+
+impl Context<'_> {
+    /// The prefix keys of a prompt; `tokens` are little-endian u32.
+    pub(crate) fn keys<'t>(&self, tokens: &'t [u8], block_size: u32, seed: u64) -> PromptKeys<'t> {
+        let root = crate::hash::root_key(self.model, self.lora, self.salt, block_size, seed);
+        PromptKeys::new(tokens, block_size, root, seed)
+    }
+}
+
+/// The token buffer that is kept between payloads, in elements (16 MiB).
+const KEPT_TOKENS: usize = 4 << 20;
+
+impl Core {
+    /// An empty core; `seed` goes into every key.
+    pub fn new(limits: Limits, seed: u64) -> Self {
+        Core {
+            shared: Shared::new(limits, seed),
+            registry: Registry::default(),
+            matcher: Matcher::default(),
+            batch: Batch::default(),
+        }
+    }
+
+    /// The seed of the keys.
+    pub fn seed(&self) -> u64 {
+        self.shared.seed
+    }
+
+    /// Make a publisher known. Doing so again with the same model is a no-op.
+    pub fn add_publisher(&mut self, name: &str, model: &str) -> Result<PublisherId, CoreError> {
+        if let Some(id) = self.registry.id(name) {
+            let known = self.registry.model_name(self.registry.get(id).model);
+            if known != model {
+                let message = format!("publisher {name} serves {known}, not {model}");
+                return Err(CoreError::PublisherConflict(message));
+            }
+            return Ok(id);
+        }
+        let most = self.shared.limits.max_publishers;
+        if self.registry.len() >= most {
+            return Err(CoreError::limit(format!("one publisher over the limit of {most}")));
+        }
+        self.matcher.publishers_changed();
+        Ok(self.registry.add(name, model, self.shared.seed))
+    }
+
+    /// Forget a publisher, and return how many blocks were dropped.
+    pub fn remove_publisher(&mut self, name: &str) -> usize {
+        let Some(mut publisher) = self.registry.remove(name) else {
+            return 0;
+        };
+        self.matcher.publishers_changed();
+        publisher.forget(&mut self.shared)
+    }
+
+    /// Drop the blocks of a publisher and what was learnt from its events, and return how many blocks were dropped.
+    pub fn clear_publisher(&mut self, name: &str) -> Result<usize, CoreError> {
+        let id = self.registry.find(name)?;
+        Ok(self.registry.get_mut(id).0.forget(&mut self.shared))
+    }
+
+    /// The id of a publisher, if it is known.
+    pub fn publisher_id(&self, name: &str) -> Option<PublisherId> {
+        self.registry.id(name)
+    }
+
+    /// The names of the publishers, sorted.
+    pub fn publishers(&self) -> Vec<String> {
+        self.registry.sorted_names()
+    }
+
+    /// The names of media by id, as of now.
+    pub fn medium_names(&self) -> Arc<Vec<Arc<str>>> {
+        self.shared.media.names()
+    }
+
+    /// The names of the publishers by id, as of now.
+    pub fn publisher_names(&self) -> Arc<Vec<Arc<str>>> {
+        self.registry.names()
+    }
+
+    /// Decode a payload and apply it, all or nothing.
+    pub fn apply(&mut self, name: &str, data: &[u8]) -> Result<Applied, CoreError> {
+        let id = self.registry.find(name)?;
+        let mut applied = Applied::default();
+        self.apply_to(id, data, &mut applied)?;
+        Ok(applied)
+    }
+
+    /// As `apply`; what was done is added to `applied`.
+    pub(crate) fn apply_to(&mut self, id: PublisherId, data: &[u8], applied: &mut Applied) -> Result<(), CoreError> {
+        let (publisher, model) = self.registry.get_mut(id);
+        self.batch.decode(data, &self.shared.limits.wire, |hash| publisher.table.prefetch(hash))?;
+        publisher.check(&self.shared, &self.batch, data)?;
+        publisher.apply(&mut self.shared, model, &self.batch, data, applied);
+        self.batch.shrink(KEPT_TOKENS);
+        Ok(())
+    }
+
+    /// Apply payloads in order. The error names the first that fails; those before it stay applied.
+    pub fn apply_many(&mut self, name: &str, payloads: &[&[u8]], applied: &mut Applied) -> Result<(), CoreError> {
+        let id = self.registry.find(name)?;
+        for (at, data) in payloads.iter().enumerate() {
+            if let Some(next) = payloads.get(at + 1) {
+                next.iter().step_by(64).take(8).for_each(prefetch);
+            }
+            self.apply_to(id, data, applied).map_err(|error| error.in_batch(at, payloads.len()))?;
+        }
+        Ok(())
+    }
+
+    /// The block sizes that publishers of the model use, ascending.
+    pub fn block_sizes(&self, model: &str) -> Vec<u32> {
+        let Some(model) = self.registry.model(model) else {
+            return Vec::new();
+        };
+        let mut sizes: Vec<u32> = Vec::new();
+        for publisher in self.registry.iter().filter(|publisher| publisher.model == model) {
+            for size in publisher.block_sizes() {
+                if !sizes.contains(&size) {
+                    sizes.push(size);
+                }
+            }
+        }
+        sizes.sort_unstable();
+        sizes
+    }
+
+    /// Who holds how much of a prompt. `tokens` are little-endian u32; `only` restricts the answer to some publishers.
+    pub fn match_prompt(&mut self, context: Context, tokens: &[u8], only: Option<&[String]>) -> Vec<Found> {
+        let (sizes, seed) = (self.block_sizes(context.model), self.shared.seed);
+        let chains = sizes.into_iter().map(|size| (size, context.keys(tokens, size, seed)));
+        self.match_chains(context.model, chains, only)
+    }
+
+    /// Who holds how much of a prompt, whose keys are given by block size.
+    pub fn match_chains<K: Iterator<Item = PrefixKey>>(
+        &mut self,
+        model: &str,
+        chains: impl Iterator<Item = (u32, K)>,
+        only: Option<&[String]>,
+    ) -> Vec<Found> {
+        let index = Index { registry: &self.registry, shared: &self.shared };
+        self.matcher.find(index, model, only.map(|names| names.iter().map(String::as_str)), chains)
+    }
+}

@@ -1,0 +1,139 @@
+//! What can be read of a core: dumps, digests and statistics.
+
+use std::collections::HashMap;
+
+use super::Core;
+use crate::error::CoreError;
+use crate::ids::{EngineHash, GroupId, MediumId, NodeId};
+use crate::publisher::{Publisher, RawHash};
+use crate::table::Entry;
+
+/// One resident block of a publisher in one slot. The fields are those of `BlockRow` in Python.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct BlockRow {
+    pub hash: RawHash,
+    pub parent: Option<RawHash>,
+    pub medium: MediumId,
+    pub group: GroupId,
+    pub copies: u16,
+    pub attached: bool,
+}
+
+/// The digest of the hashes in one slot. The fields are those of `DigestRow` in Python.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct DigestRow {
+    pub medium: MediumId,
+    pub group: GroupId,
+    pub count: u64,
+    pub digest: u128,
+}
+
+/// Sizes and counters of a core or of one publisher. The fields are those of `CoreStats` in Python.
+#[derive(Clone, Copy, Debug, Default)]
+#[allow(missing_docs)]
+pub struct Stats {
+    pub publishers: usize,
+    pub blocks: usize,
+    pub orphans: usize,
+    pub keys: usize,
+    pub bytes: usize,
+    pub conflicts: u64,
+    pub refused: u64,
+    /// Distinct sets of two and more holders; of a core only.
+    pub holder_sets: usize,
+}
+
+impl Core {
+    /// The digests of the publisher's slots that hold something, sorted by medium and group.
+    pub fn digest(&self, name: &str) -> Result<Vec<DigestRow>, CoreError> {
+        let publisher = self.registry.get(self.registry.find(name)?);
+        let held = publisher.slots.iter().filter(|slot| slot.count > 0);
+        let mut rows: Vec<DigestRow> = held
+            .map(|slot| DigestRow { medium: slot.medium, group: slot.group, count: slot.count, digest: slot.digest })
+            .collect();
+        rows.sort_by_key(|row| (self.shared.media.name(row.medium), row.group));
+        Ok(rows)
+    }
+
+    /// Every resident block, sorted by hash, medium and group.
+    pub fn dump(&self, name: &str) -> Result<Vec<BlockRow>, CoreError> {
+        let publisher = self.registry.get(self.registry.find(name)?);
+        let by_tag = self.hashes_by_tag(publisher);
+        let media = &self.shared.media;
+        let mut entries: Vec<&Entry> = publisher.table.iter().collect();
+        entries.sort_unstable_by_key(|entry| {
+            let slot = &publisher.slots[entry.slot.index()];
+            (entry.hash, media.name(slot.medium), slot.group)
+        });
+        let row = |entry: &Entry| {
+            let slot = &publisher.slots[entry.slot.index()];
+            let attached = entry.node != NodeId::ORPHAN;
+            let parent = if attached {
+                let tag = self.shared.nodes.get(entry.node).parent_tag;
+                let above = (tag != 0).then(|| by_tag.get(&tag)).flatten();
+                above.map(|&hash| raw_hash(publisher, hash))
+            } else {
+                publisher.orphans.get(&entry.hash).and_then(|orphan| orphan.parent.clone())
+            };
+            BlockRow {
+                hash: raw_hash(publisher, entry.hash),
+                parent,
+                medium: slot.medium,
+                group: slot.group,
+                copies: entry.copies,
+                attached,
+            }
+        };
+        Ok(entries.into_iter().map(row).collect())
+    }
+
+    /// The publisher's attached hashes by the tag of their key; the smallest where several have the same tag.
+    fn hashes_by_tag(&self, publisher: &Publisher) -> HashMap<u32, EngineHash> {
+        let mut by_tag: HashMap<u32, EngineHash> = HashMap::with_capacity(publisher.table.len());
+        for entry in publisher.table.iter().filter(|entry| entry.node != NodeId::ORPHAN) {
+            let tag = self.shared.nodes.get(entry.node).key.tag();
+            by_tag.entry(tag).and_modify(|hash| *hash = (*hash).min(entry.hash)).or_insert(entry.hash);
+        }
+        by_tag
+    }
+
+    /// Sizes and counters of one publisher, or of the whole core.
+    pub fn stats(&self, name: Option<&str>) -> Result<Stats, CoreError> {
+        let Some(name) = name else {
+            let mut stats = Stats::default();
+            self.registry.iter().for_each(|publisher| add(&mut stats, publisher));
+            stats.keys = self.shared.nodes.len();
+            stats.bytes += self.shared.nodes.bytes() + self.matcher.bytes();
+            stats.holder_sets = self.shared.nodes.holders.distinct();
+            return Ok(stats);
+        };
+        let publisher = self.registry.get(self.registry.find(name)?);
+        let mut stats = Stats::default();
+        add(&mut stats, publisher);
+        let nodes = publisher.table.iter().map(|entry| entry.node).filter(|&node| node != NodeId::ORPHAN);
+        let mut nodes: Vec<NodeId> = nodes.collect();
+        nodes.sort_unstable();
+        nodes.dedup();
+        stats.keys = nodes.len();
+        Ok(stats)
+    }
+}
+
+/// A hash of the publisher as it was sent.
+fn raw_hash(publisher: &Publisher, hash: EngineHash) -> RawHash {
+    match publisher.raw_hashes.get(&hash) {
+        Some(bytes) => RawHash::Bytes(bytes.clone()),
+        None => RawHash::Number(hash),
+    }
+}
+
+fn add(stats: &mut Stats, publisher: &Publisher) {
+    stats.publishers += 1;
+    stats.blocks += publisher.table.len();
+    stats.orphans += publisher.orphans.len();
+    stats.bytes += publisher.bytes();
+    stats.conflicts += publisher.conflicts;
+    stats.refused += publisher.refused;
+}
