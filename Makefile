@@ -2,10 +2,11 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-random test-pure cover lint lint-workflows dialect fmt typecheck imports manifests docs links verify \
-	lock native clean test-charts build-images cluster-up cluster-down test-kv-sync-e2e test-kv-sync-benchmark \
-	test-kv-sync-benchmark-release benchmark-trend test-kv-sync-all test-fidelity test-interop test-faults soak \
-	ci-verdict ci-alarm release-build release-push release-sign release-publish
+.PHONY: help setup demo test test-random test-pure cover lint lint-workflows dialect fmt typecheck imports manifests docs links \
+	verify lock native clean test-charts build-images cluster-up cluster-down chaos-mesh-up chaos-mesh-down \
+	test-kv-sync-e2e test-kv-sync-benchmark test-kv-sync-benchmark-release benchmark-trend test-kv-sync-chaos \
+	test-kv-sync-all test-fidelity test-interop test-faults soak ci-verdict ci-alarm \
+	release-build release-push release-sign release-publish
 
 BIN := .venv/bin
 UV = $(shell command -v uv || echo .tools/bin/uv)

@@ -96,7 +96,10 @@ def targets_of(script: str) -> list[str] | None:
     """The targets that a script calls; None if it runs anything else than make."""
     found: list[str] = []
     for command in re.split(r"&&|\n", script):
-        words = [word for word in shlex.split(command) if not ASSIGNMENT.fullmatch(word)]
+        try:
+            words = [word for word in shlex.split(command) if not ASSIGNMENT.fullmatch(word)]
+        except ValueError:  # a quotation that spans lines
+            return None
         if not words:
             continue
         if words[0] != "make" or not all(re.fullmatch(r"[a-z0-9-]+", word) for word in words[1:]):
@@ -108,9 +111,7 @@ def targets_of(script: str) -> list[str] | None:
 def check_ci(script: Path, targets: set[str], called: set[str]) -> Iterator[str]:
     """Targets of the local CI script that do not exist or that do not run on GitHub."""
     for line in script.read_text(encoding="utf-8").splitlines():
-        if not line.strip().startswith("make "):
-            continue
-        for name in targets_of(line) or ():
+        for name in targets_of(line.strip().removesuffix("\\")) or ():
             if name not in targets:
                 yield f"calls the target {name}, which the Makefile does not have"
             elif name not in called:
