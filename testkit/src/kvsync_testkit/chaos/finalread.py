@@ -13,7 +13,7 @@ from kvsync_testkit.chaos.backend import Backend
 from kvsync_testkit.chaos.history import History
 from kvsync_testkit.chaos.load import MODEL, make_prompt
 from kvsync_testkit.checks import Answer, Row, Transition, check_agreement, parse_rows
-from kvsync_testkit.waiting import wait_until
+from kvsync_testkit.waiting import pause, wait_until
 
 NOT_YET = (OSError, KeyError, ValueError, AssertionError)
 
@@ -108,7 +108,7 @@ def read_all(backend: Backend, affected: str, history: History, *, agree_s: floa
             break
         if time.monotonic() >= end:
             break
-        time.sleep(0.2)
+        pause(0.2)
     read.logs = {name: _log_of_epoch(backend, name) for name in names}
     for name in names:
         read.answers += _matches(backend, name, read)

@@ -17,6 +17,7 @@ from kvsync_testkit.chaos.errors import CapabilityError, ChaosError
 from kvsync_testkit.chaos.means import PROBE
 from kvsync_testkit.chaos.scene import Scene
 from kvsync_testkit.chaos.verdicts import Observation
+from kvsync_testkit.waiting import pause
 
 Probe: TypeAlias = Callable[[Scene], Observation]
 
@@ -185,7 +186,7 @@ def starved(scene: Scene) -> Observation:
     folders = {name: cgroups.group_of(pid, "cpu") for name, pid in pids.items()}
     waits = {name: cgroups.throttled(folder) for name, folder in folders.items()}
     used = {name: cgroups.cpu_used_s(pid) for name, pid in pids.items()}
-    time.sleep(1.5)
+    pause(1.5)
     waits = {name: cgroups.throttled(folder) - waits[name] for name, folder in folders.items()}
     used = {name: round((cgroups.cpu_used_s(pid) - used[name]) / 1.5, 3) for name, pid in pids.items()}
     busy = {name: used[name] > 0.4 for name in names}

@@ -21,7 +21,7 @@ from kvsync_testkit.chaos.scene import Scene
 from kvsync_testkit.chaos.verdicts import Injection, Observation, Report, Verdict, decide, judge_injection
 from kvsync_testkit.chaos.witness import SIGNS, witness
 from kvsync_testkit.checks import Violation, check_agreement
-from kvsync_testkit.waiting import DeadlineError, wait_until
+from kvsync_testkit.waiting import DeadlineError, pause, wait_until
 
 STEADY_S = 3.0
 """Load before the injection, in seconds, from which the usual lag is taken."""
@@ -132,7 +132,7 @@ class Run:
             injection, why = judge_injection(self._before, seen)
             if injection is Injection.CONFIRMED or time.monotonic() > end:
                 break
-            time.sleep(0.3)
+            pause(0.3)
         self.report.injection = injection
         if why:
             self.reasons.append(why)
@@ -143,10 +143,10 @@ class Run:
         """Keep the fault for its time, and compare the control engine meanwhile."""
         end = self.history.now() + self.fault.hold_s
         found: list[Violation] = []
-        while self.history.now() < end:
+        while self.history.now() < end or (not self._compared and self.history.now() < end + HEALED_WITHIN_S):
             if not self._compared or found:
                 found = self._compare(scene.pair.control)
-            time.sleep(0.2)
+            pause(0.2)
         self._disagreements = found
         if self.fault.kind == "plane" or self.fault.lasting:
             self.report.timeline["detected"] = noticed(self.sampler.looks, scene.pair.affected, injected) or -1.0
@@ -206,7 +206,7 @@ class Run:
         end = time.monotonic() + HEALED_WITHIN_S
         seen = self._probe(scene)
         while seen.affected and time.monotonic() < end:
-            time.sleep(0.5)
+            pause(0.5)
             seen = self._probe(scene)
         self.report.proof["healed"] = dict(seen.detail)
         if seen.affected is not False:
