@@ -1,5 +1,6 @@
 """Measures memory, open descriptors and threads of every process once per second."""
 
+import math
 import threading
 import time
 from collections import defaultdict
@@ -12,12 +13,16 @@ EVERY_S = 1.0
 UNITS = {"memory": "MiB", "descriptors": "", "threads": ""}
 
 
-def allowance(size: str, points: list[tuple[float, float]]) -> float:
+def allowance(server: str, size: str, points: list[tuple[float, float]]) -> float:
     """Growth that is accepted over the judged time.
 
     Memory may grow by 8 MiB or a tenth, because an allocator keeps what it once needed. Descriptors and threads depend
-    on the number of connections at the moment of the sample.
+    on the number of connections at the moment of the sample. The memory of mock engines is not judged: with debug
+    endpoints an engine keeps the log of its transitions and fills its replay buffer, both of which take hours to reach
+    their bounds.
     """
+    if size == "memory" and server.startswith("engine-"):
+        return math.inf
     if size == "memory":
         return max(8.0, 0.1 * max(value for _, value in points))
     return {"descriptors": 8.0, "threads": 2.0}[size]
@@ -69,6 +74,6 @@ class Sampler:
         found = []
         for (server, life, size), points in sorted(self.series.items()):
             name = f"{server}, life {life}: {size}"
-            verdict = judge(name, UNITS[size], points, allowance(size, points))
+            verdict = judge(name, UNITS[size], points, allowance(server, size, points))
             found += [verdict] if verdict else []
         return found
