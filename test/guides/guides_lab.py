@@ -5,6 +5,7 @@ once, to local processes or to forwarded ports of a cluster.
 """
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -13,7 +14,8 @@ from pathlib import Path
 
 import yaml
 
-from kvsync_testkit.processes import MODEL, MockEngine, Process
+from kvsync_testkit.ports import free_ports
+from kvsync_testkit.processes import MODEL, Process
 from kvsync_testkit.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,25 +29,36 @@ class Lab:
         self.folder = folder
         self._stack = stack
         self.variables: dict[str, str] = {}
-        self.engine: MockEngine | None = None
+        self.engine: Process | None = None
         self.index: Process | None = None
         self.router: Process | None = None
 
-    def start_engine(self, *flags: object) -> MockEngine:
-        self.engine = engine = MockEngine(*flags)
+    def start_engine(self, *flags: object, **events: object) -> Process:
+        """Start a mock engine; `events` replaces keys of its event configuration."""
+        stream, replay = free_ports(2)
+        config = {
+            "enable_kv_cache_events": True,
+            "endpoint": f"tcp://*:{stream}",
+            "replay_endpoint": f"tcp://*:{replay}",
+            **events,
+        }
+        common = ("--kv-events-config", json.dumps(config), "--served-model-name", MODEL, "--mock-debug")
+        self.engine = engine = Process("kvsync_mockpod", *common, "--mock-latency", "none", *flags)
         self._stack.callback(self._end, engine)
         engine.ready("/health")
         self.variables |= {
             "ENGINE": engine.url,
-            "EVENTS": f"tcp://127.0.0.1:{engine.events}",
-            "REPLAY": f"tcp://127.0.0.1:{engine.replay}",
+            "EVENTS": f"tcp://127.0.0.1:{stream}",
+            "REPLAY": f"tcp://127.0.0.1:{replay}",
         }
         return engine
 
     def start_index(self, *flags: object, **entry: object) -> Process:
         """Start an index that follows the engine; `entry` replaces fields of its publisher, None removes one."""
         assert self.engine is not None
-        fields = {key: value for key, value in self.engine.entry("engine-0", **entry).items() if value is not None}
+        usual = {"name": "engine-0", "model": MODEL, "http_url": self.engine.url, "debug_url": self.engine.url}
+        usual |= {"endpoint": self.variables["EVENTS"], "replay_endpoint": self.variables["REPLAY"]}
+        fields = {key: value for key, value in {**usual, **entry}.items() if value is not None}
         file = self.folder / "publishers.yaml"
         file.write_text(yaml.safe_dump([fields]))
         log = self.folder / "index.log"
@@ -110,18 +123,31 @@ class Lab:
 
         wait_until("the index has caught up", equal, deadline_s=60)
 
+    def wait_restart(self) -> None:
+        """Wait until the index has noticed that the engine began anew, and trusts it again."""
+        wait_until(
+            "the restart was noticed",
+            lambda: self.row()["restarts"] == 1 and self.row()["state"] == "live",
+            deadline_s=60,
+        )
+
+    def inject(self, **fault: object) -> None:
+        """Give the engine a fault plan with one rule."""
+        assert self.engine is not None
+        self.engine.ok("PUT", "/debug/faults", {"seed": 1, "faults": [fault]})
+
     def _end(self, process: Process) -> None:
         if process.process.poll() is None:
             process.process.send_signal(signal.SIGCONT)
         process.stop()
 
-    def run(self, script: str) -> str:
-        """Run a script as the guide has it, and return everything that it printed."""
+    def run(self, script: str) -> tuple[int, str]:
+        """Run a script as the guide has it, and return the exit code and everything that it printed."""
         environment = {**os.environ, **self.variables, "COLUMNS": "200"}
         done = subprocess.run(
             ["bash", "-c", script], cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=100
         )
-        return done.stdout + done.stderr
+        return done.returncode, done.stdout + done.stderr
 
 
 @contextlib.contextmanager

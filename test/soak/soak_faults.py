@@ -1,7 +1,7 @@
 """The faults of a soak run, one at a time, chosen by the seed.
 
 Every fault here is one from which the index promises to recover exactly (I1), or to drop what it cannot know and to say
-so (I2). A fault that no subscriber can notice is in `PLANTED`.
+so (I2). The faults that no subscriber can notice are in `PLANTED`.
 """
 
 import random
@@ -40,7 +40,6 @@ PLANS: dict[str, list[dict[str, object]]] = {
     "duplicate": [{"kind": "duplicate", "rate": 0.3, "times": 3}],
     "reorder": [{"kind": "reorder", "rate": 0.3}],
     "delay": [{"kind": "delay", "ms": 400, "rate": 0.2}],
-    "corrupt": [{"kind": "corrupt", "rate": 0.05, "count": 4}],
     "truncate": [{"kind": "truncate", "rate": 0.05}],
     "oversize": [{"kind": "oversize", "rate": 0.02, "size": 65536}],
     "stall": [{"kind": "stall", "ms": 3000}],
@@ -51,8 +50,12 @@ PLANS: dict[str, list[dict[str, object]]] = {
     "replay_truncate": [{"kind": "drop", "rate": 0.1}, {"kind": "replay_truncate", "replies": 3}],
 }
 """Fault plans of the mock engine, by name (docs/mockpod.md)."""
-PLANTED: dict[str, list[dict[str, object]]] = {"drop_unnumbered": [{"kind": "drop_unnumbered", "rate": 0.3}]}
-"""A fault from which no index can recover. It is injected only by `--only`, to show that a run can fail."""
+PLANTED: dict[str, list[dict[str, object]]] = {
+    "drop_unnumbered": [{"kind": "drop_unnumbered", "rate": 0.3}],
+    "corrupt": [{"kind": "corrupt", "rate": 0.05, "count": 4}],
+}
+"""Faults that no subscriber can notice: a batch that was lost before it got a number, and changed bytes that happen to
+be those of a hash. They are injected only by `--only`, to show that a run can fail."""
 
 
 def inject_plan(plant: Plant, choice: Choice, seconds: float, wait: Wait) -> int:
