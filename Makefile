@@ -87,10 +87,10 @@ cluster-up: ## Use the cluster of KUBECONFIG, or create a kind cluster (hack/air
 cluster-down: ## Delete the cluster that cluster-up created
 	hack/cluster-down.sh
 
-chaos-mesh-up: ## Install Chaos Mesh on that cluster: the released chart, or built from Go modules where no image can be pulled
+chaos-mesh-up: ## Chaos Mesh on that cluster: the released chart, or built from Go modules where no image can be pulled
 	hack/chaos-mesh-up.sh
 
-chaos-mesh-down: ## Remove Chaos Mesh from the cluster
+chaos-mesh-down: ## Take Chaos Mesh off the cluster
 	hack/chaos-mesh-down.sh
 
 test-kv-sync-e2e: setup ## Run the end-to-end suite on the cluster (KVSYNC_SCALE=10, 50 or 100 pods in LargeScale)
@@ -106,10 +106,10 @@ test-kv-sync-benchmark-release: setup ## Compare this checkout with the last rel
 benchmark-trend: setup ## Append the medians of the last benchmark run to out/trend/trend.jsonl
 	$(BIN)/python hack/ci/trend.py
 
-test-kv-sync-chaos: setup ## Inject faults and check the invariants: on a cluster if one is up, else locally (CHAOS_BACKEND, FAULTS)
+test-kv-sync-chaos: setup ## Run the chaos suite: on a cluster if one is up, otherwise locally (CHAOS_BACKEND=, FAULTS=)
 	test/chaos/run.sh $(TEST_ARGS)
 
-test-kv-sync-all: test test-kv-sync-e2e test-kv-sync-benchmark test-kv-sync-chaos ## Run the tests, the e2e suite, the benchmarks and chaos
+test-kv-sync-all: test test-kv-sync-e2e test-kv-sync-benchmark test-kv-sync-chaos ## Run the tests, the end-to-end suite, the benchmarks and the chaos suite
 
 test-fidelity: setup ## Compare the mock engine with vLLM's engine core on fresh random schedules (downloads vLLM)
 	$(BIN)/python test/fidelity/run.py $(FIDELITY_ARGS)

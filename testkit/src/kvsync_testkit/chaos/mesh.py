@@ -83,7 +83,7 @@ class MeshBackend(ClusterBackend):
         others = [name for name in self.engines() if name != engine]
         if self._pair is None:
             self._pair = Pair(engine, others[0])
-            self._plan(engine, fault)
+            self.set_plan(engine, fault)
         return True
 
     def heal(self, fault: Fault) -> None:
@@ -92,8 +92,7 @@ class MeshBackend(ClusterBackend):
             return
         applied, self._applied = self._applied, None
         try:
-            if self._pair is not None and "rules" in fault.settings:
-                self.call(self._pair.affected, "DELETE", "/debug/faults")
+            self.clear_plan(fault)
             if fault.lasting:
                 change = {"metadata": {"annotations": {PAUSE: "true"}}}
                 self.kube.patch(applied["kind"], fault.name, self.namespace, change)

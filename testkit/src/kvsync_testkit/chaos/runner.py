@@ -25,6 +25,7 @@ from kvsync_testkit.waiting import DeadlineError, pause, wait_until
 
 STEADY_S = 3.0
 """Load before the injection, in seconds, from which the usual lag is taken."""
+CURVE_POINTS = 120
 HEALED_WITHIN_S = 10.0
 """How long a probe may still see a fault that was taken away, in seconds: some figures are averages or are cached."""
 FAILURES = (ChaosError, DeadlineError, OSError, KeyError, ValueError)
@@ -282,7 +283,7 @@ def curves(looks: list[Look], affected: str, control: str) -> dict[str, list[tup
             trusted = row["blocks"] if row["state"] == "live" else 0
             share = min(1.0, trusted / count) if count else 1.0
             found.setdefault(f"coverage, {role}", []).append((round(look.at_s, 2), round(share, 3)))
-    return found
+    return {name: points[:: 1 + len(points) // CURVE_POINTS] for name, points in found.items()}
 
 
 def run_fault(backend: Backend, fault: Fault, out: Path, seed: int = 0) -> Report:
