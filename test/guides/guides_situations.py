@@ -39,11 +39,16 @@ def ended_engine(lab: Lab) -> None:
     lab.wait_state("stale")
 
 
-def gap(lab: Lab) -> None:
-    lab.start()
+def lose_batches(lab: Lab) -> None:
+    """Lose two numbered batches on the way, and let the index find out."""
     lab.inject(kind="drop", limit=2)
     lab.ask("gap ", 4)
     lab.wait_blocks()
+
+
+def gap(lab: Lab) -> None:
+    lab.start()
+    lose_batches(lab)
 
 
 def gap_without_replay(lab: Lab) -> None:
@@ -52,9 +57,7 @@ def gap_without_replay(lab: Lab) -> None:
     lab.wait_state("live")
     lab.ask(PROMPT, 3)
     lab.wait_blocks()
-    lab.inject(kind="drop", limit=2)
-    lab.ask("gap ", 4)
-    lab.wait_blocks()
+    lose_batches(lab)
 
 
 def damaged_events(lab: Lab) -> None:
