@@ -78,7 +78,9 @@ class IndexService:
             monotonic=monotonic,
             wall=wall,
         )
-        self.tokenizer = Tokenizer()
+        key = config.engine_api_key
+        self._api_key = None if key is None else key.get_secret_value()
+        self.tokenizer = Tokenizer(self._api_key, monotonic)
         self.matcher = Matcher(self.ingest, self.tokenizer, monotonic)
         self.auditor = Auditor(self.ingest, monotonic=monotonic)
         self.snapshots = Snapshots(self.core, self.ingest, config.snapshot_dir, wall)
@@ -149,6 +151,11 @@ class IndexService:
         if link is None:
             raise unknown_publisher(name)
         return link
+
+    def api_key(self, publisher: str) -> str | None:
+        """The key of a publisher's HTTP API, if one is configured."""
+        link = self.ingest.link(publisher)
+        return (link.spec.api_key if link is not None else None) or self._api_key
 
     def record_prediction(self, report: PredictionReport) -> PredictionAnswer:
         """Count how one prediction turned out. Raises RequestError."""
