@@ -1,5 +1,6 @@
 """The follower between scripted sockets and a real core: runs, refusals, trust, turnover and what it counts."""
 
+import msgpack
 import pytest
 
 from kvsync_events import BlockRemoved, BlockStored, EventBatch, WireForm, encode_batch
@@ -98,6 +99,19 @@ def removed(*hashes):
     return encode_batch(EventBatch(999.5, [BlockRemoved(list(hashes))], 0), FORM)
 
 
+def child(block, parent):
+    return encode_batch(EventBatch(999.5, [BlockStored([block], parent, [7], 1)], 0), FORM)
+
+
+def cleared(medium):
+    event = {"type": "AllBlocksCleared"} | ({} if medium is None else {"medium": medium})
+    return bytes(msgpack.packb([999.5, [event], 0]))
+
+
+def unknown_event():
+    return bytes(msgpack.packb([999.5, [{"type": "BlocksTrimmed", "block_hashes": [1]}], 0]))
+
+
 BROKEN = b"\xc1"
 
 
@@ -154,7 +168,7 @@ def test_evictions_from_before_a_failure_do_not_make_the_rest_complete():
     rig.receive((0, stored(1, 2)), (1, removed(1, 2)))
     rig.core.fails_after = 0
     rig.receive((2, stored(3)), (3, stored(4)))
-    assert not rig.follower.turnover.replaced(1)
+    assert not rig.follower.turnover.moved
 
 
 def test_the_history_that_a_failure_cost_is_repaired():
@@ -237,28 +251,105 @@ def incomplete_rig():
     return rig
 
 
+def turn_over(rig, *hashes):
+    """Store and evict blocks that are known, and let the follower judge."""
+    for each in hashes:
+        rig.receive((rig.machine.next_seq, stored(each)), (rig.machine.next_seq + 1, removed(each)))
+    rig.follower.tick(rig.now)
+
+
 def test_a_cache_that_turned_over_is_complete():
     rig = incomplete_rig()
-    rig.receive((4, removed(77, 78)))
-    rig.follower.tick(rig.now)
+    turn_over(rig, 77, 78)
     assert rig.machine.incomplete  # 2 evicted, 3 resident
-    rig.receive((5, removed(79)))
-    rig.follower.tick(rig.now)
+    turn_over(rig, 79)
     assert not rig.machine.incomplete
     assert rig.follower.totals.turnovers == 1
 
 
+def test_the_same_block_over_and_over_is_no_turnover():
+    rig = incomplete_rig()
+    turn_over(rig, *[77] * 20)
+    assert rig.machine.incomplete
+
+
+def test_a_removal_of_an_unknown_block_begins_the_turnover_anew():
+    rig = incomplete_rig()
+    turn_over(rig, 77, 78)
+    rig.receive((rig.machine.next_seq, removed(1234)))
+    turn_over(rig, 79)
+    assert rig.machine.incomplete
+    turn_over(rig, 80, 81)
+    assert not rig.machine.incomplete
+
+
+def test_no_cache_turns_over_while_blocks_wait_for_their_parent():
+    """A hot prompt from before the history is never evicted: only its children, which wait, show that it is there."""
+    rig = incomplete_rig()
+    rig.receive((4, child(50, parent=49)))
+    turn_over(rig, *range(100, 120))
+    assert rig.machine.incomplete
+    rig.receive((rig.machine.next_seq, removed(50)))
+    turn_over(rig, *range(200, 203))
+    assert not rig.machine.incomplete
+
+
+@pytest.mark.parametrize("sign", ["orphan", "unknown removal"])
+def test_a_sign_of_unknown_blocks_takes_back_an_assumption(sign):
+    rig = incomplete_rig()
+    turn_over(rig, 77, 78, 79)
+    assert not rig.machine.incomplete
+    rig.receive((rig.machine.next_seq, child(50, parent=49) if sign == "orphan" else removed(49)))
+    assert rig.machine.incomplete
+
+
+def test_a_sign_of_unknown_blocks_does_not_outweigh_a_whole_history():
+    rig = Rig().live()
+    rig.receive((0, stored(1)), (1, removed(49)), (2, child(50, parent=49)))
+    assert not rig.machine.incomplete
+
+
+@pytest.mark.parametrize(("medium", "complete"), [(None, True), ("GPU", False)])
+def test_only_a_clear_of_the_whole_cache_leaves_nothing_unknown(medium, complete):
+    rig = incomplete_rig()
+    rig.receive((4, cleared(medium)))
+    rig.follower.tick(rig.now)
+    assert rig.machine.incomplete is not complete
+
+
 def test_an_untouched_cache_is_not_measured_in_every_tick():
     rig = incomplete_rig()
-    rig.core.stats = None  # would raise if called
+    rig.core.sizes = None  # would raise if called
     rig.follower.tick(rig.now)
     rig.follower.tick(rig.now)
+
+
+def test_an_event_of_an_unknown_type_costs_the_blocks_that_it_may_have_removed():
+    rig = Rig().live()
+    rig.receive((0, stored(1, 2)))
+    rig.receive((1, unknown_event()))
+    assert rig.held() == set()
+    assert rig.machine.incomplete
+    assert rig.machine.state is State.LIVE
+    assert "unknown type" in rig.machine.reason
+    assert rig.machine.counters.resyncs == 1
+    rig.receive((2, stored(3)))
+    assert rig.held() == {3}
+
+
+def test_a_clear_of_the_cache_ends_the_doubt_after_an_unknown_event():
+    rig = Rig().live()
+    rig.receive((0, stored(1, 2)), (1, unknown_event()))
+    rig.receive((2, stored(4)), (3, cleared(None)))
+    rig.follower.tick(rig.now)
+    assert not rig.machine.incomplete
 
 
 def test_a_clear_begins_the_turnover_anew():
     rig = incomplete_rig()
-    rig.receive((4, removed(77, 78, 79)))
-    rig.receive((9, stored(10, 11, 12)))  # a gap: the blocks are dropped when the grace is over
+    for each in (77, 78, 79):
+        rig.receive((rig.machine.next_seq, stored(each)), (rig.machine.next_seq + 1, removed(each)))
+    rig.receive((20, stored(10, 11, 12)))  # a gap: the blocks are dropped when the grace is over
     rig.now += 1.0
     rig.follower.tick(rig.now)
     assert rig.held() == {10, 11, 12}

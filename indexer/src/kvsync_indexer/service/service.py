@@ -23,6 +23,7 @@ from kvsync_indexer.config import IndexerConfig
 from kvsync_indexer.core import CoreError, CoreLimits, IndexCore, make_core
 from kvsync_indexer.errors import ConfigError, RequestError
 from kvsync_indexer.ingest import Ingest, PublisherLink
+from kvsync_indexer.prediction import MOST_TOKENS
 from kvsync_indexer.publishers import SpecSet
 from kvsync_indexer.publishers_file import PublishersFile
 from kvsync_indexer.service.match import Matcher
@@ -154,8 +155,9 @@ class IndexService:
         """Count how one prediction turned out. Raises RequestError."""
         for field in ("predicted_tokens", "cached_tokens", "prompt_tokens"):
             value = getattr(report, field)
-            if value is not None and value < 0:
-                raise RequestError(422, f"{field} = {value}: must not be negative", field=field)
+            if value is not None and not 0 <= value <= MOST_TOKENS:
+                problem = "must not be negative" if value < 0 else f"must be at most {MOST_TOKENS}"
+                raise RequestError(422, f"{field} = {value:.6g}: {problem}", field=field)
         link = self.link(report.publisher)
         predictions = self.auditor.predictions
         if report.publisher not in predictions.totals:  # keeps the totals bounded

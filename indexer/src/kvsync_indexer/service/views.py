@@ -21,8 +21,7 @@ def publisher_row(link: PublisherLink, core: IndexCore, now: float) -> Publisher
     spec, status, totals = link.spec, link.machine.status(now), link.totals
     counters = status.counters
     try:
-        stats = core.stats(spec.name)
-        blocks, orphans = stats.blocks, stats.orphans
+        blocks, orphans = core.sizes(spec.name)
     except UnknownPublisherError:  # removed a moment ago
         blocks = orphans = 0
     return PublisherRow(

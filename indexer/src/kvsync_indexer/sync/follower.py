@@ -12,7 +12,7 @@ from typing import Protocol
 import structlog
 
 from kvsync_events import DecodeError, decode_batch
-from kvsync_indexer.core import CoreError, IndexCore
+from kvsync_indexer.core import Applied, CoreError, IndexCore
 from kvsync_indexer.latency import StreamMeter, batch_times
 from kvsync_indexer.sync.actions import (
     Action,
@@ -27,7 +27,8 @@ from kvsync_indexer.sync.actions import (
 )
 from kvsync_indexer.sync.machine import PublisherMachine
 from kvsync_indexer.sync.states import TRUSTED, State
-from kvsync_indexer.sync.totals import Totals, Turnover
+from kvsync_indexer.sync.totals import Totals
+from kvsync_indexer.sync.turnover import Turnover
 
 _log = structlog.get_logger("kvsync_indexer.ingest")
 
@@ -83,7 +84,9 @@ class Follower:
         self.totals = Totals()
         self.trusted = False
         """Queries may match the publisher. Trust is withdrawn before blocks change and given afterwards."""
-        self.turnover = Turnover(self.totals)
+        self.turnover = Turnover()
+        self._unknown_events = 0
+        """Events of unknown types in what was applied since the machine was told of such events."""
         self._core = core
         self._sockets = sockets
         self._meter = meter
@@ -165,10 +168,11 @@ class Follower:
         if (
             machine.incomplete
             and machine.trusted
-            and self.turnover.moved()
-            and self.turnover.replaced(self._core.stats(self.name).blocks)
+            and self.turnover.moved
+            and self.turnover.replaced(self._core.sizes(self.name)[0])
         ):
             self.totals.turnovers += 1
+            self.turnover.assume()
             machine.complete()
 
     # -- live batches -------------------------------------------------------------------------------------------
@@ -202,9 +206,13 @@ class Follower:
                         break
                 else:
                     self._carry_out(action)
-            if refused is None:
+            if refused is not None:
+                actions = self.machine.apply_failed(*refused, now)
+            elif self._unknown_events:
+                actions = self.machine.blocks_suspect(self._unknown_events, now)
+                self._unknown_events = 0
+            else:
                 break
-            actions = self.machine.apply_failed(*refused, now)
         if self.trusted is not (standing.state in matched):
             self._set_trust(trusted=not self.trusted)
 
@@ -247,7 +255,17 @@ class Follower:
             self._write_log(Log("exception", "apply_crashed", {"publisher": name, "seq": action.first_seq}))
             return self._refused(action, f"{type(error).__name__}: {error}", None)
         self.totals.add(applied, payloads)
+        self._unknown_events += applied.unknown_events
+        if self.machine.incomplete or self.turnover.assumed:
+            self._watch(applied, payloads)
         return None
+
+    def _watch(self, applied: Applied, payloads: tuple[bytes, ...]) -> None:
+        """Look for signs of blocks that are not known here, and of their end."""
+        _, orphans = self._core.sizes(self.name)
+        if self.turnover.contradicts(applied, orphans):
+            self.machine.not_complete()
+        self.turnover.watch(applied, payloads, orphans)
 
     def _refused(self, action: Apply, reason: str, place: int | None) -> tuple[int, str]:
         """Say which batch the core refused: the one at `place`. It has applied those before it and none behind it.

@@ -1,4 +1,4 @@
-"""What the core made of one publisher's batches, and how far its cache has turned over since."""
+"""What the core made of one publisher's batches."""
 
 from dataclasses import dataclass
 
@@ -47,37 +47,3 @@ def find_block_size(payloads: tuple[bytes, ...]) -> int | None:
             if isinstance(event, BlockStored) and event.block_size > 0:
                 return event.block_size
     return None
-
-
-class Turnover:
-    """Decides when an incomplete publisher has become complete without its history.
-
-    Eviction takes the least recently used block first. So once as many blocks were evicted as are resident, what was
-    unknown has gone, unless it is hit again and again; and after a clear nothing unknown is left at all.
-    """
-
-    __slots__ = ("_cleared", "_evicted", "_judged", "_totals")
-
-    def __init__(self, totals: Totals) -> None:
-        self._totals = totals
-        self.forget()
-
-    def forget(self) -> None:
-        """The known blocks were dropped: count from here."""
-        self._cleared = self._totals.cleared
-        self._evicted = self._judged = self._removals()
-
-    def moved(self) -> bool:
-        """Something was evicted or cleared since the last call."""
-        judged, self._judged = self._judged, self._removals()
-        return self._judged != judged or self._totals.cleared != self._cleared
-
-    def replaced(self, resident: int) -> bool:
-        """What was unknown has gone; `resident` is the number of blocks known now."""
-        if self._totals.cleared != self._cleared:
-            return True
-        return resident > 0 and self._removals() - self._evicted >= resident
-
-    def _removals(self) -> int:
-        """Removals of unknown blocks count: they are evictions all the same."""
-        return self._totals.removed + self._totals.unknown_removed

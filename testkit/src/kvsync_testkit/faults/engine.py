@@ -11,6 +11,8 @@ import random
 from collections import deque
 from dataclasses import dataclass, field
 
+import msgpack  # type: ignore[import-untyped]
+
 from kvsync_events import (
     AllBlocksCleared,
     BlockRemoved,
@@ -19,6 +21,7 @@ from kvsync_events import (
     EventBatch,
     SetDigest,
     WireForm,
+    digest_key,
     encode_batch,
 )
 from kvsync_testkit.checks import Row, Transition
@@ -46,6 +49,8 @@ class Workload:
     """Share of batches whose encoding fails: the sequence number is used up and the events are lost for ever."""
     poisoned_batches: float = 0.0
     """Share of batches that no reader can decode, live or replayed."""
+    unknown_events: float = 0.0
+    """Share of batches with an event of a type that no reader knows, which removes blocks."""
     wire_version: str = "0.33.0"
 
 
@@ -58,7 +63,7 @@ class Published:
     truth: dict[Row, int]
     digests: tuple[tuple[str, int, str], ...]
     """(medium, count, digest) of every tier that holds something."""
-    removals: int = 0
+    removed: tuple[int, ...] = ()
     """Block hashes in its removal events."""
     cleared: bool = False
     """It says that the cache was cleared."""
@@ -112,16 +117,29 @@ class ModelProcess:
             self.lost_seqs += 1
             return None
         payload = encode_batch(EventBatch(self._wall(now, seq), events, 0), self._form)
+        unknown = self.workload.unknown_events
+        if unknown and self._gpu and self._rng.random() < unknown:
+            self.lost_seqs += 1
+            payload = self._trim(payload)
         if self._rng.random() < self.workload.poisoned_batches:
             self.lost_seqs += 1
             payload = b"\xc1" + payload
         digests = tuple((medium, found.count, found.hex()) for medium, found in self._digests.items() if found.count)
-        removals = sum(len(event.block_hashes) for event in events if isinstance(event, BlockRemoved))
+        removed = [hashed for event in events if isinstance(event, BlockRemoved) for hashed in event.block_hashes]
         cleared = any(isinstance(event, AllBlocksCleared) for event in events)
-        done = Published(seq, payload, dict(self.truth), digests, removals, cleared)
+        done = Published(seq, payload, dict(self.truth), digests, tuple(map(digest_key, removed)), cleared)
         self.published[seq] = done
         self.buffer.append((seq, payload))
         return done
+
+    def _trim(self, payload: bytes) -> bytes:
+        """Remove half of the blocks with an event of a type that is not in any version of the wire."""
+        trimmed = list(self._gpu)[::2]
+        for block_hash in trimmed:
+            for _ in range(self._gpu.pop(block_hash)):
+                self._drop(block_hash, GPU)
+        ts, events, rank = msgpack.unpackb(payload)
+        return bytes(msgpack.packb([ts, [*events, ["BlocksTrimmed", trimmed]], rank]))
 
     def _wall(self, now: float, seq: int) -> float:
         """Return a time at which no other batch of any life is made."""

@@ -136,11 +136,11 @@ class IndexSide:
 
     def _check_turnover(self) -> None:
         """The follower took the cache to have turned over: what was applied must bear it out."""
-        history, resident = self.history, self.core.stats(self.name).blocks
+        history, (resident, orphans) = self.history, self.core.sizes(self.name)
         if not history.cleared:
             history.assumed_complete = True
-            if not resident or history.removals < resident:
-                found = f"{history.removals} of {resident} blocks evicted at {self.time.now:.3f} s"
+            if not resident or orphans or len(history.evicted) < resident:
+                found = f"{len(history.evicted)} of {resident} blocks evicted at {self.time.now:.3f} s, {orphans} wait"
                 self.completed_early.append(found)
 
     # -- what the follower requests ---------------------------------------------------------------------------------

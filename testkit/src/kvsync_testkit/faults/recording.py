@@ -21,8 +21,8 @@ class IndexHistory:
     applied: list[AppliedBatch | Forgotten] = field(default_factory=list)
     last_payload: bytes | None = None
     """The payload applied last, None if the blocks were dropped since."""
-    removals: int = 0
-    """Blocks that the batches applied since the blocks were last dropped say were evicted."""
+    evicted: set[int] = field(default_factory=set)
+    """Different blocks that were evicted since the engine last showed that it holds, or held, unknown blocks."""
     cleared: bool = False
     """One of those batches cleared the cache."""
     assumed_complete: bool = False
@@ -39,7 +39,8 @@ class IndexHistory:
         """The blocks are gone."""
         self.applied.append(Forgotten(at_s, publisher))
         self.last_payload = None
-        self.removals, self.cleared, self.assumed_complete = 0, False, False
+        self.evicted.clear()
+        self.cleared = self.assumed_complete = False
 
 
 class RecordingCore:
@@ -56,6 +57,7 @@ class RecordingCore:
         publishers: Any
         query_keys: Any
         restore: Any
+        sizes: Any
         snapshot: Any
         stats: Any
 
@@ -83,6 +85,7 @@ class RecordingCore:
         self._before_change()
         applied = self._core.apply(publisher, payload)
         self._record(publisher, payload)
+        self._look_for_unknown_blocks(publisher, applied)
         return applied
 
     def apply_many(self, publisher: str, payloads: Sequence[bytes]) -> Applied:
@@ -99,6 +102,7 @@ class RecordingCore:
             raise
         for payload in payloads:
             self._record(publisher, payload)
+        self._look_for_unknown_blocks(publisher, applied)
         return applied
 
     def clear_publisher(self, publisher: str) -> int:
@@ -113,11 +117,15 @@ class RecordingCore:
         self._history.forget(self._time.now, publisher)
         return self._core.remove_publisher(publisher)
 
+    def _look_for_unknown_blocks(self, publisher: str, applied: Applied) -> None:
+        if applied.unknown_removed or self._core.sizes(publisher)[1]:
+            self._history.evicted.clear()
+
     def _record(self, publisher: str, payload: bytes) -> None:
         process, published = self._identify(payload)
         history = self._history
         history.applied.append(AppliedBatch(self._time.now, publisher, process.name, published.seq))
         history.last_payload = payload
-        history.removals += published.removals
+        history.evicted.update(published.removed)
         history.cleared = history.cleared or published.cleared
         self.batches += 1

@@ -194,6 +194,8 @@ class Simulation:
         engine.path.publish(done.seq, done.payload)
 
     def _tick_on(self, engine: Engine) -> None:
+        if engine.path.knobs.mute:
+            self.judge.judge_muted(engine.side, min(one.at_s for one in self.schedule.faults if one.kind == "mute"))
         engine.side.tick(HEARTBEAT_S, heartbeats=self.schedule.heartbeats or engine.name == HEALTHY)
         if self.time.now < self.heal_s + CONVERGE_S:
             self.time.after(TICK_S if self.time.now < self.heal_s else 2.5 * TICK_S, lambda: self._tick_on(engine))
