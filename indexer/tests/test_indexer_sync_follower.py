@@ -3,7 +3,7 @@
 import msgpack
 import pytest
 
-from kvsync_events import BlockRemoved, BlockStored, EventBatch, WireForm, encode_batch
+from kvsync_events import AllBlocksCleared, BlockRemoved, BlockStored, EventBatch, WireForm, encode_batch
 from kvsync_indexer.core import CoreLimits, PythonCore
 from kvsync_indexer.latency import StreamMeter
 from kvsync_indexer.sync import SUSPECT, TRUSTED, Follower, PublisherMachine, State, SyncSettings
@@ -391,3 +391,97 @@ def test_a_batch_without_its_time_has_no_delay():
     rig = Rig().live()
     rig.receive((0, b"\x93" + b"\x05" + b"\x90" + b"\x00"))
     assert sum(rig.meter.arrival.counts) == 0
+
+
+def of_rank(rank, *events):
+    return encode_batch(EventBatch(999.5, list(events), rank), FORM)
+
+
+@pytest.mark.parametrize("rank", [1, 127, 200, 300])
+def test_batches_of_another_rank_are_refused(rank):
+    rig = Rig().live()
+    rig.receive((0, stored(1, 2)), (1, of_rank(rank, AllBlocksCleared())), (2, stored(3)))
+    assert rig.machine.state is State.QUARANTINED
+    assert f"ranks 0 and {rank} share one stream" in rig.machine.reason
+    assert rig.held() == {1, 2}
+    assert rig.trust == [True, False]
+
+
+@pytest.mark.parametrize("rank", [None, 3, 200])
+def test_a_stream_of_one_rank_is_taken_whatever_its_number(rank):
+    rig = Rig().live()
+    for seq in range(3):
+        rig.receive((seq, of_rank(rank, BlockStored([seq], None, [7], 1))))
+    assert rig.machine.state is State.LIVE
+    assert rig.held() == {0, 1, 2}
+
+
+def test_a_new_process_may_have_another_rank():
+    rig = Rig().live()
+    rig.receive((0, stored(1)))
+    rig.follower.epoch_changed("2", rig.now)
+    rig.follower.connected(rig.machine.link, rig.now)
+    rig.follower.replay_end(rig.machine.replays.session.attempt, rig.now)
+    rig.receive((0, of_rank(1, BlockStored([9], None, [7], 1))))
+    assert rig.machine.state is State.LIVE
+    assert rig.held() == {9}
+
+
+def test_others_get_their_turn_between_the_slices_of_a_long_run():
+    rig = Rig()
+    held = []
+    rig.follower._between = lambda: held.append(len(rig.held()))
+    rig.live()
+    rig.receive(*((seq, stored(seq)) for seq in range(150)))
+    assert rig.core.runs == [64, 64, 22]
+    assert held == [64, 128]
+
+
+def test_long_payloads_are_slices_of_their_own():
+    big = stored(*range(60_000))
+    assert len(big) > 250_000
+    rig = Rig().live()
+    rig.receive((0, big), (1, stored(70_000)), (2, big))
+    assert rig.core.runs == [1, 1, 1]
+
+
+class Guard:
+    """Names one payload, and one run."""
+
+    def __init__(self, aside, run=()):
+        self.aside, self.run, self.begun, self.ended = aside, run, [], 0
+
+    def begin(self, publisher, first_seq, payloads):
+        self.begun.append((publisher, first_seq, len(payloads)))
+
+    def end(self):
+        self.ended += 1
+
+    def is_set_aside(self, publisher, seq, payload):
+        return (publisher, seq) == self.aside
+
+    def applies_singly(self, publisher, seq):
+        return seq in self.run or (publisher, seq) == self.aside
+
+
+def test_what_is_being_applied_is_marked():
+    rig = Rig()
+    guard = rig.follower._guard = Guard(None, run=(1, 2))
+    rig.live()
+    rig.receive(*((seq, stored(seq)) for seq in range(5)), (7, BROKEN))
+    assert guard.begun == [(NAME, 0, 1), (NAME, 1, 1), (NAME, 2, 1), (NAME, 3, 2)]
+    assert guard.ended == 4
+
+
+def test_a_payload_that_ended_an_earlier_process_is_left_out():
+    rig = Rig(settings=SyncSettings(quarantine_s=0.1))
+    rig.follower._guard = Guard((NAME, 1))
+    rig.follower.connected(rig.machine.link, rig.now)
+    for seq in range(3):
+        attempt = rig.machine.replays.session.attempt
+        rig.follower.replay_item(attempt, seq, stored(seq), rig.now)
+    rig.follower.replay_item(rig.machine.replays.session.attempt, 2, stored(2), rig.now)
+    rig.follower.replay_end(rig.machine.replays.session.attempt, rig.now)
+    assert (rig.machine.state, rig.machine.incomplete) == (State.LIVE, True)
+    assert rig.held() == {2}
+    assert rig.follower.totals.set_aside == 1

@@ -72,6 +72,8 @@ class PublisherRow(msgspec.Struct, frozen=True, kw_only=True):
     """Events of an unknown type."""
     unknown_removed: int = 0
     """Removals of blocks that were not resident."""
+    set_aside: int = 0
+    """Times that a batch was left out because an earlier process of the index ended while it applied it."""
     refused: int = 0
     """Blocks that were left out because a limit was reached."""
     endpoint: str = ""

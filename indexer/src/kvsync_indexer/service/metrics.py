@@ -53,6 +53,7 @@ _COUNTERS = {
     "events": "Events applied.",
     "unknown_events": "Events of an unknown type.",
     "unknown_removed": "Removals of blocks that were not resident.",
+    "set_aside": "Batches left out because an earlier process of the index ended while it applied them.",
     "refused": "Blocks left out at a limit.",
 }
 _GAUGES = {

@@ -22,7 +22,7 @@ from kvsync_indexer.audit import Auditor
 from kvsync_indexer.config import IndexerConfig
 from kvsync_indexer.core import CoreError, CoreLimits, IndexCore, make_core
 from kvsync_indexer.errors import ConfigError, RequestError
-from kvsync_indexer.ingest import Ingest, PublisherLink
+from kvsync_indexer.ingest import InFlight, Ingest, PublisherLink
 from kvsync_indexer.prediction import MOST_TOKENS
 from kvsync_indexer.publishers import SpecSet
 from kvsync_indexer.publishers_file import PublishersFile
@@ -70,12 +70,14 @@ class IndexService:
         except CoreError as error:
             raise ConfigError(f"--core {config.core}: {error}") from None
         self.discovery: KubernetesDiscovery | None = None
+        self._guard = _open_guard(config)
         self.ingest = Ingest(
             self.core,
             sync=config.sync_settings(),
             sockets=config.socket_settings(),
             topic=config.topic,
             trust_suspect=config.trust == "suspect",
+            guard=self._guard,
             monotonic=monotonic,
             wall=wall,
         )
@@ -128,6 +130,8 @@ class IndexService:
         if self.ingest.running:
             await self.snapshots.write()
         await asyncio.to_thread(self.ingest.stop)
+        if self._guard is not None and not self.ingest.running:
+            self._guard.close()
         await self.auditor.close()
         await self.tokenizer.close()
 
@@ -224,6 +228,16 @@ class IndexService:
             report = await self.auditor.audit()
             level = _log.warning if report.differences else _log.info
             level("audit", audited=report.audited, blocks=report.blocks, differences=report.differences)
+
+
+def _open_guard(config: IndexerConfig) -> InFlight | None:
+    """The file that says what is being applied; without a directory for snapshots nothing outlives the process."""
+    if config.snapshot_dir is None:
+        return None
+    try:
+        return InFlight(config.snapshot_dir)
+    except OSError as error:
+        raise ConfigError(f"--snapshot-dir {config.snapshot_dir}: {error.strerror}") from None
 
 
 def unknown_publisher(name: str) -> RequestError:

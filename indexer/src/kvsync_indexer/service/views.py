@@ -63,6 +63,7 @@ def publisher_row(link: PublisherLink, core: IndexCore, now: float) -> Publisher
         events=totals.events,
         unknown_events=totals.unknown_events,
         unknown_removed=totals.unknown_removed,
+        set_aside=totals.set_aside,
         refused=totals.refused,
         endpoint=spec.endpoint,
         replay_endpoint=spec.replay_endpoint,

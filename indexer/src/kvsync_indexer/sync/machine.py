@@ -207,10 +207,17 @@ class PublisherMachine:
         self.recovery.quarantine(reason, now)
         return self._outbox.take()
 
-    def apply_failed(self, seq: int, reason: str, now: float) -> list[Action]:
-        """The core refused the payload of `seq`; later payloads of the same answer were dropped."""
+    def apply_failed(self, seq: int, reason: str, now: float, *, for_good: bool = False) -> list[Action]:
+        """The payload of `seq` was refused; later payloads of the same answer were dropped.
+
+        `for_good`: the publisher itself is refused, and no replay is asked whether the batch is better there.
+        """
         if self.state in _DEAF:
             return []
+        if for_good:
+            self.position.rewind(seq)
+            self.recovery.quarantine(reason, now, longest=True)
+            return self._outbox.take()
         self.counters.decode_errors += 1
         if not self.replays.required or not self.quarantine.may_skip():
             self.position.rewind(seq)

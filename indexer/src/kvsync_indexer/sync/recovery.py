@@ -194,13 +194,13 @@ class Recovery:
             stream.apply(*frame)
         self.to_live(now, f"restarted: {reason}; no replay")
 
-    def quarantine(self, reason: str, now: float) -> None:
-        """Close the publisher's sockets for a while."""
+    def quarantine(self, reason: str, now: float, *, longest: bool = False) -> None:
+        """Close the publisher's sockets for a while, or for the longest time that there is."""
         self._standing.counters.quarantines += 1
         self.cancel()
         self._stream.buffer.clear()
         self.grace_until = None
         self._connection.renew()
-        length_s = self._quarantine.impose(now)
+        length_s = self._quarantine.impose(now, longest=longest)
         self._outbox.emit(Disconnect())
         self._standing.go(State.QUARANTINED, f"{reason} (for {length_s:g} s)", now)

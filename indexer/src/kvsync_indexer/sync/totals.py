@@ -19,6 +19,8 @@ class Totals:
     unknown_removed: int = 0
     unknown_events: int = 0
     refused: int = 0
+    set_aside: int = 0
+    """Times that a payload was left out because an earlier process of the index ended while it applied it."""
     turnovers: int = 0
     """Times an incomplete publisher became complete because its cache had turned over."""
     block_size: int | None = None

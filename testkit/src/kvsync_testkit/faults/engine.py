@@ -51,6 +51,8 @@ class Workload:
     """Share of batches that no reader can decode, live or replayed."""
     unknown_events: float = 0.0
     """Share of batches with an event of a type that no reader knows, which removes blocks."""
+    second_rank: float = 0.0
+    """Share of batches that another data-parallel rank sends on the same stream: it clears its own cache."""
     wire_version: str = "0.33.0"
 
 
@@ -88,6 +90,8 @@ class ModelProcess:
     next_seq: int = 0
     lost_seqs: int = 0
     """Sequence numbers whose events never reach a reader."""
+    mixed: bool = False
+    """A batch of another rank was published."""
     buffer: deque[tuple[int, bytes]] = field(init=False)
     parents: dict[int, int | None] = field(default_factory=dict)
     _gpu: dict[int, int] = field(default_factory=dict)
@@ -109,6 +113,8 @@ class ModelProcess:
 
     def step(self, now: float) -> Published | None:
         """One engine step that changes something; None when its batch could not be encoded."""
+        if self.workload.second_rank and self._rng.random() < self.workload.second_rank:
+            return self._other_rank(now)
         events: list[Event] = []
         while not events:
             events = self._clear() if self._rng.random() < self.workload.clears else self._request()
@@ -129,6 +135,16 @@ class ModelProcess:
         cleared = any(isinstance(event, AllBlocksCleared) for event in events)
         done = Published(seq, payload, dict(self.truth), digests, tuple(map(digest_key, removed)), cleared)
         self.published[seq] = done
+        self.buffer.append((seq, payload))
+        return done
+
+    def _other_rank(self, now: float) -> Published:
+        """Send a batch of another rank, which changes nothing in this cache."""
+        self.mixed = True
+        seq, self.next_seq = self.next_seq, self.next_seq + 1
+        payload = encode_batch(EventBatch(self._wall(now, seq), [AllBlocksCleared()], 1), self._form)
+        digests = tuple((medium, found.count, found.hex()) for medium, found in self._digests.items() if found.count)
+        done = self.published[seq] = Published(seq, payload, dict(self.truth), digests)
         self.buffer.append((seq, payload))
         return done
 

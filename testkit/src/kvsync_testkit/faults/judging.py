@@ -142,6 +142,10 @@ class Judge:
             if side.removed:
                 self._report(check_departure(engine.name, self._heal_s, side.history.after_removal, 0.0))
                 continue
+            if engine.process.mixed:
+                if side.matched:
+                    self.violations.append(Violation("I4", engine.name, "matched although two ranks share its stream"))
+                continue
             if not side.matched:
                 detail = f"still {side.machine.state} {CONVERGE_S:g} s after the last fault: {side.machine.reason}"
                 self.violations.append(Violation("I1", engine.name, detail))

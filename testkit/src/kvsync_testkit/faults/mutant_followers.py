@@ -6,6 +6,7 @@ from typing import Any
 from kvsync_events import BlockStored, decode_batch
 from kvsync_indexer.core import Applied
 from kvsync_indexer.sync import Action, Apply, Follower, State, Totals
+from kvsync_indexer.sync.ranks import Ranks
 from kvsync_indexer.sync.turnover import Turnover
 
 
@@ -19,8 +20,8 @@ class BlamesTheFirst(Follower):
 class IgnoresRefusals(Follower):
     """Goes on behind a batch that the core refused."""
 
-    def _apply(self, action: Apply) -> tuple[int, str] | None:
-        super()._apply(action)
+    def _apply_slice(self, action: Apply) -> tuple[int, str] | None:
+        super()._apply_slice(action)
         return None
 
 
@@ -157,10 +158,24 @@ class KeepsAnAssumption(Follower):
 class IgnoresUnknownEvents(Follower):
     """Keeps blocks that an event of an unknown type may have removed."""
 
-    def _apply(self, action: Apply) -> tuple[int, str] | None:
-        refused = super()._apply(action)
+    def _apply_slice(self, action: Apply) -> tuple[int, str] | None:
+        refused = super()._apply_slice(action)
         self._unknown_events = 0
         return refused
+
+
+class _AnyRank(Ranks):
+    def first_other(self, payloads: Iterable[bytes]) -> tuple[int, int] | None:
+        del payloads
+        return None
+
+
+class MergesRanks(Follower):
+    """Applies the batches of all ranks to one cache."""
+
+    def __init__(self, *parts: Any, **options: Any) -> None:  # noqa: ANN401  whatever a follower takes
+        super().__init__(*parts, **options)
+        self._ranks = _AnyRank()
 
 
 class _FirstSize(Totals):

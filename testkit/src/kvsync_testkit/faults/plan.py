@@ -130,6 +130,10 @@ def expand_schedule(seed: int) -> Schedule:
         # Alone, because a check that gets no answer cannot show that live batches do not arrive.
         workload = replace(workload, poisoned_batches=0.0)
         faults = [Fault("mute", new_kinds.uniform(0.0, 1.0), for_s=new_kinds.uniform(1.0, 12.0), rate=1.0)]
+    if replay and heartbeats and new_kinds.random() < 0.05:
+        # Alone, because a publisher that is refused for it is never in sync again, whatever else happens to it.
+        workload = replace(workload, second_rank=0.05, poisoned_batches=0.0, lost_batches=0.0, unknown_events=0.0)
+        faults = []
     blind = not replay or workload.lost_batches > 0
     return Schedule(
         seed=seed,
