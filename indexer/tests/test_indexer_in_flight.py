@@ -28,7 +28,9 @@ def test_a_payload_is_set_aside_after_the_process_died_of_it(tmp_path):
     assert guard.applies_singly("p", 7)
 
 
-@pytest.mark.parametrize(("publisher", "seq", "payload"), [("q", 7, b"lethal"), ("p", 8, b"lethal"), ("p", 7, b"other")])
+@pytest.mark.parametrize(
+    ("publisher", "seq", "payload"), [("q", 7, b"lethal"), ("p", 8, b"lethal"), ("p", 7, b"other")]
+)
 def test_no_other_payload_is(tmp_path, publisher, seq, payload):
     assert not reopened(tmp_path).is_set_aside(publisher, seq, payload)
 

@@ -155,6 +155,25 @@ async def test_after_a_failure_the_index_is_left_alone_for_a_while():
         await index.stop()
 
 
+async def test_a_text_that_takes_long_keeps_no_token_ids_from_the_index():
+    index = FakeIndex([], [])
+    await index.start()
+    client = HttpClient()
+    await client.start()
+    scorer = HttpScorer(index.url, client, lambda: 0.0, timeout_s=0.05, backoff_s=1.0)
+    try:
+        index.hang = True
+        for _ in range(3):
+            with pytest.raises(ScorerUnavailableError):
+                await scorer.score(MatchRequest(MODEL, prompt="x"))
+        assert len(index.asked) == 1
+        index.hang = False
+        assert (await scorer.score(MatchRequest(MODEL, token_ids=[1]))).matched_tokens == {}
+    finally:
+        await client.stop()
+        await index.stop()
+
+
 def test_publishers_file_is_read_again_when_it_changes(tmp_path):
     path = tmp_path / "publishers.yaml"
     rows = [

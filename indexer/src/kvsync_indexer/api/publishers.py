@@ -76,6 +76,8 @@ class PublisherRow(msgspec.Struct, frozen=True, kw_only=True):
     """Times that a batch was left out because an earlier process of the index ended while it applied it."""
     refused: int = 0
     """Blocks that were left out because a limit was reached."""
+    engine_version: str | None = None
+    """What the engine's `/version` says; null while it is not known."""
     endpoint: str = ""
     """ZMQ endpoint of the event stream."""
     replay_endpoint: str | None = None

@@ -7,6 +7,7 @@ import aiohttp
 import msgspec
 
 from kvsync_indexer import bounded
+from kvsync_indexer.addresses import guarded_connector
 from kvsync_indexer.api import DigestRow
 from kvsync_indexer.bounded import Bound, fetched
 from kvsync_indexer.errors import AuditError, OversizeError
@@ -62,7 +63,7 @@ class EngineClient:
 
     async def _get(self, url: str, bound: Bound) -> bytes:
         if self._session is None:
-            self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=self._connections))
+            self._session = aiohttp.ClientSession(connector=guarded_connector(self._connections))
         try:
             async with fetched(self._session, url, bound) as (response, data):
                 pass

@@ -68,6 +68,8 @@ class PublisherLink:
         self.totals = self.follower.totals
         self.problem: str | None = None
         """Why the event socket could not be opened."""
+        self.engine_version: str | None = None
+        """What the engine says of itself; set by the service, None while it is not known."""
         self.connected = False
         """A peer is connected to the event socket."""
         self._shared = shared

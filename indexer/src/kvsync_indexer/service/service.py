@@ -26,6 +26,7 @@ from kvsync_indexer.ingest import InFlight, Ingest, PublisherLink
 from kvsync_indexer.prediction import MOST_TOKENS
 from kvsync_indexer.publishers import SpecSet
 from kvsync_indexer.publishers_file import PublishersFile
+from kvsync_indexer.service.learning import EngineVersions, Learning
 from kvsync_indexer.service.match import Matcher
 from kvsync_indexer.service.snapshots import Snapshots, check_directory
 from kvsync_indexer.service.tokenizing import Tokenizer
@@ -81,9 +82,13 @@ class IndexService:
             monotonic=monotonic,
             wall=wall,
         )
-        self.tokenizer = Tokenizer()
+        key = config.engine_api_key
+        self._api_key = None if key is None else key.get_secret_value()
+        self.tokenizer = Tokenizer(self._api_key, monotonic)
         self.matcher = Matcher(self.ingest, self.tokenizer, monotonic)
         self.auditor = Auditor(self.ingest, monotonic=monotonic)
+        self.learning = Learning(on=config.learn_from_answers == "on", monotonic=monotonic)
+        self._versions = EngineVersions(self.ingest)
         self.snapshots = Snapshots(self.core, self.ingest, config.snapshot_dir, wall)
         self._file_specs = SpecSet(self.ingest)
         self._started_at: float | None = None
@@ -116,6 +121,7 @@ class IndexService:
             self._tasks.append(asyncio.create_task(self._audit_often(self.config.audit_interval_s), name="audit"))
         if resumed:
             self._tasks.append(asyncio.create_task(self._forget_unclaimed(), name="unclaimed"))
+        self._tasks.append(asyncio.create_task(self._versions.follow(), name="engine-versions"))
         if self.config.snapshot_dir is not None:
             self._tasks.append(asyncio.create_task(self._write_snapshots(), name="snapshots"))
         _log.info("index_started", core=self.core.name, publishers=len(self._first), resumed=resumed)
@@ -155,6 +161,11 @@ class IndexService:
             raise unknown_publisher(name)
         return link
 
+    def api_key(self, publisher: str) -> str | None:
+        """The key of a publisher's HTTP API, if one is configured."""
+        link = self.ingest.link(publisher)
+        return (link.spec.api_key if link is not None else None) or self._api_key
+
     def record_prediction(self, report: PredictionReport) -> PredictionAnswer:
         """Count how one prediction turned out. Raises RequestError."""
         for field in ("predicted_tokens", "cached_tokens", "prompt_tokens"):
@@ -165,9 +176,12 @@ class IndexService:
         link = self.link(report.publisher)
         predictions = self.auditor.predictions
         if report.publisher not in predictions.totals:  # keeps the totals bounded
-            predictions.keep({each.spec.name for each in self.ingest.links()})
+            current = {each.spec.name for each in self.ingest.links()}
+            predictions.keep(current)
+            self.learning.keep(current)
         totals = predictions.record(report, link.totals.block_size)
-        return PredictionAnswer(report.publisher, totals.requests, totals.error)
+        wants_report = self.learning.wants_report(link, report.predicted_tokens, report.cached_tokens)
+        return PredictionAnswer(report.publisher, totals.requests, totals.error, wants_report)
 
     def health_problem(self) -> str | None:
         """Why this process should be restarted; None if it works."""

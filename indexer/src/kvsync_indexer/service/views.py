@@ -65,6 +65,7 @@ def publisher_row(link: PublisherLink, core: IndexCore, now: float) -> Publisher
         unknown_removed=totals.unknown_removed,
         set_aside=totals.set_aside,
         refused=totals.refused,
+        engine_version=link.engine_version,
         endpoint=spec.endpoint,
         replay_endpoint=spec.replay_endpoint,
         http_url=spec.http_url,
