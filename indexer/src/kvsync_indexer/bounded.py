@@ -28,10 +28,10 @@ AUDIT_REQUEST: Final = Bound(1 << 20, 10.0)
 PREDICTION_REPORT: Final = Bound(64 << 10, 10.0)
 ENGINE_DIGEST: Final = Bound(4 << 20, 30.0)
 ENGINE_METRICS: Final = Bound(16 << 20, 30.0)
-ENGINE_BLOCKS: Final = Bound(1 << 30, 120.0)
-"""128 bytes per line for 8 million blocks."""
-PEER_SNAPSHOT: Final = Bound(4 << 30, 60.0)
-TOKENIZE_ANSWER: Final = Bound(64 << 20, 5.0)
+ENGINE_BLOCKS: Final = Bound(256 << 20, 60.0)
+"""128 bytes per line for 2 million blocks."""
+PEER_SNAPSHOT: Final = Bound(2 << 30, 60.0)
+"""60 bytes per block for 32 million blocks."""
 ENGINE_VERSION: Final = Bound(64 << 10, 5.0)
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -63,24 +63,6 @@ async def read_answer(response: aiohttp.ClientResponse, bound: Bound) -> bytes:
             raise OversizeError(_too_long(None, bound))
         parts.append(part)
     return b"".join(parts)
-
-
-async def lines_of_answer(response: aiohttp.ClientResponse, bound: Bound, longest: int = 4096) -> AsyncIterator[bytes]:
-    """Yield the lines of an answer as they arrive, none of which may be longer than `longest` bytes.
-
-    Raises OversizeError; the caller bounds the time.
-    """
-    rest = b""
-    size = 0
-    async for part in response.content.iter_any():
-        size += len(part)
-        *lines, rest = (rest + part).split(b"\n")
-        if size > bound.most_bytes or len(rest) > longest or any(len(line) > longest for line in lines):
-            response.close()
-            raise OversizeError(_too_long(None, bound))
-        for line in lines:
-            yield line
-    yield rest
 
 
 async def read_request(receive: Receive, bound: Bound) -> bytes:

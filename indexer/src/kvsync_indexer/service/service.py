@@ -171,8 +171,7 @@ class IndexService:
         for field in ("predicted_tokens", "cached_tokens", "prompt_tokens"):
             value = getattr(report, field)
             if value is not None and not 0 <= value <= MOST_TOKENS:
-                problem = "must not be negative" if value < 0 else f"must be at most {MOST_TOKENS}"
-                raise RequestError(422, f"{field} = {value:.6g}: {problem}", field=field)
+                raise RequestError(422, f"{field}: must be between 0 and {MOST_TOKENS}", field=field)
         link = self.link(report.publisher)
         predictions = self.auditor.predictions
         if report.publisher not in predictions.totals:  # keeps the totals bounded
