@@ -135,7 +135,7 @@ def expand_schedule(seed: int) -> Schedule:
         workload = replace(workload, second_rank=0.05, poisoned_batches=0.0, lost_batches=0.0, unknown_events=0.0)
         faults = []
     blind = not replay or workload.lost_batches > 0
-    return Schedule(
+    schedule = Schedule(
         seed=seed,
         workload=workload,
         replay=replay,
@@ -154,6 +154,8 @@ def expand_schedule(seed: int) -> Schedule:
         heartbeats=heartbeats,
         faults=tuple(faults),
     )
+    # A history that no longer has a batch of the other rank would show a stream of one rank.
+    return replace(schedule, buffer_steps=1000, join_after=0) if workload.second_rank else schedule
 
 
 def _fault(rng: random.Random, faulty_s: float, replay: bool) -> Fault:
