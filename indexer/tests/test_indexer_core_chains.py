@@ -145,7 +145,7 @@ def test_a_block_stored_twice_is_removed_twice(core):
     assert matched(core, PROMPT) == {"a": 2}
     put(core, removed(2))
     assert matched(core, PROMPT) == {"a": 1}
-    assert put(core, removed(2)) == Applied(events=1, unknown_removed=1)
+    assert put(core, removed(2)) == Applied(payloads=1, events=1, unknown_removed=1)
 
 
 def test_a_report_of_a_resident_chain_adds_no_copies(core):
@@ -181,7 +181,7 @@ def test_offload_tiers_hold_a_hash_once(core):
 
 
 def test_removal_of_what_is_not_there_is_counted(core):
-    assert put(core, removed(1, 2)) == Applied(events=1, unknown_removed=2)
+    assert put(core, removed(1, 2)) == Applied(payloads=1, events=1, unknown_removed=2)
     put(core, stored([1], PROMPT[:4]))
     assert put(core, removed(1, medium="CPU")).unknown_removed == 1
     assert put(core, removed(1, group_idx=3)).unknown_removed == 1
@@ -201,7 +201,7 @@ def test_a_removal_touches_one_publisher_only(core):
 def test_a_clear_drops_everything_of_that_publisher(core):
     for name in ("a", "b"):
         put(core, stored([1, 2], PROMPT[:8]), stored([7], PROMPT[:4], parent=8), publisher=name)
-    assert put(core, AllBlocksCleared()) == Applied(events=1, cleared=3)
+    assert put(core, AllBlocksCleared()) == Applied(payloads=1, events=1, cleared=3)
     assert matched(core, PROMPT) == {"b": 2}
     assert list(core.dump("a")) == []
     assert core.digest("a") == []

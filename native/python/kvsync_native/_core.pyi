@@ -23,6 +23,7 @@ class NativeIndex:
         max_publishers: int,
         max_blocks: int,
         max_orphans: int,
+        max_remembered: int,
         max_query_tokens: int,
         max_payload_bytes: int,
         max_events: int,
@@ -41,7 +42,7 @@ class NativeIndex:
     def max_query_tokens(self) -> int: ...
     def add_publisher(self, publisher: str, model: str) -> None: ...
     def apply(self, publisher: str, payload: bytes) -> Applied: ...
-    def apply_many(self, publisher: str, payloads: Sequence[bytes]) -> Applied: ...
+    def apply_many(self, publisher: str, payloads: Sequence[bytes], budget: int | None = None) -> Applied: ...
     def block_sizes(self, model: str) -> list[int]:
         """The block sizes that publishers of the model use, ascending."""
 
