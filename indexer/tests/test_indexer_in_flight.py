@@ -71,10 +71,10 @@ class Lethal(PythonCore):
         self._end(payload)
         return super().apply(publisher, payload)
 
-    def apply_many(self, publisher, payloads):
+    def apply_many(self, publisher, payloads, budget=None):
         for payload in payloads:
             self._end(payload)
-        return super().apply_many(publisher, payloads)
+        return super().apply_many(publisher, payloads, budget)
 
 
 def follow(endpoint, replay_endpoint, directory, result):

@@ -43,12 +43,13 @@ class CountingCore(PythonCore):
         self.runs.append(1)
         return super().apply(publisher, payload)
 
-    def apply_many(self, publisher, payloads):
-        self.runs.append(len(payloads))
+    def apply_many(self, publisher, payloads, budget=None):
         if self.fails_after is not None:
             super().apply_many(publisher, payloads[: self.fails_after])
             raise RuntimeError("a defect")
-        return super().apply_many(publisher, payloads)
+        applied = super().apply_many(publisher, payloads, budget)
+        self.runs.append(applied.payloads)
+        return applied
 
 
 class Rig:
@@ -427,22 +428,16 @@ def test_a_new_process_may_have_another_rank():
     assert rig.held() == {9}
 
 
-def test_others_get_their_turn_between_the_slices_of_a_long_run():
+def test_others_get_their_turn_when_the_work_of_one_call_is_done():
     rig = Rig()
-    held = []
-    rig.follower._between = lambda: held.append(len(rig.held()))
+    turns = []
+    rig.follower._between = lambda: turns.append(len(rig.held()))
     rig.live()
-    rig.receive(*((seq, stored(seq)) for seq in range(150)))
-    assert rig.core.runs == [64, 64, 22]
-    assert held == [64, 128]
-
-
-def test_long_payloads_are_slices_of_their_own():
-    big = stored(*range(60_000))
-    assert len(big) > 250_000
-    rig = Rig().live()
-    rig.receive((0, big), (1, stored(70_000)), (2, big))
-    assert rig.core.runs == [1, 1, 1]
+    big = [stored(*range(30_000 * number, 30_000 * number + 30_000)) for number in range(3)]
+    rig.receive((0, stored(1)), (1, stored(2)), *enumerate(big, 2), (5, stored(3)))
+    assert rig.core.runs == [4, 2]
+    assert turns == [60_000]
+    assert rig.follower.totals.batches == 6
 
 
 class Guard:

@@ -28,7 +28,7 @@ from kvsync_indexer.sync.actions import (
 from kvsync_indexer.sync.guard import ApplyGuard, NoGuard
 from kvsync_indexer.sync.machine import PublisherMachine
 from kvsync_indexer.sync.ranks import Ranks
-from kvsync_indexer.sync.slices import slices
+from kvsync_indexer.sync.slices import BUDGET, slices
 from kvsync_indexer.sync.states import TRUSTED, State
 from kvsync_indexer.sync.totals import Totals
 from kvsync_indexer.sync.turnover import Turnover
@@ -284,17 +284,30 @@ class Follower:
         return self._guard.applies_singly(self.name, seq)
 
     def _apply_slice(self, action: Apply) -> tuple[int, str] | None:
-        """Hand payloads to the core in one call; (sequence number, reason) of the first that it refuses."""
-        name, payloads = self.name, action.payloads
-        if len(payloads) == 1 and self._guard.is_set_aside(name, action.first_seq, payloads[0]):
+        """Hand payloads to the core, in as many calls as their work takes; (sequence number, reason) of a refusal."""
+        seq, payloads = action.first_seq, action.payloads
+        if len(payloads) == 1 and self._guard.is_set_aside(self.name, seq, payloads[0]):
             self.totals.set_aside += 1
-            return action.first_seq, "set aside, because an earlier process of the index ended while it applied it"
+            return seq, "set aside, because an earlier process of the index ended while it applied it"
+        while payloads:
+            if seq != action.first_seq:
+                self._between()
+            applied = self._call_core(Apply(seq, payloads))
+            if not isinstance(applied, Applied):
+                return applied
+            done = max(1, applied.payloads)
+            self._count(applied, payloads[:done])
+            seq, payloads = seq + done, payloads[done:]
+        return None
+
+    def _call_core(self, action: Apply) -> Applied | tuple[int, str]:
+        """Call the core once, which may leave the last payloads for another call."""
+        name, payloads = self.name, action.payloads
         self._guard.begin(name, action.first_seq, payloads)
         try:
             if len(payloads) == 1:
-                applied = self._core.apply(name, payloads[0])
-            else:
-                applied = self._core.apply_many(name, payloads)
+                return self._core.apply(name, payloads[0])
+            return self._core.apply_many(name, payloads, BUDGET)
         except (DecodeError, CoreError) as error:
             return self._refused(action, str(error), _refused_place(error, payloads))
         except Exception as error:  # noqa: BLE001  one publisher's payload must never end the thread for all
@@ -302,11 +315,12 @@ class Follower:
             return self._refused(action, f"{type(error).__name__}: {error}", None)
         finally:
             self._guard.end()
+
+    def _count(self, applied: Applied, payloads: tuple[bytes, ...]) -> None:
         self.totals.add(applied, payloads)
         self._unknown_events += applied.unknown_events
         if self.machine.incomplete or self.turnover.assumed:
             self._watch(applied, payloads)
-        return None
 
     def _watch(self, applied: Applied, payloads: tuple[bytes, ...]) -> None:
         """Look for signs of blocks that are not known here, and of their end."""
