@@ -51,6 +51,8 @@ class Workload:
     """Share of batches that no reader can decode, live or replayed."""
     unknown_events: float = 0.0
     """Share of batches with an event of a type that no reader knows, which removes blocks."""
+    lethal_batches: float = 0.0
+    """Share of batches over which the process of the index ends, as often as it applies them."""
     second_rank: float = 0.0
     """Share of batches that another data-parallel rank sends on the same stream: it clears its own cache."""
     wire_version: str = "0.33.0"
@@ -67,6 +69,8 @@ class Published:
     """(medium, count, digest) of every tier that holds something."""
     removed: tuple[int, ...] = ()
     """Block hashes in its removal events."""
+    lethal: bool = False
+    """The process of the index ends over it."""
     cleared: bool = False
     """It says that the cache was cleared."""
 
@@ -131,9 +135,11 @@ class ModelProcess:
             self.lost_seqs += 1
             payload = b"\xc1" + payload
         digests = tuple((medium, found.count, found.hex()) for medium, found in self._digests.items() if found.count)
+        lethal = bool(self.workload.lethal_batches) and self._rng.random() < self.workload.lethal_batches
+        self.lost_seqs += lethal
         removed = [hashed for event in events if isinstance(event, BlockRemoved) for hashed in event.block_hashes]
         cleared = any(isinstance(event, AllBlocksCleared) for event in events)
-        done = Published(seq, payload, dict(self.truth), digests, tuple(map(digest_key, removed)), cleared)
+        done = Published(seq, payload, dict(self.truth), digests, tuple(map(digest_key, removed)), lethal, cleared)
         self.published[seq] = done
         self.buffer.append((seq, payload))
         return done

@@ -222,7 +222,7 @@ class Judge:
 
     def _judge_healthy(self) -> None:
         """Check I12: the healthy publisher was not disturbed."""
-        if any(fault.kind == "index_restart" for fault in self._schedule.faults):
+        if self._schedule.workload.lethal_batches or any(one.kind == "index_restart" for one in self._schedule.faults):
             return
         engine = self.engines[HEALTHY]
         lost = [f"{at:.3f} s {state}" for at, state, _ in engine.side.history.states if state not in _CALM]

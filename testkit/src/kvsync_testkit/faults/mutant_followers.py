@@ -178,6 +178,13 @@ class MergesRanks(Follower):
         self._ranks = _AnyRank()
 
 
+class ForgetsDeaths(Follower):
+    """Marks nothing, so that a payload which ends the process ends every later one as well."""
+
+    def __init__(self, *parts: Any, **options: Any) -> None:  # noqa: ANN401  whatever a follower takes
+        super().__init__(*parts, **{**options, "guard": None})
+
+
 class _FirstSize(Totals):
     def add(self, applied: Applied, payloads: tuple[bytes, ...]) -> None:
         super().add(applied, payloads)

@@ -174,6 +174,10 @@ def _mixes_ranks(schedule: Schedule) -> bool:
     return schedule.workload.second_rank > 0
 
 
+def _ends_processes(schedule: Schedule) -> bool:
+    return schedule.workload.lethal_batches > 0
+
+
 def _reads_late(schedule: Schedule) -> bool:
     """Without a replay only the number of the link tells late batches of a process from those of its successor."""
     fenced = any(fault.how == "epoch_first" and fault.kind == "restart" for fault in schedule.faults)
@@ -228,6 +232,7 @@ MUTANTS = (
     Mutant("completes too soon", frozenset({"I1"}), _follower(followers.CompletesTooSoon)),
     Mutant("remembers turnover", frozenset({"I1"}), _follower(followers.RemembersTurnover)),
     Mutant("merges ranks", frozenset({"I4"}), _follower(followers.MergesRanks), when=_mixes_ranks),
+    Mutant("forgets deaths", frozenset({"I12"}), _follower(followers.ForgetsDeaths), when=_ends_processes),
     Mutant("ignores orphans", frozenset({"I1"}), _follower(followers.IgnoresOrphans), when=_joins_late),
     Mutant(
         "counts unknown evictions", frozenset({"I1"}), _follower(followers.CountsUnknownEvictions), when=_joins_late

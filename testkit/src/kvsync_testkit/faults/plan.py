@@ -134,6 +134,10 @@ def expand_schedule(seed: int) -> Schedule:
         # Alone, because a publisher that is refused for it is never in sync again, whatever else happens to it.
         workload = replace(workload, second_rank=0.05, poisoned_batches=0.0, lost_batches=0.0, unknown_events=0.0)
         faults = []
+    alone = bool(workload.second_rank) or any(fault.kind == "mute" for fault in faults)
+    if replay and heartbeats and not alone and new_kinds.random() < 0.06:
+        # Without a replay server no payload comes again.
+        workload = replace(workload, lethal_batches=0.004)
     blind = not replay or workload.lost_batches > 0
     schedule = Schedule(
         seed=seed,

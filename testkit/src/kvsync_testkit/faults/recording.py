@@ -9,6 +9,7 @@ from kvsync_events import DecodeError
 from kvsync_indexer.core import Applied, CoreError, IndexCore
 from kvsync_testkit.checks import AppliedBatch, Forgotten, TrustSample
 from kvsync_testkit.faults.clock import VirtualTime
+from kvsync_testkit.faults.dying import SurvivingMark
 from kvsync_testkit.faults.engine import ModelProcess, Published
 
 _PLACE = re.compile(r"batch (\d+) of ")
@@ -68,6 +69,7 @@ class RecordingCore:
         time: VirtualTime,
         identify: Callable[[bytes], tuple[ModelProcess, Published]],
         before_change: Callable[[], None],
+        mark: SurvivingMark,
     ) -> None:
         self.batches = 0
         """Batches applied through this core, however often the blocks were dropped."""
@@ -76,6 +78,7 @@ class RecordingCore:
         self._time = time
         self._identify = identify
         self._before_change = before_change
+        self._mark = mark
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401  whatever the core has
         return getattr(self._core, name)
@@ -83,6 +86,7 @@ class RecordingCore:
     def apply(self, publisher: str, payload: bytes) -> Applied:
         """Apply one batch and record it."""
         self._before_change()
+        self._live_through([payload])
         applied = self._core.apply(publisher, payload)
         self._record(publisher, payload)
         self._look_for_unknown_blocks(publisher, applied)
@@ -91,6 +95,7 @@ class RecordingCore:
     def apply_many(self, publisher: str, payloads: Sequence[bytes], budget: int | None = None) -> Applied:
         """Apply a run and record the batches before the first that was refused, whose place the core's error names."""
         self._before_change()
+        self._live_through(payloads)
         try:
             applied = self._core.apply_many(publisher, payloads, budget)
         except (DecodeError, CoreError) as error:
@@ -116,6 +121,11 @@ class RecordingCore:
         self._before_change()
         self._history.forget(self._time.now, publisher)
         return self._core.remove_publisher(publisher)
+
+    def _live_through(self, payloads: Sequence[bytes]) -> None:
+        """End the process if one of the payloads is lethal."""
+        if not self._mark.lethal.isdisjoint(payloads):
+            self._mark.die()
 
     def _look_for_unknown_blocks(self, publisher: str, applied: Applied) -> None:
         if applied.unknown_removed or self._core.sizes(publisher)[1]:
