@@ -11,8 +11,8 @@ import pytest
 import structlog
 
 from kvsync_indexer.addresses import forbidden, guarded_connector
+from kvsync_indexer.engine_keys import read_api_key
 from kvsync_indexer.errors import ConfigError
-from kvsync_indexer.keys import read_api_key
 from kvsync_indexer.logs import MAX_TEXT, brief_traceback, configure_logging
 from kvsync_indexer.publishers_file import parse_publishers
 from kvsync_testkit.ports import free_port

@@ -122,7 +122,7 @@ async def test_another_engine_answers_for_one_that_hangs_which_is_then_left_alon
 
 
 async def test_with_no_engine_left_the_answer_comes_at_once():
-    async with serving(Engine(hangs=True)) as links, tokenizer() as made:
+    async with serving(Engine(hangs=True)) as links, tokenizer(None, lambda: 0.0) as made:
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(ask(made, links), 0.25)  # what a router does
         with pytest.raises(TokenizeError, match="slow or failed a moment ago"):
@@ -132,7 +132,7 @@ async def test_with_no_engine_left_the_answer_comes_at_once():
 @pytest.mark.parametrize("status", [401, 429, 500, 503])
 async def test_an_engine_that_fails_is_passed_over(status):
     bad = Engine(status=status)
-    async with serving(Engine(), bad) as links, tokenizer() as made:
+    async with serving(Engine(), bad) as links, tokenizer(None, lambda: 0.0) as made:
         for _ in range(4):
             assert await ask(made, links) == [BOS, 97, 98]
         assert len(bad.asked) == 1

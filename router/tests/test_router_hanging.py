@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import math
 
 import aiohttp
 import pytest
@@ -10,7 +9,7 @@ from aiohttp import web
 from router_helpers import MODEL, FakeIndex, ask, running_engines, running_router
 
 from kvsync_router.decisions.circuit import FAILURES, FIRST_PAUSE_S, LONGEST_PAUSE_S, Circuit
-from kvsync_router.decisions.endpoints import EndpointInfo, EndpointTable
+from kvsync_router.decisions.endpoints import MAX_CONTEXT_TOKENS, EndpointInfo, EndpointTable
 from kvsync_testkit.waiting import until
 
 NEVER = 3600.0
@@ -27,6 +26,22 @@ def outcome(router, name, policy="kv"):
 
 async def hang(_request):
     await asyncio.Event().wait()
+
+
+def begin_and_fall_silent(engine):
+    """Let the engine send the first bytes of an answer and nothing more."""
+
+    async def behave(request):
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(b"data: 1\n\n")
+        await engine.release.wait()
+
+    engine.behave = behave
+
+
+def post(session, url):
+    return session.post(f"{url}/v1/completions", data=json.dumps({"model": MODEL, "prompt": "x"}))
 
 
 # -- decisions -----------------------------------------------------------------------------------------------------
@@ -96,12 +111,26 @@ def test_open_circuits_are_used_if_there_is_nothing_else():
     assert [one.info.name for one in table.rotation(MODEL, ["b"])] == ["a"]
 
 
-@pytest.mark.parametrize("listed", [None, 10, 2**70])
-def test_the_context_of_a_request_is_limited_by_the_model(listed):
-    (one,) = table_of(EndpointInfo("a", "http://a", MODEL)).all()
-    one.max_model_len = listed
-    assert one.context_tokens(6, 100) == min(106, listed or math.inf)
-    assert one.context_tokens(20, 100) == (20 if listed == 10 else 120)
+def test_the_context_of_a_request_is_limited_by_what_the_endpoints_of_the_model_list():
+    table = table_of(EndpointInfo("a", "http://a", MODEL), EndpointInfo("b", "http://b", MODEL))
+    assert table.context_limit(MODEL) == MAX_CONTEXT_TOKENS
+    table.get("a").max_model_len, table.get("b").max_model_len = 4096, 1
+    assert table.context_limit(MODEL) == 4096
+    table.get("b").max_model_len = 2**70
+    assert table.context_limit(MODEL) == MAX_CONTEXT_TOKENS
+
+
+async def test_a_large_picture_is_no_prompt_of_millions_of_tokens():
+    picture = {"type": "image_url", "image_url": {"url": "x" * 900_000}}
+    async with running_engines("a") as (engine,):
+        engine.models = json.dumps({"data": [{"id": MODEL, "max_model_len": 512}]}).encode()
+        engine.behave = hang
+        async with running_router([engine]) as (router, url), aiohttp.ClientSession() as session:
+            messages = [{"role": "user", "content": [picture]}]
+            asking = asyncio.create_task(ask(session, url, "/v1/chat/completions", messages=messages))
+            await until("the request waits", lambda: engine.seen)
+            assert endpoint(router, "a").prefill_tokens == endpoint(router, "a").decode_tokens == 512
+            asking.cancel()
 
 
 # -- engines that hang ---------------------------------------------------------------------------------------------
@@ -142,21 +171,28 @@ async def test_an_engine_that_hangs_behind_a_good_health_costs_one_time_out_per_
             assert endpoint(router, "a").healthy
 
 
+async def test_an_engine_that_only_fails_is_left_out_even_if_its_failures_are_passed_on():
+    async with running_engines("a") as (engine,):
+
+        async def behave(_request):
+            return web.Response(status=503)
+
+        engine.behave = behave
+        async with running_router([engine], attempts=1) as (router, url), aiohttp.ClientSession() as session:
+            router.table._clock = lambda: 0.0
+            for _ in range(FAILURES):
+                assert (await ask(session, url))[0] == 503
+            assert not endpoint(router, "a").circuit.admits(0.0)
+
+
 async def test_an_answer_that_has_begun_is_never_asked_for_again():
     async with running_engines("a", "b") as (first, second):
-
-        async def behave(request):
-            response = web.StreamResponse()
-            await response.prepare(request)
-            await response.write(b"data: 1\n\n")
-            await first.release.wait()
-
-        first.behave = behave
+        begin_and_fall_silent(first)
         settings = {"health_s": 0.02, "health_timeout_s": 0.1, "left_idle_timeout_s": 0.05, "idle_timeout_s": NEVER}
         async with (
             running_router([first, second], {"a": 4}, **settings) as (router, url),
             aiohttp.ClientSession() as session,
-            session.post(f"{url}/v1/completions", data=json.dumps({"model": MODEL, "prompt": "x"})) as response,
+            post(session, url) as response,
         ):
             assert await response.content.readany() == b"data: 1\n\n"
             first.hangs = True
@@ -166,25 +202,13 @@ async def test_an_answer_that_has_begun_is_never_asked_for_again():
             await until("counted", lambda: outcome(router, "cut") == 1)
 
 
-async def begun(engine):
-    """An answer whose first bytes have come and that then falls silent."""
-
-    async def behave(request):
-        response = web.StreamResponse()
-        await response.prepare(request)
-        await response.write(b"data: 1\n\n")
-        await engine.release.wait()
-
-    engine.behave = behave
-
-
 async def test_a_silent_answer_ends():
     async with running_engines("a") as (engine,):
-        await begun(engine)
+        begin_and_fall_silent(engine)
         async with (
             running_router([engine], idle_timeout_s=0.05) as (router, url),
             aiohttp.ClientSession() as session,
-            session.post(f"{url}/v1/completions", data=json.dumps({"model": MODEL, "prompt": "x"})) as response,
+            post(session, url) as response,
         ):
             with pytest.raises(aiohttp.ClientError):
                 await response.content.read()
@@ -194,13 +218,13 @@ async def test_a_silent_answer_ends():
 
 async def test_a_silent_answer_ends_soon_after_its_publisher_has_left():
     async with running_engines("a") as (engine,):
-        await begun(engine)
+        begin_and_fall_silent(engine)
         index = FakeIndex([engine])
         settings = {"idle_timeout_s": NEVER, "left_idle_timeout_s": 0.05}
         async with (
             running_router([engine], index=index, **settings) as (router, url),
             aiohttp.ClientSession() as session,
-            session.post(f"{url}/v1/completions", data=json.dumps({"model": MODEL, "prompt": "x"})) as response,
+            post(session, url) as response,
         ):
             assert await response.content.readany() == b"data: 1\n\n"
             index._engines = []

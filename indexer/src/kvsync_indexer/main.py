@@ -8,9 +8,9 @@ from typing import Any
 import click
 
 from kvsync_indexer.config import IndexerConfig
+from kvsync_indexer.engine_keys import read_api_key
 from kvsync_indexer.errors import IndexerError
 from kvsync_indexer.fronts import Front, FrontRequest, installed_fronts, package_of_flag
-from kvsync_indexer.keys import read_api_key
 from kvsync_indexer.logs import configure_logging
 
 PROGRAM = "kvsync-indexer"

@@ -21,15 +21,12 @@ def context_of(request: MatchRequest) -> Context:
     )
 
 
-def _frozen(keys: list[Any], depth: int) -> tuple[Any, ...]:
+def _frozen(value: Any, depth: int) -> Any:  # noqa: ANN401
+    """The value with its lists as tuples. Raises RequestError if it is nested deeper than `depth` levels."""
+    if not isinstance(value, list | dict):
+        return value
     if not depth:
         raise RequestError(422, f"extra_keys are nested deeper than {MAX_DEPTH} levels", field="extra_keys")
-    return tuple(_key(key, depth - 1) for key in keys)
-
-
-def _key(key: object, depth: int) -> object:
-    if isinstance(key, dict):
-        raise RequestError(
-            422, "extra_keys hold an object; the keys of a block are values and lists", field="extra_keys"
-        )
-    return _frozen(key, depth) if isinstance(key, list) else key
+    if isinstance(value, dict):
+        return {name: _frozen(each, depth - 1) for name, each in value.items()}
+    return tuple(_frozen(each, depth - 1) for each in value)

@@ -12,7 +12,7 @@ import msgspec
 
 from kvsync_indexer.api import MatchAnswer, MatchRequest, MatchRow
 from kvsync_indexer.api.prompts import skips_cache, unknown_part
-from kvsync_indexer.core import Match, QueryError
+from kvsync_indexer.core import Context, Match, QueryError
 from kvsync_indexer.errors import RequestError, TokenizeError
 from kvsync_indexer.ingest import Ingest, PublisherLink
 from kvsync_indexer.latency import LatencyHistogram
@@ -40,6 +40,7 @@ class Matcher:
         if len(given) != 1:
             what = "none of them" if not given else " and ".join(given)
             raise RequestError(422, f"give exactly one of token_ids, prompt and messages, not {what}", field="prompt")
+        context = context_of(request)
         unknown = unknown_part(request.messages)
         if unknown is not None:
             return MatchAnswer(0, 0, [], unknown=unknown)
@@ -52,16 +53,16 @@ class Matcher:
         if tokens is None:
             return MatchAnswer(0, 0, [], unknown="only the engine knows where it truncates this prompt")
         try:
-            return self._match(request, tokens)
+            return self._match(request, context, tokens)
         except QueryError as error:
             raise RequestError(422, str(error), field="token_ids") from None
 
-    def _match(self, request: MatchRequest, tokens: Sequence[int]) -> MatchAnswer:
+    def _match(self, request: MatchRequest, context: Context, tokens: Sequence[int]) -> MatchAnswer:
         ingest = self._ingest
         trusted = ingest.trusted.get(request.model, frozenset())
         if request.publishers is not None:
             trusted = trusted.intersection(request.publishers)
-        matches = ingest.core.match(context_of(request), tokens, trusted) if trusted else ()
+        matches = ingest.core.match(context, tokens, trusted) if trusted else ()
         return self._rows(request, len(tokens), matches, trusted)
 
     def _rows(

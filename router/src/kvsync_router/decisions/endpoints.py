@@ -6,10 +6,14 @@ predicted tokens, so that a decision needs no round trip to an engine.
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from kvsync_router.decisions.circuit import Circuit
 from kvsync_router.decisions.models import meaning_of
 from kvsync_router.decisions.policies import Candidate
+
+MAX_CONTEXT_TOKENS: Final = 1 << 20
+"""Longest context that is predicted if no endpoint lists a shorter one. Pictures in a request have no such length."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +80,6 @@ class Endpoint:
     def base_model(self) -> str:
         """The model that its publisher announces."""
         return self.info.model
-
-    def context_tokens(self, prompt_tokens: int, output_tokens: int) -> int:
-        """Predicted length of prompt and answer, which the length of the model limits."""
-        predicted = prompt_tokens + output_tokens
-        return predicted if self.max_model_len is None else min(predicted, max(self.max_model_len, prompt_tokens))
 
     def leave(self, *, hangs: bool) -> None:
         """Tell all that wait for bytes of it. Attempts are made elsewhere if it hangs; answers get less patience."""
@@ -163,6 +162,14 @@ class EndpointTable:
     def base_model(self, model: str) -> tuple[str, str | None]:
         """(base model, adapter) behind the model name of a request."""
         return meaning_of(model, self._endpoints.values())
+
+    def context_limit(self, model: str | None) -> int:
+        """Longest prompt and answer together that is predicted for `model`, in tokens.
+
+        It is the longest that any of its endpoints lists, so that none looks idle or busy by what it lists itself.
+        """
+        listed = [one.max_model_len for one in self._endpoints.values() if one.max_model_len and one.serves(model)]
+        return min(max(listed, default=MAX_CONTEXT_TOKENS), MAX_CONTEXT_TOKENS)
 
     def rotation(self, model: str | None, excluded: Collection[str] = ()) -> list[Endpoint]:
         """Healthy endpoints that serve `model`, by name, without `excluded`.

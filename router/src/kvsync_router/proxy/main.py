@@ -7,8 +7,8 @@ from typing import Any
 import click
 import structlog
 
+from kvsync_indexer.engine_keys import read_api_key
 from kvsync_indexer.errors import ConfigError, ListenError
-from kvsync_indexer.keys import read_api_key
 from kvsync_indexer.logs import configure_logging
 from kvsync_indexer.serving import HttpServer, event_loop_runner, listen, serve_until_signalled
 from kvsync_router.config import RouterConfig

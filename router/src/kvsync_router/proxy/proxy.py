@@ -18,7 +18,7 @@ from kvsync_router.decisions.endpoints import Endpoint, Ticket
 from kvsync_router.decisions.picking import RoutingDecision
 from kvsync_router.decisions.requests import InferenceRequest, output_wait_tokens, parse_request
 from kvsync_router.errors import ClientGoneError, RequestRefusedError, UpstreamError
-from kvsync_router.proxy.upstream import Patience, Upstream, UpstreamClient, relay
+from kvsync_router.proxy.upstream import FAILED_STATUSES, Patience, Upstream, UpstreamClient, relay
 from kvsync_router.routing import Routing
 
 _log = structlog.get_logger("kvsync_router.proxy")
@@ -162,6 +162,8 @@ class Proxy:
             raise RequestRefusedError(
                 404, f"The model `{model}` does not exist.", "NotFoundError", param="model", code="404"
             )
+        longest = table.context_limit(model)
+        prompt = min(decision.prompt_tokens, longest)
         tried: list[str] = []
         last = "no endpoint is in the rotation"
         timeout_s = self._config.first_byte_timeout_s + self._config.output_token_s * output_wait_tokens(request)
@@ -170,8 +172,7 @@ class Proxy:
             if picked is None:
                 break
             endpoint, matched = picked
-            uncached = max(decision.prompt_tokens - matched, 0)
-            ticket = Ticket(endpoint, uncached, endpoint.context_tokens(decision.prompt_tokens, request.output_tokens))
+            ticket = Ticket(endpoint, max(prompt - matched, 0), min(prompt + request.output_tokens, longest))
             table.began(endpoint)
             final = attempt + 1 == self._config.attempts
             try:
@@ -186,7 +187,10 @@ class Proxy:
             except BaseException:
                 ticket.finish()
                 raise
-            endpoint.circuit.succeeded()
+            if upstream.response.status not in FAILED_STATUSES:
+                endpoint.circuit.succeeded()
+            elif table.failed(endpoint):
+                _log.warning("endpoint_circuit_opened", endpoint=endpoint.info.name, reason="its last answer")
             return _Placed(endpoint, ticket, matched, upstream)
         status, kind = (502, "bad_gateway") if tried else (503, "service_unavailable")
         raise RequestRefusedError(status, f"no engine could answer ({last})", kind, code=str(status))

@@ -16,6 +16,7 @@ from kvsync_router.errors import UpstreamError
 RETRIED_STATUSES = frozenset({429, 502, 503, 504})
 """Statuses after which another endpoint is tried: its queue is full, it is draining, or it is a proxy that failed."""
 TOO_MANY = 429
+FAILED_STATUSES = RETRIED_STATUSES - {TOO_MANY}
 HOP_BY_HOP = frozenset(
     b"connection keep-alive proxy-authenticate proxy-authorization proxy-connection trailer transfer-encoding"
     b" te upgrade host content-length expect".split()  # codespell:ignore te
@@ -88,7 +89,7 @@ def _interrupt(waits: asyncio.Timeout, endpoint: Endpoint) -> Callable[[], None]
     """What ends an attempt at once if its endpoint hangs. One that has only left the directory may still answer."""
 
     def interrupt() -> None:
-        if endpoint.hangs:
+        if endpoint.hangs and not waits.expired():
             waits.reschedule(0)
 
     return interrupt
@@ -161,8 +162,9 @@ class Patience:
         waits = asyncio.timeout(self._left_idle_s if endpoint.left else self._idle_s)
 
         def hurry() -> None:
-            soon = asyncio.get_running_loop().time() + self._left_idle_s
-            waits.reschedule(min(soon, waits.when() or soon))
+            if not waits.expired():
+                soon = asyncio.get_running_loop().time() + self._left_idle_s
+                waits.reschedule(min(soon, waits.when() or soon))
 
         endpoint.waiting.add(hurry)
         try:

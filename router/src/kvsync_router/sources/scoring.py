@@ -17,6 +17,7 @@ from kvsync_indexer.fronts import IndexAnswers
 from kvsync_router.decisions.scoring import Score, score_of
 from kvsync_router.errors import ScorerUnavailableError
 
+REFUSED = "the index refuses the question"
 _FAILURES = (TimeoutError, aiohttp.ClientError, OSError, msgspec.MsgspecError, RecursionError)
 
 _log = structlog.get_logger("kvsync_router.scoring")
@@ -51,7 +52,7 @@ class HttpScorer:
             async with asyncio.timeout(self._timeout_s):
                 status, body = await self._post(msgspec.json.encode(request))
             if 400 <= status < 500:
-                return Score()
+                return Score(unknown=REFUSED)
             if status != 200:  # the index works, but cannot answer this question: no engine could tokenize it, say
                 raise ScorerUnavailableError(f"the index answered {status}")
             return score_of(self._decoder.decode(body))
@@ -82,7 +83,7 @@ class InProcessScorer:
             async with asyncio.timeout(self._timeout_s):
                 return score_of(await self._index.match(request))
         except RequestError:
-            return Score()
+            return Score(unknown=REFUSED)
         except Exception as error:
             _log.warning("router_without_match", problem=f"{type(error).__name__}: {error}")
             raise ScorerUnavailableError(f"{type(error).__name__}: {error}") from error
