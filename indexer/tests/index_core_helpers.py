@@ -155,7 +155,7 @@ class Model:
             group = owners[0]
         return self.order.index(max(self.sizes[group])) if self.sizes[group] else 0
 
-    def _store(self, event, tentative, sparse):
+    def _store(self, event, tentative, sparse):  # noqa: C901
         slot = ((event.medium or "GPU").upper(), event.group_idx)
         self.sizes.setdefault(event.group_idx, set())
         kind, window = self.kinds.get(event.group_idx, (None, None))
@@ -237,7 +237,7 @@ class Model:
             return (self._context(event, salt[0] if salt else None), event.block_size)
         return self.blocks[above].path if above in self.blocks else None
 
-    def _place(self, event):
+    def _place(self, event):  # noqa: C901
         """Find the blocks of a sparse event by hashes that are known in another block size."""
         if len(self.order) < 2:
             return

@@ -1,6 +1,6 @@
 """Cache groups of different block sizes, in every installed core.
 
-Engines such as vLLM give the block of a large size the hash of the small block at its end, so hashes repeat over groups.
+Engines such as vLLM give the block of a large size the hash of the small block at its end: groups share hashes.
 """
 
 import random

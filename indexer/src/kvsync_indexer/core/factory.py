@@ -25,8 +25,9 @@ def make_core(kind: CoreKind = "auto", limits: CoreLimits | None = None, seed: i
     """An empty core; `auto` chooses the native one if it is installed.
 
     `seed` (64 bits) goes into every key and into the tables, so that nobody who does not know it can choose hashes that
-    collide. Without one it is random; a snapshot carries it. Raises CoreUnavailableError if the native core is requested
-    and not installed, and ValueError for an unknown kind.
+    collide. Without one it is random. A snapshot carries it, and a core that is restored takes the snapshot's.
+
+    Raises CoreUnavailableError if the native core is requested and not installed, and ValueError for an unknown kind.
     """
     if kind not in CORE_KINDS:
         raise ValueError(f"core must be one of {', '.join(CORE_KINDS)}, not {kind!r}")

@@ -55,7 +55,7 @@ def local_hash(tokens: bytes | memoryview, extra: tuple[Any, ...], seed: int) ->
     return xxh3_64_intdigest(body, (seed ^ _KEYED) & MASK_64)
 
 
-def _opaque(part: Any) -> Any:
+def _opaque(part: object) -> object:
     """An extra key as events have it: maps as their canonical bytes."""
     if isinstance(part, Mapping):
         return _canonical((part,))
@@ -64,7 +64,7 @@ def _opaque(part: Any) -> Any:
     return part
 
 
-def _canonical(parts: tuple[Any, ...]) -> bytes:
+def _canonical(parts: tuple[object, ...]) -> bytes:
     """The canonical bytes of extra keys; raises QueryError."""
     try:
         return canonical(parts)

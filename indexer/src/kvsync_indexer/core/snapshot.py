@@ -52,13 +52,6 @@ def write_snapshot(publishers: dict[str, Publisher], seed: int) -> bytes:
     return whole + _U64.pack(xxh3_64_intdigest(whole))
 
 
-def snapshot_seed(data: bytes) -> int:
-    """The seed of the keys in a snapshot; raises SnapshotError."""
-    if len(data) < _HEAD.size:
-        raise SnapshotError(f"{len(data)} bytes are too few for a snapshot")
-    return int(_HEAD.unpack_from(data)[3])
-
-
 def _write_publisher(out: bytearray, publisher: Publisher) -> None:
     _write_text(out, publisher.name)
     _write_text(out, publisher.model)

@@ -12,7 +12,6 @@ import structlog
 from kvsync_indexer import bounded
 from kvsync_indexer.bounded import fetched
 from kvsync_indexer.core import IndexCore, SnapshotError
-from kvsync_indexer.core.snapshot import snapshot_seed
 from kvsync_indexer.errors import ConfigError, OversizeError, SnapshotFileError
 from kvsync_indexer.ingest import Ingest
 from kvsync_indexer.snapshot import (
@@ -116,8 +115,6 @@ class Snapshots:
             return 0
         try:
             header, core = decode_snapshot(data)
-            if snapshot_seed(core) != snapshot_seed(self._core.snapshot()):
-                raise SnapshotError("its keys are made with another seed")
             names = set(await asyncio.to_thread(self._core.restore, core))
         except (SnapshotFileError, SnapshotError) as error:
             _log.error("snapshot_refused", origin=origin, problem=str(error))
