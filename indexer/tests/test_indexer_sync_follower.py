@@ -318,6 +318,14 @@ def test_only_a_clear_of_the_whole_cache_leaves_nothing_unknown(medium, complete
     assert rig.machine.incomplete is not complete
 
 
+def test_evictions_of_unknown_blocks_do_not_make_a_full_cache_complete():
+    rig = incomplete_rig()
+    for seq in range(4, 40, 2):  # each new block takes the place of an unknown one; others may still be there
+        rig.receive((seq, removed(1000 + seq)), (seq + 1, stored(seq)))
+    rig.follower.tick(rig.now)
+    assert rig.machine.incomplete
+
+
 def test_an_untouched_cache_is_not_measured_in_every_tick():
     rig = incomplete_rig()
     rig.core.sizes = None  # would raise if called

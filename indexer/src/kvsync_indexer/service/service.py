@@ -187,7 +187,9 @@ class IndexService:
         if not self.ingest.running:
             return "the I/O thread has ended"
         silent = self.monotonic() - self.ingest.heartbeat
-        return f"the I/O thread has not turned for {silent:.1f} s" if silent > STALL_S else None
+        if silent > STALL_S:
+            return f"the I/O thread has not turned for {silent:.1f} s"
+        return None if self.discovery is None else self.discovery.health_problem()
 
     def readiness(self) -> Readiness:
         """Whether queries get useful answers: the sources are read, and the first publishers are followed or late."""
