@@ -101,7 +101,10 @@ class InFlight:
         name = self._map[_MARK.size : _MARK.size + name_bytes].decode(errors="replace")
         one = Marked(name, seq, digest, count)
         self._known = [*(each for each in self._known if each != one), one][-MOST:]
-        _log.error("payload_set_aside" if count == 1 else "run_suspected", publisher=name, seq=seq, batches=count)
+        if count == 1:
+            _log.error("payload_set_aside", publisher=name, seq=seq)
+        else:
+            _log.error("run_suspected", publisher=name, seq=seq, batches=count)
         temporary = self._list_path.with_name(f".{LIST_NAME}.{os.getpid()}")
         with contextlib.suppress(OSError):
             temporary.write_bytes(msgspec.json.encode(self._known))
