@@ -28,6 +28,20 @@ def pod(name, namespace="default", *, uid=None, ip="10.0.0.1", ready=True, resta
     return {"metadata": metadata, "spec": {"containers": [container]}, "status": status}
 
 
+class Sink:
+    def __init__(self):
+        self.specs = {}
+        self.calls = []
+
+    def add(self, spec):
+        self.calls.append(("add", spec.name))
+        self.specs[spec.name] = spec
+
+    def remove(self, name):
+        self.calls.append(("remove", name))
+        del self.specs[name]
+
+
 class FakeApiServer:
     """Only `GET .../pods`; label selectors of the form `key=value`."""
 
@@ -88,6 +102,12 @@ class FakeApiServer:
         with self._lock:
             self.version += 1
             self._tell("BOOKMARK", {"metadata": {"resourceVersion": str(self.version), "namespace": None}})
+
+    def tell_raw(self, line):
+        """Send a line to every watch, whatever it is."""
+        with self._lock:
+            for each in self.watchers:
+                each.put(line)
 
     def expire(self):
         """Compact the history: no watch can resume, running ones are told."""
@@ -163,8 +183,9 @@ class FakeApiServer:
         handler.end_headers()
         try:
             while (event := events.get()) is not None:
-                if event["type"] == "ERROR" or self._matches(event["object"], namespace, query):
-                    line = json.dumps(event).encode() + b"\n"
+                raw = isinstance(event, bytes)  # sent as it is, whatever it is
+                if raw or event["type"] == "ERROR" or self._matches(event["object"], namespace, query):
+                    line = (event if raw else json.dumps(event).encode()) + b"\n"
                     handler.wfile.write(b"%x\r\n%s\r\n" % (len(line), line))
                     handler.wfile.flush()
             handler.wfile.write(b"0\r\n\r\n")

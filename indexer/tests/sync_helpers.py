@@ -1,5 +1,7 @@
 """A machine brought into any of its states, and every input it can get, for the table test."""
 
+from dataclasses import replace
+
 from kvsync_indexer.sync import Apply, PublisherMachine, State, SyncSettings
 
 SETTINGS = SyncSettings(overlap=2, replay_attempts=2, flap_limit=3)
@@ -14,8 +16,9 @@ def batch(seq, process="a"):
 class Bench:
     """A machine, a clock and what the driver has been told."""
 
-    def __init__(self, settings=SETTINGS, **how):
+    def __init__(self, settings=SETTINGS, *, replay=True, **how):
         self.now = T0
+        settings = replace(settings, replay=replay)
         self.machine = PublisherMachine("p", settings, now=self.now, **how)
         self.actions = []
         self.process = "a"
@@ -44,17 +47,17 @@ class Bench:
 
     def item(self, seq, process=None, attempt=None):
         process = process or self.process
-        session = self.machine.session
+        session = self.machine.replays.session
         attempt = attempt if attempt is not None else session.attempt if session else 0
         return self.do(self.machine.replay_item(attempt, seq, batch(seq, process), self.now))
 
     def end(self, attempt=None):
-        session = self.machine.session
+        session = self.machine.replays.session
         attempt = attempt if attempt is not None else session.attempt if session else 0
         return self.do(self.machine.replay_end(attempt, self.now))
 
     def fail(self):
-        session = self.machine.session
+        session = self.machine.replays.session
         return self.do(self.machine.replay_failed(session.attempt if session else 0, "broken", self.now))
 
     def tick(self, after=0.0):
@@ -65,6 +68,10 @@ class Bench:
         """In sync with batches 0..upto-1 of process a."""
         self.start()
         self.connected()
+        if not self.machine.settings.replay:
+            for seq in range(upto):
+                self.frame(seq)
+            return self
         for seq in range(upto):
             self.item(seq)
         self.end()

@@ -158,7 +158,7 @@ async def test_equal_ends_incomplete(setup, auditor):
     pub, _, _, link = setup
     pub.store(2)
     wait_until("the batch is applied", lambda: link.machine.next_seq == 1, deadline_s=DEADLINE_S)
-    link.machine.incomplete = True
+    link.machine.standing.incomplete = True
     _, audit = await one(auditor, wait_quiet_s=5)
     assert audit.verdict == "equal"
     assert not link.machine.incomplete

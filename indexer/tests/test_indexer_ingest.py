@@ -7,6 +7,7 @@ from kvsync_indexer.core import make_core
 from kvsync_indexer.ingest import Ingest, SocketSettings
 from kvsync_indexer.publishers import PublisherSpec
 from kvsync_indexer.sync import State, SyncSettings
+from kvsync_testkit.ports import free_port
 
 SYNC = SyncSettings(
     stale_after_s=3.0,
@@ -279,11 +280,3 @@ def test_stale_when_nothing_is_there(publishers):
         wait_for(lambda: thread.link("p") and thread.link("p").machine.state is State.STALE)
     finally:
         thread.stop()
-
-
-def free_port():
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]

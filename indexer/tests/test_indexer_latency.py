@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvsync_indexer.ingest.latency import BUCKETS_S, LatencyHistogram, batch_times
+from kvsync_indexer.latency import BUCKETS_S, LatencyHistogram, batch_times
 
 TIMES = st.floats(min_value=990.0, max_value=1001.0)
 

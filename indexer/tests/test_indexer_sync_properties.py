@@ -1,67 +1,10 @@
-"""Hypothesis drives machine, core and a faulty world; the dictionary model is the truth kept in `sync_world`."""
+"""Properties of the state machine that hold for any input."""
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
-from sync_helpers import Bench, batch
-from sync_world import World
+from sync_helpers import INPUTS, Bench, batch, in_state
 
-FAULTY = ["silent", "empty", "cut", "holes", "shuffled", "twice"]
-
-
-class SyncMachine(RuleBasedStateMachine):
-    """After every rule the world checks: no false positive, nothing missing where complete, order kept."""
-
-    @initialize(seed=st.integers(0, 1 << 16), retention=st.sampled_from([4, 1000]), epochs=st.booleans())
-    def begin(self, seed, retention, epochs):
-        self.world = World(seed, retention=retention, epochs=epochs)
-
-    @rule(count=st.integers(1, 6))
-    def publish(self, count):
-        for _ in range(count):
-            self.world.publish()
-
-    @rule(how=st.sampled_from(["lose", "duplicate", "reorder", "poison", "hole"]))
-    def publish_badly(self, how):
-        self.world.publish(**{how: True})
-
-    @rule(most=st.sampled_from([1, 2, 5, 1000]))
-    def deliver(self, most):
-        self.world.deliver(most)
-
-    @rule(seconds=st.sampled_from([0.02, 0.2, 1.1, 6.0]))
-    def wait(self, seconds):
-        self.world.tick(seconds)
-
-    @rule(batches=st.sampled_from([0, 1, 3, 30]))
-    def restart(self, batches):
-        self.world.restart(batches)
-
-    @rule()
-    def crash(self):
-        self.world.alive = False
-        self.world.network()
-
-    @rule()
-    def partition(self):
-        self.world.partitioned = not self.world.partitioned
-
-    @rule(mode=st.sampled_from(FAULTY))
-    def replay_fault(self, mode):
-        self.world.replay_mode = mode
-
-    @rule()
-    def replay_heals(self):
-        self.world.replay_mode = "ok"
-
-    def teardown(self):
-        if hasattr(self, "world"):
-            self.world.heal()
-            self.world.check_healed()
-
-
-SyncMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
-TestSync = SyncMachine.TestCase
+from kvsync_indexer.sync import TRANSITIONS, Apply, State
 
 
 @given(st.lists(st.tuples(st.integers(0, 12), st.integers(1, 5)), max_size=12))
@@ -83,3 +26,63 @@ def test_runs_do_what_single_frames_do(runs):
         status = bench.machine.status(bench.now)
         outcomes.append((applied, status, bench.machine.position.tail()))
     assert outcomes[0] == outcomes[1]
+
+
+@settings(max_examples=300)
+@given(st.sampled_from(list(State)), st.lists(st.sampled_from(sorted(INPUTS)), max_size=30), st.booleans())
+def test_any_inputs_keep_to_the_table_and_to_the_order(state, inputs, quick):
+    """A transition outside the table would raise; applied numbers rise as long as the blocks are kept."""
+    bench = in_state(state, epoch="e1")
+    last = bench.machine.next_seq - 1
+    for what in inputs:
+        INPUTS[what](bench)
+        for action in bench.actions:
+            if type(action).__name__ == "Clear":
+                last = -1
+            elif isinstance(action, Apply):
+                assert action.first_seq > last
+                last = action.first_seq + len(action.payloads) - 1
+        if what == "apply failed":
+            last = min(last, bench.machine.next_seq - 1)
+        if quick:
+            bench.now += 0.01
+    assert bench.machine.trusted is (bench.machine.state is State.LIVE)
+
+
+def transitions_of(bench):
+    """The transitions of the last answer, from its log lines."""
+    logged = [one.fields for one in bench.actions if getattr(one, "event", "") == "publisher_state"]
+    return {(State(one["before"]), State(one["after"])) for one in logged}
+
+
+def transitions_of_pairs(state, **how):
+    """The transitions that every pair of inputs makes from a state."""
+    seen = set()
+    for first in INPUTS:
+        for second in INPUTS:
+            bench = in_state(state, epoch="e1", **how)
+            for what in (first, second):
+                INPUTS[what](bench)
+                seen |= transitions_of(bench)
+    return seen
+
+
+def transitions_of_a_repair():
+    """A history that began too late is rebuilt when the server shows its beginning."""
+    bench = Bench()
+    bench.start()
+    bench.connected()
+    bench.item(1)
+    bench.end()
+    bench.tick(bench.machine.settings.repair_s)
+    bench.item(0)
+    return transitions_of(bench)
+
+
+def test_every_transition_of_the_table_can_happen_and_no_other():
+    seen = transitions_of_a_repair()
+    for state in State:
+        seen |= transitions_of_pairs(state)
+    for state in (State.CONNECTING, State.LIVE, State.GAP, State.STALE, State.QUARANTINED):
+        seen |= transitions_of_pairs(state, replay=False)
+    assert seen == {(before, after) for before, targets in TRANSITIONS.items() for after in targets}

@@ -4,7 +4,7 @@
 """
 
 import pytest
-from sync_helpers import INPUTS, in_state
+from sync_helpers import INPUTS, SETTINGS, Bench, in_state
 
 from kvsync_indexer.sync import State
 
@@ -304,7 +304,24 @@ def test_only_live_is_trusted(state):
 def test_no_input_applies_out_of_order(state, what):
     bench = in_state(state, epoch="e1")
     machine = bench.machine
-    before, incarnation = machine.next_seq, machine.incarnation
+    before, incarnation = machine.next_seq, machine.standing.incarnation
     INPUTS[what](bench)
-    if machine.incarnation == incarnation and what != "apply failed":
+    if machine.standing.incarnation == incarnation and what != "apply failed":
         assert machine.next_seq >= before
+
+
+def test_the_live_batches_of_a_successor_prove_nothing():
+    """It goes on exactly where its predecessor ended, and its history no longer reaches back to where they differ."""
+    bench = Bench().live(5)
+    bench.do(bench.machine.disconnected(bench.machine.link, bench.now))
+    bench.tick(SETTINGS.reconnect_max_s)
+    bench.connected()
+    bench.process = "b"
+    bench.frame(5)
+    bench.frame(6)
+    bench.item(6)
+    assert bench.names()[0] == "Clear"
+    assert bench.machine.incomplete
+    bench.end()
+    assert bench.machine.state is State.LIVE
+    assert bench.machine.next_seq == 7

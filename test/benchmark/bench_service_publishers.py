@@ -26,7 +26,8 @@ from bench_payloads import BLOCK_SIZE, encode_stored, make_hashes, make_tokens, 
 
 from kvsync_events import encode_seq
 from kvsync_indexer.core import make_core
-from kvsync_indexer.ingest import Ingest, LatencyHistogram, SocketSettings
+from kvsync_indexer.ingest import Ingest, SocketSettings
+from kvsync_indexer.latency import LatencyHistogram
 from kvsync_indexer.publishers import PublisherSpec
 from kvsync_testkit.waiting import wait_until
 from kvsync_workload.percentiles import percentile
@@ -169,7 +170,7 @@ def follow(core: str, count: int, batches: int, seconds: float) -> dict[str, flo
         wait_for(f"{batches} batches applied", lambda: applied(ingest) >= first + batches)
         cpu = time.process_time() - cpu
         paced = int(RATE * seconds)
-        visible = ingest.shared.visible = EveryLatency()  # only of the paced batches
+        visible = ingest.shared.meter.visible = EveryLatency()  # only of the paced batches
         publishers.send(paced, RATE)
         publishers.wait_sent()
         wait_for(f"{paced} paced batches applied", lambda: applied(ingest) >= first + batches + paced)

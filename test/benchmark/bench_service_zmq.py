@@ -105,8 +105,8 @@ def run(core: str, blocks: int, per: int, rate: float) -> dict[str, float]:
             "publisher_s": float(child.stdout.readline()),
         }
         if rate:
-            figures["visible_p50_ms"] = 1e3 * ingest.shared.visible.quantile(0.50)
-            figures["visible_p99_ms"] = 1e3 * ingest.shared.visible.quantile(0.99)
+            figures["visible_p50_ms"] = 1e3 * ingest.shared.meter.visible.quantile(0.50)
+            figures["visible_p99_ms"] = 1e3 * ingest.shared.meter.visible.quantile(0.99)
         return figures
     finally:
         child.kill()

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from e2e_kube import Kube, Object, is_ready
 from e2e_wait import wait_until
+
+from kvsync_testkit.kube import Kube, Object, is_ready
 
 NAMESPACE = "kvsync-e2e-system"
 RELEASE = "kvsync"
@@ -68,7 +69,7 @@ class Installation:
         self.helm(
             "upgrade", "--install", RELEASE, str(charts / "kvsync"), *common, *self.image_values(),
             "--set", "operator.allNamespaces=true", "--set", "index.enabled=false",
-            "--set", "operator.syncPollSeconds=2",
+            "--set", "operator.syncPollSeconds=2", "--set-json", 'operator.crossNamespace=["*=*"]',
         )  # fmt: skip
 
     def _refuse_a_second_operator(self) -> None:

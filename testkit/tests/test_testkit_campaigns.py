@@ -26,7 +26,7 @@ def test_processes_find_what_one_finds():
 @pytest.fixture
 def broken_core(monkeypatch):
     mutant = next(one for one in MUTANTS if one.name == "shares one map")
-    monkeypatch.setitem(campaign.CORES, "python", mutant.core)
+    monkeypatch.setitem(campaign.CORES, "python", mutant.subject.core)
 
 
 def test_a_campaign_ends_with_its_failures_and_how_to_play_them_again(broken_core, capsys):

@@ -13,6 +13,7 @@ from kvsync_testkit.checks import (
     check_agreement,
     check_bounds,
     check_cleared,
+    check_counts,
     check_departure,
     check_epoch,
     check_isolation,
@@ -142,3 +143,11 @@ def test_rows_of_both_sides_read_alike():
 def test_bad_rows_are_named_by_line(line):
     with pytest.raises(ValueError, match="line 2 is no block"):
         parse_rows(['{"hash": 1}', line])
+
+
+def test_counts():
+    assert not check_counts("p", {"batches": 3, "more": 1}, {"batches": 3})
+    assert said(check_counts("p", {"batches": 3}, {"batches": 2, "blocks": 1})) == [
+        "C1 p: batches: 3 reported, 2 observed",
+        "C1 p: blocks: None reported, 1 observed",
+    ]

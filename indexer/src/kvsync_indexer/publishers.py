@@ -23,6 +23,8 @@ class PublisherSpec:
     """Identity of the engine process, if discovery knows it: pod UID, restart count and rank."""
     debug_url: str | None = None
     http_url: str | None = None
+    http_rank: int | None = None
+    """Number of the rank in `X-data-parallel-rank`, if the front end at `http_url` counts differently from `rank`."""
     ready: bool = True
     """False: the pod takes no traffic. Its events are followed, but it is never matched."""
     source: str = "file"

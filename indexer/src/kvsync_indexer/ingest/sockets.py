@@ -1,8 +1,9 @@
 """The ZMQ sockets of one publisher, with the options that make faults visible.
 
-Heartbeats find a peer that vanished without closing (a partition, a stopped process) within `heartbeat_timeout_s`;
-socket monitors tell when a connection begins and ends. Both are needed: without heartbeats a partition is survived by
-TCP retransmission and looks like silence; with them it is a connection lost, and replay fills what was missed.
+Heartbeats detect within `heartbeat_timeout_s` a peer that vanished without closing, because of a partition or because
+its process was stopped; socket monitors report when a connection begins and ends. Both are needed. Without heartbeats
+TCP survives a partition by retransmission, which looks like silence; with them the connection is lost, and a replay
+fills in what was missed.
 """
 
 from dataclasses import dataclass
@@ -24,15 +25,18 @@ class SocketSettings:
     """ZMQ options; times in seconds."""
 
     receive_hwm: int = 100_000
-    """Messages queued for one publisher before libzmq drops (which shows as a gap)."""
+    """Messages queued for one publisher before libzmq drops further ones, which shows as a gap."""
     replay_hwm: int = 200_000
     max_message_bytes: int = 256 << 20
-    """libzmq cuts the connection over it; payloads over the decoder's limit but under this are quarantined."""
+    """libzmq cuts the connection over a larger one; a smaller one that the decoder refuses leads to quarantine."""
     heartbeat_s: float = 1.0
-    """0 turns heartbeats off (for peers that cannot answer them)."""
+    """0 turns heartbeats off, for peers that cannot answer them."""
     heartbeat_timeout_s: float = 3.0
     reconnect_s: float = 0.05
     reconnect_max_s: float = 1.0
+    connect_timeout_s: float = 2.0
+    """A connection attempt is given up after this time. Without it the kernel repeats an unanswered attempt at
+    intervals that double, and after a long partition the next one comes many seconds after the network has healed."""
 
 
 def _tune(socket: zmq.Socket[bytes], settings: SocketSettings, hwm: int) -> None:
@@ -41,6 +45,7 @@ def _tune(socket: zmq.Socket[bytes], settings: SocketSettings, hwm: int) -> None
     socket.setsockopt(zmq.MAXMSGSIZE, settings.max_message_bytes)
     socket.setsockopt(zmq.RECONNECT_IVL, int(settings.reconnect_s * 1000))
     socket.setsockopt(zmq.RECONNECT_IVL_MAX, int(settings.reconnect_max_s * 1000))
+    socket.setsockopt(zmq.CONNECT_TIMEOUT, int(settings.connect_timeout_s * 1000))
     socket.setsockopt(zmq.IPV6, 1)
     if settings.heartbeat_s > 0:
         socket.setsockopt(zmq.HEARTBEAT_IVL, max(1, int(settings.heartbeat_s * 1000)))
@@ -48,7 +53,7 @@ def _tune(socket: zmq.Socket[bytes], settings: SocketSettings, hwm: int) -> None
 
 
 def _waits(socket: zmq.Socket[bytes]) -> bool:
-    """Whether a message can be taken."""
+    """Return whether a message can be taken."""
     return bool(int(socket.getsockopt(zmq.EVENTS)) & _POLLIN)
 
 
@@ -58,13 +63,13 @@ class Received(NamedTuple):
     messages: list[tuple[int, bytes]]
     """Sequence number and payload."""
     more: bool
-    """There may be others waiting."""
+    """Further messages may be waiting."""
     problem: str | None = None
-    """What came after them was no publication: why not."""
+    """Why the message behind them is not a publication, None if there is no such message."""
 
 
 class EventSocket:
-    """SUB plus its monitor."""
+    """A SUB socket and its monitor."""
 
     def __init__(
         self,
@@ -75,7 +80,7 @@ class EventSocket:
         *,
         bind: bool,
     ) -> None:
-        """Raises zmq.ZMQError when the endpoint cannot be used (taken, or not ours to bind)."""
+        """Open the socket. Raises zmq.ZMQError if the endpoint is taken or cannot be bound here."""
         self.socket: zmq.Socket[bytes] = context.socket(zmq.SUB)
         self.monitor: zmq.Socket[bytes] | None = None
         try:
@@ -91,15 +96,15 @@ class EventSocket:
             raise
 
     def fds(self) -> tuple[int, int]:
-        """File descriptors that wake for events and for the monitor."""
+        """Return the file descriptors that wake for publications and for the monitor."""
         assert self.monitor is not None
         return int(self.socket.getsockopt(zmq.FD)), int(self.monitor.getsockopt(zmq.FD))
 
     def connection_changes(self) -> list[bool]:
-        """What the monitor has told since the last call: True connected, False disconnected, in order."""
+        """Return the connection changes since the last call, in order: True for connected, False for disconnected."""
         changes: list[bool] = []
         assert self.monitor is not None
-        while _waits(self.monitor):  # a third of what it costs to be refused a message
+        while _waits(self.monitor):  # costs a third of an `Again` error
             message: Any = parse_monitor_message(self.monitor.recv_multipart(zmq.NOBLOCK))
             if message["event"] == zmq.EVENT_HANDSHAKE_SUCCEEDED:
                 changes.append(True)
@@ -108,12 +113,12 @@ class EventSocket:
         return changes
 
     def receive(self, limit: int, most_bytes: int) -> "Received":
-        """Publications that wait, until they are `limit` or have `most_bytes`.
+        """Return the publications that wait, up to `limit` of them or `most_bytes`.
 
-        Frame by frame, looking only once whether more follows: `recv_multipart` asks libzmq twice as often and takes
-        2.5 times as long (4.5 against 1.8 us). A message of another shape shows as a frame that is missing or over.
-        Being refused (`Again`) costs more than asking first, but only if it happens once a message: so it is asked
-        after the first, which at moderate rates is the only one.
+        They are read frame by frame, and only the last frame is checked for a successor: `recv_multipart` checks every
+        frame and takes 2.5 times as long (4.5 instead of 1.8 us). A message of another shape shows as a frame too few
+        or too many. An `Again` error costs more than asking first whether a message waits, unless it comes once for
+        many messages. So the socket is asked after the first message, which at moderate rates is the only one.
         """
         socket, recv, get, no_wait, more = self.socket, self.socket.recv, self.socket.getsockopt, _NOBLOCK, _RCVMORE
         messages: list[tuple[int, bytes]] = []
@@ -141,7 +146,7 @@ class EventSocket:
         return Received(messages, True)
 
     def close(self) -> None:
-        """Close both, dropping what is queued."""
+        """Close both sockets and drop what is queued."""
         if self.monitor is not None:
             self.socket.disable_monitor()
             self.monitor.close(0)
@@ -150,12 +155,12 @@ class EventSocket:
 
 
 class ReplaySocket:
-    """DEALER with one request sent."""
+    """A DEALER socket on which one request was sent."""
 
     def __init__(
         self, context: zmq.Context[zmq.Socket[bytes]], endpoint: str, start: int, settings: SocketSettings
     ) -> None:
-        """Raises zmq.ZMQError when the endpoint cannot be used."""
+        """Send the request. Raises zmq.ZMQError if the endpoint cannot be used."""
         self.socket: zmq.Socket[bytes] = context.socket(zmq.DEALER)
         try:
             _tune(self.socket, settings, settings.replay_hwm)
@@ -166,9 +171,9 @@ class ReplaySocket:
             raise
 
     def fd(self) -> int:
-        """File descriptor that wakes for answers."""
+        """Return the file descriptor that wakes for answers."""
         return int(self.socket.getsockopt(zmq.FD))
 
     def close(self) -> None:
-        """Close it, dropping what is queued."""
+        """Close the socket and drop what is queued."""
         self.socket.close(0)

@@ -1,8 +1,8 @@
-"""The I/O thread: every publisher's sockets in one selector, commands from other threads, ticks.
+"""The I/O thread: the sockets of every publisher in one selector, commands from other threads, and timers.
 
-Sockets are watched by their file descriptors, so the cost of a turn is that of the sockets that have something, not of
-all there are. A ZMQ descriptor only tells that something changed: a socket is read until it is empty, or stays in the
-`hot` set and is read again on the next turn after everybody else had theirs.
+Sockets are watched by their file descriptors, so one turn of the loop costs what the sockets with messages cost,
+however many there are. A ZMQ descriptor only says that something has changed. So a socket is read until it is empty, or
+it stays in the `hot` set and is read again in the next turn, after every other socket.
 """
 
 import contextlib
@@ -24,19 +24,21 @@ from kvsync_indexer.core.errors import CoreError
 from kvsync_indexer.core.protocol import IndexCore
 from kvsync_indexer.ingest.link import PublisherLink, Shared
 from kvsync_indexer.ingest.sockets import SocketSettings
+from kvsync_indexer.latency import StreamMeter
 from kvsync_indexer.publishers import PublisherSpec
 from kvsync_indexer.snapshot import StreamPoint
-from kvsync_indexer.sync import SUSPECT, PublisherMachine, SyncSettings
+from kvsync_indexer.sync import SUSPECT, TRUSTED, PublisherMachine, SyncSettings
 
 _log = structlog.get_logger("kvsync_indexer.ingest")
 _T = TypeVar("_T")
 
 TICK_S = 0.05
+"""Seconds between two calls of every publisher's timers."""
 MAX_SOCKETS = 65_536
 
 
 class Ingest:
-    """Follows publishers in a thread of its own. `add`, `remove`, `call` and the readers work from any thread."""
+    """Follows publishers in its own thread. `add`, `remove`, `call` and the readers can be called from any thread."""
 
     def __init__(
         self,
@@ -51,7 +53,6 @@ class Ingest:
     ) -> None:
         self.core = core
         self.sync = sync or SyncSettings()
-        self._trust_suspect = trust_suspect
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=1)
         self._context.set(zmq.MAX_SOCKETS, MAX_SOCKETS)
         self._selector = selectors.DefaultSelector()
@@ -67,9 +68,9 @@ class Ingest:
         self._by_model: Mapping[str, tuple[PublisherLink, ...]] = {}
         self._monotonic = monotonic
         self.heartbeat = monotonic()
-        """Monotonic time of the last turn, for liveness."""
+        """Monotonic time of the last turn, for the liveness probe."""
         self.defects = 0
-        """Exceptions that should not have happened, each logged."""
+        """Unexpected exceptions; each is logged."""
         self.shared = Shared(
             core=core,
             context=self._context,
@@ -77,20 +78,21 @@ class Ingest:
             topic=topic,
             watch=self._watch,
             unwatch=self._unwatch,
-            trust_changed=self._trust_changed,
+            trust_changed=self._publish_trust,
+            matched=SUSPECT if trust_suspect else TRUSTED,
+            meter=StreamMeter(wall),
             monotonic=monotonic,
-            wall=wall,
         )
         self._thread = threading.Thread(target=self._main, name="kvsync-ingest", daemon=True)
 
     # -- any thread ---------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Start following."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self, timeout_s: float = 5.0) -> None:
-        """Close every socket and end the thread."""
+        """Close every socket and end the thread, waiting up to `timeout_s` seconds for it."""
         self._stopping = True
         self._wake()
         if self._thread.ident is None:
@@ -100,11 +102,11 @@ class Ingest:
 
     @property
     def running(self) -> bool:
-        """The thread is there."""
+        """The thread is alive."""
         return self._thread.is_alive()
 
     def add(self, spec: PublisherSpec) -> None:
-        """Follow a publisher, or take over what changed about it."""
+        """Follow a publisher, or adopt what has changed in its specification."""
         self._submit(lambda: self._add(spec))
 
     def remove(self, name: str) -> None:
@@ -112,41 +114,41 @@ class Ingest:
         self._submit(lambda: self._remove(name))
 
     def call(self, function: Callable[[], _T]) -> "Future[_T]":
-        """Run `function` in the I/O thread, between two turns: nothing is half applied while it runs."""
+        """Run `function` in the I/O thread between two reads, so that no batch is half applied while it runs."""
         future: Future[_T] = Future()
 
         def run() -> None:
             try:
                 future.set_result(function())
-            except Exception as error:  # noqa: BLE001  handed to the caller
+            except Exception as error:  # noqa: BLE001  the caller gets it from the future
                 future.set_exception(error)
 
         self._submit(run)
         return future
 
     def resume_from(self, point: StreamPoint) -> None:
-        """Before `start`: the core holds this publisher's blocks from a snapshot."""
+        """Before `start`: the core holds this publisher's blocks from a snapshot taken at `point`."""
         self._resume[point.name] = point
 
     def drop_unclaimed(self) -> "Future[int]":
-        """Forget restored publishers that no source has named; returns how many."""
+        """Forget restored publishers that no source has named; the future gives their number."""
         return self.call(self._drop_unclaimed)
 
     @property
     def trusted(self) -> Mapping[str, frozenset[str]]:
-        """Names of the publishers that may be matched, by model. Replaced, never changed."""
+        """The names of the publishers that may be matched, by model. The mapping is replaced, never changed."""
         return self._trusted
 
     def links_of(self, model: str) -> tuple[PublisherLink, ...]:
-        """Publishers of one model, by name."""
+        """The publishers of one model, in the order of their names."""
         return self._by_model.get(model, ())
 
     def links(self) -> list[PublisherLink]:
-        """All publishers, in the order they were added. Their fields may be read, nothing may be called."""
+        """All publishers, in the order they were added. Other threads may read their attributes and call nothing."""
         return list(self._links.values())
 
     def link(self, name: str) -> PublisherLink | None:
-        """One publisher."""
+        """The publisher of this name, None if it is not followed."""
         return self._links.get(name)
 
     # -- I/O thread ---------------------------------------------------------------------------------------------
@@ -156,12 +158,12 @@ class Ingest:
         self._wake()
 
     def _wake(self) -> None:
-        with contextlib.suppress(OSError):  # full: it will wake anyway; closed: it has ended
+        with contextlib.suppress(OSError):  # the pipe is full, so the thread will wake; or closed, so it has ended
             self._wake_w.send(b"x")
 
     def _watch(self, fd: int, read: Callable[[], bool]) -> None:
         self._selector.register(fd, selectors.EVENT_READ, read)
-        self._hot[fd] = read  # it may hold something already, which its descriptor need not tell
+        self._hot[fd] = read  # the socket may hold messages already, which its descriptor need not show
 
     def _unwatch(self, fd: int) -> None:
         self._selector.unregister(fd)
@@ -197,12 +199,12 @@ class Ingest:
         return key is not None and key.data == read
 
     def _guarded(self, function: Callable[[], object]) -> bool:
-        """A defect that one publisher triggers must not stop the others."""
+        """Call it; a defect that one publisher triggers must not stop the others."""
         try:
             return bool(function())
         except Exception:  # noqa: BLE001
             self.defects += 1
-            with contextlib.suppress(Exception):  # a log that cannot be written is no reason to stop either
+            with contextlib.suppress(Exception):  # nor must a log that cannot be written
                 _log.exception("ingest_defect")
             return False
 
@@ -217,7 +219,7 @@ class Ingest:
         if link is not None and link.spec.same_stream(spec):
             link.spec = spec
             if spec.epoch is not None:
-                link.perform(link.machine.epoch_changed(spec.epoch, now))
+                link.follower.epoch_changed(spec.epoch, now)
             self._publish_trust()
             return
         if link is not None:
@@ -234,10 +236,10 @@ class Ingest:
         link = self._links[spec.name] = PublisherLink(spec, machine, self.shared)
         _log.info("publisher_added", publisher=spec.name, endpoint=spec.endpoint, model=spec.model, source=spec.source)
         self._publish_models()
-        link.perform(machine.start(now))
+        link.follower.start(now)
 
     def _claim(self, spec: PublisherSpec) -> StreamPoint | None:
-        """Where to resume a publisher; blocks of another process or model are dropped."""
+        """Return where to resume a publisher; restored blocks of another process or model are dropped."""
         point = self._resume.pop(spec.name, None)
         if point is None or (point.model == spec.model and point.epoch == spec.epoch):
             return point
@@ -267,18 +269,13 @@ class Ingest:
             return
         self._publish_models()
         self._publish_trust()
-        link.perform(link.machine.removed(self._monotonic()))
+        link.follower.removed(self._monotonic())
         link.close()
-
-    def _trust_changed(self, link: PublisherLink) -> None:
-        del link
-        self._publish_trust()
 
     def _publish_trust(self) -> None:
         trusted: dict[str, set[str]] = {}
         for name, link in self._links.items():
-            machine = link.machine
-            if link.spec.ready and (machine.trusted or (self._trust_suspect and machine.state in SUSPECT)):
+            if link.spec.ready and link.follower.trusted:
                 trusted.setdefault(link.spec.model, set()).add(name)
         self._trusted = {model: frozenset(names) for model, names in trusted.items()}
 

@@ -13,7 +13,8 @@ import msgspec
 from kvsync_indexer.api import MatchAnswer, MatchRequest, MatchRow
 from kvsync_indexer.core import Match, QueryError
 from kvsync_indexer.errors import RequestError, TokenizeError
-from kvsync_indexer.ingest import Ingest, LatencyHistogram, PublisherLink
+from kvsync_indexer.ingest import Ingest, PublisherLink
+from kvsync_indexer.latency import LatencyHistogram
 from kvsync_indexer.service.contexts import context_of
 from kvsync_indexer.service.quick import QuickMatch
 from kvsync_indexer.service.requests import decode_request, error_body
@@ -71,7 +72,7 @@ class Matcher:
         for name in sorted(links, key=lambda name: (name not in trusted, name)):
             if request.publishers is None or name in request.publishers:
                 rows.append(_row(links[name], 0, 0, {}, now))
-                size = size or links[name].block_size or 0
+                size = size or links[name].totals.block_size or 0
         if request.limit is not None:
             del rows[max(0, request.limit) :]
         return MatchAnswer(size, query_tokens // size if size else 0, rows)

@@ -19,7 +19,8 @@ from prometheus_client.registry import Collector
 from kvsync_indexer.api import PublisherRow
 from kvsync_indexer.audit import Auditor
 from kvsync_indexer.core import IndexCore
-from kvsync_indexer.ingest import Ingest, LatencyHistogram
+from kvsync_indexer.ingest import Ingest
+from kvsync_indexer.latency import LatencyHistogram
 from kvsync_indexer.service.match import MatchEndpoint
 from kvsync_indexer.service.views import publisher_row
 from kvsync_indexer.sync import State
@@ -116,7 +117,7 @@ class IndexerCollector(Collector):
             family.add_metric([], value)
             yield family
         received = CounterMetricFamily("kvsync_indexer_received_bytes", "Payload bytes received.")
-        received.add_metric([], self._ingest.shared.bytes_in)
+        received.add_metric([], self._ingest.shared.meter.bytes_in)
         yield received
         defects = CounterMetricFamily("kvsync_indexer_defects", "Unexpected exceptions in the I/O thread.")
         defects.add_metric([], self._ingest.defects)
@@ -124,12 +125,12 @@ class IndexerCollector(Collector):
 
     def _latency_families(self) -> Iterator[Metric]:
         yield _histogram(
-            "event_arrival_seconds", "From the making of a batch to its arrival.", self._ingest.shared.arrival
+            "event_arrival_seconds", "From the making of a batch to its arrival.", self._ingest.shared.meter.arrival
         )
         yield _histogram(
             "event_visible_seconds",
             "From the making of a batch to its being matched (trusted publishers).",
-            self._ingest.shared.visible,
+            self._ingest.shared.meter.visible,
         )
         yield _histogram("match_seconds", "Time to answer /v1/match.", self._match.seconds)
         refused = CounterMetricFamily("kvsync_indexer_match_refused", "Match requests that were refused.")
@@ -187,7 +188,7 @@ class IndexerCollector(Collector):
             if watcher.last_contact is not None:
                 age.add_metric([scope], max(0.0, now - watcher.last_contact))
         skipped = GaugeMetricFamily("kvsync_indexer_discovery_problems", "Pods and namespaces that cannot be followed.")
-        skipped.add_metric([], len(discovery.problems))
+        skipped.add_metric([], discovery.problem_count)
         yield from (*counters.values(), age, skipped)
 
 

@@ -99,5 +99,5 @@ def _line(link: PublisherLink) -> tuple[str, bytes, bool]:
 
 
 def _status(link: PublisherLink) -> tuple[str, float | None, bool, int | None]:
-    machine = link.machine
-    return machine.state, machine.last_alive, machine.incomplete, link.block_size
+    standing = link.machine.standing
+    return standing.state, standing.last_alive, standing.incomplete, link.totals.block_size

@@ -160,7 +160,7 @@ class IndexService:
         predictions = self.auditor.predictions
         if report.publisher not in predictions.totals:  # keeps the totals bounded
             predictions.keep({each.spec.name for each in self.ingest.links()})
-        totals = predictions.record(report, link.block_size)
+        totals = predictions.record(report, link.totals.block_size)
         return PredictionAnswer(report.publisher, totals.requests, totals.error)
 
     def health_problem(self) -> str | None:
@@ -168,7 +168,9 @@ class IndexService:
         if not self.ingest.running:
             return "the I/O thread has ended"
         silent = self.monotonic() - self.ingest.heartbeat
-        return f"the I/O thread has not turned for {silent:.1f} s" if silent > STALL_S else None
+        if silent > STALL_S:
+            return f"the I/O thread has not turned for {silent:.1f} s"
+        return None if self.discovery is None else self.discovery.health_problem()
 
     def readiness(self) -> Readiness:
         """Whether queries get useful answers: the sources are read, and the first publishers are followed or late."""

@@ -1,7 +1,8 @@
-"""The publisher state machine (sans-IO): inputs in, typed actions out.
+"""How the index follows one event stream, which is one data-parallel rank of one pod.
 
-It decides, for one (pod, rank), what is applied, in which order, when the blocks must go and when they can be
-trusted. It imports no socket, no clock and no asyncio; `kvsync_indexer.ingest` drives it.
+`Follower` is the whole of it: a state machine that decides what is applied, in which order, when blocks must go and
+when they can be trusted, together with the index core that holds them. Nothing here imports a socket, a clock or
+asyncio; `kvsync_indexer.ingest` drives followers on real sockets, `kvsync_testkit.faults` in virtual time.
 """
 
 from kvsync_indexer.sync.actions import (
@@ -15,11 +16,16 @@ from kvsync_indexer.sync.actions import (
     Remove,
     RequestReplay,
 )
+from kvsync_indexer.sync.errors import ForbiddenTransitionError, SyncError
+from kvsync_indexer.sync.follower import Follower, PublisherSockets
 from kvsync_indexer.sync.machine import PublisherMachine
 from kvsync_indexer.sync.states import SUSPECT, TRUSTED, Counters, PublisherStatus, State, SyncSettings
+from kvsync_indexer.sync.totals import Totals
+from kvsync_indexer.sync.transitions import TRANSITIONS
 
 __all__ = [
     "SUSPECT",
+    "TRANSITIONS",
     "TRUSTED",
     "Action",
     "Apply",
@@ -28,11 +34,16 @@ __all__ = [
     "Connect",
     "Counters",
     "Disconnect",
+    "Follower",
+    "ForbiddenTransitionError",
     "Log",
     "PublisherMachine",
+    "PublisherSockets",
     "PublisherStatus",
     "Remove",
     "RequestReplay",
     "State",
+    "SyncError",
     "SyncSettings",
+    "Totals",
 ]

@@ -1,7 +1,7 @@
-"""What a machine asks its driver to do.
+"""What a state machine requests of its follower.
 
-The driver carries a list out in order. If an `Apply` fails at some sequence number it drops the rest of that list
-and tells the machine with `apply_failed`, which answers with a new list.
+The follower carries out a list in order. If an `Apply` fails at some sequence number, it drops the rest of that list
+and calls `apply_failed`, which returns a new list.
 """
 
 from dataclasses import dataclass, field
@@ -9,19 +9,19 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Connect:
-    """Close the event socket if open and open a new one. Frames and events carry `link` from now on."""
+    """Open a new event socket in place of any open one. Batches and connection changes carry `link` from now on."""
 
     link: int
 
 
 @dataclass(frozen=True, slots=True)
 class Disconnect:
-    """Close the event socket and any replay socket."""
+    """Close every open socket."""
 
 
 @dataclass(frozen=True, slots=True)
 class RequestReplay:
-    """Ask the replay server for batches from `start` on a fresh socket; answers carry `attempt`."""
+    """Request the batches from `start` on a fresh replay socket; the answers carry `attempt`."""
 
     attempt: int
     start: int
@@ -34,7 +34,7 @@ class CancelReplay:
 
 @dataclass(frozen=True, slots=True)
 class Apply:
-    """Apply payloads with consecutive sequence numbers from `first_seq`."""
+    """Apply payloads with consecutive sequence numbers, the first of which is `first_seq`."""
 
     first_seq: int
     payloads: tuple[bytes, ...]
@@ -54,7 +54,7 @@ class Remove:
 
 @dataclass(frozen=True, slots=True)
 class Log:
-    """One structured log line; `level` is a structlog method name."""
+    """Write one structured log line; `level` names a method of a structlog logger."""
 
     level: str
     event: str

@@ -1,15 +1,15 @@
-"""Live frames that wait while a replay runs.
+"""Live batches that wait while a replay runs.
 
-Bounded in frames and bytes. When it is full the OLDEST frames go: the replay in progress most likely carries them
-anyway; where it does not, their sequence numbers are missing afterwards and a further replay fetches them. Every
-dropped frame is counted.
+The buffer is bounded in batches and bytes. If it is full, the oldest batches are dropped and counted: the replay in
+progress most likely carries them, and if it does not, their numbers are missing afterwards and another replay brings
+them.
 """
 
 from collections.abc import Iterator
 
 
 class LiveBuffer:
-    """Frames by sequence number, kept once, handed out in order."""
+    """Payloads by sequence number, each kept once, iterated in order."""
 
     __slots__ = ("_frames", "bytes", "dropped", "max_bytes", "max_frames")
 
@@ -27,11 +27,11 @@ class LiveBuffer:
         return iter(sorted(self._frames))
 
     def get(self, seq: int) -> bytes | None:
-        """The payload held for `seq`."""
+        """Return the payload held for `seq`, None if there is none."""
         return self._frames.get(seq)
 
     def add(self, seq: int, payload: bytes) -> None:
-        """Keep a frame (the first with its number wins), then drop the oldest ones over the bounds."""
+        """Keep a batch, unless one of its number is held; then drop the oldest ones beyond the bounds."""
         if seq in self._frames:
             return
         self._frames[seq] = payload
@@ -41,24 +41,24 @@ class LiveBuffer:
             self.dropped += 1
 
     def pop(self, seq: int) -> bytes:
-        """Take one frame out. Raises KeyError when it is not there."""
+        """Take one batch out. Raises KeyError if it is not held."""
         payload = self._frames.pop(seq)
         self.bytes -= len(payload)
         return payload
 
     def first(self) -> int | None:
-        """The lowest sequence number held."""
+        """Return the lowest number held, None if the buffer is empty."""
         return min(self._frames, default=None)
 
     def last(self) -> int | None:
-        """The highest sequence number held."""
+        """Return the highest number held, None if the buffer is empty."""
         return max(self._frames, default=None)
 
     def clear(self) -> None:
-        """Forget all frames."""
+        """Drop all batches without counting them."""
         self._frames.clear()
         self.bytes = 0
 
     def _oldest(self) -> int:
-        # Frames arrive in order but for injected reordering, so the first key is the lowest or close to it.
+        # Batches arrive in order unless something reorders them, so the first key is the lowest or close to it.
         return next(iter(self._frames))

@@ -1,118 +1,198 @@
 """The publisher state machine: one publisher's inputs in, typed actions out; no socket, no clock.
 
-    connecting -> replaying -> live -> (gap | restart | stale | quarantined) -> resyncing -> live
-
-A *link* is the life of one TCP connection: when it ends the machine asks for a fresh socket under a new number, so
-nothing that an earlier process sent can arrive after something a later one sent. `docs/design/sync-protocol.md` has
-the diagram and the reasons.
+A *link* is the life of one TCP connection. When it ends, the machine requests a fresh socket under a new number, so
+that nothing which an earlier process sent can arrive after something that a later one sent.
+`docs/design/sync-protocol.md` has the diagram and the reasons.
 """
 
-from kvsync_indexer.sync._replaying import WAITING, Replaying
 from kvsync_indexer.sync.actions import Action, Apply, Connect, Disconnect, Remove
-from kvsync_indexer.sync.position import Verdict
+from kvsync_indexer.sync.catch_up import CatchUp
+from kvsync_indexer.sync.live import LiveBatches
+from kvsync_indexer.sync.parts import Parts
+from kvsync_indexer.sync.position import Position
+from kvsync_indexer.sync.recovery import Recovery
 from kvsync_indexer.sync.session import Purpose
-from kvsync_indexer.sync.states import State
+from kvsync_indexer.sync.states import Counters, PublisherStatus, State, SyncSettings
 
 _DEAF = frozenset({State.QUARANTINED, State.REMOVED})
+"""Nothing that arrives counts."""
 
 
-class PublisherMachine(Replaying):
-    """Follows one publisher. Each input returns the actions to carry out, in order."""
+class PublisherMachine:
+    """Follows one publisher. Each input returns the actions to carry out, in order; `now` is monotonic seconds."""
+
+    def __init__(self, name: str, settings: SyncSettings, *, now: float, epoch: str | None = None) -> None:
+        parts = Parts.assemble(name, settings, now, epoch)
+        self.settings = settings
+        self.standing = parts.standing
+        self.stream = parts.stream
+        self.connection = parts.connection
+        self.replays = parts.replays
+        self.verification = parts.verification
+        self.repair = parts.repair
+        self.quarantine = parts.quarantine
+        self.recovery = Recovery(parts)
+        self.catch_up = CatchUp(parts, self.recovery)
+        self.live = LiveBatches(parts, self.recovery)
+        self._outbox = parts.outbox
+
+    # -- what is known ------------------------------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        """The publisher's name."""
+        return self.standing.name
+
+    @property
+    def state(self) -> State:
+        """See `Standing`, for this and the following."""
+        return self.standing.state
+
+    @property
+    def reason(self) -> str:
+        """Why the publisher is in this state."""
+        return self.standing.reason
+
+    @property
+    def trusted(self) -> bool:
+        """Every batch up to the last known one is applied."""
+        return self.standing.trusted
+
+    @property
+    def incomplete(self) -> bool:
+        """The publisher may hold blocks that are not known here."""
+        return self.standing.incomplete
+
+    @property
+    def epoch(self) -> str | None:
+        """The identity that discovery gave."""
+        return self.standing.epoch
+
+    @property
+    def last_alive(self) -> float | None:
+        """Time of the last sign of life, None before the first."""
+        return self.standing.last_alive
+
+    @property
+    def counters(self) -> Counters:
+        """What happened since the publisher was added."""
+        return self.standing.counters
+
+    @property
+    def link(self) -> int:
+        """The number that frames and connection changes must carry."""
+        return self.connection.link
+
+    @property
+    def position(self) -> Position:
+        """Where the stream stands."""
+        return self.stream.position
+
+    @property
+    def next_seq(self) -> int:
+        """The sequence number expected next."""
+        return self.stream.position.next_seq
+
+    def status(self, now: float) -> PublisherStatus:
+        """Describe the publisher at this moment."""
+        standing, stream = self.standing, self.stream
+        last = stream.position.last_seq
+        standing.counters.buffer_dropped = stream.buffer.dropped
+        return PublisherStatus(
+            state=standing.state,
+            reason=standing.reason,
+            epoch=standing.epoch,
+            incarnation=standing.incarnation,
+            last_seq=last,
+            lag=max(0, stream.highest - (-1 if last is None else last)),
+            age_s=None if standing.last_alive is None else max(0.0, now - standing.last_alive),
+            incomplete=standing.incomplete,
+            buffered=len(stream.buffer),
+            counters=standing.counters,
+        )
+
+    # -- connection ---------------------------------------------------------------------------------------------
 
     def start(self, now: float) -> list[Action]:
-        """Ask for the first connection."""
-        self.link += 1
-        self._waiting_since = self.since = now
-        self._emit(Connect(self.link))
-        return self._done()
+        """Request the first connection."""
+        self.connection.renew()
+        self.standing.waiting_since = self.standing.since = now
+        self._outbox.emit(Connect(self.link))
+        return self._outbox.take()
 
     def resume(self, next_seq: int, base_seq: int | None, tail: list[tuple[int, int]], *, incomplete: bool) -> None:
         """Before `start`: the core holds this publisher's blocks from a snapshot taken at `next_seq`.
 
         Trust comes with the first replay that shows one of the `tail` digests again.
         """
-        self.position.restore(next_seq, base_seq, tail)
-        self.incomplete = incomplete
-        self.highest = next_seq - 1
-        self.reason = "resumed from a snapshot, not connected yet"
-
-    # -- connection ---------------------------------------------------------------------------------------------
+        self.stream.position.restore(next_seq, base_seq, tail)
+        self.stream.highest = next_seq - 1
+        self.standing.incomplete = incomplete
+        self.standing.reason = "resumed from a snapshot, not connected yet"
 
     def connected(self, link: int, now: float) -> list[Action]:
         """The handshake with the publisher is done."""
         if link != self.link or self.state in _DEAF:
             return []
-        self._hear(now)
-        if not self._linked:
-            self._begin(now)
+        self.standing.hear(now)
+        if not self.connection.up:
+            self.live.begin(now)
         elif self.state is State.LIVE:
-            self._link_verified = False  # a second peer on a bound endpoint: look whether it is another process
-            self._live_at = now
-        return self._done()
+            self.verification.peer_joined(now)
+        return self._outbox.take()
 
     def disconnected(self, link: int, now: float) -> list[Action]:
         """The connection ended. What was missed since is unknown, so nothing is trusted until it is proved."""
-        if link != self.link or self.state in _DEAF or not self._linked:
+        if link != self.link or self.state in _DEAF or not self.connection.up:
             return []
         self.counters.disconnects += 1
-        self._cancel()
-        self.buffer.clear()
-        self._grace_until = None
-        self.link += 1
-        self._linked = False
-        if now - self._live_at > self.settings.reconnect_max_s:
-            self._reconnect_s = self.settings.reconnect_s
-        self._reconnect_at = now + self._reconnect_s
-        self._reconnect_s = min(2 * self._reconnect_s, self.settings.reconnect_max_s)
-        self._emit(Disconnect())
+        self.recovery.cancel()
+        self.stream.buffer.clear()
+        self.recovery.grace_until = None
+        self.connection.lost(now, now - self.verification.live_at)
+        self._outbox.emit(Disconnect())
         if self.state is not State.STALE:
-            self._go(State.CONNECTING, "connection lost", now)
-        return self._done()
+            self.standing.go(State.CONNECTING, "connection lost", now)
+        return self._outbox.take()
 
     def alive(self, at: float, now: float) -> list[Action]:
         """A sign of life other than data: the peer is known to have been there at time `at`."""
         if self.state in _DEAF:
             return []
-        self._hear(at)
-        if self.state is State.STALE and self._linked and now - at <= self.settings.stale_after_s:
-            self._wake(now)
-        return self._done()
+        self.standing.hear(at)
+        if self.state is State.STALE and self.connection.up and now - at <= self.settings.stale_after_s:
+            self.live.wake(now)
+        return self._outbox.take()
 
-    # -- frames -------------------------------------------------------------------------------------------------
+    # -- live batches -------------------------------------------------------------------------------------------
 
     def frame(self, link: int, seq: int, payload: bytes, now: float) -> list[Action]:
         """One live batch."""
         if link != self.link or self.state in _DEAF:
             self.counters.fenced += 1
             return []
-        self.counters.frames += 1
-        self._hear(now)
-        self._last_frame = now
-        if not self._linked:
-            self._begin(now)
-        elif self.state is State.STALE:
-            self._wake(now)
-        self.highest = max(self.highest, seq)
-        self._route(seq, payload, now)
-        return self._done()
+        self.live.take(seq, payload, now)
+        return self._outbox.take()
 
     @property
     def run_from(self) -> int | None:
-        """Where a run of live batches may begin that `frames` takes in one go; None when each must be looked at."""
-        return self.position.next_seq if self.state is State.LIVE and self.position.known else None
+        """Where a run may begin that `frames` takes in one go; None while every batch must be looked at."""
+        position = self.stream.position
+        return position.next_seq if self.standing.state is State.LIVE and position.known else None
 
     def frames(self, link: int, first: int, payloads: list[bytes], now: float) -> list[Action]:
-        """Live batches with consecutive numbers; the same as `frame` for each, quicker where they follow on."""
-        if link != self.link or first != self.run_from:
+        """Live batches with consecutive numbers: the same as `frame` for each, and quicker where they follow on."""
+        if link != self.connection.link or first != self.run_from:
             return [
                 action for seq, payload in enumerate(payloads, first) for action in self.frame(link, seq, payload, now)
             ]
-        self.counters.frames += len(payloads)
-        self.counters.applied += len(payloads)
-        self._hear(now)
-        self._last_frame = now
-        self.position.accept_run(first, payloads)
-        self.highest = max(self.highest, self.position.next_seq - 1)
+        standing, stream = self.standing, self.stream
+        standing.counters.frames += len(payloads)
+        standing.counters.applied += len(payloads)
+        standing.hear(now)
+        self.verification.frame_at = now
+        stream.position.accept_run(first, payloads)
+        stream.highest = max(stream.highest, stream.position.next_seq - 1)
         return [Apply(first, tuple(payloads))]
 
     def bad_frame(self, link: int, reason: str, now: float) -> list[Action]:
@@ -120,78 +200,83 @@ class PublisherMachine(Replaying):
         if link != self.link or self.state in _DEAF:
             self.counters.fenced += 1
             return []
-        self._hear(now)
+        self.standing.hear(now)
         self.counters.decode_errors += 1
-        self._quarantine(reason, now)
-        return self._done()
+        self.recovery.quarantine(reason, now)
+        return self._outbox.take()
 
     def apply_failed(self, seq: int, reason: str, now: float) -> list[Action]:
-        """The core refused the payload of `seq`; later payloads of the same list were dropped."""
+        """The core refused the payload of `seq`; later payloads of the same answer were dropped."""
         if self.state in _DEAF:
             return []
         self.counters.decode_errors += 1
-        waiting = self.session is not None and self.session.required
-        if not waiting or self._poison >= self.settings.poison_limit:
+        if not self.replays.required or not self.quarantine.may_skip():
             self.position.rewind(seq)
-            self._quarantine(f"batch {seq}: {reason}", now)
-            return self._done()
-        self._poison += 1
+            self.recovery.quarantine(f"batch {seq}: {reason}", now)
+            return self._outbox.take()
         self.position.rewind(seq + 1)
-        self._cancel()
-        self._give_up_until(seq + 1, f"batch {seq} cannot be decoded, live or replayed: {reason}", now)
-        self._request(Purpose.CATCH_UP, now)
-        return self._done()
+        self.recovery.cancel()
+        self.recovery.give_up_until(seq + 1, f"batch {seq} cannot be decoded, live or replayed: {reason}", now)
+        self.recovery.request(Purpose.CATCH_UP, now)
+        return self._outbox.take()
+
+    # -- replay answers -----------------------------------------------------------------------------------------
+
+    def replay_item(self, attempt: int, seq: int, payload: bytes, now: float) -> list[Action]:
+        """One replayed batch. Answers to an abandoned attempt are ignored, here and below."""
+        self.catch_up.item(attempt, seq, payload, now)
+        return self._outbox.take()
+
+    def replay_end(self, attempt: int, now: float) -> list[Action]:
+        """The end marker."""
+        self.catch_up.end(attempt, now)
+        return self._outbox.take()
+
+    def replay_failed(self, attempt: int, reason: str, now: float) -> list[Action]:
+        """The replay socket failed, or an answer could not be parsed."""
+        if self.replays.answered(attempt) is not None:
+            self.catch_up.failed(reason, now)
+        return self._outbox.take()
 
     # -- identity -----------------------------------------------------------------------------------------------
 
     def epoch_changed(self, epoch: str, now: float) -> list[Action]:
-        """Discovery says which process this is. Another one than before fences everything of the old."""
-        before, self.epoch = self.epoch, epoch
+        """Discovery says which process this is. Another one than before fences everything of the old one."""
+        before, self.standing.epoch = self.standing.epoch, epoch
         if self.state is State.REMOVED or before is None or before == epoch:
             return []
         self.counters.epochs += 1
-        self._cancel()
-        self._clear(f"epoch {before} ended")
-        self._forget()
-        self.incomplete = True
-        self.link += 1
-        self._linked = False
-        self._reconnect_at = self._quarantine_until = None
-        self._quarantine_s = self.settings.quarantine_s
-        self._emit(Connect(self.link))
-        self._go(State.CONNECTING, f"new epoch {epoch}", now)
-        return self._done()
+        self.recovery.cancel()
+        self.recovery.clear(f"epoch {before} ended")
+        self.recovery.forget()
+        self.standing.incomplete = True
+        self.connection.renew()
+        self.quarantine.lift()
+        self._outbox.emit(Connect(self.link))
+        self.standing.go(State.CONNECTING, f"new epoch {epoch}", now)
+        return self._outbox.take()
 
     def removed(self, now: float) -> list[Action]:
         """The publisher left. Every later input is ignored."""
         if self.state is State.REMOVED:
             return []
-        self._cancel()
-        self.link += 1
-        self.buffer.clear()
-        self._emit(Disconnect())
-        self._emit(Remove())
-        self._go(State.REMOVED, "removed", now)
-        return self._done()
-
-    # -- completeness -------------------------------------------------------------------------------------------
-
-    def turned_over(self, removed: int, cleared: int, resident: int) -> None:
-        """Tell how an incomplete publisher's cache moved on since the last call.
-
-        Complete again after a clear, or once as many blocks were evicted as are resident: eviction is least recently
-        used first, so what was unknown has gone by then unless it is hit again and again.
-        """
-        if not self.incomplete:
-            return
-        self._turned += removed
-        if cleared or (resident and self._turned >= resident):
-            self.complete()
+        self.recovery.cancel()
+        self.connection.renew()
+        self.stream.buffer.clear()
+        self._outbox.emit(Disconnect())
+        self._outbox.emit(Remove())
+        self.standing.go(State.REMOVED, "removed", now)
+        return self._outbox.take()
 
     def complete(self) -> None:
-        """The blocks known here are all there are (also: an audit found no difference)."""
-        self.incomplete = False
-        self._repair_at = None
+        """The blocks known here are all there are: an audit found no difference, or the cache has turned over."""
+        self.standing.incomplete = False
+        self.repair.done()
+
+    def blocks_dropped(self) -> None:
+        """The core dropped the blocks without being told to: what is applied from here on is not all there is."""
+        self.standing.incomplete = True
+        self.position.base_seq = None  # so that a later repair sees how much further back the history reaches
 
     # -- time ---------------------------------------------------------------------------------------------------
 
@@ -199,108 +284,35 @@ class PublisherMachine(Replaying):
         """Let time pass. Call at least every 100 ms."""
         if self.state is State.REMOVED:
             return []
-        if self._quarantine_until is not None:
-            if now >= self._quarantine_until:
-                self._quarantine_until = None
-                self._go(State.RESYNCING, "quarantine over, connecting again", now)
-                self._emit(Connect(self.link))
-            return self._done()
-        if self._reconnect_at is not None and now >= self._reconnect_at:
-            self._reconnect_at = None
-            self._emit(Connect(self.link))
-        if self.session is not None and now >= self.session.deadline:
-            self._replay_failed(f"replay server silent for {self.settings.replay_timeout_s:g} s", now)
-        elif self._trickles(now):
-            self._replay_failed(f"replay not done after {self.settings.replay_total_s:g} s", now)
-        if self._grace_until is not None and now >= self._grace_until:
-            self._grace_until = None
-            self._without_replay(f"batch {self.position.next_seq} is missing", now)
+        if self.quarantine.active:
+            if self.quarantine.over(now):
+                self.standing.go(State.RESYNCING, "quarantine over, connecting again", now)
+                self._outbox.emit(Connect(self.link))
+            return self._outbox.take()
+        if self.connection.retry_due(now):
+            self._outbox.emit(Connect(self.link))
+        self.catch_up.check_progress(now)
+        if self.recovery.grace_until is not None and now >= self.recovery.grace_until:
+            self.recovery.grace_until = None
+            self.recovery.without_replay(f"batch {self.position.next_seq} is missing", now)
         self._check_stale(now)
         if self.state is State.LIVE:
             self._tick_live(now)
-        return self._done()
-
-    def _trickles(self, now: float) -> bool:
-        waits = self.session is not None and self.session.required
-        return waits and now - self._waiting_since > self.settings.replay_total_s
+        return self._outbox.take()
 
     def _check_stale(self, now: float) -> None:
-        if self.state is State.STALE:
-            return
-        heard = self.since if self.last_alive is None else self.last_alive
-        if self.state is not State.LIVE:
-            heard = max(heard, self.since)
-        if now - heard > self.settings.stale_after_s:
-            self.counters.stales += 1
-            self._cancel()
-            self.buffer.clear()
-            self._grace_until = None
-            self._go(State.STALE, f"no sign of life for {self.settings.stale_after_s:g} s", now)
+        standing = self.standing
+        heard = standing.since if standing.last_alive is None else standing.last_alive
+        if standing.state is not State.LIVE:
+            heard = max(heard, standing.since)
+        if standing.state is not State.STALE and now - heard > self.settings.stale_after_s:
+            self.recovery.fall_silent(now)
 
     def _tick_live(self, now: float) -> None:
-        settings = self.settings
-        if now - self._live_at > settings.quarantine_reset_s:
-            self._quarantine_s = settings.quarantine_s
-        if self.session is not None or not settings.replay or not self._linked:
+        self.quarantine.credit(now - self.verification.live_at)
+        if self.replays.session is not None or not self.settings.replay or not self.connection.up:
             return
-        if self.incomplete and self._repair_at is not None and now >= self._repair_at:
-            self._request(Purpose.REPAIR, now)
-        elif not self._link_verified:
-            if now - self._live_at >= settings.verify_after_s:
-                self._request(Purpose.VERIFY, now)
-        elif now - max(self._last_frame, self._last_verify) >= settings.verify_idle_s:
-            self._request(Purpose.VERIFY, now)
-
-    # -- inside -------------------------------------------------------------------------------------------------
-
-    def _begin(self, now: float) -> None:
-        """A new link is up."""
-        first = self.state is State.CONNECTING
-        self._linked = True
-        self._link_verified = self._short_is_lie = False
-        self._link_next = self.position.next_seq
-        self.highest = self.position.next_seq - 1  # what was heard of on an earlier connection may be another's
-        self._must_prove = self.position.known and self.position.next_seq > 0
-        self._waiting_since = now
-        if self.settings.replay:
-            self._go(State.REPLAYING if first else State.RESYNCING, "connected, asking for history", now)
-            self._request(Purpose.CATCH_UP, now)
-            return
-        if self.position.known:
-            self._clear("connected again without a replay endpoint: batches may have been missed")
-            self.counters.resyncs += 1
-            self._forget()
-        self.incomplete = True
-        self._to_live(now, "live events only (no replay endpoint)")
-
-    def _wake(self, now: float) -> None:
-        """Heard again on the same link after being stale."""
-        if self.settings.replay:
-            self._waiting_since = now
-            self._go(State.RESYNCING, "heard again, asking for what was missed", now)
-            self._request(Purpose.CATCH_UP, now)
-        else:
-            self._to_live(now, "heard again")
-
-    def _route(self, seq: int, payload: bytes, now: float) -> None:
-        verdict = self.position.judge(seq, payload)
-        if verdict is Verdict.DUPLICATE:
-            self.counters.duplicates += 1
-        elif verdict is Verdict.LATE:
-            self.counters.late += 1
-        elif verdict in (Verdict.UNKNOWN, Verdict.OTHER):
-            self._restart(f"sequence went back from {self.position.next_seq - 1} to {seq}", now, (seq, payload))
-        elif self.state in WAITING:
-            self._wait(seq, payload, now)
-        elif verdict is Verdict.NEXT:
-            if not self.position.known:
-                self.incomplete = seq != 0
-            self._apply(seq, payload)
-        else:
-            self._open_gap(seq, payload, now)
-
-    def _wait(self, seq: int, payload: bytes, now: float) -> None:
-        self.buffer.add(seq, payload)
-        out_of_order = self.session is None and self.position.known  # no replay: nothing else may be missing
-        if out_of_order and self._drain(now) and not len(self.buffer):
-            self._to_live(now)
+        if self.incomplete and self.repair.due(now):
+            self.recovery.request(Purpose.REPAIR, now)
+        elif self.verification.due(now):
+            self.recovery.request(Purpose.VERIFY, now)

@@ -1,8 +1,8 @@
 """Where one publisher's stream stands: the next sequence number, and proof of what was applied before it.
 
-A sequence number alone cannot tell a process from its successor that has already overtaken it. So the digests of the
-last applied payloads are kept: a number seen again with other bytes is another process (payloads carry the wall time
-at which they were made, so two processes do not send equal bytes).
+A sequence number alone cannot tell a process from a successor that has already overtaken it. So the digests of the last
+applied payloads are kept: a number that is seen again with other bytes comes from another process. (A payload carries
+the wall time at which it was made, so two processes do not send equal bytes.)
 """
 
 from collections.abc import Callable
@@ -11,22 +11,22 @@ from enum import Enum, auto
 from xxhash import xxh3_64_intdigest
 
 REORDER = 8
-"""Batches that may come out of order at most (TCP never reorders; proxies and fault injection do)."""
+"""How far out of order batches may arrive: TCP never reorders them, but proxies and fault injection do."""
 
 
 class Verdict(Enum):
-    """What a sequence number with its payload is, relative to what was applied."""
+    """How a batch relates to what was applied."""
 
     NEXT = auto()
     AHEAD = auto()
     DUPLICATE = auto()
-    """Applied already, the same bytes."""
+    """Its number was applied already, with the same bytes."""
     LATE = auto()
-    """From a hole that was given up, or just before the first one applied; now it would be out of order."""
+    """It belongs into a hole that was given up, or just before the first batch applied: applying it now is too late."""
     UNKNOWN = auto()
-    """Before what the ring remembers."""
+    """Its number lies before what is remembered."""
     OTHER = auto()
-    """A number already applied, with other bytes: another process."""
+    """Its number was applied already, with other bytes: another process sent it."""
 
 
 class Position:
@@ -40,24 +40,24 @@ class Position:
         self.reset()
 
     def reset(self) -> None:
-        """A new incarnation: nothing is known of it."""
+        """Begin a new incarnation, of which nothing is known."""
         self._seqs = [-1] * self._ring
         self._digests = [0] * self._ring
         self.known = False
         """Something was applied, or the history is known to be empty."""
         self.next_seq = 0
         self.base_seq: int | None = None
-        """First sequence number behind the present blocks."""
+        """The first batch that the present blocks come from, None if nothing was applied since they were dropped."""
         self.hole: tuple[int, int] = (0, 0)
-        """Last range of numbers given up, end exclusive."""
+        """The range of numbers that was given up last, its end excluded."""
 
     @property
     def last_seq(self) -> int | None:
-        """The highest applied sequence number."""
+        """The highest applied sequence number, None if nothing was applied."""
         return self.next_seq - 1 if self.known and self.next_seq else None
 
     def judge(self, seq: int, payload: bytes) -> Verdict:
-        """Classify a batch; before anything is known the first one is next."""
+        """Classify a batch. Before anything is known, every batch is the next one."""
         if seq == self.next_seq or not self.known:
             return Verdict.NEXT
         if seq > self.next_seq:
@@ -70,7 +70,7 @@ class Position:
         return Verdict.LATE if late else Verdict.UNKNOWN
 
     def accept(self, seq: int, payload: bytes) -> None:
-        """Record that `seq` is handed to the core now. It may jump forward, never back."""
+        """Record that a batch is being applied. Its number may jump forward, never back."""
         slot = seq % self._ring
         self._seqs[slot] = seq
         self._digests[slot] = self._digest(payload)
@@ -80,7 +80,7 @@ class Position:
         self.known = True
 
     def accept_run(self, first: int, payloads: list[bytes]) -> None:
-        """`accept` for consecutive batches that follow on."""
+        """Record consecutive batches, the first of which is the next one; the same as `accept` for each, and faster."""
         seqs, digests, ring, digest = self._seqs, self._digests, self._ring, self._digest
         for seq, payload in enumerate(payloads, first):
             slot = seq % ring
@@ -91,29 +91,25 @@ class Position:
         self.next_seq = first + len(payloads)
 
     def rewind(self, seq: int) -> None:
-        """`seq` and what followed were not applied after all."""
+        """Take back `seq` and everything behind it: the core did not apply them."""
         for slot, held in enumerate(self._seqs):
             if held >= seq:
                 self._seqs[slot] = -1
         self.next_seq = seq
 
     def skip_to(self, seq: int) -> None:
-        """Give up the numbers before `seq`; blocks are rebuilt from there."""
+        """Give up the numbers before `seq`; the blocks are rebuilt from there."""
         self.hole = (self.next_seq, seq)
         self.next_seq = seq
         self.base_seq = None
 
-    def rebuild(self) -> None:
-        """Same process, but its blocks are built again from the start of its history."""
-        self.reset()
-
     def tail(self) -> list[tuple[int, int]]:
-        """Remembered (sequence, digest) pairs in order, for a snapshot."""
+        """Return the remembered (sequence number, digest) pairs in order, for a snapshot."""
         pairs = sorted(zip(self._seqs, self._digests, strict=True))
         return [pair for pair in pairs if pair[0] >= 0]
 
     def restore(self, next_seq: int, base_seq: int | None, tail: list[tuple[int, int]]) -> None:
-        """Continue from a snapshot."""
+        """Continue from a snapshot, of which `tail` are the remembered pairs."""
         self.reset()
         for seq, digest in tail[-self._ring :]:
             self._seqs[seq % self._ring] = seq

@@ -1,4 +1,4 @@
-"""States, settings and counters of one publisher, as the machine keeps them and `/v1/publishers` shows them."""
+"""The states, settings and counters of one publisher, which `/v1/publishers` shows."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -10,26 +10,26 @@ class State(StrEnum):
     CONNECTING = "connecting"
     """No connection: never made, or lost. What was known is kept and not trusted."""
     REPLAYING = "replaying"
-    """Connected; history (or what was missed while away) is asked for or being applied."""
+    """Connected; the history, or what was missed while disconnected, is being requested or applied."""
     LIVE = "live"
     """Every batch up to `last_seq` is applied. The only trusted state."""
     GAP = "gap"
-    """Sequence numbers are missing; a replay is asked for."""
+    """Sequence numbers are missing; a replay was requested."""
     RESTART = "restart"
-    """The process behind the stream changed; its old blocks are gone; its history is asked for."""
+    """Another process is behind the stream; the old blocks are dropped and its history was requested."""
     STALE = "stale"
     """No sign of life for `stale_after_s`."""
     QUARANTINED = "quarantined"
-    """It sent what cannot be decoded; its sockets are closed until the back-off ends."""
+    """It sent something that cannot be decoded; its sockets are closed until the back-off ends."""
     RESYNCING = "resyncing"
-    """History is being applied after a gap, restart, silence or quarantine."""
+    """The history is being applied again after a gap, a restart, a silence or a quarantine."""
     REMOVED = "removed"
-    """It left. Nothing brings it back."""
+    """It left, for good."""
 
 
 TRUSTED = frozenset({State.LIVE})
 SUSPECT = frozenset({State.LIVE, State.GAP, State.RESYNCING, State.REPLAYING, State.CONNECTING})
-"""What `--trust suspect` matches as well: states in which the known blocks may be a little behind."""
+"""What `--trust suspect` matches: also the states in which the known blocks may be a little behind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,44 +40,44 @@ class SyncSettings:
     """The publisher has a replay endpoint."""
     stale_after_s: float = 10.0
     replay_timeout_s: float = 2.0
-    """Longest silence inside one replay attempt."""
+    """The longest silence within one replay attempt."""
     replay_attempts: int = 3
-    """Attempts without progress before a replay is given up."""
+    """Attempts without progress after which the replay is given up."""
     replay_total_s: float = 60.0
-    """Longest time a publisher stays distrusted because its replay trickles."""
+    """The longest time for which a slow replay keeps a publisher from being trusted."""
     overlap: int = 8
-    """Already applied batches asked for again, to prove that the same process is answering."""
+    """Batches already applied that are requested again, to prove that the same process answers."""
     ring: int = 1024
-    """Applied batches whose digests are kept."""
+    """Applied batches whose digests are remembered."""
     buffer_frames: int = 16384
     buffer_bytes: int = 32 << 20
     gap_grace_s: float = 0.05
-    """Without replay: how long a missing batch may still arrive out of order."""
+    """Without a replay endpoint: how long a missing batch may still arrive out of order."""
     reconnect_s: float = 0.02
     reconnect_max_s: float = 2.0
     verify_after_s: float = 1.0
-    """After a connection: one check that nothing slipped between the replay and the subscription."""
+    """When a new connection is checked for batches lost between the replay and the subscription."""
     verify_idle_s: float = 15.0
-    """A quiet publisher is asked this often whether its last batch is still the last one known here."""
+    """How often a quiet publisher is asked whether its last batch is the last one known here."""
     repair_s: float = 5.0
     repair_max_s: float = 60.0
-    """Back-off of attempts to complete a history that an unreachable replay server left incomplete."""
+    """The longest pause between attempts to complete a history after the replay server could not be reached."""
     repairs: int = 3
-    """The same where the server answers: so often for one process, and no more once it has shown no older batch."""
+    """Attempts per process if the server answers; none follows once it has shown that it has no older batch."""
     quarantine_s: float = 1.0
     quarantine_max_s: float = 60.0
     quarantine_reset_s: float = 60.0
-    """Good behaviour for this long forgets earlier quarantines."""
+    """Good behaviour for this long makes earlier quarantines forgotten."""
     poison_limit: int = 8
-    """Undecodable batches skipped in one resync before the publisher is quarantined again."""
+    """Undecodable batches that one resync may skip before the publisher is quarantined again."""
     flap_limit: int = 6
     flap_window_s: float = 10.0
-    """More in-band restarts than `flap_limit` in this window are two publishers on one endpoint, or lies."""
+    """More restarts than `flap_limit` seen in the stream in this time mean two publishers on one endpoint, or lies."""
 
 
 @dataclass(slots=True)
 class Counters:
-    """What happened to one publisher since it was added (never reset by an epoch)."""
+    """What happened to one publisher since it was added; a new epoch resets nothing."""
 
     frames: int = 0
     applied: int = 0
@@ -105,7 +105,7 @@ class Counters:
 
 @dataclass(frozen=True, slots=True)
 class PublisherStatus:
-    """One publisher at one moment; `age_s` bounds the time since its last sign of life."""
+    """One publisher at one moment; `age_s` is an upper bound of the time since its last sign of life."""
 
     state: State
     reason: str

@@ -42,17 +42,26 @@ class Listed(Protocol):
     @property
     def rank(self) -> int: ...  # noqa: D102
     @property
+    def http_rank(self) -> int | None: ...  # noqa: D102
+    @property
     def ready(self) -> bool: ...  # noqa: D102
 
 
 def endpoint_infos(publishers: Iterable[Listed]) -> list[EndpointInfo]:
-    """The publishers that are ready and have a URL. The rank is kept if several of them share the URL."""
+    """The publishers that are ready and have a URL. The rank is kept if several of them share the URL.
+
+    It is the number that the front end at the URL expects, which may differ from the rank of the event stream.
+    """
     routable = [(one, one.http_url.rstrip("/")) for one in publishers if one.http_url and one.ready]
     sharing = Counter(url for _, url in routable)
     return [
-        EndpointInfo(name=one.name, url=url, model=one.model, rank=one.rank if sharing[url] > 1 else None)
+        EndpointInfo(name=one.name, url=url, model=one.model, rank=_front_end_rank(one) if sharing[url] > 1 else None)
         for one, url in routable
     ]
+
+
+def _front_end_rank(one: Listed) -> int:
+    return one.rank if one.http_rank is None else one.http_rank
 
 
 class HttpDirectory:

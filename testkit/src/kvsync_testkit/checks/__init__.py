@@ -8,6 +8,8 @@ simulation, a test on real sockets and a cluster under Chaos Mesh. `parse_rows` 
     I2 check_no_false_positive    I6 check_epoch             I10 check_departure
     I3 check_no_loss              I7 check_cleared           I11 check_bounds
     I4 check_isolation            I8 check_prefix_closure    I12 check_non_interference
+    I13 check_one_outcome, check_no_departed_target
+    C1 check_counts
 
 Every one has a planted bug it must catch: `kvsync_testkit.faults.mutants`.
 
@@ -39,17 +41,21 @@ from kvsync_testkit.checks.facts import (
 )
 from kvsync_testkit.checks.histories import (
     check_bounds,
+    check_counts,
     check_departure,
     check_non_interference,
     check_prefix_closure,
     check_sequence,
     check_staleness,
 )
+from kvsync_testkit.checks.routing import Outcome, RequestSent, check_no_departed_target, check_one_outcome
 
 __all__ = [
     "Answer",
     "AppliedBatch",
     "Forgotten",
+    "Outcome",
+    "RequestSent",
     "Row",
     "Rows",
     "Sample",
@@ -59,12 +65,15 @@ __all__ = [
     "check_agreement",
     "check_bounds",
     "check_cleared",
+    "check_counts",
     "check_departure",
     "check_epoch",
     "check_isolation",
+    "check_no_departed_target",
     "check_no_false_positive",
     "check_no_loss",
     "check_non_interference",
+    "check_one_outcome",
     "check_prefix_closure",
     "check_sequence",
     "check_staleness",

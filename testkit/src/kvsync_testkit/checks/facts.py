@@ -25,7 +25,7 @@ class Violation:
     """A broken promise."""
 
     invariant: str
-    """`I1` … `I12`."""
+    """`I1` … `I12`, or `C1`."""
     publisher: str
     detail: str
 

@@ -110,6 +110,15 @@ def check_non_interference(
     return found + [Violation("I12", name, "nothing arrived during the fault") for name in missing]
 
 
+def check_counts(publisher: str, reported: Mapping[str, int], observed: Mapping[str, int]) -> list[Violation]:
+    """C1: what the index reports of a stream, by name of the number, is what was observed."""
+    return [
+        Violation("C1", publisher, f"{name}: {reported.get(name)} reported, {count} observed")
+        for name, count in observed.items()
+        if reported.get(name) != count
+    ]
+
+
 def _p99(values: Sequence[float]) -> float:
     return percentile(values, 99) or 0.0
 

@@ -1,7 +1,8 @@
-"""Fault schedules in virtual time: a model engine, a lossy path, the real state machine and a real core.
+"""Fault schedules in virtual time: model engines, a faulty path, the real follower and a real core.
 
-A seed is expanded into a schedule (`expand_schedule`), played (`run_schedule`) and judged with `kvsync_testkit.checks`;
-`find_failures` plays many and makes each failure as small as it can. `mutants` are the bugs that the judging must find.
+A seed is expanded into a schedule (`expand_schedule`), which is played (`run_schedule`) and judged with
+`kvsync_testkit.checks`. `find_failures` plays many seeds and makes each failure as small as it can. `mutants` holds the
+planted bugs that the judging must find.
 
     python -m kvsync_testkit.faults --seeds 0-9999 --core both
 """
@@ -9,16 +10,20 @@ A seed is expanded into a schedule (`expand_schedule`), played (`run_schedule`) 
 from kvsync_testkit.faults.engine import ModelProcess, Published, Workload
 from kvsync_testkit.faults.plan import Fault, Schedule, expand_schedule
 from kvsync_testkit.faults.search import find_failures, shrink
-from kvsync_testkit.faults.simulation import Outcome, Simulation, build_native_core, run_schedule
+from kvsync_testkit.faults.simulation import Outcome, Simulation, run_schedule
+from kvsync_testkit.faults.subject import REAL, Subject, build_core, build_native_core
 
 __all__ = [
+    "REAL",
     "Fault",
     "ModelProcess",
     "Outcome",
     "Published",
     "Schedule",
     "Simulation",
+    "Subject",
     "Workload",
+    "build_core",
     "build_native_core",
     "expand_schedule",
     "find_failures",

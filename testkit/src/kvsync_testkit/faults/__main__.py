@@ -10,9 +10,10 @@ import sys
 import time
 
 from kvsync_indexer.core import native_available
-from kvsync_testkit.faults.campaign import CoreName, ProgressLine, Tally, play_campaign
+from kvsync_testkit.faults.campaign import CORES, CoreName, ProgressLine, Tally, play_campaign
 from kvsync_testkit.faults.plan import expand_schedule
-from kvsync_testkit.faults.simulation import build_core, build_native_core, run_schedule
+from kvsync_testkit.faults.simulation import run_schedule
+from kvsync_testkit.faults.subject import REAL
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -28,8 +29,8 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stderr.write(f"error: --core native: not installed ({why_not})\n")
         return 2
     if options.trace:
-        core = build_native_core if options.core == "native" else build_core
-        sys.stdout.write(f"{run_schedule(expand_schedule(seeds[0]), core=core)}\n")
+        core: CoreName = "native" if options.core == "native" else "python"
+        sys.stdout.write(f"{run_schedule(expand_schedule(seeds[0]), REAL.on(CORES[core]))}\n")
         return 0
     cores: list[CoreName] = ["python", "native"] if options.core == "both" else [options.core]
     if "native" in cores and not native:
@@ -44,7 +45,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--seeds", default="0-999", metavar="A-B", help="seeds to play, one number or a range")
     parser.add_argument("--most", type=int, default=5, help="stop after this many failures")
     parser.add_argument("--core", choices=("python", "native", "both"), default="python", help="the core under test")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: one a processor)")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: one per processor)")
     parser.add_argument("--trace", action="store_true", help="print the first seed's run, passed or not, and end")
     options = parser.parse_args(arguments)
     for name in ("most", "jobs"):

@@ -1,4 +1,4 @@
-"""Many schedules over some processes, with what was done and what was found added up.
+"""Many schedules, played in several processes, and the sum of what was done and found.
 
 A schedule depends on its seed alone, so the order in which processes play them changes nothing but the time.
 """
@@ -14,12 +14,13 @@ from typing import Final, Literal
 
 from kvsync_testkit.faults.plan import expand_schedule
 from kvsync_testkit.faults.search import shrink
-from kvsync_testkit.faults.simulation import build_core, build_native_core, run_schedule
+from kvsync_testkit.faults.simulation import run_schedule
+from kvsync_testkit.faults.subject import REAL, build_core, build_native_core
 
 CoreName = Literal["python", "native"]
 CORES: Final = {"python": build_core, "native": build_native_core}
 PART: Final = 25
-"""Seeds a task: small enough that progress moves, large enough that handing over costs nothing."""
+"""Seeds per task: few enough that progress shows, and enough that handing tasks over costs nothing."""
 
 
 @dataclass(slots=True)
@@ -30,10 +31,10 @@ class Tally:
     batches: int = 0
     faults: Counter[str] = field(default_factory=Counter)
     failures: list[tuple[int, str]] = field(default_factory=list)
-    """(seed, the schedule made small with what it broke)."""
+    """(seed, text of the shrunk schedule and of what it broke)."""
 
     def add(self, other: "Tally") -> None:
-        """Count another part in."""
+        """Add another part."""
         self.schedules += other.schedules
         self.batches += other.batches
         self.faults.update(other.faults)
@@ -41,16 +42,16 @@ class Tally:
 
 
 def play_part(seeds: Sequence[int], core: CoreName, at_most: int) -> Tally:
-    """Play some seeds here; failures are made small, and after `at_most` of them the rest is left out."""
-    tally, build = Tally(), CORES[core]
+    """Play seeds in this process and shrink the failures; stop after `at_most` of them."""
+    tally, subject = Tally(), REAL.on(CORES[core])
     for seed in seeds:
         schedule = expand_schedule(seed)
-        outcome = run_schedule(schedule, core=build)
+        outcome = run_schedule(schedule, subject)
         tally.schedules += 1
         tally.batches += outcome.batches
         tally.faults.update(fault.kind for fault in schedule.faults)
         if outcome.failed:
-            tally.failures.append((seed, str(shrink(schedule, core=build))))
+            tally.failures.append((seed, str(shrink(schedule, subject))))
             if len(tally.failures) >= at_most:
                 break
     return tally
@@ -59,7 +60,7 @@ def play_part(seeds: Sequence[int], core: CoreName, at_most: int) -> Tally:
 def play_campaign(
     seeds: range, core: CoreName, jobs: int, at_most: int, progress: Callable[[Tally], None] = lambda _: None
 ) -> Tally:
-    """Play `seeds` over `jobs` processes; after `at_most` failures no further part is begun."""
+    """Play `seeds` in `jobs` processes; after `at_most` failures no further part begins."""
     total = Tally()
     parts = [seeds[first : first + PART] for first in range(0, len(seeds), PART)]
     if jobs == 1:
@@ -87,7 +88,7 @@ def play_campaign(
 
 
 class ProgressLine:
-    """A line on standard error that is written over on a terminal; in a log, a new one for each twentieth."""
+    """A line on standard error: overwritten on a terminal, repeated for every twentieth of the work in a log."""
 
     def __init__(self, total: int) -> None:
         self._total = total
@@ -96,7 +97,7 @@ class ProgressLine:
         self._over = sys.stderr.isatty()
 
     def __call__(self, tally: Tally) -> None:
-        """Say how far it is, if that is worth a line."""
+        """Write the progress, if it has changed enough."""
         step = tally.schedules * 20 // max(1, self._total)
         if not self._over and step == self._told:
             return

@@ -1,11 +1,11 @@
-"""Virtual time: a heap of things to do, ordered by (time, sequence), and nothing that waits."""
+"""Virtual time: a heap of callbacks, ordered by time and then by the order in which they were requested."""
 
 import heapq
 from collections.abc import Callable
 
 
 class VirtualTime:
-    """Runs callbacks in the order of their times; equal times in the order they were asked for."""
+    """Runs callbacks in the order of their times, and equal times in the order of the requests."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -22,7 +22,7 @@ class VirtualTime:
         self.at(self.now + delay, call)
 
     def run_until(self, end: float) -> None:
-        """Let time pass to `end`, that included."""
+        """Let time pass up to and including `end`."""
         while self._heap and self._heap[0][0] <= end:
             self.now, _, call = heapq.heappop(self._heap)
             call()

@@ -1,4 +1,4 @@
-"""A model of one engine process: a small cache that announces what it does, and remembers it as ground truth.
+"""A model of one engine process: a small cache that publishes what it does and keeps it as ground truth.
 
 It is no scheduler (that is the mock engine's business): it makes every kind of event a stream can carry, at random and
 close together, in a cache of a few blocks, so that evictions, copies, clears and re-stored chains happen within a
@@ -29,21 +29,23 @@ GPU, CPU = "GPU", "CPU"
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """What the process does; all of it is drawn from the process's own seed."""
+    """What the process does. Everything is drawn from the seed of the process."""
 
     capacity: int = 24
-    """Blocks of the cache; the host tier has half as many."""
+    """Blocks that the cache holds; the host tier holds half as many."""
     chains: int = 5
-    """Different conversations; they share prefixes."""
+    """Number of conversations; they share prefixes."""
     longest: int = 6
-    """Blocks of the longest prompt."""
+    """Number of blocks of the longest prompt."""
     host_tier: bool = False
-    """Evicted blocks may go to a host tier, announced without tokens."""
+    """Evicted blocks may move to a host tier, whose events carry no tokens."""
     reports: bool = False
-    """Hits are sometimes reported again, parent null (`kv_cache_report_mode: full`), and never add a copy."""
+    """Some hits are reported again with a null parent (`kv_cache_report_mode: full`), which adds no copy."""
     clears: float = 0.03
     lost_batches: float = 0.0
-    """Share of batches whose encoding fails: the sequence number is used up, the events are gone for ever."""
+    """Share of batches whose encoding fails: the sequence number is used up and the events are lost for ever."""
+    poisoned_batches: float = 0.0
+    """Share of batches that no reader can decode, live or replayed."""
     wire_version: str = "0.33.0"
 
 
@@ -56,17 +58,23 @@ class Published:
     truth: dict[Row, int]
     digests: tuple[tuple[str, int, str], ...]
     """(medium, count, digest) of every tier that holds something."""
+    removals: int = 0
+    """Block hashes in its removal events."""
+    cleared: bool = False
+    """It says that the cache was cleared."""
 
 
 @dataclass(slots=True)
 class ModelProcess:
-    """One life of an engine. `salt` tells its hashes from those of other lives; equal salts give equal hashes."""
+    """One life of an engine. Lives with equal salts make equal hashes."""
 
     name: str
     salt: int
     seed: str
     workload: Workload
     buffer_steps: int
+    life: int = 0
+    """How many processes of the same publisher came before."""
     born_s: float = 0.0
     published: dict[int, Published] = field(default_factory=dict)
     log: list[Transition] = field(default_factory=list)
@@ -74,6 +82,7 @@ class ModelProcess:
     ever_stored: set[Row] = field(default_factory=set)
     next_seq: int = 0
     lost_seqs: int = 0
+    """Sequence numbers whose events never reach a reader."""
     buffer: deque[tuple[int, bytes]] = field(init=False)
     parents: dict[int, int | None] = field(default_factory=dict)
     _gpu: dict[int, int] = field(default_factory=dict)
@@ -103,18 +112,23 @@ class ModelProcess:
             self.lost_seqs += 1
             return None
         payload = encode_batch(EventBatch(self._wall(now, seq), events, 0), self._form)
+        if self._rng.random() < self.workload.poisoned_batches:
+            self.lost_seqs += 1
+            payload = b"\xc1" + payload
         digests = tuple((medium, found.count, found.hex()) for medium, found in self._digests.items() if found.count)
-        done = Published(seq, payload, dict(self.truth), digests)
+        removals = sum(len(event.block_hashes) for event in events if isinstance(event, BlockRemoved))
+        cleared = any(isinstance(event, AllBlocksCleared) for event in events)
+        done = Published(seq, payload, dict(self.truth), digests, removals, cleared)
         self.published[seq] = done
         self.buffer.append((seq, payload))
         return done
 
     def _wall(self, now: float, seq: int) -> float:
-        """No two batches are made at the same moment, nor in two lives."""
+        """Return a time at which no other batch of any life is made."""
         return self.born_s * 1000 + now + seq * 1e-6
 
     def chain(self, number: int, length: int) -> list[tuple[int, list[int]]]:
-        """Hashes and tokens of a prompt; chains 2n and 2n+1 share their first half, all share block 0 of their half."""
+        """Return hashes and tokens of a prompt. Chains 2n and 2n+1 share their first half, and all share block 0."""
         blocks: list[tuple[int, list[int]]] = []
         parent = self.salt
         for at in range(length):
@@ -129,7 +143,7 @@ class ModelProcess:
     # -- what a step does -------------------------------------------------------------------------------------------
 
     def _request(self) -> list[Event]:
-        """A prompt comes in: its resident prefix is a hit, the rest is stored, making room first."""
+        """Serve a prompt: its resident prefix is a hit; the rest is stored after room was made for it."""
         rng, workload = self._rng, self.workload
         chain = self.chain(rng.randrange(workload.chains), rng.randint(1, workload.longest))
         hits = 0
@@ -157,7 +171,7 @@ class ModelProcess:
         return BlockStored([item[0] for item in blocks], parent, tokens, BLOCK_SIZE, medium=medium)
 
     def _evict(self, count: int, keep: set[int]) -> list[Event]:
-        """Free physical blocks, mostly the least recently used, one event a hash."""
+        """Free physical blocks, mostly the least recently used ones, with one event per hash."""
         events: list[Event] = []
         for _ in range(count):
             candidates = [block_hash for block_hash in self._gpu if block_hash not in keep]

@@ -1,83 +1,69 @@
-"""The index's side of one publisher: the real state machine and a real core, driven as the ingest thread drives them.
+"""The index's side of one publisher: the real follower and a real core, driven as the ingest thread drives them."""
 
-Everything the machine asks for is carried out against the simulated path, and everything it does to the blocks is
-written into a history that the checkers read.
-"""
+from collections.abc import Callable, Sequence
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
-
-from kvsync_events import DecodeError, digest_key
-from kvsync_indexer.core import CoreError, IndexCore
-from kvsync_indexer.sync import (
-    Action,
-    Apply,
-    CancelReplay,
-    Clear,
-    Connect,
-    Disconnect,
-    Log,
-    PublisherMachine,
-    Remove,
-    RequestReplay,
-    SyncSettings,
-)
-from kvsync_testkit.checks import AppliedBatch, Forgotten, Row, TrustSample
+from kvsync_events import digest_key
+from kvsync_indexer.core import IndexCore
+from kvsync_indexer.latency import StreamMeter
+from kvsync_indexer.sync import Follower, Log, PublisherMachine, SyncSettings
+from kvsync_testkit.checks import Row, TrustSample
 from kvsync_testkit.faults.clock import VirtualTime
+from kvsync_testkit.faults.engine import ModelProcess, Published
 from kvsync_testkit.faults.network import Path
+from kvsync_testkit.faults.recording import IndexHistory, RecordingCore
 
 MODEL = "model"
 
 
-@dataclass(slots=True)
-class IndexHistory:
-    """What the index did for one publisher."""
-
-    applied: list[AppliedBatch | Forgotten] = field(default_factory=list)
-    last_payload: bytes | None = None
-    """The payload applied last, None when the blocks were dropped since."""
-    trust: list[TrustSample] = field(default_factory=list)
-    states: list[tuple[float, str, str]] = field(default_factory=list)
-    after_removal: list[tuple[float, str]] = field(default_factory=list)
-    replays: list[float] = field(default_factory=list)
-    most_buffered: int = 0
-
-
 class IndexSide:
-    """One machine with its sockets. `on_settled` is called after every input, when the blocks are at rest."""
+    """One follower with its sockets, which lead over the simulated path.
+
+    `on_settled` is called after every input, when the blocks are at rest.
+    """
 
     def __init__(
         self,
         name: str,
         machine: PublisherMachine,
-        settings: SyncSettings,
+        follower: type[Follower],
         core: IndexCore,
         path: Path,
         time: VirtualTime,
-        epoch_of: Callable[[bytes], str],
+        identify: Callable[[bytes], tuple[ModelProcess, Published]],
         on_settled: Callable[["IndexSide"], None],
+        history: IndexHistory | None = None,
     ) -> None:
         self.name = name
         self.machine = machine
-        self.settings = settings
-        self.core = core
+        self.settings: SyncSettings = machine.settings
         self.path = path
         self.time = time
-        self.history = IndexHistory()
+        self.history = history or IndexHistory()
         self.removed = False
-        self._epoch_of = epoch_of
+        self.first_life = 0
+        """Earlier lives than this one have ended, as discovery says."""
+        self.matched = False
+        """Queries match the publisher, as far as its follower has announced."""
+        self.changed_while_matched: list[float] = []
+        """When blocks changed although the machine did not trust them and queries still matched them."""
+        self.completed_early: list[str] = []
+        """When the follower assumed a turnover that had not taken place."""
         self._on_settled = on_settled
         path.listener = self
         core.add_publisher(name, MODEL)
+        self.core = RecordingCore(core, self.history, time, identify, self._before_change)
+        self.follower = follower(
+            machine, self.core, self, StreamMeter(lambda: time.now), trust_changed=self._trust_changed, log=self._log
+        )
 
     def rows(self) -> dict[Row, int]:
-        """The index's block table for this publisher."""
+        """Return the index's block table for this publisher."""
         if self.name not in self.core.publishers():
             return {}
         return {Row(digest_key(row.hash), row.medium, row.group_idx): row.copies for row in self.core.dump(self.name)}
 
     def digests(self) -> tuple[tuple[str, int, str], ...]:
-        """(medium, count, digest) of every tier that holds something, by medium."""
+        """Return (medium, count, digest) of every tier that holds something, by medium."""
         if self.name not in self.core.publishers():
             return ()
         return tuple((row.medium, row.count, row.digest_hex) for row in self.core.digest(self.name))
@@ -86,114 +72,117 @@ class IndexSide:
 
     def start(self) -> None:
         """The index begins to follow the publisher."""
-        self._perform(self.machine.start(self.time.now))
+        self.follower.start(self.time.now)
+        self._settle()
 
     def on_connected(self, link: int) -> None:
-        """See Listener."""
-        self._perform(self.machine.connected(link, self.time.now))
+        """See Listener, for this and the following."""
+        self.follower.connected(link, self.time.now)
+        self._settle()
 
     def on_disconnected(self, link: int) -> None:
-        """See Listener."""
-        self._perform(self.machine.disconnected(link, self.time.now))
+        """The connection ended."""
+        self.follower.disconnected(link, self.time.now)
+        self._settle()
 
-    def on_frame(self, link: int, seq: int, payload: bytes) -> None:
-        """See Listener."""
-        self._perform(self.machine.frame(link, seq, payload, self.time.now))
+    def on_messages(self, link: int, messages: Sequence[tuple[int, bytes]]) -> None:
+        """One read of the event socket."""
+        self.follower.receive(link, messages, self.time.now)
+        self._settle()
 
     def on_bad_frame(self, link: int) -> None:
-        """See Listener."""
-        self._perform(self.machine.bad_frame(link, "2 frames", self.time.now))
+        """A message that is no publication."""
+        self.follower.bad_frame(link, "2 frames", self.time.now)
+        self._settle()
 
     def on_item(self, attempt: int, seq: int, payload: bytes) -> None:
-        """See Listener."""
-        self._perform(self.machine.replay_item(attempt, seq, payload, self.time.now))
+        """A replayed batch."""
+        self.follower.replay_item(attempt, seq, payload, self.time.now)
+        self._settle()
 
     def on_end(self, attempt: int) -> None:
-        """See Listener."""
-        self._perform(self.machine.replay_end(attempt, self.time.now))
+        """The end marker."""
+        self.follower.replay_end(attempt, self.time.now)
+        self._settle()
 
     def on_refused(self, attempt: int) -> None:
-        """See Listener."""
-        self._perform(self.machine.replay_failed(attempt, "refused", self.time.now))
+        """The replay socket failed."""
+        self.follower.replay_failed(attempt, "refused", self.time.now)
+        self._settle()
 
     def epoch(self, epoch: str) -> None:
-        """Discovery says which process it is."""
-        self._perform(self.machine.epoch_changed(epoch, self.time.now))
+        """Discovery says which process it is: the number of its life."""
+        self.first_life = int(epoch)
+        self.follower.epoch_changed(epoch, self.time.now)
+        self._settle()
 
     def depart(self) -> None:
         """Discovery says that the publisher is gone."""
-        self._perform(self.machine.removed(self.time.now))
+        self.follower.removed(self.time.now)
         self.removed = True
+        self._settle()
 
     def tick(self, heartbeat_s: float, *, heartbeats: bool) -> None:
-        """Timers, as the ingest thread runs them."""
-        now = self.time.now
+        """Run the timers, as the ingest thread does."""
+        now, turnovers = self.time.now, self.follower.totals.turnovers
         if heartbeats and self.path.alive_link:
             self.path.heard_s = now
-            self._perform(self.machine.alive(now - heartbeat_s, now))
-        self._perform(self.machine.tick(now))
-        self.history.trust.append(TrustSample(now, self.name, self.machine.trusted, self.path.heard_s))
+            self.follower.alive(now - heartbeat_s, now)
+        self.follower.tick(now)
+        if self.follower.totals.turnovers != turnovers:
+            self._check_turnover()
+        self._settle()
+        self.history.trust.append(TrustSample(now, self.name, self.matched, self.path.heard_s))
 
-    # -- actions ----------------------------------------------------------------------------------------------------
+    def _check_turnover(self) -> None:
+        """The follower took the cache to have turned over: what was applied must bear it out."""
+        history, resident = self.history, self.core.stats(self.name).blocks
+        if not history.cleared:
+            history.assumed_complete = True
+            if not resident or history.removals < resident:
+                found = f"{history.removals} of {resident} blocks evicted at {self.time.now:.3f} s"
+                self.completed_early.append(found)
 
-    def _perform(self, actions: list[Action]) -> None:
-        while actions:
-            failed: tuple[int, str] | None = None
-            for action in actions:
-                failed = self._one(action)
-                if failed is not None:
-                    break
-            actions = self.machine.apply_failed(*failed, self.time.now) if failed else []
-        self.history.most_buffered = max(self.history.most_buffered, len(self.machine.buffer))
+    # -- what the follower requests ---------------------------------------------------------------------------------
+
+    def connect(self, link: int) -> None:
+        """See PublisherSockets, for this and the following."""
+        self.path.replays.close()
+        self.path.open_link(link)
+
+    def disconnect(self) -> None:
+        """Close every open socket."""
+        self.path.replays.close()
+        self.path.close_link()
+
+    def request_replay(self, attempt: int, start: int) -> None:
+        """Request batches on a fresh socket."""
+        self.history.replays.append(self.time.now)
+        self.path.replays.open(attempt, start)
+
+    def cancel_replay(self) -> None:
+        """Close the replay socket."""
+        self.path.replays.close()
+
+    # -- what is observed -------------------------------------------------------------------------------------------
+
+    def _trust_changed(self) -> None:
+        self.matched = self.follower.trusted
+
+    def _before_change(self) -> None:
+        if self.matched and not self.machine.trusted:
+            self.changed_while_matched.append(self.time.now)
+
+    def _log(self, line: Log) -> None:
+        if line.event == "publisher_state":
+            self.history.states.append((self.time.now, str(line.fields["after"]), str(line.fields["reason"])))
+
+    def _settle(self) -> None:
+        history = self.history
+        history.most_buffered = max(history.most_buffered, len(self.machine.stream.buffer))
         if self.removed:
             if self.name in self.core.publishers():
-                self.history.after_removal.append((self.time.now, "blocks in the index"))
-            if self.machine.trusted:
-                self.history.after_removal.append((self.time.now, "matched"))
+                history.after_removal.append((self.time.now, "blocks in the index"))
+            if self.matched:
+                history.after_removal.append((self.time.now, "matched"))
         self._on_settled(self)
-
-    def _one(self, action: Action) -> tuple[int, str] | None:
-        match action:
-            case Apply(first_seq, payloads):
-                return self._apply(first_seq, payloads)
-            case Connect(link):
-                self.path.close_replay()
-                self.path.open_link(link)
-            case Disconnect():
-                self.path.close_replay()
-                self.path.close_link()
-            case RequestReplay(attempt, start):
-                self.history.replays.append(self.time.now)
-                self.path.open_replay(attempt, start)
-            case CancelReplay():
-                self.path.close_replay()
-            case Clear():
-                self.core.clear_publisher(self.name)
-                self.forgot()
-            case Remove():
-                self.core.remove_publisher(self.name)
-                self.forgot()
-            case Log(_, "publisher_state", fields):
-                self.history.states.append((self.time.now, str(fields["after"]), str(fields["reason"])))
-        return None
-
-    def resumed(self, last_payload: bytes | None) -> None:
-        """The blocks are those of a snapshot, after this payload."""
-        self.forgot()
-        self.history.last_payload = last_payload
-
-    def forgot(self) -> None:
-        """The blocks are gone."""
-        self.history.applied.append(Forgotten(self.time.now, self.name))
-        self.history.last_payload = None
-
-    def _apply(self, seq: int, payloads: tuple[bytes, ...]) -> tuple[int, str] | None:
-        for payload in payloads:
-            try:
-                self.core.apply(self.name, payload)
-            except (DecodeError, CoreError) as error:
-                return seq, str(error)
-            self.history.applied.append(AppliedBatch(self.time.now, self.name, self._epoch_of(payload), seq))
-            self.history.last_payload = payload
-            seq += 1
-        return None

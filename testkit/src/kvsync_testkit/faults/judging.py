@@ -1,6 +1,7 @@
-"""What a schedule is judged by: at every step while the index trusts a publisher, and at the end with everything.
+"""The judging of a run: after every step in which the index trusts a publisher, and thoroughly at the end.
 
-The facts are the model engines' own (their tables after each batch); the checkers are those of `kvsync_testkit.checks`.
+The facts come from the model engines, which keep their tables after each batch; the checkers are those of
+`kvsync_testkit.checks`.
 """
 
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from kvsync_testkit.checks import (
     check_agreement,
     check_bounds,
     check_cleared,
+    check_counts,
     check_departure,
     check_epoch,
     check_isolation,
@@ -33,10 +35,10 @@ from kvsync_testkit.faults.plan import Schedule
 
 FAULTED, HEALTHY = "faulted", "healthy"
 CONVERGE_S = 30.0
-"""Virtual seconds after the last fault in which everything must be as promised."""
+"""Virtual seconds after the last fault, by the end of which every promise must hold."""
 TICK_S = 0.1
 QUIET_S = 10.0
-"""The last seconds of a run, in which nothing happens any more."""
+"""The last seconds of a run, in which nothing happens."""
 MAX_REPLAYS_PER_S = 1.5
 
 _CALM = frozenset({"replaying", "live"})
@@ -44,7 +46,7 @@ _CALM = frozenset({"replaying", "live"})
 
 @dataclass(slots=True)
 class Engine:
-    """A publisher: the process that lives now, those before it, the path to it, the index's side."""
+    """A publisher: its present process, all its processes, the path to it, and the index's side."""
 
     name: str
     process: ModelProcess
@@ -52,11 +54,10 @@ class Engine:
     side: IndexSide
     lives: list[ModelProcess] = field(default_factory=list)
     lags: list[float] = field(default_factory=list)
-    quiet: bool = False
 
 
 class Judge:
-    """Collects what is broken. The simulation fills `engines`, and `payloads` and `sent` as batches are published."""
+    """Collects violations. The simulation fills `engines` at first, and `payloads` and `sent` as it publishes."""
 
     def __init__(self, schedule: Schedule, time: VirtualTime, heal_s: float, stale_after_s: float) -> None:
         self.violations: list[Violation] = []
@@ -72,17 +73,20 @@ class Judge:
         self._healthy_inputs = -1
 
     def judge(self, side: IndexSide) -> None:
-        """After every input: what is trusted is what that engine held at that point of its stream."""
+        """Check after an input that what is matched is what the engine held at that point of its stream."""
         history = side.history
         if side.name == FAULTED and len(history.applied) % 16 == 1:
             self._judge_others()
-        if not side.machine.trusted or self._judged.get(side.name) == len(history.applied) or self._deceived(side):
+        if not side.matched or self._judged.get(side.name) == len(history.applied) or self._deceived(side):
             return
         self._judged[side.name] = len(history.applied)
         truth: dict[Row, int] = {}
         digests: tuple[tuple[str, int, str], ...] = ()
         if history.last_payload is not None:
-            _, published = self.payloads[history.last_payload]
+            process, published = self.payloads[history.last_payload]
+            if process.life < side.first_life:
+                detail = f"matched at {self._time.now:.3f} s after a batch of {process.name}, which has ended"
+                self.violations.append(Violation("I6", side.name, detail))
             truth, digests = published.truth, published.digests
             if side.name == HEALTHY:
                 self.engines[HEALTHY].lags.append(self._time.now - self.sent[history.last_payload])
@@ -90,33 +94,38 @@ class Judge:
         if len(history.applied) % 8 and side.digests() == digests:
             return
         rows = side.rows()
-        if side.machine.incomplete:
+        if side.machine.incomplete or history.assumed_complete:
             found = check_no_false_positive(side.name, truth, rows)
         else:
             found = check_agreement(side.name, truth, rows)
         self._report(found, f"while trusted at {self._time.now:.3f} s: ")
 
     def _deceived(self, side: IndexSide) -> bool:
-        """Two processes on one stream, and nothing yet that tells them apart: judged a moment later, or at the end.
+        """Return whether two processes are on one stream and nothing can tell them apart yet; judging waits until then.
 
-        That is a replay answered by another process than the stream's, and the first moments after a restart behind an
-        unbroken connection, in which a frame of the old process may continue the replay of the new one.
+        That is so while another process than the stream's answers replays, in the first moments after a restart behind
+        an unbroken connection, when a batch of the old process may continue the replay of the new one, and while the
+        index has not been told of a new connection.
         """
         now = self._time.now
+        if side.path.monitor_behind:
+            return True
         return side.name == FAULTED and any(
             fault.kind == "replay_other" or (fault.how == "silent" and 0.0 <= now - fault.at_s < fault.for_s + 1.0)
             for fault in self._schedule.faults
         )
 
     def _judge_order(self, engine: Engine) -> None:
-        """I5, but for mixtures of processes where they cannot be told apart at once."""
+        """Check I5, except for mixtures of processes that cannot be told apart at once."""
         found = check_sequence(engine.side.history.applied)
-        if any(fault.kind == "replay_other" or fault.how == "silent" for fault in self._schedule.faults):
+        if self._schedule.monitor_lag_s or any(
+            fault.kind == "replay_other" or fault.how == "silent" for fault in self._schedule.faults
+        ):
             found = [one for one in found if "on top of" not in one.detail]
         self._report(found)
 
     def _judge_others(self) -> None:
-        """I4: since the healthy publisher's own last input its blocks are as they were."""
+        """Check I4: the healthy publisher's blocks have not changed since its own last input."""
         side = self.engines[HEALTHY].side
         before, self._healthy_rows = self._healthy_rows, {HEALTHY: side.rows()}
         if before is not None and self._healthy_inputs == len(side.history.applied):
@@ -127,13 +136,13 @@ class Judge:
         self.violations += [Violation(one.invariant, one.publisher, when + one.detail) for one in found]
 
     def judge_end(self, core: IndexCore) -> None:
-        """After time enough to converge: what is left must be right."""
+        """Check after enough time to converge that what is left is right."""
         for engine in self.engines.values():
             side = engine.side
             if side.removed:
                 self._report(check_departure(engine.name, self._heal_s, side.history.after_removal, 0.0))
                 continue
-            if not side.machine.trusted:
+            if not side.matched:
                 detail = f"still {side.machine.state} {CONVERGE_S:g} s after the last fault: {side.machine.reason}"
                 self.violations.append(Violation("I1", engine.name, detail))
                 continue
@@ -141,15 +150,27 @@ class Judge:
             self._report(check_prefix_closure(self._answers(core, engine), {engine.name: side.rows()}))
         for engine in self.engines.values():
             history = engine.side.history
+            self._judge_follower(engine.side)
             self._judge_order(engine)
             self._report(check_staleness(history.trust, self._stale_after_s, TICK_S * 3)[:3])
             self._report(check_bounds(self._sizes(engine), self._limits(engine)))
         self._judge_healthy()
 
+    def _judge_follower(self, side: IndexSide) -> None:
+        """Check that the follower does what it announces and counts."""
+        totals, name = side.follower.totals, side.name
+        for at in side.changed_while_matched[:3]:
+            self.violations.append(Violation("I2", name, f"matched at {at:.3f} s while its blocks were being changed"))
+        for found in side.completed_early[:3]:
+            self.violations.append(Violation("I1", name, f"called complete: {found}"))
+        size = BLOCK_SIZE if totals.block_size is None else totals.block_size
+        reported = {"batches": totals.batches, "tokens per block": size}
+        self._report(check_counts(name, reported, {"batches": side.core.batches, "tokens per block": BLOCK_SIZE}))
+
     def _judge_blocks(self, engine: Engine) -> None:
         process, rows, machine = engine.process, engine.side.rows(), engine.side.machine
         whole = engine.side.settings.replay and process.whole_history
-        if whole or not machine.incomplete:
+        if not engine.side.history.assumed_complete and (whole or not machine.incomplete):
             self._report(check_agreement(engine.name, process.truth, rows), "at the end: ")
             self._report(check_no_loss(engine.name, process.truth, rows), "at the end: ")
         self._report(check_no_false_positive(engine.name, process.truth, rows), "at the end: ")
@@ -172,15 +193,15 @@ class Judge:
         late = [at for at in history.replays if at > end - QUIET_S]
         return [
             Sample(end, "frames buffered", history.most_buffered),
-            Sample(end, "replays a second at rest", len(late) / QUIET_S),
+            Sample(end, "replays per second at rest", len(late) / QUIET_S),
         ]
 
     def _limits(self, engine: Engine) -> dict[str, float]:
         frames = engine.side.settings.buffer_frames
-        return {"frames buffered": float(frames), "replays a second at rest": MAX_REPLAYS_PER_S}
+        return {"frames buffered": float(frames), "replays per second at rest": MAX_REPLAYS_PER_S}
 
     def _judge_healthy(self) -> None:
-        """I12: the other publisher never noticed."""
+        """Check I12: the healthy publisher was not disturbed."""
         if any(fault.kind == "index_restart" for fault in self._schedule.faults):
             return
         engine = self.engines[HEALTHY]

@@ -1,36 +1,34 @@
-"""Planted bugs: one or more for every invariant, each of which the judging must find.
+"""Planted bugs: at least one for every invariant and for every decision of the follower, each of which must be found.
 
-A checker that no mutant can fail is no check. Every mutant is the real machine or the real core with one thing wrong,
-of the kind that real indexes get wrong.
+A checker that no mutant can fail is not a check. Every mutant is the real follower, machine or core with one thing
+wrong, of the kind that real indexes get wrong. `mutant_cores` and `mutant_followers` hold the wrong parts.
 """
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
-from kvsync_events import AllBlocksCleared, BlockRemoved, decode_batch
-from kvsync_indexer.core import Applied, BlockRow, Context, IndexCore, Match
-from kvsync_indexer.sync import Action, PublisherMachine, SyncSettings
+from kvsync_indexer.sync import Action, Follower, PublisherMachine, SyncSettings
 from kvsync_indexer.sync.buffer import LiveBuffer
+from kvsync_indexer.sync.catch_up import CatchUp
+from kvsync_indexer.sync.live import LiveBatches
 from kvsync_indexer.sync.position import Position, Verdict
+from kvsync_indexer.sync.recovery import Recovery
+from kvsync_indexer.sync.session import Session
+from kvsync_testkit.faults import mutant_cores as cores
+from kvsync_testkit.faults import mutant_followers as followers
 from kvsync_testkit.faults.plan import Schedule
-from kvsync_testkit.faults.simulation import (
-    CoreFactory,
-    MachineFactory,
-    build_core,
-    build_machine,
-    replace_settings,
-)
+from kvsync_testkit.faults.simulation import replace_settings
+from kvsync_testkit.faults.subject import Subject, build_machine
 
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """A bug and the invariants of which at least one must report it."""
+    """A bug, and the invariants that must report it."""
 
     name: str
     invariants: frozenset[str]
-    machine: MachineFactory = build_machine
-    core: CoreFactory = build_core
+    subject: Subject
     when: Callable[[Schedule], bool] = lambda _schedule: True
     """Schedules in which the bug can show at all."""
 
@@ -50,22 +48,38 @@ class _AppliesDuplicates(Position):
         return Verdict.NEXT if verdict is Verdict.DUPLICATE else verdict
 
 
-def _with_position(kind: type[Position]) -> MachineFactory:
+class _TrustsNumbers(Position):
+    """Does not look at the bytes, so that a successor which overtook the last number passes."""
+
+    def __init__(self, ring: int) -> None:
+        super().__init__(ring, lambda _payload: 0)
+
+
+def _with_position(kind: type[Position]) -> Subject:
     def build(name: str, settings: SyncSettings, now: float) -> PublisherMachine:
         machine = build_machine(name, settings, now)
-        machine.position = kind(settings.ring)
+        machine.stream.position = kind(settings.ring)
         return machine
 
-    return build
+    return Subject(machine=build)
 
 
-def _never_stale(name: str, settings: SyncSettings, now: float) -> PublisherMachine:
-    return build_machine(name, replace_settings(settings, {"stale_after_s": 1e9}), now)
+def _with(**changes: object) -> Subject:
+    """Use other settings than those that were configured."""
+    return Subject(machine=lambda name, settings, now: build_machine(name, replace_settings(settings, changes), now))
 
 
-def _unbounded_buffer(name: str, settings: SyncSettings, now: float) -> PublisherMachine:
+def _core(kind: Callable[[], object]) -> Subject:
+    return Subject(core=cores.core_factory(kind))
+
+
+def _follower(kind: type[Follower]) -> Subject:
+    return Subject(follower=kind)
+
+
+def _unbounded(name: str, settings: SyncSettings, now: float) -> PublisherMachine:
     machine = build_machine(name, settings, now)
-    machine.buffer = LiveBuffer(1_000_000_000, 1_000_000_000)
+    machine.stream.buffer = LiveBuffer(1_000_000_000, 1_000_000_000)
     return machine
 
 
@@ -79,103 +93,116 @@ def _stays(name: str, settings: SyncSettings, now: float) -> PublisherMachine:
     return _StaysAfterRemoval(name, settings, now=now, epoch="0")
 
 
-# -- cores ----------------------------------------------------------------------------------------------------------
+def _patched(part: str, **methods: Callable[..., object]) -> Subject:
+    """Replace methods of one part of the machine; each function takes that part first."""
+
+    def build(name: str, settings: SyncSettings, now: float) -> PublisherMachine:
+        machine = build_machine(name, settings, now)
+        owner = getattr(machine, part)
+        for method, function in methods.items():
+            setattr(owner, method, partial(function, owner))
+        return machine
+
+    return Subject(machine=build)
 
 
-class _Wrapped:
-    """A core that hands everything on."""
-
-    def __init__(self) -> None:
-        self.core = build_core()
-
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401  whatever the core has
-        return getattr(self.core, name)
+def _step_over_gap(recovery: Recovery, seq: int, payload: bytes, now: float) -> None:
+    del now
+    recovery._stream.apply(seq, payload)
 
 
-class _IgnoresClears(_Wrapped):
-    """AllBlocksCleared does nothing."""
-
-    def apply(self, publisher: str, payload: bytes) -> Applied:
-        batch = decode_batch(payload)
-        batch.events = [event for event in batch.events if not isinstance(event, AllBlocksCleared)]
-        return self.core.apply_batch(publisher, batch)
+def _keep_blocks(recovery: Recovery, reason: str) -> None:
+    del recovery, reason
 
 
-class _KeepsDeadBlocks(_Wrapped):
-    """What the machine wants forgotten (dead processes, gaps out of reach) stays."""
-
-    def clear_publisher(self, publisher: str) -> int:
-        del publisher
-        return 0
+def _apply_at_once(live: LiveBatches, seq: int, payload: bytes, now: float) -> None:
+    del now
+    live._stream.apply(seq, payload)
 
 
-class _ForgetsCopies(_Wrapped):
-    """A set: the first removal takes all copies."""
-
-    def apply(self, publisher: str, payload: bytes) -> Applied:
-        batch = decode_batch(payload)
-        for event in [event for event in batch.events if isinstance(event, BlockRemoved)]:
-            batch.events += [BlockRemoved(event.block_hashes, event.medium)] * 8
-        return self.core.apply_batch(publisher, batch)
+def _skip_silently(recovery: Recovery, seq: int, reason: str, now: float) -> None:
+    del reason, now
+    recovery._stream.position.skip_to(seq)
 
 
-class _SharesOneMap(_Wrapped):
-    """All publishers in one table."""
-
-    def apply(self, publisher: str, payload: bytes) -> Applied:
-        done = self.core.apply(publisher, payload)
-        for other in self.core.publishers():
-            if other != publisher:
-                self.core.apply(other, payload)
-        return done
-
-    def dump(self, publisher: str) -> Iterator[BlockRow]:
-        return self.core.dump(publisher)
+def _take_for_complete(catch_up: CatchUp, session: Session, seq: int, payload: bytes) -> None:
+    catch_up._standing.incomplete = False
+    session.fresh += 1
+    catch_up._stream.apply(seq, payload)
 
 
-class _MatchesTooMuch(_Wrapped):
-    """One block more than is there, as a prefix walk without the last check does."""
-
-    def match(self, context: Context, tokens: Any, publishers: Collection[str] | None = None) -> Sequence[Match]:  # noqa: ANN401
-        found = self.core.match(context, tokens, publishers)
-        return [one._replace(blocks=one.blocks + 1, tokens=one.tokens + one.block_size) for one in found]
+# -- which schedules can show a bug ---------------------------------------------------------------------------------
 
 
-class _ClearsEverybody(_Wrapped):
-    """Dropping one publisher's blocks drops those of all."""
-
-    def clear_publisher(self, publisher: str) -> int:
-        return sum(self.core.clear_publisher(name) for name in [publisher, *self.core.publishers()])
+def _offloads(schedule: Schedule) -> bool:
+    return schedule.workload.host_tier
 
 
-def _core(kind: Callable[[], Any]) -> CoreFactory:
-    def build() -> IndexCore:
-        core: IndexCore = kind()
-        return core
-
-    return build
+def _reads_runs(schedule: Schedule) -> bool:
+    return schedule.busy_s > 0
 
 
 def _restarts(schedule: Schedule) -> bool:
     return any(fault.kind == "restart" for fault in schedule.faults)
 
 
+def _overtakes(schedule: Schedule) -> bool:
+    return any(fault.burst for fault in schedule.faults)
+
+
+def _loses_tail(schedule: Schedule) -> bool:
+    return schedule.loses_tail and not schedule.nudges
+
+
+def _reads_late(schedule: Schedule) -> bool:
+    """Without a replay only the number of the link tells late batches of a process from those of its successor."""
+    fenced = any(fault.how == "epoch_first" and fault.kind == "restart" for fault in schedule.faults)
+    return schedule.busy_s > 0 and schedule.late_reads and fenced and not schedule.replay
+
+
+def _damaged_runs(schedule: Schedule) -> bool:
+    damaged = schedule.workload.poisoned_batches > 0 or any(fault.kind == "corrupt" for fault in schedule.faults)
+    return schedule.busy_s > 0 and damaged
+
+
+CRASHING = cores.core_factory(cores.Crashes)
+"""Cores that fail now and then, which the real follower survives."""
+
 MUTANTS = (
-    Mutant("skips the gap check", frozenset({"I1", "I2"}), machine=_with_position(_SkipsGapCheck)),
-    Mutant("keeps blocks whose removal was lost", frozenset({"I2"}), core=_core(_KeepsDeadBlocks)),
-    Mutant("forgets copies", frozenset({"I3"}), core=_core(_ForgetsCopies)),
-    Mutant("shares one map", frozenset({"I4"}), core=_core(_SharesOneMap)),
-    Mutant("applies duplicates", frozenset({"I5"}), machine=_with_position(_AppliesDuplicates)),
-    Mutant("keeps a dead epoch", frozenset({"I6"}), core=_core(_KeepsDeadBlocks), when=_restarts),
-    Mutant("ignores clears", frozenset({"I7"}), core=_core(_IgnoresClears)),
-    Mutant("matches too much", frozenset({"I8"}), core=_core(_MatchesTooMuch)),
-    Mutant("never goes stale", frozenset({"I9"}), machine=_never_stale, when=lambda schedule: not schedule.heartbeats),
-    Mutant("stays after removal", frozenset({"I10"}), machine=_stays, when=lambda schedule: schedule.departs),
+    # the machine
+    Mutant("skips the gap check", frozenset({"I1", "I2"}), _with_position(_SkipsGapCheck)),
+    Mutant("applies duplicates", frozenset({"I5"}), _with_position(_AppliesDuplicates)),
+    Mutant("trusts numbers", frozenset({"I1"}), _with_position(_TrustsNumbers), when=_overtakes),
+    Mutant("never goes stale", frozenset({"I9"}), _with(stale_after_s=1e9), when=lambda one: not one.heartbeats),
+    Mutant("never verifies", frozenset({"I1"}), _with(verify_after_s=1e9, verify_idle_s=1e9), when=_loses_tail),
+    Mutant("stays after removal", frozenset({"I10"}), Subject(machine=_stays), when=lambda one: one.departs),
     Mutant(
-        "buffers without bound",
-        frozenset({"I11"}),
-        machine=_unbounded_buffer,
-        when=lambda schedule: schedule.small_buffers,
+        "buffers without bound", frozenset({"I11"}), Subject(machine=_unbounded), when=lambda one: one.small_buffers
     ),
-    Mutant("clears everybody", frozenset({"I12"}), core=_core(_ClearsEverybody)),
+    Mutant("steps over gaps", frozenset({"I2"}), _patched("recovery", open_gap=_step_over_gap)),
+    Mutant("keeps blocks that must go", frozenset({"I2"}), _patched("recovery", clear=_keep_blocks)),
+    Mutant("applies live batches during a replay", frozenset({"I2"}), _patched("live", _wait=_apply_at_once)),
+    Mutant("skips lost batches silently", frozenset({"I2"}), _patched("recovery", give_up_until=_skip_silently)),
+    Mutant("takes a cut history for complete", frozenset({"I1"}), _patched("catch_up", _take=_take_for_complete)),
+    # the core
+    Mutant("keeps blocks whose removal was lost", frozenset({"I2"}), _core(cores.KeepsDeadBlocks)),
+    Mutant("keeps a dead epoch", frozenset({"I6"}), _core(cores.KeepsDeadBlocks), when=_restarts),
+    Mutant("forgets copies", frozenset({"I3"}), _core(cores.ForgetsCopies)),
+    Mutant("shares one map", frozenset({"I4"}), _core(cores.SharesOneMap)),
+    Mutant("ignores clears", frozenset({"I7"}), _core(cores.IgnoresClears)),
+    Mutant("matches too much", frozenset({"I8"}), _core(cores.MatchesTooMuch)),
+    Mutant("clears everybody", frozenset({"I12"}), _core(cores.ClearsEverybody)),
+    # the follower
+    Mutant("blames the first batch of a run", frozenset({"I5"}), _follower(followers.BlamesTheFirst), _damaged_runs),
+    Mutant("ignores refusals", frozenset({"I2"}), _follower(followers.IgnoresRefusals), when=_damaged_runs),
+    Mutant("keeps half a run", frozenset({"I2"}), _follower(followers.KeepsHalfARun).on(CRASHING), when=_reads_runs),
+    Mutant("counts refused runs", frozenset({"C1"}), _follower(followers.CountsRefusedRuns), when=_damaged_runs),
+    Mutant("trusts soon", frozenset({"I2"}), _follower(followers.TrustsSoon)),
+    Mutant("withdraws trust late", frozenset({"I2"}), _follower(followers.WithdrawsTrustLate)),
+    Mutant("never withdraws trust", frozenset({"I2"}), _follower(followers.NeverWithdrawsTrust)),
+    Mutant("cuts no runs", frozenset({"I5"}), _follower(followers.CutsNoRuns), when=_reads_runs),
+    Mutant("believes any link", frozenset({"I6"}), _follower(followers.BelievesAnyLink), when=_reads_late),
+    Mutant("completes too soon", frozenset({"I1"}), _follower(followers.CompletesTooSoon)),
+    Mutant("remembers turnover", frozenset({"I1"}), _follower(followers.RemembersTurnover)),
+    Mutant("believes any block size", frozenset({"C1"}), _follower(followers.BelievesAnyBlockSize), when=_offloads),
 )

@@ -1,75 +1,20 @@
-"""The path between one model engine and one index, in virtual time: connections, frames in flight, a replay server.
+"""The path between one model engine and one index, in virtual time: connections, and batches on their way.
 
-A connection keeps order, as TCP does; the faults are those of what lies around it (a proxy, a full queue, a server that
-answers wrongly), each a knob that a schedule turns. What a knob does is written beside it.
+A connection keeps the order, as TCP does. The faults are those of what lies around it: a proxy, a full queue, an index
+that reads late. The replay server at the other end is in `replay_server`.
 """
 
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Protocol
 
 from kvsync_testkit.faults.clock import VirtualTime
 from kvsync_testkit.faults.engine import ModelProcess
+from kvsync_testkit.faults.knobs import Knobs
+from kvsync_testkit.faults.replay_server import LATENCY_S, Listener, ReplayServer
 
-LATENCY_S = 0.001
-
-
-class Listener(Protocol):
-    """The index's end of the path."""
-
-    def on_connected(self, link: int) -> None:
-        """The handshake is done."""
-
-    def on_disconnected(self, link: int) -> None:
-        """The connection ended."""
-
-    def on_frame(self, link: int, seq: int, payload: bytes) -> None:
-        """A publication."""
-
-    def on_bad_frame(self, link: int) -> None:
-        """A message that is no publication."""
-
-    def on_item(self, attempt: int, seq: int, payload: bytes) -> None:
-        """A replayed batch."""
-
-    def on_end(self, attempt: int) -> None:
-        """The end marker."""
-
-    def on_refused(self, attempt: int) -> None:
-        """The replay socket failed."""
-
-
-@dataclass(slots=True)
-class Knobs:
-    """What is wrong at the moment; rates are shares of frames."""
-
-    drop: float = 0.0
-    duplicate: float = 0.0
-    reorder: float = 0.0
-    corrupt: float = 0.0
-    """Frames whose bytes no longer decode."""
-    bad_frames: float = 0.0
-    """Extra messages without the frames of the wire."""
-    delay: float = 0.0
-    """Every frame and answer comes 0.2 s later."""
-    partition: float = 0.0
-    """Everything is lost, and the heartbeats find out."""
-    stall: float = 0.0
-    """Nothing arrives until it ends, then everything does."""
-    replay_silent: float = 0.0
-    replay_slow: float = 0.0
-    """0.1 s between items."""
-    replay_truncated: float = 0.0
-    """The last half of the answer, end marker included, is lost."""
-    replay_skipping: float = 0.0
-    """Items are missing in the middle; the end marker comes."""
-    replay_empty: float = 0.0
-    """Only the end marker."""
-    replay_other: float = 0.0
-    """The answer comes from the process before this one (an address that still leads there)."""
-    replay_refused: float = 0.0
+READ_LIMIT = 32
+"""Messages that the index takes in one read of an event socket."""
 
 
 @dataclass(slots=True)
@@ -78,20 +23,50 @@ class Link:
 
     number: int
     process: ModelProcess | None = None
-    """Whom it leads to; None until the handshake."""
+    """The process it leads to; None until the handshake."""
     open: bool = True
     """The index still holds this socket."""
     last_s: float = 0.0
     """When the latest frame so far will arrive."""
     told_s: float = 0.0
     """When the index is told of the latest change."""
+    untold: int = 0
+    """Connection changes that the index has not been told of."""
     waiting: list[Callable[[], None]] = field(default_factory=list)
+    """What a stall holds back."""
+    inbox: list[tuple[int, bytes] | None] = field(default_factory=list)
+    """Received and not read yet; None is a message that is no publication."""
 
 
 class Path:
     """Connections and replays of one publisher. The process behind it can be replaced; the index end is `listener`."""
 
-    def __init__(self, time: VirtualTime, rng: random.Random, process: ModelProcess, heartbeat_s: float) -> None:
+    def __init__(
+        self,
+        time: VirtualTime,
+        rng: random.Random,
+        process: ModelProcess,
+        heartbeat_s: float,
+        *,
+        busy_s: float = 0.0,
+        monitor_lag_s: float = 0.0,
+        late_reads: bool = False,
+    ) -> None:
+        """Lead to `process`.
+
+        Args:
+            time: The clock.
+            rng: Draws everything that is left to chance.
+            process: The engine process at the other end.
+            heartbeat_s: After how many seconds a silent peer is given up.
+            busy_s: The index reads its event socket up to this much later than messages arrive, so that they pile up.
+            monitor_lag_s: The index is told of connection changes up to this much later than they happen, while the
+                socket connects again by itself.
+            late_reads: What a socket had received when it was closed is handed in all the same, under its old number.
+        """
+        self.late_reads = late_reads
+        self.busy_s = busy_s
+        self.monitor_lag_s = monitor_lag_s
         self.time = time
         self.rng = rng
         self.process = process
@@ -103,7 +78,7 @@ class Path:
         self.link: Link | None = None
         self.heard_s = -1.0
         """True time of the last thing that reached the index."""
-        self._replay_open = -1
+        self.replays = ReplayServer(self)
 
     # -- event socket -----------------------------------------------------------------------------------------------
 
@@ -113,11 +88,18 @@ class Path:
         self.link = Link(number)
         self._try_handshake(self.link)
 
-    def close_link(self) -> None:
-        """The index closes its event socket; what is on the way is lost."""
-        if self.link is not None:
-            self.link.open = False
-            self.link = None
+    def close_link(self, *, for_good: bool = False) -> None:
+        """The index closes its event socket; what is on the way is lost.
+
+        `for_good` the index itself has ended, so that it cannot hand in late what it had received.
+        """
+        link, self.link = self.link, None
+        if link is None:
+            return
+        link.open = False
+        unread = [message for message in link.inbox if message is not None]
+        if unread and self.late_reads and not for_good:
+            self.time.after(self.rng.uniform(0.0, 0.05), lambda: self._hand_in(link, unread))
 
     def _try_handshake(self, link: Link) -> None:
         if not link.open or link.process is not None:
@@ -135,10 +117,13 @@ class Path:
             return
         link.process = self.process
         # The monitor's message may be read before or after the first frames, but its messages keep their order.
-        link.told_s = self.time.now + self.rng.choice((0.0, 0.004))
+        delay = self.rng.choice((0.0, 0.004)) + self.rng.uniform(0.0, self.monitor_lag_s)
+        link.told_s = max(link.told_s, self.time.now + delay)
+        link.untold += 1
         self._later(link, link.told_s - self.time.now, lambda: self._tell(link, connected=True))
 
     def _tell(self, link: Link, *, connected: bool) -> None:
+        link.untold -= 1
         if not link.open or self.listener is None:
             return
         if connected:
@@ -158,10 +143,10 @@ class Path:
         if rng.random() < knobs.corrupt:
             payload = payload[: rng.randrange(len(payload))]
         if rng.random() < knobs.bad_frames:
-            self._deliver(link, 0.0, lambda: self._bad(link))
-        self._deliver(link, 0.0, lambda: self._frame(link, seq, payload), late=rng.random() < knobs.reorder)
+            self._deliver(link, 0.0, lambda: self._arrive(link, None))
+        self._deliver(link, 0.0, lambda: self._arrive(link, (seq, payload)), late=rng.random() < knobs.reorder)
         if rng.random() < knobs.duplicate:
-            self._deliver(link, rng.choice((0.0, 0.05)), lambda: self._frame(link, seq, payload))
+            self._deliver(link, rng.choice((0.0, 0.05)), lambda: self._arrive(link, (seq, payload)))
 
     def _deliver(self, link: Link, extra: float, call: Callable[[], None], *, late: bool = False) -> None:
         """In order of sending, unless `late`: then whatever is sent in the next moments comes first."""
@@ -190,25 +175,50 @@ class Path:
             for call in calls:
                 call()
 
-    def _frame(self, link: Link, seq: int, payload: bytes) -> None:
-        if link.open and self.listener is not None:
-            self.heard_s = self.time.now
-            self.listener.on_frame(link.number, seq, payload)
+    def _arrive(self, link: Link, message: tuple[int, bytes] | None) -> None:
+        """A message reaches the index's socket, which is read at once or a little later."""
+        if not link.open:
+            return
+        self.heard_s = self.time.now
+        link.inbox.append(message)
+        if len(link.inbox) > 1:
+            return  # a read is coming
+        pause_s = self.rng.uniform(0.0, self.busy_s)
+        if pause_s:
+            self.time.after(pause_s, lambda: self._read(link))
+        else:
+            self._read(link)
 
-    def _bad(self, link: Link) -> None:
-        if link.open and self.listener is not None:
-            self.heard_s = self.time.now
-            self.listener.on_bad_frame(link.number)
+    def _read(self, link: Link) -> None:
+        """Hand in what waits, as the ingest thread does: publications up to the first message that is none."""
+        while link.open and link.inbox and self.listener is not None:
+            taken: list[tuple[int, bytes]] = []
+            while link.inbox and len(taken) < READ_LIMIT and link.inbox[0] is not None:
+                message = link.inbox.pop(0)
+                assert message is not None
+                taken.append(message)
+            if taken:
+                self.listener.on_messages(link.number, taken)
+            if link.open and link.inbox and link.inbox[0] is None:
+                link.inbox.pop(0)
+                self.listener.on_bad_frame(link.number)
+
+    def _hand_in(self, link: Link, messages: list[tuple[int, bytes]]) -> None:
+        if self.listener is not None:
+            self.listener.on_messages(link.number, messages)
 
     def cut(self, told_after_s: float) -> None:
         """The connection breaks; the index is told a little later."""
         link = self.link
         if link is not None and link.process is not None:
             link.process = None
-            told_s = max(self.time.now + told_after_s, link.told_s)
-            self.time.at(told_s, lambda: self._tell(link, connected=False))
-            # A socket that the index keeps connects again by itself.
-            self.time.at(told_s + 0.05, lambda: self._try_handshake(link))
+            lag_s = self.rng.uniform(0.0, self.monitor_lag_s)
+            link.told_s = max(self.time.now + told_after_s + lag_s, link.told_s)
+            link.untold += 1
+            self.time.at(link.told_s, lambda: self._tell(link, connected=False))
+            # A socket that the index keeps connects again by itself, whether or not the index has read of it.
+            again_s = self.time.now + 0.002 if self.monitor_lag_s else link.told_s + 0.05
+            self.time.at(again_s, lambda: self._try_handshake(link))
 
     def join_new_process(self, process: ModelProcess, *, silently: bool) -> None:
         """Another process took the place of the old one; `silently` even the connection is handed on to it."""
@@ -217,56 +227,13 @@ class Path:
             self.link.process = process
 
     @property
+    def monitor_behind(self) -> bool:
+        """The index has not been told of every connection change on its present socket."""
+        return self.link is not None and self.link.untold > 0
+
+    @property
     def alive_link(self) -> bool:
         """Heartbeats are answered on the present connection."""
         return (
             self.link is not None and self.link.process is not None and not (self.knobs.partition or self.knobs.stall)
         )
-
-    # -- replay socket ----------------------------------------------------------------------------------------------
-
-    def open_replay(self, attempt: int, start: int) -> None:
-        """The index asks for a replay on a fresh socket."""
-        self._replay_open = attempt
-        knobs, rng = self.knobs, self.rng
-        if rng.random() < knobs.replay_refused:
-            self.time.after(LATENCY_S, lambda: self._answer(attempt, lambda to: to.on_refused(attempt)))
-        elif not (knobs.partition or knobs.stall or rng.random() < knobs.replay_silent):
-            # Served between queue reads: up to 0.1 s late.
-            self.time.after(LATENCY_S + rng.choice((0.0, 0.02, 0.1)), lambda: self._serve(attempt, start))
-
-    def close_replay(self) -> None:
-        """The index closes its replay socket."""
-        self._replay_open = -1
-
-    def _serve(self, attempt: int, start: int) -> None:
-        knobs, rng = self.knobs, self.rng
-        if not self.up or knobs.partition:
-            return
-        other = self.previous if self.previous is not None and rng.random() < knobs.replay_other else None
-        server = other or self.process
-        items = [item for item in server.buffer if item[0] >= start]
-        ends = True
-        if rng.random() < knobs.replay_truncated:
-            items, ends = items[: len(items) // 2], False
-        if rng.random() < knobs.replay_skipping and len(items) > 2:
-            gap = rng.randrange(1, len(items) - 1)
-            items = items[:gap] + items[gap + rng.randint(1, 3) :]
-        if rng.random() < knobs.replay_empty:
-            items = []
-        step = 0.1 if knobs.replay_slow and rng.random() < knobs.replay_slow else 0.0002
-        arrive = self.time.now + LATENCY_S + (0.2 if knobs.delay else 0.0)
-        for seq, payload in items:
-            arrive += step
-            self.time.at(arrive, partial(self._answer, attempt, partial(_item, attempt, seq, payload)))
-        if ends:
-            self.time.at(arrive + step, lambda: self._answer(attempt, lambda to: to.on_end(attempt)))
-
-    def _answer(self, attempt: int, call: Callable[[Listener], None]) -> None:
-        if self._replay_open == attempt and self.listener is not None and not self.knobs.partition:
-            self.heard_s = self.time.now
-            call(self.listener)
-
-
-def _item(attempt: int, seq: int, payload: bytes, to: Listener) -> None:
-    to.on_item(attempt, seq, payload)

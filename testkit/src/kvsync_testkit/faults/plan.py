@@ -1,4 +1,4 @@
-"""What is done to a publisher, and when: a schedule is expanded from its seed, so a seed is a test case.
+"""What is done to a publisher, and when. A schedule is expanded from its seed, so that a seed is a test case.
 
 The workload has seeds of its own: taking a fault out of a schedule (which is how a failure is made smaller) does not
 change what the engines do.
@@ -13,19 +13,19 @@ from kvsync_testkit.faults.engine import Workload
 Kind = Literal[
     "drop", "duplicate", "reorder", "delay", "corrupt", "bad_frames", "partition", "stall", "disconnect",
     "replay_silent", "replay_slow", "replay_truncated", "replay_skipping", "replay_empty", "replay_other",
-    "replay_refused", "restart", "index_restart",
+    "replay_refused", "replay_holes", "replay_shuffled", "replay_twice", "restart", "index_restart",
 ]  # fmt: skip
 
 LASTING: Final[tuple[Kind, ...]] = (
     "drop", "duplicate", "reorder", "delay", "corrupt", "bad_frames", "partition", "stall",
     "replay_silent", "replay_slow", "replay_truncated", "replay_skipping", "replay_empty", "replay_other",
-    "replay_refused",
+    "replay_refused", "replay_holes", "replay_shuffled", "replay_twice",
 )  # fmt: skip
 POINTS: Final[tuple[Kind, ...]] = ("disconnect", "restart", "restart", "index_restart")
 
 Restart = Literal["in_place", "silent", "epoch_first", "epoch_late"]
-"""How a restart looks: `in_place` the connection breaks and nothing else is said; `silent` it does not even break (a
-proxy between) and the sequence goes backwards; with an epoch, discovery tells before or after the stream does."""
+"""How a restart shows. `in_place`: only the connection breaks. `silent`: a proxy keeps even the connection, and the
+sequence goes backwards. `epoch_first`, `epoch_late`: discovery names an epoch before or after the stream shows it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +36,12 @@ class Fault:
     at_s: float
     for_s: float = 0.0
     rate: float = 0.0
-    """Share of frames or items concerned."""
+    """Share of batches, requests or items that it concerns."""
     how: Restart = "in_place"
     same_hashes: bool = False
     """The new process has the same hash seed."""
     burst: int = 0
-    """Batches the new process publishes before anyone can connect: it may overtake the old one's numbers."""
+    """Batches that the new process publishes before the index can connect: it may overtake its predecessor."""
 
     def __str__(self) -> str:
         more = (
@@ -63,29 +63,40 @@ class Schedule:
     """The faulted publisher has a replay endpoint."""
     buffer_steps: int = 1000
     join_after: int = 0
-    """Batches published before the index comes."""
+    """Batches published before the index starts."""
     pace_s: float = 0.02
-    """Mean time between batches."""
+    """Mean time between batches, in seconds."""
     faulty_s: float = 3.0
     nudges: int = 0
-    """Batches after the faults have ended; 0 leaves the publisher silent."""
+    """Batches published after the faults have ended; with 0 the publisher stays silent."""
     small_buffers: bool = False
-    """The index may hold only a few live frames during a replay."""
+    """The index keeps only a few live batches during a replay."""
     departs: bool = False
-    """The publisher is removed at the end, with frames of it still on the way."""
+    """The publisher is removed at the end, while batches of it are still on the way."""
+    busy_s: float = 0.0
+    """The index reads the event socket up to this much later than messages arrive, and then many at once."""
+    monitor_lag_s: float = 0.0
+    """The index is told of connection changes up to this much later than they happen."""
+    late_reads: bool = False
+    """What a socket had received when it was closed is handed in all the same, under its old number."""
+    loses_tail: bool = False
+    """The last batch before the silence is lost on the way."""
     heartbeats: bool = True
     """The path answers heartbeats; without them silence is the only sign, and the publisher goes on publishing."""
     faults: tuple[Fault, ...] = field(default=())
 
     def __str__(self) -> str:
         faults = "".join(f"\n    {fault}" for fault in self.faults) or "\n    (no fault)"
-        plain = ("replay", "buffer_steps", "join_after", "nudges", "small_buffers", "departs", "heartbeats")
+        plain = (
+            "replay", "buffer_steps", "join_after", "nudges", "small_buffers", "departs", "busy_s", "monitor_lag_s",
+            "late_reads", "loses_tail", "heartbeats",
+        )  # fmt: skip
         options = ", ".join(f"{name} {getattr(self, name)}" for name in plain)
         times = f"pace {self.pace_s:g} s, faulty for {self.faulty_s:g} s"
         return f"seed {self.seed}: {options}, {times}\n  {self.workload}\n  faults:{faults}"
 
     def without(self, fault: Fault) -> "Schedule":
-        """The same with one fault less."""
+        """Return the same schedule with one fault fewer."""
         return replace(self, faults=tuple(other for other in self.faults if other is not fault))
 
 
@@ -93,7 +104,7 @@ _RESTARTS: Final[tuple[Restart, ...]] = ("in_place", "silent", "epoch_first", "e
 
 
 def expand_schedule(seed: int) -> Schedule:
-    """The schedule of a seed."""
+    """Return the schedule of a seed."""
     rng = random.Random(f"schedule/{seed}")
     replay = rng.random() < 0.85
     workload = Workload(
@@ -102,6 +113,7 @@ def expand_schedule(seed: int) -> Schedule:
         host_tier=rng.random() < 0.3,
         reports=rng.random() < 0.2,
         lost_batches=rng.choice((0.0, 0.0, 0.0, 0.01)),
+        poisoned_batches=rng.choice((0.0, 0.0, 0.0, 0.01)),
         wire_version=rng.choice(("0.10.2", "0.23.0", "0.25.1", "0.33.0")),
     )
     heartbeats = rng.random() < 0.9
@@ -125,6 +137,10 @@ def expand_schedule(seed: int) -> Schedule:
         nudges=rng.choice((1, 5)) if blind else rng.choice((0, 0, 1, 5)),
         small_buffers=rng.random() < 0.2,
         departs=rng.random() < 0.1,
+        busy_s=rng.choice((0.0, 0.02, 0.1)),
+        monitor_lag_s=rng.choice((0.0, 0.0, 0.03)),
+        late_reads=rng.random() < 0.3,
+        loses_tail=rng.random() < 0.2,
         heartbeats=heartbeats,
         faults=tuple(faults),
     )

@@ -1,4 +1,4 @@
-"""One schedule, run in virtual time: a faulted and a healthy publisher, the real machines on one real core.
+"""One schedule, run in virtual time: a faulted and a healthy publisher, followed for real on one real core.
 
 Judged all the way, not only at the end: whenever the index trusts a publisher, what it holds must be what that engine
 held right after the batch applied last (no more than that if it says `incomplete`). At the end, with all faults over
@@ -6,18 +6,20 @@ and time to converge, the invariants of `kvsync_testkit.checks` are judged.
 """
 
 import random
-from collections.abc import Callable
 from dataclasses import dataclass
 
-from kvsync_indexer.core import IndexCore, make_core
-from kvsync_indexer.sync import PublisherMachine, SyncSettings
+from kvsync_indexer.sync import SyncSettings
 from kvsync_testkit.checks import Violation
 from kvsync_testkit.faults.clock import VirtualTime
 from kvsync_testkit.faults.engine import ModelProcess, Published, Workload
 from kvsync_testkit.faults.index import IndexSide
 from kvsync_testkit.faults.judging import CONVERGE_S, FAULTED, HEALTHY, TICK_S, Engine, Judge
-from kvsync_testkit.faults.network import Knobs, Path
+from kvsync_testkit.faults.knobs import Knobs
+from kvsync_testkit.faults.network import Path
 from kvsync_testkit.faults.plan import Fault, Schedule
+from kvsync_testkit.faults.recording import IndexHistory
+from kvsync_testkit.faults.snapshots import SavedIndex, resume, save
+from kvsync_testkit.faults.subject import REAL, Subject
 
 HEARTBEAT_S = 0.6
 SETTINGS = SyncSettings(
@@ -32,28 +34,15 @@ SETTINGS = SyncSettings(
     quarantine_max_s=3.0,
     reconnect_max_s=0.5,
 )
-MachineFactory = Callable[[str, SyncSettings, float], PublisherMachine]
-CoreFactory = Callable[[], IndexCore]
 
 
-def build_machine(name: str, settings: SyncSettings, now: float) -> PublisherMachine:
-    """The real machine."""
-    return PublisherMachine(name, settings, now=now, epoch="0")
-
-
-def build_core() -> IndexCore:
-    """The real core, the one that is always there."""
-    return make_core("python")
-
-
-def build_native_core() -> IndexCore:
-    """The native one. Raises CoreUnavailableError where it is not installed."""
-    return make_core("native")
+_UNDISTURBED = Schedule(seed=0, workload=Workload())
+"""What is done to the healthy publisher: nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a run found; `trace` are the index's state changes, for reading a failure."""
+    """What a run found; `trace` lists the state changes of the faulted publisher."""
 
     schedule: Schedule
     violations: tuple[Violation, ...]
@@ -77,18 +66,16 @@ class Simulation:
     def __init__(
         self,
         schedule: Schedule,
-        machine: MachineFactory = build_machine,
-        core: CoreFactory = build_core,
+        subject: Subject = REAL,
         settings: SyncSettings = SETTINGS,
     ) -> None:
         self.schedule = schedule
         self.time = VirtualTime()
         self.heal_s = max([schedule.faulty_s, *(fault.at_s + fault.for_s + 0.4 for fault in schedule.faults)])
-        self._machine = machine
-        self._core_factory = core
+        self._subject = subject
         self._settings = settings
         self._rng = random.Random(f"faults/{schedule.seed}")
-        self._core = core()
+        self._core = subject.core()
         self._stop_s = self.heal_s + 0.5
         self.judge = Judge(schedule, self.time, self.heal_s, settings.stale_after_s)
         self.engines = self.judge.engines
@@ -98,13 +85,24 @@ class Simulation:
 
     def _engine(self, name: str) -> Engine:
         process = self._process(name, life=0, salt=hash_of(name), burst=0)
-        path = Path(self.time, random.Random(f"path/{name}/{self.schedule.seed}"), process, HEARTBEAT_S)
+        rng = random.Random(f"path/{name}/{self.schedule.seed}")
+        plan = self.schedule if name == FAULTED else _UNDISTURBED
+        path = Path(
+            self.time,
+            rng,
+            process,
+            HEARTBEAT_S,
+            busy_s=plan.busy_s,
+            monitor_lag_s=plan.monitor_lag_s,
+            late_reads=plan.late_reads,
+        )
         return Engine(name, process, path, self._side(name, path), [process])
 
     def _process(self, name: str, *, life: int, salt: int, burst: int) -> ModelProcess:
         faulted = name == FAULTED
         process = ModelProcess(
             name=f"{name}#{life}",
+            life=life,
             salt=salt,
             seed=f"work/{name}/{life}/{self.schedule.seed}",
             workload=self.schedule.workload if faulted else Workload(),
@@ -115,15 +113,22 @@ class Simulation:
             self._step(process)
         return process
 
-    def _side(self, name: str, path: Path) -> IndexSide:
+    def _side(self, name: str, path: Path, history: IndexHistory | None = None) -> IndexSide:
         settings = self._settings
         if name == FAULTED:
             settings = _adapt(settings, self.schedule)
-        machine = self._machine(name, settings, self.time.now)
-        return IndexSide(name, machine, settings, self._core, path, self.time, self._epoch_of, self.judge.judge)
-
-    def _epoch_of(self, payload: bytes) -> str:
-        return self.judge.payloads[payload][0].name
+        machine = self._subject.machine(name, settings, self.time.now)
+        return IndexSide(
+            name,
+            machine,
+            self._subject.follower,
+            self._core,
+            path,
+            self.time,
+            self.judge.payloads.__getitem__,
+            self.judge.judge,
+            history,
+        )
 
     # -- running ----------------------------------------------------------------------------------------------------
 
@@ -142,6 +147,8 @@ class Simulation:
         self.time.run_until(self.heal_s)
         self.engines[FAULTED].path.knobs = Knobs()
         self.engines[FAULTED].path.release_stalled()
+        if self.schedule.loses_tail:
+            self._step(self.engines[FAULTED].process)
         if self.schedule.departs:
             self.engines[FAULTED].side.depart()
         for number in range(self.schedule.nudges):
@@ -160,7 +167,7 @@ class Simulation:
         return done
 
     def _publish_on(self, engine: Engine) -> None:
-        """Publish now and then until the faults are over."""
+        """Publish at random times until the faults are over."""
         if self.time.now >= self._stop_s - 0.5:
             return
         if engine.path.up:
@@ -174,7 +181,7 @@ class Simulation:
             engine.path.publish(done.seq, done.payload)
 
     def _chatter(self) -> None:
-        """A publisher without heartbeats is heard by what it publishes."""
+        """Let a publisher without heartbeats be heard by what it publishes."""
         engine = self.engines[FAULTED]
         if self.heal_s + 1.0 < self.time.now < self.heal_s + CONVERGE_S - 1.0:
             self._nudge(engine)
@@ -200,8 +207,8 @@ class Simulation:
         elif fault.kind == "restart":
             self._restart(engine, fault)
         elif fault.kind == "index_restart":
-            snapshot = self._snapshot() if self._rng.random() < 0.5 else None
-            self.time.after(self._rng.choice((0.0, 0.2)), lambda: self._restart_index(snapshot))
+            saved = self._save() if self._rng.random() < 0.5 else None
+            self.time.after(self._rng.choice((0.0, 0.2)), lambda: self._restart_index(saved))
         else:
             setattr(engine.path.knobs, fault.kind, fault.rate or 1.0)
             self.time.after(fault.for_s, lambda: self._end(fault))
@@ -239,47 +246,23 @@ class Simulation:
         if fault.how == "epoch_late":
             self.time.after(fault.for_s + 0.3, lambda: engine.side.epoch(str(life)))
 
-    def _snapshot(self) -> "IndexSnapshot":
-        """What a snapshot of the index holds: the core's state and each machine's position."""
-        positions = {}
-        for name, engine in self.engines.items():
-            machine, history = engine.side.machine, engine.side.history
-            place = machine.position
-            if place.known and not engine.side.removed:
-                at = (place.next_seq, place.base_seq, place.tail())
-                positions[name] = (at, machine.epoch, machine.incomplete, history.last_payload)
-        return IndexSnapshot(self._core.snapshot(), positions)
+    def _save(self) -> SavedIndex:
+        return save(self._core, [engine.side for engine in self.engines.values()])
 
-    def _restart_index(self, snapshot: "IndexSnapshot | None") -> None:
-        """The index comes back: from nothing, or from a snapshot that may be a little old."""
+    def _restart_index(self, saved: SavedIndex | None) -> None:
+        """Start a new index, from nothing or from a snapshot that may be a little old."""
         for engine in self.engines.values():
-            engine.path.close_link()
-            engine.path.close_replay()
-        self._core = self._core_factory()
-        if snapshot is not None:
-            self._core.restore(snapshot.core)
+            engine.path.close_link(for_good=True)
+            engine.path.replays.close()
+        self._core = self._subject.core()
+        if saved is not None:
+            self._core.restore(saved.core)
         for name, engine in self.engines.items():
-            old, engine.side = engine.side, self._side(name, engine.path)
-            engine.side.history = old.history
-            engine.side.machine.epoch = old.machine.epoch
-            position = snapshot.positions.get(name) if snapshot is not None else None
-            # Discovery knows the epoch of now; blocks of another one are not taken over.
-            if position is not None and position[1] == old.machine.epoch:
-                at, _, incomplete, last_payload = position
-                engine.side.resumed(last_payload)
-                engine.side.machine.resume(*at, incomplete=incomplete)
-            else:
-                self._core.clear_publisher(name)
-                engine.side.forgot()
+            epoch = engine.side.machine.epoch  # discovery knows the present one
+            engine.side = self._side(name, engine.path, engine.side.history)
+            engine.side.machine.standing.epoch = epoch
+            resume(engine.side, saved.streams.get(name) if saved is not None else None)
             engine.side.start()
-
-
-@dataclass(frozen=True, slots=True)
-class IndexSnapshot:
-    """The core's state, and per publisher: position, epoch, incomplete, last payload applied."""
-
-    core: bytes
-    positions: dict[str, tuple[tuple[int, int | None, list[tuple[int, int]]], str | None, bool, bytes | None]]
 
 
 def _adapt(settings: SyncSettings, schedule: Schedule) -> SyncSettings:
@@ -290,18 +273,16 @@ def _adapt(settings: SyncSettings, schedule: Schedule) -> SyncSettings:
 
 
 def replace_settings(settings: SyncSettings, changes: dict[str, object]) -> SyncSettings:
-    """The settings with some of them changed."""
+    """Return the settings with some of them changed."""
     fields = {name: getattr(settings, name) for name in SyncSettings.__slots__}
     return SyncSettings(**{**fields, **changes})
 
 
 def hash_of(text: str) -> int:
-    """A number for a name, the same in every process."""
+    """Return a number for a name, the same in every process."""
     return random.Random(text).getrandbits(48)
 
 
-def run_schedule(
-    schedule: Schedule, machine: MachineFactory = build_machine, core: CoreFactory = build_core
-) -> Outcome:
+def run_schedule(schedule: Schedule, subject: Subject = REAL) -> Outcome:
     """Play one schedule and judge it."""
-    return Simulation(schedule, machine, core).run()
+    return Simulation(schedule, subject).run()

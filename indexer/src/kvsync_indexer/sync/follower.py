@@ -1,0 +1,280 @@
+"""One publisher as the index follows it: its state machine together with the index core, without sockets or clocks.
+
+The follower owns every decision between a socket and the core: which batches go to the core in one call, which of them
+the core refused, when trust is given and withdrawn, what is counted. A driver owns the sockets: it calls the methods of
+`Follower` with what arrives and what time it is, and carries out what the follower requests through
+`PublisherSockets`. The ingest thread is one driver; the fault simulation of the test kit is another.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol
+
+import structlog
+
+from kvsync_events import DecodeError, decode_batch
+from kvsync_indexer.core import CoreError, IndexCore
+from kvsync_indexer.latency import StreamMeter, batch_times
+from kvsync_indexer.sync.actions import (
+    Action,
+    Apply,
+    CancelReplay,
+    Clear,
+    Connect,
+    Disconnect,
+    Log,
+    Remove,
+    RequestReplay,
+)
+from kvsync_indexer.sync.machine import PublisherMachine
+from kvsync_indexer.sync.states import TRUSTED, State
+from kvsync_indexer.sync.totals import Totals, Turnover
+
+_log = structlog.get_logger("kvsync_indexer.ingest")
+
+
+class PublisherSockets(Protocol):
+    """The sockets of one publisher, as its follower uses them. No method calls the follower back."""
+
+    def connect(self, link: int) -> None:
+        """Close every open socket and open a new event socket; what arrives on it is handed in with `link`."""
+
+    def disconnect(self) -> None:
+        """Close every open socket."""
+
+    def request_replay(self, attempt: int, start: int) -> None:
+        """Request the batches from `start` on a fresh replay socket; its answers are handed in with `attempt`."""
+
+    def cancel_replay(self) -> None:
+        """Close the replay socket."""
+
+
+def write_log(line: Log) -> None:
+    """Write a log line with structlog."""
+    getattr(_log, line.level)(line.event, **line.fields)
+
+
+class Follower:
+    """Follows one publisher. `now` is monotonic seconds; every method runs in the driver's one thread."""
+
+    def __init__(
+        self,
+        machine: PublisherMachine,
+        core: IndexCore,
+        sockets: PublisherSockets,
+        meter: StreamMeter,
+        *,
+        matched: frozenset[State] = TRUSTED,
+        trust_changed: Callable[[], None] = lambda: None,
+        log: Callable[[Log], None] = write_log,
+    ) -> None:
+        """Follow the publisher of `machine`, which the core must know.
+
+        Args:
+            machine: Decides.
+            core: Holds the blocks.
+            sockets: Carries out what the machine requests of them.
+            meter: Counts bytes and delays; it may be shared with other followers of the thread.
+            matched: The states in which queries may match this publisher.
+            trust_changed: Called after `trusted` has changed.
+            log: Writes log lines; `write_log` hands them to structlog.
+        """
+        self.name = machine.name
+        self.machine = machine
+        self.totals = Totals()
+        self.trusted = False
+        """Queries may match the publisher. Trust is withdrawn before blocks change and given afterwards."""
+        self.turnover = Turnover(self.totals)
+        self._core = core
+        self._sockets = sockets
+        self._meter = meter
+        self._matched = matched
+        self._trust_changed = trust_changed
+        self._write_log = log
+
+    # -- inputs -------------------------------------------------------------------------------------------------
+
+    def start(self, now: float) -> None:
+        """Request the first connection."""
+        self._perform(self.machine.start(now), now)
+
+    def connected(self, link: int, now: float) -> None:
+        """The handshake with the publisher is done."""
+        self._perform(self.machine.connected(link, now), now)
+
+    def disconnected(self, link: int, now: float) -> None:
+        """The connection ended."""
+        self._perform(self.machine.disconnected(link, now), now)
+
+    def alive(self, at: float, now: float) -> None:
+        """The peer is known to have been there at time `at`."""
+        self._perform(self.machine.alive(at, now), now)
+
+    def receive(self, link: int, messages: Iterable[tuple[int, bytes]], now: float) -> None:
+        """Take the live batches, (sequence number, payload), of one read of the event socket.
+
+        Batches that follow on go to the core in one call; a batch that does not is looked at on its own. What comes
+        after a batch over which the machine gave up the link is dropped with it.
+        """
+        machine = self.machine
+        first, run, follows = 0, list[bytes](), machine.run_from
+        for seq, payload in messages:
+            if seq == follows:
+                if not run:
+                    first = seq
+                run.append(payload)
+                follows += 1
+                continue
+            if run:
+                self._take(link, first, run, now)
+            self._take(link, seq, [payload], now)
+            if machine.link != link:
+                return
+            run, follows = [], machine.run_from
+        if run:
+            self._take(link, first, run, now)
+
+    def bad_frame(self, link: int, reason: str, now: float) -> None:
+        """A message without the frames of the wire arrived on the event socket."""
+        self._perform(self.machine.bad_frame(link, reason, now), now)
+
+    def replay_item(self, attempt: int, seq: int, payload: bytes, now: float) -> None:
+        """A replayed batch arrived."""
+        self._meter.bytes_in += len(payload)
+        self._perform(self.machine.replay_item(attempt, seq, payload, now), now)
+
+    def replay_end(self, attempt: int, now: float) -> None:
+        """The end marker of a replay arrived."""
+        self._perform(self.machine.replay_end(attempt, now), now)
+
+    def replay_failed(self, attempt: int, reason: str, now: float) -> None:
+        """The replay socket failed, or an answer could not be parsed."""
+        self._perform(self.machine.replay_failed(attempt, reason, now), now)
+
+    def epoch_changed(self, epoch: str, now: float) -> None:
+        """Discovery says which process this is."""
+        self._perform(self.machine.epoch_changed(epoch, now), now)
+
+    def removed(self, now: float) -> None:
+        """The publisher left."""
+        self._perform(self.machine.removed(now), now)
+
+    def tick(self, now: float) -> None:
+        """Let time pass. Call at least every 100 ms."""
+        machine = self.machine
+        self._perform(machine.tick(now), now)
+        if (
+            machine.incomplete
+            and machine.trusted
+            and self.turnover.moved()
+            and self.turnover.replaced(self._core.stats(self.name).blocks)
+        ):
+            self.totals.turnovers += 1
+            machine.complete()
+
+    # -- live batches -------------------------------------------------------------------------------------------
+
+    def _take(self, link: int, first: int, payloads: list[bytes], now: float) -> None:
+        """Hand consecutive batches to the machine, and count how late they were."""
+        meter = self._meter
+        arrived = meter.wall()
+        made = batch_times(payloads)
+        meter.bytes_in += sum(map(len, payloads))
+        self._perform(self.machine.frames(link, first, payloads, now), now)
+        if made:
+            self.totals.lag_s = arrived - made[-1]
+            meter.arrival.observe_since(made, arrived)
+            if self.trusted:
+                meter.visible.observe_since(made, meter.wall())
+
+    # -- actions ------------------------------------------------------------------------------------------------
+
+    def _perform(self, actions: Sequence[Action], now: float) -> None:
+        """Carry out the machine's answer in order, and what it answers if the core refuses a batch."""
+        standing, matched = self.machine.standing, self._matched
+        while True:
+            if self.trusted and standing.state not in matched:
+                self._set_trust(trusted=False)
+            refused: tuple[int, str] | None = None
+            for action in actions:
+                if isinstance(action, Apply):
+                    refused = self._apply(action)
+                    if refused is not None:
+                        break
+                else:
+                    self._carry_out(action)
+            if refused is None:
+                break
+            actions = self.machine.apply_failed(*refused, now)
+        if self.trusted is not (standing.state in matched):
+            self._set_trust(trusted=not self.trusted)
+
+    def _set_trust(self, *, trusted: bool) -> None:
+        self.trusted = trusted
+        self._trust_changed()
+
+    def _carry_out(self, action: Action) -> None:
+        match action:
+            case Connect(link):
+                self._sockets.connect(link)
+            case Disconnect():
+                self._sockets.disconnect()
+            case RequestReplay(attempt, start):
+                self._sockets.request_replay(attempt, start)
+            case CancelReplay():
+                self._sockets.cancel_replay()
+            case Clear():
+                self._clear()
+            case Remove():
+                self._core.remove_publisher(self.name)
+            case Log():
+                self._write_log(action)
+
+    def _clear(self) -> None:
+        self._core.clear_publisher(self.name)
+        self.turnover.forget()
+
+    def _apply(self, action: Apply) -> tuple[int, str] | None:
+        """Hand payloads to the core; (sequence number, reason) of the first that it refuses."""
+        name, payloads = self.name, action.payloads
+        try:
+            if len(payloads) == 1:
+                applied = self._core.apply(name, payloads[0])
+            else:
+                applied = self._core.apply_many(name, payloads)
+        except (DecodeError, CoreError) as error:
+            return self._refused(action, str(error), _refused_place(error, payloads))
+        except Exception as error:  # noqa: BLE001  one publisher's payload must never end the thread for all
+            self._write_log(Log("exception", "apply_crashed", {"publisher": name, "seq": action.first_seq}))
+            return self._refused(action, f"{type(error).__name__}: {error}", None)
+        self.totals.add(applied, payloads)
+        return None
+
+    def _refused(self, action: Apply, reason: str, place: int | None) -> tuple[int, str]:
+        """Say which batch the core refused: the one at `place`. It has applied those before it and none behind it.
+
+        Without a place the core has failed for a reason of its own, and how much of the run it has applied is unknown.
+        So its blocks are worth nothing and are dropped.
+        """
+        if place is None:
+            self._clear()
+            self.machine.blocks_dropped()
+            return action.first_seq, reason
+        self.totals.batches += place
+        return action.first_seq + place, reason
+
+
+def _refused_place(error: Exception, payloads: tuple[bytes, ...]) -> int | None:
+    """Return the place of the refused batch in its run: the core names it at a limit; otherwise it is looked for."""
+    if len(payloads) == 1:
+        return 0
+    place: int | None = getattr(error, "batch", None)
+    return _first_undecodable(payloads) if place is None else place
+
+
+def _first_undecodable(payloads: tuple[bytes, ...]) -> int | None:
+    for place, payload in enumerate(payloads):
+        try:
+            decode_batch(payload)
+        except DecodeError:
+            return place
+    return None
