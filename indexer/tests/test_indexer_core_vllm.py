@@ -1,4 +1,4 @@
-"""The cores against recorded histories of vLLM's own KV cache manager with hybrid groups (`test/fidelity/hybrid.py`)."""
+"""The cores against recorded histories of vLLM's KV cache manager with hybrid groups (`test/fidelity/hybrid.py`)."""
 
 import gzip
 import json

@@ -47,7 +47,10 @@ LAYOUTS = [
     [("full", 16), ("window", 4, 8), ("window", 2, 4)],
     [("window", 4, 8), ("full", 8)],
 ]
-FIELDS = ["block_hashes", "parent_block_hash", "token_ids", "block_size", "lora_id", "medium", "lora_name", "extra_keys", "group_idx", "kv_cache_spec_kind", "kv_cache_spec_sliding_window"]
+FIELDS = [
+    *("block_hashes", "parent_block_hash", "token_ids", "block_size", "lora_id", "medium", "lora_name", "extra_keys"),
+    *("group_idx", "kv_cache_spec_kind", "kv_cache_spec_sliding_window"),
+]
 
 
 def spec_of(kind, size, window=None):
