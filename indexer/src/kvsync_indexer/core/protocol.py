@@ -25,8 +25,8 @@ MAX_BLOCK_SIZES = 8
 MAX_CHAIN_SIZES = 16
 """Block sizes that all groups of a publisher may use together; tokens of further sizes are not read."""
 MAX_SPARSE_BLOCKS = 262_144
-"""Blocks, counted in every block size of the publisher, that are read in one batch to find out what the hashes of events
-are that leave blocks out; the hashes of further such events stay unknown."""
+"""Blocks, in every block size of the publisher, that are read per batch to find out what the hashes of sparse events
+are; the hashes of further such events stay unknown."""
 MAX_MATCH_GROUPS = 32
 """Cache groups with tokens that one publisher may have in a match; a publisher with more matches nothing."""
 MAX_MATCH_SIZES = 8

@@ -85,11 +85,11 @@ class RecordingCore:
         self._record(publisher, payload)
         return applied
 
-    def apply_many(self, publisher: str, payloads: Sequence[bytes]) -> Applied:
+    def apply_many(self, publisher: str, payloads: Sequence[bytes], budget: int | None = None) -> Applied:
         """Apply a run and record the batches before the first that was refused, whose place the core's error names."""
         self._before_change()
         try:
-            applied = self._core.apply_many(publisher, payloads)
+            applied = self._core.apply_many(publisher, payloads, budget)
         except (DecodeError, CoreError) as error:
             place = _PLACE.match(str(error))
             if place is None:
@@ -97,7 +97,7 @@ class RecordingCore:
             for payload in payloads[: int(place[1]) - 1]:
                 self._record(publisher, payload)
             raise
-        for payload in payloads:
+        for payload in payloads[: applied.payloads]:
             self._record(publisher, payload)
         return applied
 
