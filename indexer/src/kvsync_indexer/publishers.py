@@ -1,6 +1,6 @@
 """Publishers as their sources, a file or discovery, describe them to the index."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 
@@ -28,6 +28,8 @@ class PublisherSpec:
     ready: bool = True
     """False: the pod takes no traffic. Its events are followed, but it is never matched."""
     source: str = "file"
+    api_key: str | None = field(default=None, repr=False)
+    """Key of the engine's HTTP API; None stands for the one of the service. It is in no answer and no log line."""
 
     def same_stream(self, other: "PublisherSpec") -> bool:
         """Whether the sockets of one can serve the other."""

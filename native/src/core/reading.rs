@@ -102,6 +102,12 @@ impl Core {
         by_tag
     }
 
+    /// The publisher's resident blocks and its orphans, in constant time.
+    pub fn sizes(&self, name: &str) -> Result<(usize, usize), CoreError> {
+        let publisher = self.registry.get(self.registry.find(name)?);
+        Ok((publisher.table.len(), publisher.orphans.len()))
+    }
+
     /// Sizes and counters of one publisher, or of the whole core.
     pub fn stats(&self, name: Option<&str>) -> Result<Stats, CoreError> {
         let Some(name) = name else {

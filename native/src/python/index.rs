@@ -228,6 +228,10 @@ impl NativeIndex {
         restored.map_err(|error| self.error(py, error))
     }
 
+    fn sizes(&self, py: Python<'_>, publisher: &str) -> PyResult<(usize, usize)> {
+        self.briefly(py, |core| core.sizes(publisher)).map_err(|error| self.error(py, error))
+    }
+
     #[pyo3(signature = (publisher=None))]
     fn stats<'py>(&self, py: Python<'py>, publisher: Option<&str>) -> PyResult<Bound<'py, PyAny>> {
         let stats = self.briefly(py, |core| core.stats(publisher)).map_err(|error| self.error(py, error))?;

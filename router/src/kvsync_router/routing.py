@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from functools import partial
 
 from prometheus_client import CollectorRegistry
 
@@ -10,6 +11,7 @@ from kvsync_router.config import RouterConfig
 from kvsync_router.decisions.endpoints import Endpoint, EndpointTable
 from kvsync_router.decisions.picking import Picker, RoutingDecision
 from kvsync_router.decisions.predictions import AnswerWatch, PredictionSink
+from kvsync_router.decisions.reports import ReportWishes
 from kvsync_router.decisions.requests import InferenceRequest
 from kvsync_router.decisions.scoring import Scorer
 from kvsync_router.metrics import RouterMetrics
@@ -38,11 +40,12 @@ class Routing:
         self.config = config
         self.clock = clock
         self.client = client or HttpClient(config.connect_timeout_s)
-        self.table = EndpointTable()
+        self.table = EndpointTable(clock)
         self.metrics = RouterMetrics(self.table.statistics, registry)
         self.keeper = EndpointKeeper(config, self.table, directory, self.client)
         self.picker = Picker(config, self.table, scorer or NoScorer())
         self._predictions = predictions or NoPredictions()
+        self.reports = ReportWishes()
 
     @classmethod
     def over_http(cls, config: RouterConfig, index_url: str | None, directory: Directory | None = None) -> "Routing":
@@ -63,12 +66,17 @@ class Routing:
     @classmethod
     def in_process(cls, config: RouterConfig, index: IndexAnswers) -> "Routing":
         """Routing in the process of the index."""
-        return cls(config, InProcessDirectory(index), InProcessScorer(index), predictions=InProcessPredictions(index))
+        return cls(
+            config,
+            InProcessDirectory(index),
+            InProcessScorer(index, config.match_timeout_s),
+            predictions=InProcessPredictions(index),
+        )
 
     async def start(self) -> None:
         """Open the connection pool, read the endpoints and begin to keep them up to date."""
         await self.client.start()
-        await self._predictions.start(self.metrics.count_prediction)
+        await self._predictions.start(self.metrics.count_prediction, self.reports.grant)
         await self.keeper.start()
 
     async def stop(self) -> None:
@@ -81,7 +89,10 @@ class Routing:
         self, request: InferenceRequest, decision: RoutingDecision, endpoint: Endpoint, status: int, content_type: str
     ) -> AnswerWatch | None:
         """A watch on an answer, if it can be compared with a prediction that the index made for this endpoint."""
-        predicted = decision.matched_tokens.get(endpoint.info.name) if request.single else None
+        predicted = decision.predicted_tokens(endpoint.info.name) if request.single else None
         if predicted is None or status != 200 or not self._predictions.wanted:
             return None
-        return AnswerWatch(self._predictions, self.metrics.count_prediction, endpoint, predicted, content_type)
+        underestimated = partial(self.reports.underestimated, endpoint.info.name, request)
+        return AnswerWatch(
+            self._predictions, self.metrics.count_prediction, endpoint, predicted, content_type, underestimated
+        )

@@ -244,5 +244,8 @@ class IndexCore(Protocol):
         Raises SnapshotError, and then the state is unchanged.
         """
 
+    def sizes(self, publisher: str) -> tuple[int, int]:
+        """The publisher's resident blocks and orphans, in constant time; raises UnknownPublisherError."""
+
     def stats(self, publisher: str | None = None) -> CoreStats:
         """Sizes and counters of one publisher, or of the whole core; raises UnknownPublisherError."""

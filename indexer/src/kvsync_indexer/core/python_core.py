@@ -163,6 +163,12 @@ class PythonCore:
             self._publishers, self._seed = publishers, seed
         return sorted(publishers)
 
+    def sizes(self, publisher: str) -> tuple[int, int]:
+        """Resident blocks and orphans."""
+        with self._lock:
+            known = self._get(publisher)
+            return known.rows, known.orphans.count
+
     def stats(self, publisher: str | None = None) -> CoreStats:
         """Sizes and counters."""
         with self._lock:

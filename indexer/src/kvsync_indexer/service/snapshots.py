@@ -9,8 +9,10 @@ from pathlib import Path
 import aiohttp
 import structlog
 
+from kvsync_indexer import bounded
+from kvsync_indexer.bounded import fetched
 from kvsync_indexer.core import IndexCore, SnapshotError
-from kvsync_indexer.errors import ConfigError, SnapshotFileError
+from kvsync_indexer.errors import ConfigError, OversizeError, SnapshotFileError
 from kvsync_indexer.ingest import Ingest
 from kvsync_indexer.snapshot import (
     TAIL,
@@ -25,7 +27,6 @@ from kvsync_indexer.sync import State
 
 _log = structlog.get_logger("kvsync_indexer.snapshot")
 
-PEER_TIMEOUT_S = 60.0
 _GONE = frozenset({State.REMOVED, State.QUARANTINED})
 
 
@@ -140,12 +141,11 @@ class Snapshots:
         url = f"{peer.rstrip('/')}/v1/snapshot"
         try:
             async with (
-                asyncio.timeout(PEER_TIMEOUT_S),
                 aiohttp.ClientSession() as session,
-                session.get(url) as response,
+                fetched(session, url, bounded.PEER_SNAPSHOT) as (response, data),
             ):
                 response.raise_for_status()
-                return await response.read()
-        except (TimeoutError, aiohttp.ClientError, OSError) as error:
+                return data
+        except (TimeoutError, aiohttp.ClientError, OSError, OversizeError) as error:
             _log.error("bootstrap_failed", url=url, problem=f"{type(error).__name__}: {error}")
             return None

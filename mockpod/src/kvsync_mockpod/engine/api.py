@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from kvsync_events import AllBlocksCleared, BlockRemoved, BlockStored
 
@@ -48,6 +48,8 @@ class Request:
     mm_features: tuple[MMFeature, ...] = ()
     ignore_eos: bool = False
     stop_token_ids: Sequence[int] = ()
+    skip_cache: bool = False
+    """The log probabilities of the prompt are wanted, so all of it is computed."""
     report_full: bool = False
     """`kv_cache_report_mode: full`: a prefix hit is announced again, from the first block on."""
     eos_token_id: int | None = None
@@ -107,6 +109,9 @@ class ResidentBlock:
     medium: str = "GPU"
     group_idx: int | None = 0
     copies: int = 1
+    lora_name: str | None = None
+    extra_keys: tuple[Any, ...] | None = None
+    """Further content of the hash, as events carry it: salts, adapters and multimodal inputs."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,7 +53,7 @@ class BlockManager:
 
     def find_hit(self, seq: Sequence) -> Hit:
         """The longest cached prefix of prompt and output, leaving at least one token to compute."""
-        if not self._caching:
+        if not self._caching or seq.request.skip_cache:
             return Hit()
         blocks = (seq.total - 1) // self._size
         hit = self.pool.lookup(self.identity.extend(seq, blocks), blocks)
@@ -84,6 +84,8 @@ class BlockManager:
         pool.allocate(seq.table, fresh)
         self.cache(seq, computed + new_tokens)
         self._promised.pop(seq, None)
+        if self.offload is not None and self._caching:
+            self.offload.count_uses(seq.hashes[: seq.total // self._size])
         return True
 
     def grow(self, seq: Sequence, new_tokens: int) -> Fit:

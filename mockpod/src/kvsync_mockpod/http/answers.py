@@ -12,7 +12,7 @@ from kvsync_mockpod.engine import LoraRef
 from kvsync_mockpod.http.asgi import Request, Response, json_response
 from kvsync_mockpod.http.choices import Choice
 from kvsync_mockpod.http.errors import bad_request
-from kvsync_mockpod.http.schemas import SamplingFields
+from kvsync_mockpod.http.schemas import ChatRequest, CompletionRequest, SamplingFields
 from kvsync_mockpod.http.session import Sampling, Session, pick_rank, report_full, request_id, sampling_stops
 from kvsync_mockpod.http.streaming import Framing, Usage, encode, make_choices, run_to_end, stream
 from kvsync_mockpod.pod import Pod
@@ -37,14 +37,53 @@ def read_sampling(
         cache_salt=body.cache_salt,
         session_id=body.session_id or request.header(b"x-session-id"),
         lora=lora,
+        skip_cache=body.prompt_logprobs is not None or echoes_logprobs(body),
         report_full=report_full(body.vllm_xargs),
     )
+
+
+def echoes_logprobs(body: SamplingFields) -> bool:
+    """Whether the prompt is echoed with log probabilities. In a chat, `top_logprobs` is 0 and not absent by default."""
+    if isinstance(body, ChatRequest):
+        return body.echo
+    return isinstance(body, CompletionRequest) and bool(body.echo) and body.logprobs is not None
+
+
+def truncate(pod: Pod, body: SamplingFields, max_tokens: int | None, tokens: list[int]) -> list[int]:
+    """The prompt that `truncate_prompt_tokens` leaves: its end, unless `truncation_side` is `right`.
+
+    Raises `HttpError` 400 for more tokens than the model's length.
+    """
+    limit = body.truncate_prompt_tokens
+    if limit is None:
+        return tokens
+    longest = pod.config.max_model_len
+    if limit > longest:
+        raise bad_request(
+            f"truncate_prompt_tokens={limit} cannot be greater than max_model_len = {longest}",
+            "truncate_prompt_tokens",
+        )
+    if limit < 0:
+        limit = longest - (1 if max_tokens else 0)
+    return tokens[:limit] if body.truncation_side == "right" else tokens[max(len(tokens) - limit, 0) :]
 
 
 def refuse_no_tokens(max_tokens: int | None) -> None:
     """Raises `HttpError` 400 for an answer without tokens."""
     if max_tokens == 0:
         raise bad_request("max_tokens must be at least 1, got 0", "max_tokens")
+
+
+def _names_tokens(prompt: object) -> bool:
+    """Whether a prompt consists of token ids, so that it did not pass the tokenizer."""
+    return isinstance(prompt, list) and not isinstance(prompt[0], str)
+
+
+def check_vocabulary(prompts: list[list[int]], vocab_size: int) -> None:
+    """Raises `HttpError` 400, with vLLM's message, for prompts of token ids that are outside the vocabulary."""
+    largest = max((max(prompt, default=0) for prompt in prompts), default=0)
+    if largest >= vocab_size:
+        raise bad_request(f"Token id {largest} is out of vocabulary")
 
 
 class Answer(Framing):
@@ -146,6 +185,8 @@ async def serve(
 ) -> Response | None:
     """Generate and answer; returns None after a stream was sent. Raises `HttpError`, `ClientDisconnectedError`."""
     pod = answer.pod
+    if _names_tokens(getattr(body, "prompt", None)):
+        check_vocabulary(prompts, pod.config.mock_vocab_size)
     final_only = not body.stream and not sampling.stops
     async with Session(pod, request, pick_rank(pod, request), final_only=final_only) as session:
         session.submit(answer.id, prompts, sampling)

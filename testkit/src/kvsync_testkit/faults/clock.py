@@ -3,12 +3,16 @@
 import heapq
 from collections.abc import Callable
 
+from kvsync_testkit.faults.dying import IndexDiedError
+
 
 class VirtualTime:
     """Runs callbacks in the order of their times, and equal times in the order of the requests."""
 
     def __init__(self) -> None:
         self.now = 0.0
+        self.index_died: Callable[[], None] | None = None
+        """Called when a callback has ended the process of the index."""
         self._heap: list[tuple[float, int, Callable[[], None]]] = []
         self._count = 0
 
@@ -25,5 +29,10 @@ class VirtualTime:
         """Let time pass up to and including `end`."""
         while self._heap and self._heap[0][0] <= end:
             self.now, _, call = heapq.heappop(self._heap)
-            call()
+            try:
+                call()
+            except IndexDiedError:
+                if self.index_died is None:
+                    raise
+                self.index_died()
         self.now = end
