@@ -111,8 +111,9 @@ test-kv-sync-chaos: setup ## Run the chaos suite: on a cluster if one is up, oth
 
 test-kv-sync-all: test test-kv-sync-e2e test-kv-sync-benchmark test-kv-sync-chaos ## Run the tests, the end-to-end suite, the benchmarks and the chaos suite
 
-test-fidelity: setup ## Compare the mock engine with vLLM's engine core on fresh random schedules (downloads vLLM)
+test-fidelity: setup ## Compare the mock engine with vLLM's engine core, and the index with its cache groups (downloads vLLM)
 	$(BIN)/python test/fidelity/run.py $(FIDELITY_ARGS)
+	$(if $(FIDELITY_ARGS),,$(BIN)/python test/fidelity/hybrid.py)
 
 test-interop: setup ## Run vLLM's own publisher and subscriber against kvsync's (downloads several versions)
 	$(BIN)/python test/interop/run.py $(INTEROP_ARGS)

@@ -113,3 +113,16 @@ def test_names_of_media_are_released(kind):
     assert [row.medium for row in core.dump("b")] == ["NEW"]
     put(core, removed(1, medium="NEW"), publisher="b")
     assert core.stats("b").blocks == 0
+
+
+def test_the_placing_of_masked_blocks_is_bounded(core):
+    """An event beyond the bound is resident and not matched; the next batch begins anew."""
+    tokens = [7] * 220_000
+    large = {"group_idx": 0, "kv_cache_spec_kind": "full_attention"}
+    state = {"group_idx": 1, "kv_cache_spec_kind": "mamba"}
+    put(core, stored([1], tokens[:4], size=4, **large), stored([9], tokens[:1], size=1, **state))
+    put(core, stored([50], tokens, parent=None, size=1, **state), stored([1], tokens[:4], size=1, **state))
+    assert core.stats("a").orphans == 2, "the second event is beyond the bound of this batch"
+    put(core, stored([1], tokens[:4], size=1, **state))
+    assert core.stats("a").orphans == 1
+    assert matched(core, tokens[:4]) == {"a": 1}

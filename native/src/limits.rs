@@ -11,6 +11,8 @@ pub const MAX_SLOTS: usize = 64;
 pub const MAX_BLOCK_SIZES: usize = 8;
 /// Block sizes that all groups of a publisher may use together.
 pub const MAX_CHAIN_SIZES: usize = 16;
+/// Blocks that are read in one batch to place the hashes of sparse events.
+pub const MAX_SPARSE_BLOCKS: usize = 262_144;
 /// Cache groups with tokens that a publisher may have in a match.
 pub const MAX_MATCH_GROUPS: usize = 32;
 /// Block sizes that the groups of a publisher may have in a match.

@@ -7,6 +7,7 @@ use super::chain::lora_of;
 use super::{Applied, Publisher, Source};
 use crate::hash::{local_hash, mix, root_key, token_bytes};
 use crate::ids::{BlockId, EngineHash, NodeId, PrefixKey, SizeNumber};
+use crate::limits::MAX_SPARSE_BLOCKS;
 use crate::shared::Shared;
 use crate::wire::{Event, ExtraReader, Stored, WireLimits};
 
@@ -31,8 +32,13 @@ pub(super) fn is_sparse(source: Source, event: &Stored, limits: &WireLimits) -> 
 impl Publisher {
     /// Attach the orphans among the hashes of a sparse event, as far as its tokens say what they are.
     pub(super) fn place_sparse(&mut self, shared: &mut Shared, source: Source, applied: &mut Applied) {
+        let mut blocks = 0;
         for at in std::mem::take(&mut self.sparse) {
             let Event::Stored(event) = &source.batch.events[at as usize] else { continue };
+            blocks += self.sizes.iter().map(|&size| event.tokens.len() / size as usize).sum::<usize>();
+            if blocks > MAX_SPARSE_BLOCKS {
+                return;
+            }
             let hashes = event.hashes.of(&source.batch.hashes);
             let Some(number) = self.sizes.iter().position(|&size| size == event.block_size) else { continue };
             let number = SizeNumber::at(number);

@@ -24,6 +24,9 @@ MAX_BLOCK_SIZES = 8
 """Block sizes that one cache group of a publisher may use; tokens of further sizes are not read."""
 MAX_CHAIN_SIZES = 16
 """Block sizes that all groups of a publisher may use together; tokens of further sizes are not read."""
+MAX_SPARSE_BLOCKS = 262_144
+"""Blocks, in every block size of the publisher, that are read per batch to find out what the hashes of sparse events
+are; the hashes of further such events stay unknown."""
 MAX_MATCH_GROUPS = 32
 """Cache groups with tokens that one publisher may have in a match; a publisher with more matches nothing."""
 MAX_MATCH_SIZES = 8

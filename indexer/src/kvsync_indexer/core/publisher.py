@@ -41,7 +41,7 @@ from kvsync_indexer.core.chain import has_chain, read_chain
 from kvsync_indexer.core.groups import medium_of
 from kvsync_indexer.core.keys import mix
 from kvsync_indexer.core.orphans import Orphans
-from kvsync_indexer.core.protocol import MAX_COPIES, Applied, CoreLimits
+from kvsync_indexer.core.protocol import MAX_COPIES, MAX_SPARSE_BLOCKS, Applied, CoreLimits
 from kvsync_indexer.core.remembered import Remembered
 from kvsync_indexer.core.residency import Residency
 from kvsync_indexer.core.slots import Slots
@@ -108,8 +108,7 @@ class Publisher:
             else:
                 counts["cleared"] += self._clear(event)
         if len(self.slots.sizes) > 1:
-            for event in self._sparse:
-                self._place(event, counts)
+            self._place_sparse(counts)
         return Applied(**counts)
 
     # -- stored events -----------------------------------------------------------------------------------------------
@@ -212,6 +211,14 @@ class Publisher:
         """The prefix key of a resident block, if it is known."""
         block = self.blocks.get(ident)
         return None if block is None else block.prefix_key
+
+    def _place_sparse(self, counts: AppliedCounts) -> None:
+        blocks = 0
+        for event in self._sparse:
+            blocks += sum(len(event.token_ids) // size for size in self.slots.sizes)
+            if blocks > MAX_SPARSE_BLOCKS:
+                return
+            self._place(event, counts)
 
     def _place(self, event: BlockStored, counts: AppliedCounts) -> None:
         """Attach the orphans among the hashes of a sparse event, as far as its tokens say what they are."""
