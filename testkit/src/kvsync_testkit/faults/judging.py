@@ -27,7 +27,7 @@ from kvsync_testkit.checks import (
     check_sequence,
     check_staleness,
 )
-from kvsync_testkit.faults.clock import VirtualTime
+from kvsync_testkit.clock import VirtualClock
 from kvsync_testkit.faults.engine import BLOCK_SIZE, ModelProcess, Published
 from kvsync_testkit.faults.index import MODEL, IndexSide
 from kvsync_testkit.faults.network import Path
@@ -59,7 +59,7 @@ class Engine:
 class Judge:
     """Collects violations. The simulation fills `engines` at first, and `payloads` and `sent` as it publishes."""
 
-    def __init__(self, schedule: Schedule, time: VirtualTime, heal_s: float, stale_after_s: float) -> None:
+    def __init__(self, schedule: Schedule, time: VirtualClock, heal_s: float, stale_after_s: float) -> None:
         self.violations: list[Violation] = []
         self.engines: dict[str, Engine] = {}
         self.payloads: dict[bytes, tuple[ModelProcess, Published]] = {}
