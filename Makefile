@@ -3,8 +3,8 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-random test-pure cover lint dialect fmt typecheck imports manifests docs links verify \
-	lock native clean test-charts build-images cluster-up cluster-down test-kv-sync-e2e test-kv-sync-benchmark \
-	test-kv-sync-all test-fidelity test-interop test-faults
+	lock native clean test-charts build-images cluster-up cluster-down chaos-mesh-up chaos-mesh-down \
+	test-kv-sync-e2e test-kv-sync-benchmark test-kv-sync-chaos test-kv-sync-all test-fidelity test-interop test-faults
 
 BIN := .venv/bin
 UV = $(shell command -v uv || echo .tools/bin/uv)

@@ -14,8 +14,9 @@ from e2e_dump import dump_namespace
 from e2e_engines import Engine, build_engine
 from e2e_index import Index, build_index
 from e2e_install import Installation
-from e2e_kube import Kube, Object, cluster_setting, find_kubeconfig, has_writable_volumes
 from e2e_wait import wait_until
+
+from kvsync_testkit.kube import Kube, Object, cluster_setting, find_kubeconfig, has_writable_volumes
 
 ROOT = Path(__file__).resolve().parents[2]
 OUT = Path(os.environ.get("KVSYNC_E2E_OUT") or ROOT / "out" / "e2e")

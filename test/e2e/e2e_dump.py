@@ -3,7 +3,8 @@
 from pathlib import Path
 
 import yaml
-from e2e_kube import Kube, KubeError, Object
+
+from kvsync_testkit.kube import Kube, KubeError, Object
 
 KINDS = [
     "MockEngine", "PrefixIndex", "Deployment", "StatefulSet", "ReplicaSet", "Pod", "Service", "ConfigMap",

@@ -6,8 +6,9 @@ from typing import Any
 from urllib.parse import quote
 
 from e2e_engines import API, Pod, parse_blocks
-from e2e_kube import Kube, KubeError, Object, is_ready
 from e2e_wait import wait_until
+
+from kvsync_testkit.kube import Kube, KubeError, Object, is_ready
 
 
 def build_index(name: str, namespace: str, **spec: Any) -> Object:

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from e2e_kube import Kube, Object, is_ready
 from e2e_wait import wait_until
+
+from kvsync_testkit.kube import Kube, Object, is_ready
 
 NAMESPACE = "kvsync-e2e-system"
 RELEASE = "kvsync"

@@ -4,9 +4,8 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from e2e_kube import KubeError
-
 from kvsync_testkit import waiting
+from kvsync_testkit.kube import KubeError
 
 T = TypeVar("T")
 

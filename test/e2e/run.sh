@@ -8,6 +8,8 @@
 # Results are written to out/e2e: report.json, junit.xml, scale-N.json, and the objects, events and logs of failures.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+<<<<<<< HEAD
+=======
 say() { printf 'e2e: %s\n' "$*" >&2; }
 
 images_key() { # prints a hash of everything from which the images are built
@@ -18,6 +20,7 @@ images_key() { # prints a hash of everything from which the images are built
   } | sha256sum | cut -c1-12
 }
 
+>>>>>>> main
 hack/cluster-up.sh
 set -a
 # shellcheck source=/dev/null
@@ -25,18 +28,8 @@ if [ "${KVSYNC_CLUSTER_NAME:-kvsync}" = kvsync ]; then . out/cluster.env; else .
 set +a
 
 if [ -z "${KVSYNC_IMAGE_TAG:-}" ]; then
-  if [ "$KVSYNC_CLUSTER" = given ]; then
-    say "KUBECONFIG is set: push the images of hack/build-images.sh to a registry from which that cluster can pull them,"
-    say "and set KVSYNC_IMAGE_TAG, and KVSYNC_IMAGE_PREFIX if they are not called kvsync/NAME"
-    exit 2
-  fi
-  KVSYNC_IMAGE_TAG=e2e-$(images_key)
+  KVSYNC_IMAGE_TAG=$(hack/test-images.sh)
   export KVSYNC_IMAGE_TAG
-  for name in operator mockpod indexer; do
-    if ! docker image inspect "kvsync/$name:$KVSYNC_IMAGE_TAG" >/dev/null 2>&1; then hack/build-images.sh "$name"; fi
-    "$KVSYNC_KIND" load docker-image --name "$KVSYNC_KIND_CLUSTER" "kvsync/$name:$KVSYNC_IMAGE_TAG" 2>/dev/null
-  done
-  say "images: $KVSYNC_IMAGE_TAG"
 fi
 
 mkdir -p out/e2e

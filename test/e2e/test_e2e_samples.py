@@ -6,8 +6,9 @@ import pytest
 import yaml
 from e2e_engines import Engine
 from e2e_index import Index
-from e2e_kube import has_writable_volumes
 from test_e2e_operator import wait_condition
+
+from kvsync_testkit.kube import has_writable_volumes
 
 SAMPLES = sorted((Path(__file__).resolve().parents[2] / "config" / "samples").glob("*.yaml"))
 

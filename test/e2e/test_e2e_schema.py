@@ -5,7 +5,8 @@ import copy
 import pytest
 from e2e_engines import build_engine
 from e2e_index import build_index
-from e2e_kube import KubeError
+
+from kvsync_testkit.kube import KubeError
 
 
 def merged(base, change):

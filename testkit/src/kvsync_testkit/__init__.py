@@ -12,8 +12,10 @@ Parts to build a test from:
 
 Verdicts:
 
-- `checks/`: the invariants I1-I12 as pure functions over ground truth, index dumps and histories
+- `checks/`: the invariants I1-I13 as pure functions over ground truth, index dumps and histories
 - `faults/`: seeded fault schedules in virtual time: publisher, lossy channel, the real state machine and core
+
+- `chaos/`: experiments on running systems: break, prove, heal, judge; `kube` is its connection to a cluster
 
 `plugin` is the pytest plugin, `errors` the tree of exceptions. `docs/testing/testkit.md` has an example of each part.
 """

@@ -8,6 +8,7 @@ KitError
 │   ├── BackendUnavailableError   a transfer backend
 │   └── StorageUnavailableError   a kind of memory
 ├── TransportError            a transport is closed, full, or silent for too long
+├── ChaosError                a chaos experiment cannot go on; its subclasses are in `chaos.errors`
 ├── BusError                  an event bus is closed or full, or has nothing to deliver
 └── SessionError              a transfer session did not get ready, or was asked for something out of turn
     └── SessionClosedError        the session is closed

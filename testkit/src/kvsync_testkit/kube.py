@@ -1,7 +1,7 @@
 """Access to the cluster: objects as plain dicts, and pods and Services through the proxy of the API server.
 
-The official client supplies configuration, certificates and credentials. Because of the proxy the suite needs only the
-API server, so it runs on kind and on a remote cluster alike.
+The official client supplies configuration, certificates and credentials. Because of the proxy a suite needs only the
+API server, so it works on kind and on a remote cluster alike.
 """
 
 import json
@@ -9,15 +9,17 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 from urllib.parse import quote, urlencode
 
 import urllib3
 from kubernetes import client, config, stream
 
 Object = dict[str, Any]
+Json: TypeAlias = Any
+"""A decoded JSON value."""
 
-FIELD_MANAGER = "kvsync-e2e"
+FIELD_MANAGER = "kvsync-testkit"
 APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
 
@@ -44,6 +46,9 @@ _PATHS = {
     "CustomResourceDefinition": ("/apis/apiextensions.k8s.io/v1", "customresourcedefinitions"),
     "MockEngine": ("/apis/kvsync.dev/v1alpha1", "mockengines"),
     "PrefixIndex": ("/apis/kvsync.dev/v1alpha1", "prefixindexes"),
+    "NetworkChaos": ("/apis/chaos-mesh.org/v1alpha1", "networkchaos"),
+    "PodChaos": ("/apis/chaos-mesh.org/v1alpha1", "podchaos"),
+    "StressChaos": ("/apis/chaos-mesh.org/v1alpha1", "stresschaos"),
 }
 
 
@@ -64,7 +69,8 @@ class Answer:
     headers: Mapping[str, str]
     data: bytes
 
-    def json(self) -> Any:
+    def json(self) -> Json:
+        """Decode the body; raise ValueError if it is not JSON."""
         return json.loads(self.data)
 
 
@@ -73,7 +79,7 @@ class Kube:
 
     def __init__(self, kubeconfig: Path) -> None:
         settings = client.Configuration()
-        config.load_kube_config(str(kubeconfig), client_configuration=settings)
+        config.load_kube_config(str(kubeconfig), client_configuration=settings)  # type: ignore[no-untyped-call]
         settings.connection_pool_maxsize = 64
         self.kubeconfig = kubeconfig
         self._settings = settings
@@ -81,6 +87,7 @@ class Kube:
         self._pool = self._client.rest_client.pool_manager
 
     def close(self) -> None:
+        """Close all connections."""
         self._pool.clear()
 
     def send(
@@ -107,7 +114,7 @@ class Kube:
             raise ConnectionError(f"{method} {path}: {error}") from error
         return Answer(answer.status, answer.headers, answer.data)
 
-    def call(self, method: str, path: str, body: object = None, **options: Any) -> Any:
+    def call(self, method: str, path: str, body: object = None, **options: Json) -> Json:
         """Send a request and return the JSON or text of the answer; raise `KubeError` if its status is not 2xx."""
         answer = self.send(method, path, body, **options)
         if not 200 <= answer.status < 300:
@@ -119,7 +126,9 @@ class Kube:
     # objects
 
     def get(self, kind: str, name: str, namespace: str = "") -> Object:
-        return self.call("GET", _path(kind, namespace, name))
+        """Return the object; raise `KubeError` with status 404 if there is none."""
+        found: Object = self.call("GET", _path(kind, namespace, name))
+        return found
 
     def find(self, kind: str, name: str, namespace: str = "") -> Object | None:
         """Return the object, None if there is none."""
@@ -131,6 +140,7 @@ class Kube:
             raise
 
     def objects(self, kind: str, namespace: str = "", selector: str = "") -> list[Object]:
+        """Return the objects of a kind in a namespace, or in all namespaces, that match a label selector."""
         query = {"labelSelector": selector} if selector else None
         items = self.call("GET", _path(kind, namespace), query=query)["items"]
         return [{**item, "kind": kind} for item in items]
@@ -142,12 +152,14 @@ class Kube:
         if dry_run:
             query["dryRun"] = "All"
         path = _path(obj["kind"], meta.get("namespace", ""), meta["name"])
-        return self.call("PATCH", path, obj, query=query, content_type=APPLY)
+        applied: Object = self.call("PATCH", path, obj, query=query, content_type=APPLY)
+        return applied
 
     def patch(self, kind: str, name: str, namespace: str, change: Object, *, subresource: str = "") -> Object:
         """Change an object with a JSON merge patch."""
         path = _path(kind, namespace, name) + (f"/{subresource}" if subresource else "")
-        return self.call("PATCH", path, change, content_type=MERGE)
+        changed: Object = self.call("PATCH", path, change, content_type=MERGE)
+        return changed
 
     def delete(self, kind: str, name: str, namespace: str = "", *, grace_s: int | None = None) -> None:
         """Delete an object with background propagation; an object that does not exist is no error."""
@@ -165,6 +177,7 @@ class Kube:
         return self.patch(kind, name, namespace, {"spec": {"replicas": replicas}}, subresource="scale")
 
     def logs(self, pod: str, namespace: str, container: str, *, previous: bool = False) -> str:
+        """Return the last 2,000 lines of the log of a container."""
         query = {"container": container, "previous": str(previous).lower(), "tailLines": "2000"}
         return str(self.call("GET", _path("Pod", namespace, pod) + "/log", query=query))
 
@@ -197,9 +210,11 @@ class Kube:
     # pods and Services over HTTP
 
     def pod_path(self, namespace: str, pod: str, port: int, path: str) -> str:
+        """Return the path that reaches a port of a pod through the API server."""
         return f"/api/v1/namespaces/{namespace}/pods/{pod}:{port}/proxy{path}"
 
     def service_path(self, namespace: str, service: str, port: str, path: str) -> str:
+        """Return the path that reaches a named port of a Service through the API server."""
         return f"/api/v1/namespaces/{namespace}/services/{service}:{port}/proxy{path}"
 
 
@@ -218,13 +233,15 @@ def _groups(user: str) -> list[str]:
 
 def condition(obj: Object, kind: str) -> Object:
     """Return the condition of that type; its status is "absent" if the object has none."""
-    for item in obj.get("status", {}).get("conditions", []):
+    conditions: list[Object] = obj.get("status", {}).get("conditions", [])
+    for item in conditions:
         if item["type"] == kind:
             return item
     return {"type": kind, "status": "absent", "reason": "", "message": ""}
 
 
 def is_ready(pod: Object) -> bool:
+    """Return whether the pod is ready and not terminating."""
     return condition(pod, "Ready")["status"] == "True" and "deletionTimestamp" not in pod["metadata"]
 
 

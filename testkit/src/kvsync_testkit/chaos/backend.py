@@ -1,0 +1,84 @@
+"""What a backend provides: a running system, the means to break it, and access for independent probes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from kvsync_testkit.chaos.faults import Fault
+from kvsync_testkit.kube import Answer
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a component runs, as probes need to know it."""
+
+    name: str
+    address: str
+    inside: tuple[str, ...] = ()
+    """Prefix of a command that runs in the component's network namespace."""
+    identity: str = ""
+    """Changes when the component is replaced by another one, such as the UID of a pod."""
+    pids: tuple[int, ...] = ()
+    """Its processes, as this machine numbers them; empty if it cannot see them or there are none."""
+    http: int = 8000
+    events: int = 5557
+    replay: int = 5558
+    namespace: str = ""
+    """File of the network namespace from which this machine must connect to the component; empty for its own."""
+    through: tuple[str, int] | None = None
+    """Host and port by which the index reaches the event socket, if not directly."""
+
+    @property
+    def route(self) -> tuple[str, int]:
+        """Host and port by which the index reaches the event socket."""
+        return self.through or (self.address, self.events)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The engine to which the fault is done, and one to which nothing must happen."""
+
+    affected: str
+    control: str
+
+
+class Backend(Protocol):
+    """One way to run and break the system."""
+
+    name: str
+
+    def preflight(self, fault: Fault) -> None:
+        """Raise CapabilityError, naming what is missing, if the fault cannot be injected here."""
+
+    def start(self, fault: Fault) -> None:
+        """Bring up a system for the fault, or keep the running one if it has the right settings."""
+
+    def stop(self) -> None:
+        """End everything that was started."""
+
+    def discard(self) -> None:
+        """Start a fresh system for the next fault, because this one may be damaged."""
+
+    def engines(self) -> Sequence[str]:
+        """Return the names of the engines that should run now, as the index calls their pods."""
+
+    def pair(self, fault: Fault) -> Pair:
+        """Return the affected engine and the control. From the injection until the next start it stays the same."""
+
+    def place(self, name: str) -> Place:
+        """Return where an engine or the `index` runs now."""
+
+    def apply(self, fault: Fault) -> None:
+        """Inject the fault."""
+
+    def injected(self, fault: Fault) -> bool:
+        """Return whether the backend's own mechanism says that the fault is in place; this is never taken as proof."""
+
+    def heal(self, fault: Fault) -> None:
+        """Take the fault away."""
+
+    def call(self, target: str, method: str, path: str, body: object = None, *, timeout_s: float = 10.0) -> Answer:
+        """Send a request to an engine, the `index` or the `router`; raise OSError if there is no answer in time."""
+
+    def router_shares_index(self) -> bool:
+        """Return whether the router runs in the process of the index, and dies with it."""

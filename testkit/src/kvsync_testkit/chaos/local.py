@@ -1,0 +1,320 @@
+"""The local backend: engines, index and router as processes of this machine, each in a network namespace of its own.
+
+Without root the processes share the loopback interface, and only the faults that need no namespace run: those of the
+event plane, killed processes, and a delay.
+"""
+
+import contextlib
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from kvsync_testkit.chaos import means, web
+from kvsync_testkit.chaos.backend import Pair, Place
+from kvsync_testkit.chaos.errors import CapabilityError, ChaosError
+from kvsync_testkit.chaos.faults import Fault
+from kvsync_testkit.chaos.load import MODEL
+from kvsync_testkit.chaos.means import Means
+from kvsync_testkit.chaos.namespaces import Namespaces
+from kvsync_testkit.chaos.processes import Process
+from kvsync_testkit.chaos.proxy import DelayProxy
+from kvsync_testkit.kube import Answer
+from kvsync_testkit.ports import free_ports
+from kvsync_testkit.waiting import wait_until
+
+_BIN = Path(sys.executable).parent
+_HOST_TIER = ("--mock-host-blocks", "512", "--mock-tier-transfers", "instant")
+STALE_AFTER = "5s"
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What of a system depends on the fault."""
+
+    buffer_steps: int
+    tiers: bool
+    proxied: bool
+    clock: bool
+
+    @classmethod
+    def of(cls, fault: Fault) -> "Shape":
+        """Return the shape that a fault needs."""
+        return cls(fault.buffer_steps, fault.tiers, fault.kind == "delay", fault.kind == "clock")
+
+
+@dataclass
+class Component:
+    """One process and where it listens."""
+
+    process: Process
+    address: str
+    inside: tuple[str, ...]
+    ports: list[int]
+    """HTTP; of an engine also events and replay."""
+
+
+class LocalBackend:
+    """Three engines, an index, and a router in a process of its own."""
+
+    name = "local"
+
+    def __init__(self, logs: Path) -> None:
+        self._logs = logs
+        self._folder = Path(tempfile.mkdtemp(prefix="kvsync-chaos-"))
+        self._shape: Shape | None = None
+        self._parts: dict[str, Component] = {}
+        self._network: Namespaces | None = None
+        self._proxies: list[DelayProxy] = []
+        self._means = Means()
+        self._pair: Pair | None = None
+        self._generation = 0
+
+    # what the machine can do
+
+    def preflight(self, fault: Fault) -> None:
+        """Raise CapabilityError if the fault cannot be injected here."""
+        if fault.kind == "io":
+            raise CapabilityError("no file system that delays (FUSE, or the helper of IOChaos) is available")
+        if fault.kind == "clock":
+            _find_faketime()
+        if fault.kind == "delay":
+            return  # a proxy
+        if fault.kind in means.NETWORK_KINDS or fault.kind in ("cpu", "memory"):
+            means.preflight(fault)
+
+    # bringing it up and down
+
+    def start(self, fault: Fault) -> None:
+        """Start a system of the shape that the fault needs, unless one runs."""
+        self._pair = None
+        shape = Shape.of(fault)
+        if shape == self._shape and all(part.process.pids for part in self._parts.values()):
+            return
+        self.stop()
+        self._shape = shape
+        if os.geteuid() == 0:
+            self._network = Namespaces()
+            self._network.create()
+        for number in range(3):
+            self._start_engine(f"engine-{number}")
+        self._write_publishers()
+        self._start_index()
+        self._wait_up()
+
+    def _wait_up(self) -> None:
+        for name, part in self._parts.items():
+            path = "/healthz" if name in ("index", "router") else "/health"
+            wait_until(
+                f"{name} answers ({part.process.tail(1)})",
+                lambda name=name, path=path: self.call(name, "GET", path, timeout_s=2.0).status == 200,  # type: ignore[misc]
+                deadline_s=60.0,
+                retry_on=(OSError,),
+            )
+
+    def _add(self, name: str, ports: int) -> Component:
+        if self._network is not None:
+            address, inside = self._network.add(name)
+            numbers = [8000, 5557, 5558][:ports] if name not in ("index", "router") else [8090]
+        else:
+            address, inside, numbers = "127.0.0.1", (), free_ports(ports)
+        part = Component(Process(name, (), self._logs / f"{name}.log"), address, inside, numbers)
+        self._parts[name] = part
+        return part
+
+    def _start_engine(self, name: str) -> None:
+        assert self._shape is not None
+        part = self._add(name, 3)
+        http, events, replay = part.ports
+        config = {
+            "enable_kv_cache_events": True,
+            "endpoint": f"tcp://*:{events}",
+            "replay_endpoint": f"tcp://*:{replay}",
+            "buffer_steps": self._shape.buffer_steps,
+        }
+        command = [
+            *part.inside, str(_BIN / "kvsync-mockpod"), "--model", MODEL, "--host", part.address, "--port", str(http),
+            "--num-gpu-blocks-override", "256", "--max-model-len", "1024", "--mock-debug",
+            "--enable-prompt-tokens-details", "--kv-events-config", json.dumps(config),
+            *(_HOST_TIER if self._shape.tiers else ()),
+        ]  # fmt: skip
+        environment = self._clock_environment(name) if self._shape.clock else {}
+        part.process = Process(name, command, self._logs / f"{name}.log", environment)
+        part.process.start()
+        if self._shape.proxied and name == "engine-0":
+            host = self._network.host if self._network else "127.0.0.1"
+            self._proxies = [DelayProxy(host, (part.address, port)) for port in (events, replay)]
+
+    def _clock_environment(self, name: str) -> dict[str, str]:
+        file = self._folder / f"clock-{name}"
+        file.write_text("+0")
+        return {
+            "LD_PRELOAD": _find_faketime(), "FAKETIME_TIMESTAMP_FILE": str(file), "FAKETIME_NO_CACHE": "1",
+            "DONT_FAKE_MONOTONIC": "1", "FAKETIME_DONT_RESET": "1",
+        }  # fmt: skip
+
+    def _write_publishers(self) -> None:
+        file = self._folder / "publishers.yaml"
+        file.with_suffix(".new").write_text(yaml.safe_dump([self.publisher_row(name) for name in self.engines()]))
+        file.with_suffix(".new").rename(file)
+
+    def publisher_row(self, name: str) -> dict[str, str]:
+        """Return the row of an engine in the publishers file. A test may plant a bug here."""
+        place = self.place(name)
+        host, events = place.route
+        replay = self._proxies[1].port if place.through else place.replay
+        url = f"http://{place.address}:{place.http}"
+        return {
+            "name": name,
+            "model": MODEL,
+            "endpoint": f"tcp://{host}:{events}",
+            "replay_endpoint": f"tcp://{host}:{replay}",
+            "http_url": url,
+            "debug_url": url,
+        }
+
+    def router_command(self, address: str, port: int, index_url: str) -> list[str]:
+        """Return the command of the router. A test may plant a bug here."""
+        return [str(_BIN / "kvsync-router"), "--host", address, "--port", str(port), "--index-url", index_url]
+
+    def _start_index(self) -> None:
+        index, router = self._add("index", 1), self._add("router", 1)
+        publishers = str(self._folder / "publishers.yaml")
+        index.process = Process(
+            "index",
+            [
+                *index.inside, str(_BIN / "kvsync-indexer"), "--host", index.address, "--port", str(index.ports[0]),
+                "--publishers", publishers, "--stale-after", STALE_AFTER,
+            ],
+            self._logs / "index.log",
+        )  # fmt: skip
+        index.process.start()
+        command = self.router_command(router.address, router.ports[0], f"http://{index.address}:{index.ports[0]}")
+        router.process = Process("router", [*router.inside, *command], self._logs / "router.log")
+        router.process.start()
+
+    def stop(self) -> None:
+        """End all processes and delete the namespaces."""
+        with contextlib.suppress(ChaosError):
+            self._means.heal()
+        for part in self._parts.values():
+            part.process.end()
+        for proxy in self._proxies:
+            proxy.close()
+        if self._network is not None:
+            self._network.delete()
+        self._parts, self._proxies, self._network, self._shape = {}, [], None, None
+
+    def discard(self) -> None:
+        """Start a fresh system for the next fault."""
+        self._shape = None
+
+    # what runs
+
+    def engines(self) -> Sequence[str]:
+        """Return the names of the engines."""
+        return sorted(name for name in self._parts if name not in ("index", "router"))
+
+    def pair(self, fault: Fault) -> Pair:
+        """Return the first engine and the second one, as they were at the injection."""
+        del fault
+        engines = self.engines()
+        return self._pair or Pair(engines[0], engines[1])
+
+    def place(self, name: str) -> Place:
+        """Return where a component runs."""
+        part = self._parts[name]
+        identity = f"{name} at {part.address}:{part.ports[0]}"
+        http, events, replay = (*part.ports, 0, 0)[:3]
+        through = None
+        if self._proxies and name == "engine-0":
+            through = (self._network.host if self._network else "127.0.0.1", self._proxies[0].port)
+        return Place(
+            name, part.address, part.inside, identity, part.process.pids, http, events, replay, through=through
+        )
+
+    def router_shares_index(self) -> bool:
+        """Return False: the router is a process of its own."""
+        return False
+
+    def call(self, target: str, method: str, path: str, body: object = None, *, timeout_s: float = 10.0) -> Answer:
+        """Send a request to a component."""
+        part = self._parts.get(target)
+        if part is None:
+            raise ConnectionError(f"{target} does not exist")
+        return web.send(part.address, part.ports[0], method, path, body, timeout_s=timeout_s)
+
+    # faults
+
+    def apply(self, fault: Fault) -> None:
+        """Inject the fault."""
+        self._pair = self.pair(fault)
+        engine = self._pair.affected
+        part = self._parts[engine]
+        if "rules" in fault.settings:
+            self._plan(engine, fault)
+        if fault.kind == "kill":
+            part.process.kill()
+            part.process.start()
+        elif fault.kind == "failure":
+            part.process.kill()
+        elif fault.kind == "replace":
+            self._replace(engine)
+        elif fault.kind == "index_kill":
+            self._parts["index"].process.kill()
+            self._parts["index"].process.start()
+        elif fault.kind == "delay":
+            for proxy in self._proxies:
+                proxy.delay_s = float(fault.settings["ms"]) / 1000.0
+        elif fault.kind == "clock":
+            (self._folder / f"clock-{engine}").write_text(f"+{fault.settings['seconds']}")
+        elif fault.kind != "plane":
+            self._means.inject(fault, self.place(engine), self.place("index"))
+
+    def _plan(self, engine: str, fault: Fault) -> None:
+        plan = {"seed": 7, "faults": list(fault.settings["rules"])}
+        answer = self.call(engine, "PUT", "/debug/faults", plan)
+        if answer.status >= 300:
+            raise ChaosError(f"{engine} refused the fault plan: {answer.data.decode(errors='replace')}")
+
+    def _replace(self, engine: str) -> None:
+        """End an engine and start another one with a new name and address, as a deployment does."""
+        gone = self._parts.pop(engine)
+        gone.process.end()
+        self._generation += 1
+        self._start_engine(f"{engine.split('.')[0]}.{self._generation}")
+        self._write_publishers()
+
+    def injected(self, fault: Fault) -> bool:
+        """Return True: `apply` returns when the commands have succeeded."""
+        del fault
+        return True
+
+    def heal(self, fault: Fault) -> None:
+        """Take the fault away."""
+        if "rules" in fault.settings:
+            self.call(self.pair(fault).affected, "DELETE", "/debug/faults")
+        if fault.kind == "failure":
+            self._parts[self.pair(fault).affected].process.start()
+        elif fault.kind == "delay":
+            for proxy in self._proxies:
+                proxy.delay_s = 0.0
+        elif fault.kind == "clock":
+            (self._folder / f"clock-{self.pair(fault).affected}").write_text("+0")
+        self._means.heal()
+
+
+def _find_faketime() -> str:
+    """Return the library that changes the clock of a process; raise CapabilityError if it is not installed."""
+    found = [
+        *Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"),
+        *Path("/usr/lib/faketime").glob("libfaketimeMT.so.1"),
+    ]
+    if not found:
+        raise CapabilityError("libfaketime is not installed (Debian package libfaketime)")
+    return str(found[0])

@@ -1,0 +1,125 @@
+"""Measurements from inside a network namespace; only the standard library, because it runs as a plain script.
+
+probe.py connect HOST PORT      → {"result": "open" | "refused" | "timeout", "seconds": …}
+probe.py greet HOST PORT        → seconds until the ZMTP greeting of the server has come
+probe.py ping HOST COUNT        → ICMP echoes sent and answered
+probe.py pour HOST BYTES        → serves BYTES to one client; prints its port first
+probe.py drink HOST PORT        → bytes per second from `pour`
+probe.py spin | fill BYTES      → uses a processor, or memory, until it is ended
+"""
+
+import contextlib
+import json
+import os
+import socket
+import struct
+import sys
+import time
+
+TIMEOUT_S = 1.5
+
+
+def connect(host: str, port: int) -> dict[str, object]:
+    """Open a TCP connection."""
+    began = time.monotonic()
+    try:
+        socket.create_connection((host, port), timeout=TIMEOUT_S).close()
+        result = "open"
+    except ConnectionRefusedError:
+        result = "refused"
+    except OSError as error:
+        result = "timeout" if isinstance(error, TimeoutError) else f"error: {error}"
+    return {"result": result, "seconds": round(time.monotonic() - began, 4)}
+
+
+def greet(host: str, port: int) -> dict[str, object]:
+    """Measure the time from the connection to the greeting, which includes one trip in each direction."""
+    began = time.monotonic()
+    try:
+        with socket.create_connection((host, port), timeout=5.0) as link:
+            link.sendall(b"\xff" + b"\x00" * 8 + b"\x7f\x03")  # the beginning of a ZMTP 3 greeting
+            first = link.recv(1)
+    except OSError as error:
+        return {"result": f"error: {error}", "seconds": None}
+    return {"result": "greeted" if first else "closed", "seconds": round(time.monotonic() - began, 4)}
+
+
+def ping(host: str, count: int) -> dict[str, object]:
+    """Send ICMP echo requests, 25 ms apart."""
+    answered: set[int] = set()
+    with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as link:
+        link.settimeout(0.025)
+        mark = os.getpid() & 0xFFFF
+        for number in range(count):
+            link.sendto(_echo(mark, number), (host, 0))
+            _collect(link, mark, answered, time.monotonic() + 0.025)
+        _collect(link, mark, answered, time.monotonic() + 0.5)
+    return {"sent": count, "answered": len(answered)}
+
+
+def _collect(link: socket.socket, mark: int, answered: set[int], until: float) -> None:
+    while time.monotonic() < until:
+        with contextlib.suppress(TimeoutError):
+            packet = link.recv(2048)
+            kind, _, _, sender, number = struct.unpack("!BBHHH", packet[20:28])
+            if kind == 0 and sender == mark:
+                answered.add(number)
+
+
+def _echo(mark: int, number: int) -> bytes:
+    body = struct.pack("!HH", mark, number) + b"kvsync-probe----"
+    total = 0x0800 + sum(struct.unpack(f"!{len(body) // 2}H", body))
+    total = (total >> 16) + (total & 0xFFFF)
+    return struct.pack("!BBH", 8, 0, ~(total + (total >> 16)) & 0xFFFF) + body
+
+
+def pour(host: str, size: int) -> None:
+    """Serve `size` bytes to the first client."""
+    with socket.create_server((host, 0)) as server:
+        server.settimeout(20.0)
+        sys.stdout.write(f"{server.getsockname()[1]}\n")
+        sys.stdout.flush()
+        link, _ = server.accept()
+        with link:
+            link.sendall(b"\x00" * size)
+
+
+def drink(host: str, port: int) -> dict[str, object]:
+    """Read until the end."""
+    began, size = time.monotonic(), 0
+    with socket.create_connection((host, port), timeout=15.0) as link:
+        while data := link.recv(65536):
+            size += len(data)
+    return {"bytes": size, "bytes_per_s": round(size / max(1e-6, time.monotonic() - began))}
+
+
+def spin() -> None:
+    """Use a processor for as long as the process lives."""
+    while True:
+        sum(range(10_000))
+
+
+def fill(size: int) -> None:
+    """Hold `size` bytes of memory until the process is ended."""
+    held = bytearray(size)
+    held[::4096] = b"\x01" * len(held[::4096])
+    while True:
+        time.sleep(1.0)
+
+
+def main(arguments: list[str]) -> None:
+    """Run one measurement and print it as JSON."""
+    verb, *rest = arguments
+    if verb == "pour":
+        pour(rest[0], int(rest[1]))
+    elif verb == "spin":
+        spin()
+    elif verb == "fill":
+        fill(int(rest[0]))
+    else:
+        measure = {"connect": connect, "greet": greet, "ping": ping, "drink": drink}[verb]
+        sys.stdout.write(json.dumps(measure(rest[0], int(rest[1]))) + "\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

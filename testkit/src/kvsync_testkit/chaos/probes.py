@@ -1,0 +1,225 @@
+"""Probes of packets, processes and control groups: each asks the system, not the backend, whether a fault is there.
+
+A probe is taken before the injection, when it must see both pairs healthy, and again during the fault.
+"""
+
+import os
+import subprocess
+import time
+from collections.abc import Callable
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import TypeAlias
+
+from kvsync_testkit.chaos import cgroups
+from kvsync_testkit.chaos.backend import Place
+from kvsync_testkit.chaos.errors import CapabilityError, ChaosError
+from kvsync_testkit.chaos.means import PROBE
+from kvsync_testkit.chaos.scene import Scene
+from kvsync_testkit.chaos.verdicts import Observation
+
+Probe: TypeAlias = Callable[[Scene], Observation]
+
+
+def cut_off(scene: Scene) -> Observation:
+    """No connection from the index to any port of the engine."""
+    results = {}
+    for name in (scene.pair.affected, scene.pair.control):
+        place = scene.before[name]
+        ports = (place.http, place.events, place.replay)
+        results[name] = [scene.from_index("connect", place.address, port)["result"] for port in ports]
+    affected, control = results[scene.pair.affected], results[scene.pair.control]
+    return Observation(set(affected) == {"timeout"}, set(control) != {"open"}, results)
+
+
+def _one_port(scene: Scene, wanted: str) -> Observation:
+    results = {}
+    which = str(scene.fault.settings["port"])
+    for name in (scene.pair.affected, scene.pair.control):
+        place = scene.before[name]
+        results[name] = {
+            port: scene.from_index("connect", place.address, getattr(place, port))["result"]
+            for port in ("http", "events", "replay")
+        }
+    affected, control = results[scene.pair.affected], results[scene.pair.control]
+    others = [result for port, result in affected.items() if port != which]
+    hit = affected[which] == wanted and set(others) == {"open"}
+    detail: dict[str, object] = {scene.pair.affected: affected, scene.pair.control: control}
+    return Observation(hit, set(control.values()) != {"open"}, detail)
+
+
+def port_cut_off(scene: Scene) -> Observation:
+    """One port of the engine does not answer the index, and the others do."""
+    return _one_port(scene, "timeout")
+
+
+def port_refuses(scene: Scene) -> Observation:
+    """One port of the engine refuses the index, and the others do not."""
+    return _one_port(scene, "refused")
+
+
+def lossy(scene: Scene) -> Observation:
+    """ICMP echoes between the index and the engine are lost."""
+    losses = {}
+    for name in (scene.pair.affected, scene.pair.control):
+        echoes = scene.from_index("ping", scene.before[name].address, 60)
+        losses[name] = round(1.0 - echoes["answered"] / echoes["sent"], 3)
+    return Observation(losses[scene.pair.affected] >= 0.2, losses[scene.pair.control] > 0.05, losses)
+
+
+def slow(scene: Scene) -> Observation:
+    """The greeting of the event socket takes its time."""
+    seconds = {}
+    for name in (scene.pair.affected, scene.pair.control):
+        host, port = scene.before[name].route
+        seconds[name] = scene.from_index("greet", host, port)["seconds"]
+    limit = 0.8 * float(scene.fault.settings["ms"]) / 1000.0
+    affected, control = seconds[scene.pair.affected], seconds[scene.pair.control]
+    return Observation(
+        None if affected is None else affected >= limit, None if control is None else control >= limit, seconds
+    )
+
+
+def narrow(scene: Scene) -> Observation:
+    """A transfer from the engine's address to the index is no faster than the limit, with its first burst."""
+    limit = 2.5 * float(scene.fault.settings["bits"]) / 8
+    speeds = {name: _speed(scene, scene.before[name]) for name in (scene.pair.affected, scene.pair.control)}
+    affected, control = speeds[scene.pair.affected], speeds[scene.pair.control]
+    return Observation(affected < limit, control < limit, speeds)
+
+
+def _speed(scene: Scene, place: Place, size: int = 256 << 10) -> int:
+    command = [*place.inside, *PROBE, "pour", place.address, str(size)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        port = int(server.stdout.readline())
+        speed = int(scene.from_index("drink", place.address, port)["bytes_per_s"])
+        server.wait(20)
+    return speed
+
+
+def _alive(pids: tuple[int, ...]) -> bool:
+    return any(Path(f"/proc/{pid}").exists() and _state(pid) != "Z" for pid in pids)
+
+
+def _state(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except OSError:
+        return "gone"
+
+
+def _restarted(scene: Scene, name: str) -> bool | None:
+    before, now = scene.before[name], scene.now(name)
+    if not before.pids:
+        return None
+    if now is None or not now.pids:
+        return None if not _alive(before.pids) else False
+    return now.identity == before.identity and not _alive(before.pids) and now.pids != before.pids
+
+
+def _undisturbed(scene: Scene, name: str) -> bool:
+    now = scene.now(name)
+    return now is not None and now.pids == scene.before[name].pids and _alive(now.pids)
+
+
+def restarted(scene: Scene) -> Observation:
+    """The old processes are dead, and others run under the same identity."""
+    detail = {name: scene.now(name) for name in (scene.pair.affected, scene.pair.control)}
+    return Observation(_restarted(scene, scene.pair.affected), not _undisturbed(scene, scene.pair.control), detail)
+
+
+def index_restarted(scene: Scene) -> Observation:
+    """The same for the index; the engines are the control."""
+    detail = {"before": scene.before["index"].pids, "now": getattr(scene.now("index"), "pids", None)}
+    return Observation(_restarted(scene, "index"), not _undisturbed(scene, scene.pair.control), detail)
+
+
+def replaced(scene: Scene) -> Observation:
+    """The old processes are dead, and their identity is gone."""
+    before, now = scene.before[scene.pair.affected], scene.now(scene.pair.affected)
+    gone = not _alive(before.pids) and (now is None or now.identity != before.identity)
+    detail = {"before": before.identity, "now": now.identity if now else None}
+    return Observation(gone if before.pids else None, not _undisturbed(scene, scene.pair.control), detail)
+
+
+def down(scene: Scene) -> Observation:
+    """The old processes are dead, and nothing listens at the engine's address."""
+    before = scene.before[scene.pair.affected]
+    result = scene.from_index("connect", before.address, before.http)["result"]
+    control = scene.before[scene.pair.control]
+    other = scene.from_index("connect", control.address, control.http)["result"]
+    dead = result != "open" and not _alive(before.pids)
+    undisturbed = other == "open" and _undisturbed(scene, scene.pair.control)
+    return Observation(dead if before.pids else None, not undisturbed, {"affected": result, "control": other})
+
+
+def hung(scene: Scene) -> Observation:
+    """The processes are stopped, and the engine accepts connections but answers nothing."""
+    states = {
+        name: [_state(pid) for pid in scene.before[name].pids] for name in (scene.pair.affected, scene.pair.control)
+    }
+    answers = {name: _answers(scene, name) for name in states}
+    affected, control = scene.pair.affected, scene.pair.control
+    stopped = set(states[affected]) == {"T"} and not answers[affected]
+    return Observation(
+        stopped if states[affected] else None,
+        "T" in states[control] or not answers[control],
+        {**states, "http": answers},
+    )
+
+
+def _answers(scene: Scene, name: str) -> bool:
+    try:
+        return scene.backend.call(name, "GET", "/health", timeout_s=3.0).status == 200
+    except OSError:
+        return False
+
+
+def starved(scene: Scene) -> Observation:
+    """The engine's control group waits for the processor, or uses far more of it than the control's."""
+    names = (scene.pair.affected, scene.pair.control)
+    pids = {name: scene.before[name].pids[0] for name in names if scene.before[name].pids}
+    if len(pids) < len(names):
+        return Observation(None, None, {"pids": pids})
+    folders = {name: cgroups.group_of(pid, "cpu") for name, pid in pids.items()}
+    waits = {name: cgroups.throttled(folder) for name, folder in folders.items()}
+    used = {name: cgroups.cpu_used_s(pid) for name, pid in pids.items()}
+    time.sleep(1.5)
+    waits = {name: cgroups.throttled(folder) - waits[name] for name, folder in folders.items()}
+    used = {name: round((cgroups.cpu_used_s(pid) - used[name]) / 1.5, 3) for name, pid in pids.items()}
+    busy = {name: used[name] > 0.4 for name in names}
+    hit = {name: waits[name] >= 5 or (busy[name] and used[name] > 1.5 * min(used.values())) for name in names}
+    return Observation(hit[names[0]], hit[names[1]], {"throttled": waits, "processors used": used})
+
+
+def crowded(scene: Scene) -> Observation:
+    """The engine's control group uses more memory than before, by most of what was asked for."""
+    names = (scene.pair.affected, scene.pair.control)
+    try:
+        used = {name: cgroups.memory_used(scene.before[name].pids[0]) for name in names}
+    except (CapabilityError, IndexError) as error:
+        return Observation(None, None, {"error": str(error)})
+    first = not scene.memory
+    if first:
+        scene.memory = used
+    grown = {name: used[name] - scene.memory[name] for name in names}
+    wanted = int(scene.fault.settings["bytes"])
+    return Observation(grown[names[0]] > 0.7 * wanted, grown[names[1]] > 0.3 * wanted, {"bytes more": grown})
+
+
+def clock_off(scene: Scene) -> Observation:
+    """The date in the engine's HTTP answers is off."""
+    ahead = {}
+    for name in (scene.pair.affected, scene.pair.control):
+        date = scene.backend.call(name, "GET", "/health").headers.get("date")
+        if date is None:
+            return Observation(None, None, {"no date from": name})
+        ahead[name] = round(parsedate_to_datetime(str(date)).timestamp() - time.time(), 1)
+    limit = 0.5 * float(scene.fault.settings["seconds"])
+    return Observation(abs(ahead[scene.pair.affected]) > limit, abs(ahead[scene.pair.control]) > limit, ahead)
+
+
+def slow_files(scene: Scene) -> Observation:
+    """A write in the index's snapshot volume takes its time; no backend can do this here."""
+    raise ChaosError(f"no probe for {scene.fault.name}, process {os.getpid()}")
