@@ -5,7 +5,7 @@ The facts come from the model engines, which keep their tables after each batch;
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from kvsync_indexer.core import Context, IndexCore
 from kvsync_testkit.checks import (
@@ -133,7 +133,7 @@ class Judge:
         self._healthy_inputs = len(side.history.applied)
 
     def _report(self, found: Sequence[Violation], when: str = "") -> None:
-        self.violations += [Violation(one.invariant, one.publisher, when + one.detail) for one in found]
+        self.violations += [replace(one, detail=when + one.detail) for one in found]
 
     def judge_end(self, core: IndexCore) -> None:
         """Check after enough time to converge that what is left is right."""
