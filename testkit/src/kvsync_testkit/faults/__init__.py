@@ -3,9 +3,10 @@
 `FaultScript` loses, duplicates, reorders, delays or corrupts the batches that a test names, or restarts their
 publisher; `kvsync_testkit.events` applies it on either bus. Any `FaultHook` can take its place.
 
-Schedules run in virtual time on model engines, a faulty path, the real follower and a real core. A seed is expanded into a schedule (`expand_schedule`), which is played (`run_schedule`) and judged with
-`kvsync_testkit.checks`. `find_failures` plays many seeds and makes each failure as small as it can. `mutants` holds the
-planted bugs that the judging must find.
+Schedules run in virtual time on model engines, a faulty path, the real follower and a real core. A seed is expanded
+into a schedule (`expand_schedule`), which is played (`run_schedule`) and judged with `kvsync_testkit.checks`.
+`find_failures` plays many seeds and makes each failure as small as it can. `mutants` holds the planted bugs that the
+judging must find.
 
     python -m kvsync_testkit.faults --seeds 0-9999 --core both
 """
