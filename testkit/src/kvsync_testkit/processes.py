@@ -85,7 +85,8 @@ class Process(HttpPort):
 
     def _answers(self, path: str) -> bool:
         if self.process.poll() is not None:
-            raise AssertionError(f"the process ended with code {self.process.returncode}")
+            last = "\n".join(self.logged()[-5:])
+            raise AssertionError(f"the process ended with code {self.process.returncode}\n{last}".rstrip())
         return super()._answers(path)
 
     def stop(self) -> int:
