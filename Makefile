@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-random test-pure cover lint dialect fmt typecheck imports manifests docs links verify \
 	lock native clean test-charts build-images cluster-up cluster-down chaos-mesh-up chaos-mesh-down \
-	test-kv-sync-e2e test-kv-sync-benchmark test-kv-sync-chaos test-kv-sync-all test-fidelity test-interop test-faults
+	test-kv-sync-e2e test-kv-sync-benchmark test-kv-sync-chaos test-kv-sync-all test-fidelity test-interop test-faults test-kit-wheels
 
 BIN := .venv/bin
 UV = $(shell command -v uv || echo .tools/bin/uv)
@@ -96,6 +96,9 @@ test-interop: setup ## Run vLLM's own publisher and subscriber against kvsync's 
 
 test-faults: setup ## Play 10,000 seeded fault schedules in virtual time on both index cores
 	$(BIN)/python -m kvsync_testkit.faults --core both --seeds 0-9999 $(FAULTS_ARGS)
+
+test-kit-wheels: setup ## Build the test kit's wheels, install them into an empty environment, and run the examples of docs/testing
+	hack/test-kit-wheels.sh
 
 lock: setup ## Compile the lock files (LOCK_ARGS=--upgrade for newer versions)
 	$(BIN)/python hack/lock.py $(UV) $(LOCK_ARGS)
