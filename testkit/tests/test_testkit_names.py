@@ -18,7 +18,7 @@ PUBLIC = {
         "parse_rows require_kept"
     ),
     "checks.model": "BUGS record_history",
-    "clock": "Timer VirtualClock",
+    "clock": "AsyncVirtualClock Timer VirtualClock",
     "cluster": (
         "Answer Asked Change FakeKube Fault Kube KubeError Object RefusedError Store TestNamespaces Watch condition "
         "dump_namespace find_kubeconfig is_ready sweep_namespaces wait_until wait_while"
