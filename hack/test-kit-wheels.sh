@@ -29,4 +29,4 @@ cp testkit/tests/test_testkit_docs.py "$folder/kit/testkit/tests/"
 cd "$folder/kit"
 where=$("$python" -c 'import kvsync_testkit; print(kvsync_testkit.__file__)')
 [[ $where == "$folder"/env/* ]] || { say "kvsync_testkit is imported from $where"; exit 1; }
-"$python" -m pytest -q -p no:cacheprovider testkit/tests/test_testkit_docs.py
+"$python" -m pytest -q -p no:cacheprovider -o asyncio_default_fixture_loop_scope=function testkit/tests/test_testkit_docs.py

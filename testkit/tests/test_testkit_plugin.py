@@ -134,6 +134,10 @@ def test_a_run_ends_with_what_was_skipped_and_why(pytester, run):
     )
 
 
+def test_this_run_would_end_with_the_list_as_well(pytestconfig):
+    assert pytestconfig.pluginmanager.hasplugin("kvsync_testkit")
+
+
 def test_a_run_without_skips_has_no_list(pytester, run):
     pytester.makepyfile("def test_nothing(): ...")
     assert "skipped, and why" not in run().stdout.str()
