@@ -2,9 +2,11 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-random test-pure cover lint dialect fmt typecheck imports manifests docs links verify \
-	lock native clean test-charts build-images cluster-up cluster-down chaos-mesh-up chaos-mesh-down \
-	test-kv-sync-e2e test-kv-sync-benchmark test-kv-sync-chaos test-kv-sync-all test-fidelity test-interop test-faults test-kit-wheels
+.PHONY: help setup demo test test-random test-pure cover lint lint-workflows dialect fmt typecheck imports manifests docs links \
+	verify lock native clean test-charts build-images cluster-up cluster-down chaos-mesh-up chaos-mesh-down \
+	test-kv-sync-e2e test-kv-sync-benchmark test-kv-sync-benchmark-release benchmark-trend test-kv-sync-chaos \
+	test-kv-sync-all test-fidelity test-interop test-faults test-kit-wheels soak ci-verdict ci-alarm \
+	release-build release-push release-sign release-publish
 
 BIN := .venv/bin
 UV = $(shell command -v uv || echo .tools/bin/uv)
@@ -38,6 +40,11 @@ lint: dialect ## Run ruff, the formatter, codespell, deptry, shellcheck, yamllin
 	for member in events workload mockpod indexer router operator cli testkit; do (cd $$member && ../$(BIN)/deptry --no-ansi src); done
 	$(BIN)/shellcheck $$(git ls-files '*.sh' .ci/run)
 	$(BIN)/yamllint --strict $$(git ls-files '*.yaml' '*.yml' ':!charts/*/templates/*')
+
+lint-workflows: setup ## Check the GitHub workflows: actionlint, zizmor, and that every step is a target of this file
+	$$(hack/lib/tools.sh actionlint) -shellcheck $(BIN)/shellcheck -pyflakes= .github/workflows/*.yml
+	$(BIN)/zizmor --offline --no-progress --persona pedantic .github/workflows
+	$(BIN)/python hack/check_workflows.py
 
 dialect: setup ## Check the house rules that no linter has: __all__, log event names, raising
 	$(BIN)/python hack/check_dialect.py
@@ -80,13 +87,29 @@ cluster-up: ## Use the cluster of KUBECONFIG, or create a kind cluster (hack/air
 cluster-down: ## Delete the cluster that cluster-up created
 	hack/cluster-down.sh
 
+chaos-mesh-up: ## Chaos Mesh on that cluster: the released chart, or built from Go modules where no image can be pulled
+	hack/chaos-mesh-up.sh
+
+chaos-mesh-down: ## Take Chaos Mesh off the cluster
+	hack/chaos-mesh-down.sh
+
 test-kv-sync-e2e: setup ## Run the end-to-end suite on the cluster (KVSYNC_SCALE=10, 50 or 100 pods in LargeScale)
 	test/e2e/run.sh $(TEST_ARGS)
 
 test-kv-sync-benchmark: setup ## Measure this checkout and compare it with BASE (a git revision)
 	$(BIN)/python test/benchmark/bench_run.py $(if $(BASE),--base $(BASE)) $(BENCH_ARGS)
 
-test-kv-sync-all: test test-kv-sync-e2e test-kv-sync-benchmark ## Run the tests, the end-to-end suite and the benchmarks
+test-kv-sync-benchmark-release: setup ## Compare this checkout with the last release (the newest tag before HEAD)
+	base=$$(git describe --tags --abbrev=0 --match 'v[0-9]*' HEAD^ 2>/dev/null || true); \
+	$(BIN)/python test/benchmark/bench_run.py $${base:+--base "$$base"} $(BENCH_ARGS)
+
+benchmark-trend: setup ## Append the medians of the last benchmark run to out/trend/trend.jsonl
+	$(BIN)/python hack/ci/trend.py
+
+test-kv-sync-chaos: setup ## Run the chaos suite: on a cluster if one is up, otherwise locally (CHAOS_BACKEND=, FAULTS=)
+	test/chaos/run.sh $(TEST_ARGS)
+
+test-kv-sync-all: test test-kv-sync-e2e test-kv-sync-benchmark test-kv-sync-chaos ## Run the tests, the end-to-end suite, the benchmarks and the chaos suite
 
 test-fidelity: setup ## Compare the mock engine with vLLM's engine core on fresh random schedules (downloads vLLM)
 	$(BIN)/python test/fidelity/run.py $(FIDELITY_ARGS)
@@ -97,8 +120,29 @@ test-interop: setup ## Run vLLM's own publisher and subscriber against kvsync's 
 test-faults: setup ## Play 10,000 seeded fault schedules in virtual time on both index cores
 	$(BIN)/python -m kvsync_testkit.faults --core both --seeds 0-9999 $(FAULTS_ARGS)
 
-test-kit-wheels: setup ## Build the test kit's wheels, install them into an empty environment, and run the examples of docs/testing
+test-kit-wheels: setup ## Run the examples of docs/testing against the test kit's wheels in an empty environment
 	hack/test-kit-wheels.sh
+
+soak: setup ## Run engines, index and router under load and faults for MINUTES=20, with a full comparison every 2 minutes
+	$(BIN)/python test/soak/run.py --minutes $(or $(MINUTES),20) $(SOAK_ARGS)
+
+ci-verdict: ## Write the verdict table of a workflow run (NEEDS, PULL_REQUEST; used on GitHub)
+	@python3 hack/ci/verdict.py
+
+ci-alarm: setup ## Open an issue if a scheduled workflow did not run (used on GitHub)
+	@$(BIN)/python hack/ci/alarm.py
+
+release-build: setup ## Build images, charts, wheels, SBOMs and checksums into out/release
+	hack/release.sh build
+
+release-push: ## Push the images and charts of out/release to KVSYNC_REGISTRY
+	hack/release.sh push
+
+release-sign: ## Sign what was pushed, with cosign
+	hack/release.sh sign
+
+release-publish: ## Create the GitHub release from out/release
+	hack/release.sh publish
 
 lock: setup ## Compile the lock files (LOCK_ARGS=--upgrade for newer versions)
 	$(BIN)/python hack/lock.py $(UV) $(LOCK_ARGS)

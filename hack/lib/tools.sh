@@ -2,7 +2,7 @@
 # Prints the path of a tool. A tool that is not installed is built from the Go module proxy into the cache.
 #   hack/lib/tools.sh helm          print the path of helm
 #   hack/lib/tools.sh --list        print the names of all tools
-# kind is always built at the pinned version; an installed helm, helm-unittest or kubeconform is used.
+# kind is always built at the pinned version; of the other tools, an installed one is used.
 set -euo pipefail
 export KVSYNC_PROG=tools
 # shellcheck source=/dev/null
@@ -10,13 +10,17 @@ export KVSYNC_PROG=tools
 # shellcheck source=/dev/null
 . "$(dirname "${BASH_SOURCE[0]}")/go.sh"
 
+TOOLS="kind helm helm-unittest kubeconform actionlint syft"
+
 module_of() { # NAME: prints MODULE@VERSION PACKAGE
   case $1 in
     kind) echo "sigs.k8s.io/kind@$KIND_VERSION sigs.k8s.io/kind" ;;
     helm) echo "helm.sh/helm/v3@$HELM_VERSION helm.sh/helm/v3/cmd/helm" ;;
     helm-unittest) echo "github.com/helm-unittest/helm-unittest@$HELM_UNITTEST_VERSION github.com/helm-unittest/helm-unittest/cmd/helm-unittest" ;;
     kubeconform) echo "github.com/yannh/kubeconform@$KUBECONFORM_VERSION github.com/yannh/kubeconform/cmd/kubeconform" ;;
-    *) die "unknown tool '$1' (known: kind, helm, helm-unittest, kubeconform)" ;;
+    actionlint) echo "github.com/rhysd/actionlint@$ACTIONLINT_VERSION github.com/rhysd/actionlint/cmd/actionlint" ;;
+    syft) echo "github.com/anchore/syft@$SYFT_VERSION github.com/anchore/syft/cmd/syft" ;;
+    *) die "unknown tool '$1' (known: $TOOLS)" ;;
   esac
 }
 
@@ -41,7 +45,7 @@ tool_path() { # NAME
 }
 
 case ${1:-} in
-  --list) printf '%s\n' kind helm helm-unittest kubeconform ;;
-  '') die "name a tool: kind, helm, helm-unittest or kubeconform" ;;
+  --list) tr ' ' '\n' <<<"$TOOLS" ;;
+  '') die "name a tool: $TOOLS" ;;
   *) tool_path "$1" ;;
 esac

@@ -239,13 +239,21 @@ def incomplete_rig():
 
 def test_a_cache_that_turned_over_is_complete():
     rig = incomplete_rig()
-    rig.receive((4, removed(77, 78)))
+    rig.receive((4, removed(77)), (5, stored(4, 5, 6)), (6, removed(1, 2)))
     rig.follower.tick(rig.now)
-    assert rig.machine.incomplete  # 2 evicted, 3 resident
-    rig.receive((5, removed(79)))
+    assert rig.machine.incomplete  # 2 known blocks evicted, 4 resident
+    rig.receive((7, removed(3, 4)))
     rig.follower.tick(rig.now)
     assert not rig.machine.incomplete
     assert rig.follower.totals.turnovers == 1
+
+
+def test_evictions_of_unknown_blocks_do_not_make_a_full_cache_complete():
+    rig = incomplete_rig()
+    for seq in range(4, 40, 2):  # each new block takes the place of an unknown one; others may still be there
+        rig.receive((seq, removed(1000 + seq)), (seq + 1, stored(seq)))
+    rig.follower.tick(rig.now)
+    assert rig.machine.incomplete
 
 
 def test_an_untouched_cache_is_not_measured_in_every_tick():
@@ -257,7 +265,7 @@ def test_an_untouched_cache_is_not_measured_in_every_tick():
 
 def test_a_clear_begins_the_turnover_anew():
     rig = incomplete_rig()
-    rig.receive((4, removed(77, 78, 79)))
+    rig.receive((4, stored(4, 5, 6)), (5, removed(1, 2, 3)))
     rig.receive((9, stored(10, 11, 12)))  # a gap: the blocks are dropped when the grace is over
     rig.now += 1.0
     rig.follower.tick(rig.now)

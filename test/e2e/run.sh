@@ -8,19 +8,6 @@
 # Results are written to out/e2e: report.json, junit.xml, scale-N.json, and the objects, events and logs of failures.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
-<<<<<<< HEAD
-=======
-say() { printf 'e2e: %s\n' "$*" >&2; }
-
-images_key() { # prints a hash of everything from which the images are built
-  {
-    echo "${KVSYNC_NO_NATIVE:-native}"
-    git ls-files -z --cached --others --exclude-standard -- LICENSE images requirements events workload mockpod indexer operator native ':!*/tests/*' |
-      sort -z | xargs -0 sha256sum 2>/dev/null
-  } | sha256sum | cut -c1-12
-}
-
->>>>>>> main
 hack/cluster-up.sh
 set -a
 # shellcheck source=/dev/null

@@ -18,7 +18,7 @@ FAULT = Fault("planted", "pods", "replace", "", "replaced", (*CORE, "I6", "I7", 
 
 def row(at: float, seq: int, state: str = "live", lag_s: float = 0.01) -> dict:
     return dict.fromkeys(NOTICES, 0) | {
-        "state": state, "last_seq": seq, "epoch": "e", "age_s": 0.1, "lag_s": lag_s, "blocks": 2,
+        "state": state, "incomplete": False, "last_seq": seq, "epoch": "e", "age_s": 0.1, "lag_s": lag_s, "blocks": 2,
     }  # fmt: skip
 
 

@@ -16,6 +16,11 @@ T = TypeVar("T")
 _never = threading.Event()
 
 
+def pause(seconds: float) -> None:
+    """Let real time pass, in seconds: the interval of a measurement on a running system, not a wait for something."""
+    _never.wait(seconds)
+
+
 class DeadlineError(AssertionError):
     """The condition did not come to hold; the message says what was last seen."""
 

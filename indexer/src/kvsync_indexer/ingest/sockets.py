@@ -34,6 +34,9 @@ class SocketSettings:
     heartbeat_timeout_s: float = 3.0
     reconnect_s: float = 0.05
     reconnect_max_s: float = 1.0
+    connect_timeout_s: float = 2.0
+    """A connection attempt is given up after this time. Without it the kernel repeats an unanswered attempt at
+    intervals that double, and after a long partition the next one comes many seconds after the network has healed."""
 
 
 def _tune(socket: zmq.Socket[bytes], settings: SocketSettings, hwm: int) -> None:
@@ -42,6 +45,7 @@ def _tune(socket: zmq.Socket[bytes], settings: SocketSettings, hwm: int) -> None
     socket.setsockopt(zmq.MAXMSGSIZE, settings.max_message_bytes)
     socket.setsockopt(zmq.RECONNECT_IVL, int(settings.reconnect_s * 1000))
     socket.setsockopt(zmq.RECONNECT_IVL_MAX, int(settings.reconnect_max_s * 1000))
+    socket.setsockopt(zmq.CONNECT_TIMEOUT, int(settings.connect_timeout_s * 1000))
     socket.setsockopt(zmq.IPV6, 1)
     if settings.heartbeat_s > 0:
         socket.setsockopt(zmq.HEARTBEAT_IVL, max(1, int(settings.heartbeat_s * 1000)))

@@ -52,8 +52,10 @@ def find_block_size(payloads: tuple[bytes, ...]) -> int | None:
 class Turnover:
     """Decides when an incomplete publisher has become complete without its history.
 
-    Eviction takes the least recently used block first. So once as many blocks were evicted as are resident, what was
-    unknown has gone, unless it is hit again and again; and after a clear nothing unknown is left at all.
+    Eviction takes the least recently used block first, and what is unknown was used before what is known. So once as
+    many known blocks were evicted as are resident, what was unknown has gone, unless it is hit again and again. After a
+    clear nothing unknown is left at all. Evictions of unknown blocks do not count: a full cache evicts one for every
+    block that it stores, so that their number says nothing about how many are left.
     """
 
     __slots__ = ("_cleared", "_evicted", "_judged", "_totals")
@@ -79,5 +81,4 @@ class Turnover:
         return resident > 0 and self._removals() - self._evicted >= resident
 
     def _removals(self) -> int:
-        """Removals of unknown blocks count: they are evictions all the same."""
-        return self._totals.removed + self._totals.unknown_removed
+        return self._totals.removed

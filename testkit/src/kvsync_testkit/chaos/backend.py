@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from kvsync_testkit.chaos.errors import ChaosError
 from kvsync_testkit.chaos.faults import Fault
 from kvsync_testkit.kube import Answer
 
@@ -80,5 +81,46 @@ class Backend(Protocol):
     def call(self, target: str, method: str, path: str, body: object = None, *, timeout_s: float = 10.0) -> Answer:
         """Send a request to an engine, the `index` or the `router`; raise OSError if there is no answer in time."""
 
+    def cuts_both_ways(self, fault: Fault) -> bool:
+        """Return whether a fault that silences an engine stops packets in both directions here."""
+
     def router_shares_index(self) -> bool:
         """Return whether the router runs in the process of the index, and dies with it."""
+
+
+class Remembered:
+    """What the backends have in common: the pair of a fault, and the fault plane of the mock engine."""
+
+    _pair: Pair | None = None
+
+    def engines(self) -> Sequence[str]:
+        """Return the names of the engines."""
+        raise NotImplementedError
+
+    def call(self, target: str, method: str, path: str, body: object = None, *, timeout_s: float = 10.0) -> Answer:
+        """Send a request to a component."""
+        raise NotImplementedError
+
+    def pair(self, fault: Fault) -> Pair:
+        """Return the first two engines by name, as they were at the injection."""
+        del fault
+        engines = self.engines()
+        return self._pair or Pair(engines[0], engines[1])
+
+    def cuts_both_ways(self, fault: Fault) -> bool:
+        """Return True."""
+        del fault
+        return True
+
+    def set_plan(self, engine: str, fault: Fault) -> None:
+        """Give an engine the fault plan of a fault that has one; raise ChaosError if it is refused."""
+        if "rules" in fault.settings:
+            plan = {"seed": 7, "faults": list(fault.settings["rules"])}
+            answer = self.call(engine, "PUT", "/debug/faults", plan)
+            if answer.status >= 300:
+                raise ChaosError(f"{engine} refused the fault plan: {answer.data.decode(errors='replace')}")
+
+    def clear_plan(self, fault: Fault) -> None:
+        """Take the fault plan away again."""
+        if "rules" in fault.settings and self._pair is not None:
+            self.call(self._pair.affected, "DELETE", "/debug/faults")

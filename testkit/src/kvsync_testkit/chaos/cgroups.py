@@ -71,17 +71,9 @@ def throttled(folder: Path) -> int:
     return next((int(value) for name, value in pairs if name == "nr_throttled"), 0)
 
 
-def cpu_used_s(pid: int) -> float:
-    """Return the processor time that the group of a process has used, in seconds."""
-    try:
-        folder = group_of(pid, "cpuacct")
-    except CapabilityError:
-        folder = group_of(pid, "cpu")
-    old = folder / "cpuacct.usage"
-    if old.exists():
-        return int(old.read_text()) / 1e9
-    pairs = (line.split() for line in (folder / "cpu.stat").read_text().splitlines())
-    return next(int(value) for name, value in pairs if name == "usage_usec") / 1e6
+def members(folder: Path) -> list[int]:
+    """Return the processes in a group."""
+    return [int(line) for line in (folder / "cgroup.procs").read_text().split()]
 
 
 def memory_used(pid: int) -> int:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 
 from kvsync_testkit.chaos import means
-from kvsync_testkit.chaos.backend import Pair, Place
+from kvsync_testkit.chaos.backend import Place, Remembered
 from kvsync_testkit.chaos.errors import CapabilityError, ChaosError
 from kvsync_testkit.chaos.faults import Fault
 from kvsync_testkit.chaos.means import Means
@@ -25,7 +25,7 @@ FAILED_IMAGE = "kvsync.invalid/failed:1"
 _CACHE_S = 0.5
 
 
-class ClusterBackend:
+class ClusterBackend(Remembered):
     """Three engine pods and an index pod, which contains the router."""
 
     name = "kubernetes"
@@ -33,7 +33,6 @@ class ClusterBackend:
     def __init__(self, kube: Kube, namespace: str = NAMESPACE) -> None:
         self.kube, self.namespace = kube, namespace
         self._means = Means()
-        self._pair: Pair | None = None
         self._shape: tuple[int, bool] | None = None
         self._pods: tuple[float, dict[str, Object]] = (0.0, {})
         self._images: dict[str, str] = {}
@@ -124,12 +123,6 @@ class ClusterBackend:
         """Return the names of the engine pods that are not terminating."""
         return sorted(name for name in self._listed() if name != "index")
 
-    def pair(self, fault: Fault) -> Pair:
-        """Return the first two pods by name, as they were at the injection."""
-        del fault
-        engines = self.engines()
-        return self._pair or Pair(engines[0], engines[1])
-
     def place(self, name: str) -> Place:
         """Return where the pod runs now."""
         self._pods = (0.0, {})
@@ -163,7 +156,7 @@ class ClusterBackend:
         """Inject the fault."""
         self._pair = self.pair(fault)
         engine = self._pair.affected
-        self._plan(engine, fault)
+        self.set_plan(engine, fault)
         if fault.kind == "kill":
             _kill(self.place(engine))
         elif fault.kind == "index_kill":
@@ -175,13 +168,6 @@ class ClusterBackend:
             self._set_image(engine, FAILED_IMAGE)
         elif fault.kind != "plane":
             self._means.inject(fault, self.place(engine), self.place("index"))
-
-    def _plan(self, engine: str, fault: Fault) -> None:
-        if "rules" in fault.settings:
-            plan = {"seed": 7, "faults": list(fault.settings["rules"])}
-            answer = self.call(engine, "PUT", "/debug/faults", plan)
-            if answer.status >= 300:
-                raise ChaosError(f"{engine} refused the fault plan: {answer.data.decode(errors='replace')}")
 
     def _set_image(self, pod: str, image: str) -> None:
         container = self._pod(pod)["spec"]["containers"][0]["name"]
@@ -197,8 +183,7 @@ class ClusterBackend:
 
     def heal(self, fault: Fault) -> None:
         """Take the fault away."""
-        if "rules" in fault.settings:
-            self.call(self.pair(fault).affected, "DELETE", "/debug/faults")
+        self.clear_plan(fault)
         for pod, image in self._images.items():
             self._set_image(pod, image)
         self._images.clear()

@@ -67,7 +67,7 @@ def _often(kind: str, **fields: object) -> dict[str, object]:
 _NETWORK = (
     Fault(
         "partition", "network", "partition", "no packet passes between one engine and the index, both ways",
-        "cut_off", silences=True, smoke=True,
+        "cut_off", silences=True, hold_s=20.0, smoke=True,
     ),
     Fault(
         "partition-beyond-retention", "network", "partition", "the same, for longer than the replay buffer reaches",

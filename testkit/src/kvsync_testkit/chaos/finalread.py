@@ -13,7 +13,7 @@ from kvsync_testkit.chaos.backend import Backend
 from kvsync_testkit.chaos.history import History
 from kvsync_testkit.chaos.load import MODEL, make_prompt
 from kvsync_testkit.checks import Answer, Row, Transition, check_agreement, parse_rows
-from kvsync_testkit.waiting import wait_until
+from kvsync_testkit.waiting import pause, wait_until
 
 NOT_YET = (OSError, KeyError, ValueError, AssertionError)
 
@@ -52,8 +52,10 @@ def index_table(backend: Backend, publisher: str) -> dict[Row, int]:
     return parse_rows(answer.data.splitlines())
 
 
-def wait_caught_up(backend: Backend, names: Sequence[str], deadline_s: float) -> None:
+def wait_caught_up(backend: Backend, names: Sequence[str], deadline_s: float, *, complete: bool = False) -> None:
     """Wait until the index is live at the last batch that each engine had published when this was called.
+
+    With `complete` the index must also say that it knows of every block.
 
     Raises:
         DeadlineError: it did not get there in time.
@@ -74,6 +76,7 @@ def wait_caught_up(backend: Backend, names: Sequence[str], deadline_s: float) ->
         for name, mark in marks.items():
             row = rows[name]
             assert row["state"] == "live", f"{name} is {row['state']} ({row['reason']})"
+            assert not (complete and row["incomplete"]), f"{name} is incomplete"
             assert mark is None or (row["last_seq"] or -1) >= mark, f"{name} is at {row['last_seq']}, not at {mark}"
         assert set(rows) >= set(names)
         return True
@@ -105,7 +108,7 @@ def read_all(backend: Backend, affected: str, history: History, *, agree_s: floa
             break
         if time.monotonic() >= end:
             break
-        time.sleep(0.2)
+        pause(0.2)
     read.logs = {name: _log_of_epoch(backend, name) for name in names}
     for name in names:
         read.answers += _matches(backend, name, read)

@@ -52,8 +52,8 @@ class Evidence:
     compared_during: bool = True
     """The control engine was compared during the fault."""
     router_shares_index: bool = False
-    incomplete_rebuild: bool = False
-    extra: list[str] = field(default_factory=list)
+    silent: bool = True
+    """Nothing at all reached the index from the affected engine during the fault."""
 
 
 @dataclass
@@ -139,6 +139,7 @@ def _i9(fault: Fault, evidence: Evidence, result: Judgement) -> None:
             heard = look.at_s - age if age is not None else -1e9
             if (
                 fault.silences
+                and evidence.silent
                 and name == evidence.pair.affected
                 and evidence.injected_s < look.at_s < evidence.healed_s
             ):

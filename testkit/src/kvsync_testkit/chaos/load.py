@@ -15,6 +15,9 @@ from kvsync_testkit.checks.routing import Outcome, RequestSent
 
 MODEL = "chaos-model"
 BLOCK = 16
+PATIENCE_S = 100.0
+"""How long a client waits. A request in flight to an engine that is cut off goes on when TCP sends it again, which can
+take as long after the healing as the partition lasted."""
 _FAMILIES = 12
 _TAILS = 2000
 
@@ -46,15 +49,15 @@ class Load:
         self._threads: list[threading.Thread] = []
 
     def start(self) -> None:
-        """Start two streams through the router, and one stream that visits the engines in turn."""
-        bodies: Sequence[Callable[[random.Random], None]] = (self._routed, self._routed, *[self._direct] * 2)
+        """Start three streams through the router, and two that visit the engines at random."""
+        bodies: Sequence[Callable[[random.Random], None]] = (*[self._routed] * 3, *[self._direct] * 2)
         for number, body in enumerate(bodies):
             chance = random.Random(f"{self._seed} {number}")
             thread = threading.Thread(target=self._repeat, args=(body, chance), daemon=True, name=f"load-{number}")
             self._threads.append(thread)
             thread.start()
 
-    def stop(self, deadline_s: float = 60.0) -> None:
+    def stop(self, deadline_s: float = PATIENCE_S + 10.0) -> None:
         """Send no more requests, and wait until those under way have ended."""
         self._ending.set()
         for thread in self._threads:
@@ -70,7 +73,7 @@ class Load:
         self.sent.append(RequestSent(self._history.add("invoke", request=number), number))
         body = {"model": MODEL, "prompt": make_prompt(chance), "max_tokens": 1, "ignore_eos": True}
         try:
-            answer = self._backend.call("router", "POST", "/v1/completions", body, timeout_s=45.0)
+            answer = self._backend.call("router", "POST", "/v1/completions", body, timeout_s=PATIENCE_S)
         except OSError as error:
             at = self._history.add("info", request=number, error=str(error)[:200])
             self.outcomes.append(Outcome(at, number, "failed"))

@@ -16,7 +16,7 @@ from pathlib import Path
 import yaml
 
 from kvsync_testkit.chaos import means, web
-from kvsync_testkit.chaos.backend import Pair, Place
+from kvsync_testkit.chaos.backend import Place, Remembered
 from kvsync_testkit.chaos.errors import CapabilityError, ChaosError
 from kvsync_testkit.chaos.faults import Fault
 from kvsync_testkit.chaos.load import MODEL
@@ -59,7 +59,7 @@ class Component:
     """HTTP; of an engine also events and replay."""
 
 
-class LocalBackend:
+class LocalBackend(Remembered):
     """Three engines, an index, and a router in a process of its own."""
 
     name = "local"
@@ -72,7 +72,6 @@ class LocalBackend:
         self._network: Namespaces | None = None
         self._proxies: list[DelayProxy] = []
         self._means = Means()
-        self._pair: Pair | None = None
         self._generation = 0
 
     # what the machine can do
@@ -220,12 +219,6 @@ class LocalBackend:
         """Return the names of the engines."""
         return sorted(name for name in self._parts if name not in ("index", "router"))
 
-    def pair(self, fault: Fault) -> Pair:
-        """Return the first engine and the second one, as they were at the injection."""
-        del fault
-        engines = self.engines()
-        return self._pair or Pair(engines[0], engines[1])
-
     def place(self, name: str) -> Place:
         """Return where a component runs."""
         part = self._parts[name]
@@ -256,8 +249,7 @@ class LocalBackend:
         self._pair = self.pair(fault)
         engine = self._pair.affected
         part = self._parts[engine]
-        if "rules" in fault.settings:
-            self._plan(engine, fault)
+        self.set_plan(engine, fault)
         if fault.kind == "kill":
             part.process.kill()
             part.process.start()
@@ -276,12 +268,6 @@ class LocalBackend:
         elif fault.kind != "plane":
             self._means.inject(fault, self.place(engine), self.place("index"))
 
-    def _plan(self, engine: str, fault: Fault) -> None:
-        plan = {"seed": 7, "faults": list(fault.settings["rules"])}
-        answer = self.call(engine, "PUT", "/debug/faults", plan)
-        if answer.status >= 300:
-            raise ChaosError(f"{engine} refused the fault plan: {answer.data.decode(errors='replace')}")
-
     def _replace(self, engine: str) -> None:
         """End an engine and start another one with a new name and address, as a deployment does."""
         gone = self._parts.pop(engine)
@@ -297,8 +283,7 @@ class LocalBackend:
 
     def heal(self, fault: Fault) -> None:
         """Take the fault away."""
-        if "rules" in fault.settings:
-            self.call(self.pair(fault).affected, "DELETE", "/debug/faults")
+        self.clear_plan(fault)
         if fault.kind == "failure":
             self._parts[self.pair(fault).affected].process.start()
         elif fault.kind == "delay":

@@ -58,6 +58,10 @@ class MeshBackend(ClusterBackend):
         if missing:
             raise CapabilityError(f"the kernel has no {', '.join(f'sch_{name}' for name in missing)}")
 
+    def cuts_both_ways(self, fault: Fault) -> bool:
+        """Return False for a blocked port: what comes in is dropped, and some events still go out unacknowledged."""
+        return fault.kind != "port_blocked"
+
     def apply(self, fault: Fault) -> None:
         """Create the experiment."""
         document = dict(self._documents[fault.name])
@@ -79,7 +83,7 @@ class MeshBackend(ClusterBackend):
         others = [name for name in self.engines() if name != engine]
         if self._pair is None:
             self._pair = Pair(engine, others[0])
-            self._plan(engine, fault)
+            self.set_plan(engine, fault)
         return True
 
     def heal(self, fault: Fault) -> None:
@@ -88,8 +92,7 @@ class MeshBackend(ClusterBackend):
             return
         applied, self._applied = self._applied, None
         try:
-            if self._pair is not None and "rules" in fault.settings:
-                self.call(self._pair.affected, "DELETE", "/debug/faults")
+            self.clear_plan(fault)
             if fault.lasting:
                 change = {"metadata": {"annotations": {PAUSE: "true"}}}
                 self.kube.patch(applied["kind"], fault.name, self.namespace, change)

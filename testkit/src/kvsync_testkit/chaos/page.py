@@ -153,9 +153,11 @@ def chart(curves: Mapping[str, Curve], stem: str, marks: Mapping[str, float], to
 
 
 def _mark(at: float, label: str, row: int) -> str:
+    anchor, beside = ("end", at - 3) if at > 0.85 * _WIDTH else ("start", at + 3)
     return (
         f'<line x1="{at:.1f}" y1="12" x2="{at:.1f}" y2="{_HEIGHT - _BOTTOM}" stroke="var(--faint)"'
-        f' stroke-dasharray="2 3"/><text x="{at + 3:.1f}" y="{11 + 11 * (row % 2)}">{label}</text>'
+        f' stroke-dasharray="2 3"/>'
+        f'<text x="{beside:.1f}" y="{11 + 11 * (row % 2)}" text-anchor="{anchor}">{label}</text>'
     )
 
 

@@ -4,12 +4,12 @@ import contextlib
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from kvsync_testkit.chaos import cgroups
 from kvsync_testkit.chaos.errors import CapabilityError
+from kvsync_testkit.waiting import pause
 
 CONTROLLERS = ("cpu", "cpuacct", "memory")
 
@@ -68,7 +68,7 @@ class Process:
                     folder.rmdir()
                 if not folder.exists():
                     break
-                time.sleep(0.05)
+                pause(0.05)
         self._groups.clear()
 
     def tail(self, lines: int = 5) -> str:

@@ -21,10 +21,11 @@ from kvsync_testkit.chaos.scene import Scene
 from kvsync_testkit.chaos.verdicts import Injection, Observation, Report, Verdict, decide, judge_injection
 from kvsync_testkit.chaos.witness import SIGNS, witness
 from kvsync_testkit.checks import Violation, check_agreement
-from kvsync_testkit.waiting import DeadlineError, wait_until
+from kvsync_testkit.waiting import DeadlineError, pause, wait_until
 
 STEADY_S = 3.0
 """Load before the injection, in seconds, from which the usual lag is taken."""
+CURVE_POINTS = 120
 HEALED_WITHIN_S = 10.0
 """How long a probe may still see a fault that was taken away, in seconds: some figures are averages or are cached."""
 FAILURES = (ChaosError, DeadlineError, OSError, KeyError, ValueError)
@@ -126,13 +127,13 @@ class Run:
             retry_on=(OSError,),
         )
         scene.pair = self.backend.pair(self.fault)
-        end = time.monotonic() + max(15.0, self.fault.hold_s)
+        end = time.monotonic() + max(15.0, self.fault.recovery_s)
         while True:
             seen = self._probe(scene)
             injection, why = judge_injection(self._before, seen)
             if injection is Injection.CONFIRMED or time.monotonic() > end:
                 break
-            time.sleep(0.3)
+            pause(0.3)
         self.report.injection = injection
         if why:
             self.reasons.append(why)
@@ -143,10 +144,10 @@ class Run:
         """Keep the fault for its time, and compare the control engine meanwhile."""
         end = self.history.now() + self.fault.hold_s
         found: list[Violation] = []
-        while self.history.now() < end:
+        while self.history.now() < end or (not self._compared and self.history.now() < end + HEALED_WITHIN_S):
             if not self._compared or found:
                 found = self._compare(scene.pair.control)
-            time.sleep(0.2)
+            pause(0.2)
         self._disagreements = found
         if self.fault.kind == "plane" or self.fault.lasting:
             self.report.timeline["detected"] = noticed(self.sampler.looks, scene.pair.affected, injected) or -1.0
@@ -176,7 +177,7 @@ class Run:
         began = healed if self.fault.lasting else self.report.timeline["injected"]
         if not self.fault.undetectable:
             try:
-                finalread.wait_caught_up(self.backend, self.backend.engines(), 90.0)
+                finalread.wait_caught_up(self.backend, self.backend.engines(), 90.0, complete=self._promises_all())
             except DeadlineError as error:
                 self.reasons.append(f"no recovery: {error}")
         now = self.history.add("recovered")
@@ -187,12 +188,16 @@ class Run:
             self.reasons.append(f"recovery took {took} s, and {self.fault.recovery_s:g} s are allowed")
         return now
 
+    def _promises_all(self) -> bool:
+        """Return whether the index must know every block in the end, and say so."""
+        return "I1" in self.fault.keeps
+
     def _first_recovered(self, began: float, now: float) -> float:
         """Return when the index first listed every engine as live for good, from the samples."""
         looks = [look for look in self.sampler.looks if began < look.at_s <= now]
         wanted = set(self.backend.engines())
         for number, look in enumerate(looks):
-            if all(_all_live(one, wanted) for one in looks[number:]):
+            if all(_all_live(one, wanted, self._promises_all()) for one in looks[number:]):
                 return look.at_s
         return now
 
@@ -202,7 +207,7 @@ class Run:
         end = time.monotonic() + HEALED_WITHIN_S
         seen = self._probe(scene)
         while seen.affected and time.monotonic() < end:
-            time.sleep(0.5)
+            pause(0.5)
             seen = self._probe(scene)
         self.report.proof["healed"] = dict(seen.detail)
         if seen.affected is not False:
@@ -224,6 +229,7 @@ class Run:
         evidence = Evidence(
             scene.pair, injected, healed, recovered, final, self.sampler.looks, self.sampler.sizes, self.load.sent,
             self.load.outcomes, self._disagreements, self._compared, self.backend.router_shares_index(),
+            silent=self.fault.silences and self.backend.cuts_both_ways(self.fault),
         )  # fmt: skip
         judgement = judge(self.fault, evidence)
         self.report.timeline["ended"] = self.history.now()
@@ -256,9 +262,11 @@ class Run:
             self.reasons.append(f"the audit does not report the difference of {scene.pair.affected}")
 
 
-def _all_live(look: Look, wanted: set[str]) -> bool:
+def _all_live(look: Look, wanted: set[str], complete: bool) -> bool:
     rows = look.rows or {}
-    return wanted <= set(rows) and all(rows[name]["state"] == "live" for name in wanted)
+    return wanted <= set(rows) and all(
+        rows[name]["state"] == "live" and not (complete and rows[name]["incomplete"]) for name in wanted
+    )
 
 
 def curves(looks: list[Look], affected: str, control: str) -> dict[str, list[tuple[float, float]]]:
@@ -275,7 +283,7 @@ def curves(looks: list[Look], affected: str, control: str) -> dict[str, list[tup
             trusted = row["blocks"] if row["state"] == "live" else 0
             share = min(1.0, trusted / count) if count else 1.0
             found.setdefault(f"coverage, {role}", []).append((round(look.at_s, 2), round(share, 3)))
-    return found
+    return {name: points[:: 1 + len(points) // CURVE_POINTS] for name, points in found.items()}
 
 
 def run_fault(backend: Backend, fault: Fault, out: Path, seed: int = 0) -> Report:

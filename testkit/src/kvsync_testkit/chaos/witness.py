@@ -1,7 +1,6 @@
 """Probes of the event stream: what an independent subscriber received, against replay and the engine's log."""
 
 import itertools
-import time
 from collections.abc import Callable
 from typing import TypeAlias
 
@@ -9,6 +8,7 @@ from kvsync_events import BlockStored, digest_key
 from kvsync_testkit.chaos.scene import Scene
 from kvsync_testkit.chaos.tap import Arrival, Tap, decoded, stored_keys
 from kvsync_testkit.chaos.verdicts import Observation
+from kvsync_testkit.waiting import pause
 
 Sign: TypeAlias = Callable[[Scene, str, list[Arrival]], bool | None]
 """Whether an engine's stream shows the fault, by the frames that arrived since the injection."""
@@ -70,7 +70,7 @@ def _unannounced(scene: Scene, name: str, frames: list[Arrival]) -> bool | None:
     """Whether the engine's log has stored blocks since the injection that no frame announced."""
     entries = scene.log(name)[scene.tapped_from.get(name, 0) :]
     stored = {digest_key(_number(entry["hash"])) for entry in entries if entry["kind"] == "stored"}
-    time.sleep(0.5)  # what the log has now must have arrived by then
+    pause(0.5)  # what the log has now must have arrived by then
     arrived = scene.taps[name].arrivals[max(0, scene.seen_from.get(name, 0) - 1) :]
     return bool(stored - stored_keys(arrived or frames))
 
@@ -89,7 +89,7 @@ def _trickling(scene: Scene, name: str, _frames: list[Arrival]) -> bool | None:
 def _cut_short(scene: Scene, name: str, _frames: list[Arrival]) -> bool | None:
     frames = scene.taps[name].arrivals
     if len(frames) < 4:
-        return None
+        return False
     newest = frames[-3].seq
     return newest not in scene.taps[name].replay(max(0, newest - 5), timeout_s=2.0).items
 
