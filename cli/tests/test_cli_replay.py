@@ -1,17 +1,53 @@
 """`kvsync replay` and `kvsync trace`: offline replay, its report, and input that is refused."""
 
+import contextlib
 import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from cli_helpers import invoke, one_line, write_trace
 
+from kvsync.replay.failures import Failure, count_failures
 from kvsync.replay.offline import OfflineSettings, replay_offline
 from kvsync.replay.page import build_page
 from kvsync.replay.records import Record, ReplayResult, by_worker, imbalance
 from kvsync.replay.report import Described, build_report
+from kvsync.report.page import render
 from kvsync_mockpod.text import Tokenizer
 from kvsync_workload.arrivals import Arrivals
 from kvsync_workload.trace import read_trace
+
+
+@contextlib.contextmanager
+def refusing_server(message):
+    """The URL of a server with the model `m` that answers every completion with 400."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def log_message(self, *_):
+            pass
+
+        def _answer(self, status, value):
+            data = json.dumps(value).encode()
+            self.send_response(status)
+            self.send_header("content-length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        def do_GET(self):
+            self._answer(200, {"data": [{"id": "m"}]})
+
+        def do_POST(self):
+            self.rfile.read(int(self.headers["content-length"]))
+            self._answer(400, {"error": {"message": message}})
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 def offline(requests, policy="kv", workers=3, seed=0, blocks=2000):
@@ -142,7 +178,7 @@ def test_numbers_of_a_report():
     records = [
         Record(0, "a", 0.0, 0.1, 0.5, 100, 40, 10),
         Record(1, "b", 0.0, 0.3, 1.0, 100, 0, 10),
-        Record(2, "a", 0.0, 0.0, 0.0, 100, 0, 0, ok=False),
+        Record(2, "a", 0.0, 0.0, 0.0, 100, 0, 0, Failure("no", 400)),
     ]
     result = ReplayResult(records, {1000: 99, 5000: 1}, ["a", "b"])
     report = build_report(Described("live", "t", 0, None, 1, 16, Arrivals(), {}), result, 0.5)
@@ -182,3 +218,43 @@ def test_a_bad_log_line_is_one_line(tmp_path):
     code, out, err = invoke("trace", path)
     assert (code, out) == (2, "")
     assert f"{path}:2: prompt: text, token ids or messages are needed" in one_line(err)
+
+
+def test_failures_are_counted_by_kind_and_shown_in_the_report_and_on_the_page():
+    failures = [Failure(f"Token id {number} is out of vocabulary", 400) for number in range(5)]
+    failures += [Failure("<b>away</b>"), Failure("Token id 7 is out of vocabulary", 422)]
+    records = [
+        Record(number, "a", 0.0, 0.0, 0.0, 10, 0, 0, failure) for number, failure in enumerate([*failures, None])
+    ]
+    described = Described("live", "t", 0, None, 1, 16, Arrivals(), {"target": "http://a"})
+    report = build_report(described, ReplayResult(records, {}, ["a"]), 0.5)
+    assert (report["failed"], report["requests"]) == (7, 8)
+    assert report["failures"] == [
+        {"status": 400, "message": "Token id 0 is out of vocabulary", "count": 5},
+        {"status": None, "message": "<b>away</b>", "count": 1},
+        {"status": 422, "message": "Token id 7 is out of vocabulary", "count": 1},
+    ]
+    page = render(build_page(report))
+    assert "Token id 0 is out of vocabulary" in page
+    assert "&lt;b&gt;away" in page
+    assert "<b>away" not in page
+
+
+def test_kinds_of_failures_are_bounded():
+    rows = count_failures(Failure(chr(ord("a") + kind % 26) * (1 + kind // 26)) for kind in range(100))
+    assert len(rows) == 20
+    assert rows[-1] == {"status": None, "message": "other failures", "count": 81}
+
+
+def test_a_server_that_refuses_says_so_on_the_terminal(tmp_path):
+    trace = write_trace(tmp_path / "t.jsonl", requests=3)
+    with refusing_server("[red]Token id 9 is out of vocabulary") as url:
+        args = ("--target", url, "--rate", 1000, "--json", "r.json")
+        code, out, err = invoke("replay", trace, *args, cwd=tmp_path)
+    assert (code, err) == (1, "")
+    assert "failed: 3 x status 400: [red]Token id 9 is out of vocabulary" in out
+    report = json.loads((tmp_path / "r.json").read_text())
+    assert report["failures"] == [{"status": 400, "message": "[red]Token id 9 is out of vocabulary", "count": 3}]
+    assert report["settings"] == {
+        "target": url, "model": "m", "max_model_len": None, "vocabulary": None, "shortened": 0
+    }  # fmt: skip

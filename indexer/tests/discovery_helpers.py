@@ -24,6 +24,20 @@ def pod(name, namespace="default", *, uid=None, ip="10.0.0.1", ready=True, resta
     return {"metadata": metadata, "spec": {"containers": [container]}, "status": status}
 
 
+class Sink:
+    def __init__(self):
+        self.specs = {}
+        self.calls = []
+
+    def add(self, spec):
+        self.calls.append(("add", spec.name))
+        self.specs[spec.name] = spec
+
+    def remove(self, name):
+        self.calls.append(("remove", name))
+        del self.specs[name]
+
+
 class FakeApiServer(FakeKube):
     """The kit's API server in the words of these tests, which are about pods only; its lists come in pages of two."""
 

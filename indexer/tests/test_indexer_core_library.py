@@ -131,3 +131,38 @@ def test_the_core_answers_for_the_same_blocks(index):
 def test_a_block_size_is_positive():
     with pytest.raises(ValueError, match="block_size"):
         PrefixIndex(0)
+
+
+@pytest.mark.parametrize(
+    "tokens",
+    [
+        PROMPT,
+        [PROMPT[:4], PROMPT[4:8], PROMPT[8:12], PROMPT[12:]],
+        (tuple(PROMPT[:4]), array("I", PROMPT[4:8]), struct.pack(">4I", *PROMPT[8:12]), PROMPT[12:]),
+        [array("I", PROMPT[at : at + 4]) for at in range(0, 16, 4)],
+    ],
+)
+def test_tokens_may_come_as_one_list_per_block(index, tokens):
+    index.process_block_stored("a", "m", [1, 2, 3, 4], tokens)
+    assert percent(index) == {"a": 100}
+    assert percent(index, PROMPT[:8]) == {"a": 100}
+
+
+@pytest.mark.parametrize(
+    ("tokens", "words"),
+    [
+        ([PROMPT[:4]], ["1 token lists", "2 block hashes"]),
+        ([PROMPT[:4], PROMPT[4:8], PROMPT[8:12]], ["3 token lists", "2 block hashes"]),
+        ([PROMPT[:4], PROMPT[4:7]], ["block 1", "3 tokens", "block size is 4"]),
+        ([PROMPT[:4], 5], ["int"]),
+        ([PROMPT[:4], "text"], ["str"]),
+        ([[PROMPT[:4]], PROMPT[4:8]], ["32-bit integer"]),
+    ],
+)
+def test_lists_that_do_not_fill_the_blocks_are_refused_and_leave_no_pod(index, tokens, words):
+    with pytest.raises(QueryError) as caught:
+        index.process_block_stored("a", "m", [1, 2], tokens)
+    for word in words:
+        assert word in str(caught.value)
+    with pytest.raises(UnknownPublisherError):
+        index.process_block_removed("a", [1])

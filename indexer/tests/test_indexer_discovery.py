@@ -1,10 +1,10 @@
 """Kubernetes discovery: reading pods, and watching a fake API server over HTTP."""
 
 import pytest
-from discovery_helpers import FakeApiServer, pod
+from discovery_helpers import Sink, pod
 from service_helpers import DEADLINE_S
 
-from kvsync_indexer.discovery import KubernetesDiscovery, PodError, PodTable, pod_publishers
+from kvsync_indexer.discovery import PodError, PodTable, pod_publishers
 from kvsync_testkit.waiting import wait_until
 
 
@@ -118,20 +118,6 @@ def test_pods_that_cannot_be_followed_say_why(how, words):
 # -- the table ----------------------------------------------------------------------------------------------------
 
 
-class Sink:
-    def __init__(self):
-        self.specs = {}
-        self.calls = []
-
-    def add(self, spec):
-        self.calls.append(("add", spec.name))
-        self.specs[spec.name] = spec
-
-    def remove(self, name):
-        self.calls.append(("remove", name))
-        del self.specs[name]
-
-
 def test_table_tells_only_changes():
     sink = Sink()
     table = PodTable(sink, qualified=False)
@@ -173,30 +159,6 @@ def test_a_successor_of_the_same_name_is_kept():
 
 
 # -- the watch ----------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def server():
-    made = FakeApiServer()
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def follow(server):
-    running = []
-
-    def start(**how):
-        sink = Sink()
-        found = KubernetesDiscovery(sink, selector="kvsync.dev/kv-events=true", api=server.api(), **how)
-        found.start()
-        running.append(found)
-        return sink, found
-
-    yield start
-    for found in running:
-        found.stop()
-        assert not any(watcher.alive for watcher in found.watchers)
 
 
 def test_list_with_pages_then_watch(server, follow):

@@ -125,4 +125,6 @@ def test_the_router_is_a_front_of_this_environment():
         '["--router-port"]',
         '["--router-policy"]',
         '["--router-seed"]',
+        '["--router-first-byte-timeout"]',
+        '["--router-idle-timeout"]',
     ]

@@ -7,17 +7,26 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hypothesis import HealthCheck, given, settings
+from operator_specs import specs
 
 from kvsync_indexer.config import IndexerConfig, parse_duration
+from kvsync_indexer.errors import ConfigError
+from kvsync_indexer.publishers_file import parse_publishers
 from kvsync_mockpod.config import build_config
 from kvsync_mockpod.engine.latency import PROFILES
+from kvsync_mockpod.errors import ConfigError as EngineConfigError
 from kvsync_mockpod.faults.spec import EVENT_KINDS, HTTP_KINDS, REPLAY_KINDS, parse_plan
 from kvsync_mockpod.latency import build_latency
 from kvsync_operator import names
+from kvsync_operator.errors import InvalidSpecError
 from kvsync_operator.handlers import CHILD_KINDS
 from kvsync_operator.models import duration_seconds, parse_resource
+from kvsync_operator.models.common import DurationBounds
 from kvsync_operator.models.faults import FaultRule
-from kvsync_operator.models.mockengine import Latency
+from kvsync_operator.models.mockengine import Latency, MockEngineSpec
+from kvsync_operator.models.prefixindex import PrefixIndexSpec, Sync
+from kvsync_operator.models.schema import structural_schema
 from kvsync_operator.objects import Images, build_objects
 from kvsync_operator.objects.prefixindex import index_args
 
@@ -76,10 +85,10 @@ def as_flags(args):
     return flags
 
 
-@pytest.mark.parametrize("index", resources("PrefixIndex"))
-def test_the_index_takes_its_command_line(index):
+def index_config(index):
+    """What `kvsync-indexer` makes of the command line; raises its ConfigError."""
     flags = as_flags(index_args(index))
-    config = IndexerConfig.parse(
+    return IndexerConfig.parse(
         {
             "port": int(flags["--port"][0]),
             "core": flags["--core"][0],
@@ -88,12 +97,77 @@ def test_the_index_takes_its_command_line(index):
             "namespaces": tuple(flags["--namespace"]),
             "stale_after_s": flags["--stale-after"][0],
             "replay_timeout_s": flags["--replay-timeout"][0],
+            "audit_interval_s": flags.get("--audit-interval", ["0"])[0],
         }
     )
+
+
+@pytest.mark.parametrize("index", resources("PrefixIndex"))
+def test_the_index_takes_its_command_line(index):
+    flags = as_flags(index_args(index))
+    config = index_config(index)
     assert config.port == names.INDEX_PORT
     assert config.stale_after_s == duration_seconds(index.spec.sync.stale_after)
     if "--audit-interval" in flags:
         assert parse_duration(flags["--audit-interval"][0]) == duration_seconds(index.spec.sync.audit_interval)
+
+
+BOUNDED = {
+    "stale_after": "stale_after_s",
+    "replay_timeout": "replay_timeout_s",
+    "audit_interval": "audit_interval_s",
+}
+
+
+def bounds_of(model, field):
+    """The limits of a duration of a resource, in seconds."""
+    (bounds,) = [each for each in model.model_fields[field].metadata if isinstance(each, DurationBounds)]
+    return duration_seconds(bounds.least), duration_seconds(bounds.most)
+
+
+def takes(validate, seconds):
+    try:
+        validate(seconds)
+    except (ConfigError, EngineConfigError):
+        return False
+    return True
+
+
+@pytest.mark.parametrize(("field", "flag"), BOUNDED.items())
+def test_durations_have_the_bounds_of_the_flags(field, flag):
+    """Both ends are taken by the flag, and the flag refuses what lies beyond the upper end."""
+    least, most = bounds_of(Sync, field)
+
+    def validate(seconds):
+        IndexerConfig.parse({"discover": "kubernetes", flag: seconds})
+
+    assert takes(validate, least)
+    assert takes(validate, most)
+    assert not takes(validate, most + 1)
+
+
+def test_the_termination_grace_has_the_bounds_of_the_drain_timeout():
+    def validate(seconds):
+        build_config({"mock_drain_timeout": seconds})
+
+    _, most = bounds_of(MockEngineSpec, "termination_grace")
+    assert takes(validate, most)
+    assert not takes(validate, most + 1)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(specs(structural_schema(PrefixIndexSpec)))
+def test_whatever_index_is_accepted_its_container_takes_flags_and_publishers(spec):
+    document = {"apiVersion": names.API_VERSION, "kind": "PrefixIndex", "metadata": {"name": "a"}, "spec": spec}
+    try:
+        index = parse_resource(document)
+    except InvalidSpecError:
+        return
+    index_config(index)
+    for obj in build_objects(index, Images()):
+        if obj["kind"] == "ConfigMap":
+            rows = parse_publishers(obj["data"]["publishers.yaml"], "file")
+            assert len(rows) == len(index.spec.publishers)
 
 
 def test_what_is_made_is_watched_and_what_is_watched_is_made():

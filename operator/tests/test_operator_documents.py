@@ -60,7 +60,49 @@ ENGINE = {"model": {"name": "m"}}
         ),
         ("MockEngine", {**ENGINE, "terminationGrace": "30"}, "spec.terminationGrace", "'30' is not allowed"),
         ("PrefixIndex", {"router": {"port": 8090}}, "spec.router.port", "8090 is the index's own port"),
-        ("PrefixIndex", {"sync": {"staleAfter": "0"}}, "spec.sync.staleAfter", "greater than 0"),
+        ("PrefixIndex", {"sync": {"staleAfter": "0"}}, "spec.sync.staleAfter", "from 1ms to 24h"),
+        ("PrefixIndex", {"sync": {"staleAfter": "48h"}}, "spec.sync.staleAfter", "'48h' must be from 1ms to 24h"),
+        ("PrefixIndex", {"sync": {"replayTimeout": "2h"}}, "spec.sync.replayTimeout", "from 1ms to 1h"),
+        ("PrefixIndex", {"sync": {"auditInterval": "25h"}}, "spec.sync.auditInterval", "from 0s to 24h"),
+        ("MockEngine", {**ENGINE, "terminationGrace": "2h"}, "spec.terminationGrace", "from 0s to 1h"),
+        ("PrefixIndex", {"snapshot": {"size": "0"}}, "spec.snapshot.size", "at least 1 byte"),
+        ("PrefixIndex", {"snapshot": {"size": "9" * 15 + "Ei"}}, "spec.snapshot.size", "less than 8Ei"),
+        (
+            "PrefixIndex",
+            {"selector": {"matchLabels": {"a" * 64: "x"}}},
+            "spec.selector.matchLabels." + "a" * 64,
+            "is not allowed",
+        ),
+        ("PrefixIndex", {"selector": {"matchLabels": {"a..b/c": "x"}}}, "spec.selector.matchLabels.a..b/c", ""),
+        *(
+            ("PrefixIndex", {"publishers": [{"name": "p", "model": "m", **change}]}, f"spec.publishers[0].{field}", "")
+            for change, field in (
+                ({"endpoint": "tcp://10.0.0.1"}, "endpoint"),
+                ({"endpoint": "tcp://10.0.0.1:0"}, "endpoint"),
+                ({"endpoint": "tcp://10.0.0.1:65536"}, "endpoint"),
+                ({"endpoint": "tcp://:5557"}, "endpoint"),
+                ({"endpoint": "tcp://*:5557"}, "endpoint"),
+                ({"endpoint": "tcp://*:5557", "direction": "Bind", "replayEndpoint": "tcp://*:1"}, "replayEndpoint"),
+            )
+        ),
+        *(
+            ("MockEngine", {**ENGINE, "template": {"resources": amounts}}, f"spec.template.resources.{field}", words)
+            for amounts, field, words in (
+                ({"requests": {"cpu": "2"}, "limits": {"cpu": "1500m"}}, "requests", "more than the limit"),
+                ({"requests": {"memory": "1Gi"}, "limits": {"memory": "1G"}}, "requests", "more than the limit"),
+                ({"requests": {"disk": "1"}}, "requests", "no resource"),
+                ({"limits": {"memory": "100m"}}, "limits", "whole number"),
+                ({"limits": {"cpu": "0.0001"}}, "limits", "finer than 1m"),
+                ({"limits": {"memory": "9Ei"}}, "limits", "too large"),
+                ({"requests": {"example.com/gpu": "1"}}, "requests", "limit of the same amount"),
+            )
+        ),
+        (
+            "MockEngine",
+            {**ENGINE, "template": {"tolerations": [{"operator": "Equal"}]}},
+            "spec.template.tolerations[0].operator",
+            "Exists without a key",
+        ),
         ("PrefixIndex", {"namespaces": ["x", "x"]}, "spec.namespaces", "'x' occurs more than once"),
         (
             "PrefixIndex",
@@ -131,3 +173,27 @@ def test_long_names_stay_apart():
 )
 def test_durations(text, seconds):
     assert duration_seconds(text) == seconds
+
+
+def test_what_a_bound_endpoint_may_be():
+    row = {
+        "name": "p",
+        "model": "m",
+        "endpoint": "tcp://*:5557",
+        "direction": "Bind",
+        "replayEndpoint": "tcp://[::1]:1",
+    }
+    assert parse_resource(document("PrefixIndex", {"publishers": [row]})).spec.publishers[0].to_row()["bind"] is True
+
+
+def test_no_two_indexes_share_a_role():
+    """Names and namespaces contain `-` themselves, so that joining them is not enough."""
+    parts = ["a", "index", "a-index", "index-a", "a-index-b", "b", "b-index", "a-a-index-b", "index-index"]
+    owners: dict[tuple[str, str], set[tuple[str, str]]] = {}
+    for name in parts:
+        for namespace in parts:
+            for target in parts:
+                role = names.watch_role_name(name, namespace, target)
+                assert len(role) <= 253
+                owners.setdefault((target, role), set()).add((namespace, name))
+    assert [found for found in owners.values() if len(found) > 1] == []

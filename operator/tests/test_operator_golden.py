@@ -1,11 +1,13 @@
 """Golden tests of `reconcile`: from a custom resource and the observed objects to objects, status and events."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 
+from kvsync_operator.grants import Grants
 from kvsync_operator.manifests import dump_yaml
 from kvsync_operator.objects import Images
 from kvsync_operator.reconcile import Observed, Problem, SyncReport, reconcile
@@ -37,13 +39,15 @@ def observed_children(seen, desired):
 
 def observe(case):
     (resource, seen) = list(yaml.safe_load_all((GOLDEN / case / "input.yaml").read_text()))
-    first = reconcile(Observed(document=resource, children=(), images=IMAGES, now=NOW))
+    granted = Grants.parse(seen.get("grantsBefore", seen.get("grants", [])))
+    first = reconcile(Observed(document=resource, children=(), images=IMAGES, now=NOW, grants=granted))
     sync = SyncReport(**seen["sync"]) if "sync" in seen else None
     return Observed(
         document=resource,
         children=tuple(observed_children(seen, first.objects)),
         images=IMAGES,
         now=NOW,
+        grants=Grants.parse(seen.get("grants", [])),
         sync=sync,
         problems=tuple(Problem(**problem) for problem in seen.get("problems", [])),
         enforce=seen.get("enforce", False),
@@ -90,9 +94,7 @@ def test_a_pass_after_its_plan_was_carried_out_has_nothing_to_do(case):
         live[key] = deep_merge(live.get(key, {}), obj)
     children = tuple(obj for key, obj in live.items() if key not in pruned)
     document = {**observed.document, "status": plan.status}
-    again = reconcile(
-        Observed(document=document, children=children, images=IMAGES, now="2026-03-01T13:00:00Z", sync=observed.sync)
-    )
+    again = reconcile(replace(observed, document=document, children=children, now="2026-03-01T13:00:00Z", problems=()))
     assert again.objects == ()
     assert again.prune == ()
     assert again.repairs == ()

@@ -14,6 +14,7 @@ from aiohttp import web
 from kvsync_operator import names
 from kvsync_operator.cache import Key
 from kvsync_operator.client import KubeClient
+from kvsync_operator.reconcile import Reference
 from kvsync_operator.running import Operator
 from kvsync_operator.settings import build_settings
 from kvsync_testkit.cluster import FakeKube
@@ -286,21 +287,49 @@ async def test_a_settled_operator_writes_nothing(api, tmp_path, monkeypatch):
 
 
 async def test_an_index_watches_other_namespaces_and_leaves_nothing_there(api, tmp_path, monkeypatch):
-    async with running(api, tmp_path, monkeypatch, audit_s=1):
+    name = names.watch_role_name("main", "lab", "far")
+    async with running(api, tmp_path, monkeypatch, audit_s=1, cross_namespace=("lab=far",)):
         api.put(index(namespaces=["lab", "far"], router={"policy": "kv"}))
-        await until("role", lambda: api.get("roles", "far", "main-index-lab"))
-        role = api.get("roles", "far", "main-index-lab")
+        await until("role", lambda: api.get("roles", "far", name))
+        role = api.get("roles", "far", name)
         assert role["rules"] == [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"]}]
         assert "ownerReferences" not in role["metadata"]
-        binding = await until("binding", lambda: api.get("rolebindings", "far", "main-index-lab"))
+        binding = await until("binding", lambda: api.get("rolebindings", "far", name))
         assert binding["subjects"] == [{"kind": "ServiceAccount", "name": "main-index", "namespace": "lab"}]
         api.put(index(namespaces=["lab"]))
-        await until("pruned", lambda: not api.get("roles", "far", "main-index-lab"))
+        await until("pruned", lambda: not api.get("roles", "far", name))
         await until("router gone", lambda: not api.get("services", "lab", "main-router"))
         api.put(index(namespaces=["far"]))
-        await until("role again", lambda: api.get("rolebindings", "far", "main-index-lab"))
+        await until("role again", lambda: api.get("rolebindings", "far", name))
         api.store.delete(("prefixindexes", "lab", "main"))
         await until("swept", lambda: not api.all("roles") and not api.all("rolebindings"))
+
+
+async def test_an_index_without_a_grant_gets_nothing_in_another_namespace(api, tmp_path, monkeypatch):
+    async with running(api, tmp_path, monkeypatch, cross_namespace=("far=lab", "lab=near")):
+        api.put(index(namespaces=["lab", "far"]))
+        shown = await until("refused", lambda: condition(api.get("prefixindexes", "lab", "main"), "Degraded"))
+        assert shown["reason"] == "InvalidSpec"
+        assert "'lab=far' to operator.crossNamespace" in shown["message"]
+        assert not api.all("roles")
+        assert not api.all("rolebindings")
+
+
+async def test_a_role_of_another_index_is_never_taken_over(api, tmp_path, monkeypatch):
+    """Even if the operator has it in its cache, and the other index has the label of neither."""
+    name = names.watch_role_name("main", "lab", "far")
+    labels = {names.LABEL_MANAGED_BY: names.FIELD_MANAGER, names.LABEL_INDEX: "x", names.LABEL_INDEX_NAMESPACE: "y"}
+    role = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "rules": []}
+    async with running(api, tmp_path, monkeypatch, cross_namespace=("lab=far",)) as operator:
+        api.put({**role, "metadata": {"name": name, "namespace": "far", "labels": labels}})
+        reference = Reference(role["apiVersion"], "Role", "far", name)
+        await until("the operator has seen it", lambda: operator.cache.object(reference))
+        api.put(index(namespaces=["lab", "far"]))
+        await until(
+            "the name is taken",
+            lambda: "NameTaken" in str(condition(api.get("prefixindexes", "lab", "main"), "Degraded")),
+        )
+        assert api.get("roles", "far", name)["metadata"]["labels"] == labels
 
 
 @contextlib.asynccontextmanager

@@ -10,9 +10,12 @@ import kvsync_operator
 from kvsync_operator import errors, names, smoke
 from kvsync_operator.cache import Cache, Key
 from kvsync_operator.client import KubeClient, resource_path
+from kvsync_operator.errors import InvalidSpecError
+from kvsync_operator.grants import Grants
 from kvsync_operator.main import main
 from kvsync_operator.publishers import count_publishers, least_favourable, ready_addresses
 from kvsync_operator.reconcile import SyncReport, find_orphans
+from kvsync_operator.reconcile.admission import MAX_CONFIG_MAP_BYTES, check_sizes
 from kvsync_operator.settings import build_settings
 from kvsync_operator.watchdog import Watchdog
 
@@ -172,6 +175,8 @@ def test_only_ready_pods_that_stay_are_asked():
         ({"namespaces": ("a",), "all_namespaces": True}, "or serve all with --all-namespaces"),
         ({"namespaces": ("a",), "http_port": 70000}, "--http-port: 70000: "),
         ({"namespaces": ("A",)}, "--namespace: 'A': "),
+        ({"namespaces": ("a",), "cross_namespace": ("a",)}, "--cross-namespace: 'a': "),
+        ({"namespaces": ("a",), "cross_namespace": ("a=b=c",)}, "--cross-namespace: 'a=b=c': "),
     ],
 )
 def test_bad_settings_are_one_line(values, words):
@@ -233,3 +238,36 @@ def test_smoke_waits_and_gives_up():
     assert smoke.wait_for("u", lambda _: next(failures), lambda: next(time), lambda _: None) is None
     assert smoke.wait_for("u", lambda _: "down", lambda: next(time), lambda _: None) == "down"
     assert smoke.main([]) == 2
+
+
+@pytest.mark.parametrize(
+    ("grants", "index", "pods", "allowed"),
+    [
+        ((), "a", "a", True),
+        ((), "a", "b", False),
+        (("a=b",), "a", "b", True),
+        (("a=b",), "b", "a", False),
+        (("a=b",), "c", "b", False),
+        (("*=b",), "c", "b", True),
+        (("a=*",), "a", "c", True),
+        (("a=*",), "b", "c", False),
+        (("*=*",), "b", "c", True),
+    ],
+)
+def test_grants(grants, index, pods, allowed):
+    assert Grants.parse(grants).allow(index, pods) is allowed
+
+
+@pytest.mark.parametrize("text", ["a", "=", "a=", "=b", "A=b", "a=b=c", "a=b\n", "**=b", "a b=c"])
+def test_bad_grants(text):
+    with pytest.raises(ValueError, match="INDEX_NAMESPACE=POD_NAMESPACE"):
+        Grants.parse([text])
+
+
+def test_a_config_map_that_no_api_server_stores_is_refused():
+    small = {"kind": "ConfigMap", "data": {"file": "x" * (MAX_CONFIG_MAP_BYTES - 4)}}
+    check_sizes([small, {"kind": "Service"}])
+    with pytest.raises(InvalidSpecError, match="1048577 bytes"):
+        check_sizes([{"kind": "ConfigMap", "data": {"file": "x" * (MAX_CONFIG_MAP_BYTES - 3)}}])
+    with pytest.raises(InvalidSpecError):
+        check_sizes([{"kind": "ConfigMap", "data": {"a": "\u20ac" * (MAX_CONFIG_MAP_BYTES // 3), "b": "x"}}])

@@ -40,6 +40,11 @@ class FakeEngine:
         self.cancelled = 0
         self.release = asyncio.Event()
         self.healthy = True
+        self.hangs = False
+        self.api_key = None
+        self.keys = []
+        self.aliases = []
+        self.models = None
         self._runner = None
 
     @property
@@ -65,10 +70,17 @@ class FakeEngine:
             self._runner = None
 
     async def _health(self, _request):
+        if self.hangs:
+            await asyncio.Event().wait()
         return web.Response(status=200 if self.healthy else 503)
 
-    async def _models(self, _request):
-        data = [{"id": MODEL, "object": "model", "parent": None}]
+    async def _models(self, request):
+        self.keys.append(request.headers.get("authorization"))
+        if self.api_key is not None and self.keys[-1] != f"Bearer {self.api_key}":
+            return web.Response(status=401)
+        if self.models is not None:
+            return web.Response(body=self.models)
+        data = [{"id": name, "object": "model", "parent": None} for name in (MODEL, *self.aliases)]
         data.append({"id": f"lora-{self.name}", "object": "model", "parent": MODEL})
         return web.json_response({"object": "list", "data": data})
 
@@ -89,6 +101,8 @@ class FakeIndex:
 
     def __init__(self, engines, matches=None, record=None):
         self._engines, self._matches, self._record = engines, matches, record
+        self.states = {}
+        self.keys = {}
 
     async def match(self, request):
         matches = self._matches(request) if callable(self._matches) else self._matches or {}
@@ -96,7 +110,13 @@ class FakeIndex:
         return MatchAnswer(1, 0, rows)
 
     def publishers(self):
-        return [PublisherRow(name=one.name, model=MODEL, state="live", http_url=one.url) for one in self._engines]
+        return [
+            PublisherRow(name=one.name, model=MODEL, state=self.states.get(one.name, "live"), http_url=one.url)
+            for one in self._engines
+        ]
+
+    def api_key(self, publisher):
+        return self.keys.get(publisher)
 
     def record_prediction(self, report):
         if self._record is not None:
@@ -105,13 +125,15 @@ class FakeIndex:
 
 
 @contextlib.asynccontextmanager
-async def running_router(engines, matches=None, directory=None, scorer=None, client=None, record=None, **settings):
+async def running_router(
+    engines, matches=None, directory=None, scorer=None, client=None, record=None, index=None, **settings
+):
     """(routing, base URL) of a router before `engines`; `matches` answers for an index in this process.
 
     `record` is called with each report about a prediction.
     """
     config = RouterConfig.parse({"refresh_s": 0.05, "probe_s": 0.02, **settings})
-    index = FakeIndex(engines, matches, record)
+    index = index or FakeIndex(engines, matches, record)
     routing = Routing(
         config,
         directory or InProcessDirectory(index),

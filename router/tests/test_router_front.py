@@ -100,6 +100,15 @@ async def test_an_index_that_fails_in_process_is_away(error):
         await InProcessScorer(Answering(error)).score(MatchRequest(MODEL, prompt="x"))
 
 
+async def test_the_index_in_this_process_has_no_more_time_than_one_over_http():
+    class Slow:
+        async def match(self, _request):
+            await asyncio.Event().wait()
+
+    with pytest.raises(ScorerUnavailableError, match="TimeoutError"):
+        await InProcessScorer(Slow(), 0.01).score(MatchRequest(MODEL, prompt="x"))
+
+
 async def test_a_request_without_a_usable_prompt_is_not_asked_about():
     asked = []
 

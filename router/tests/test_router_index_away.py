@@ -20,6 +20,7 @@ from kvsync_router.sources.client import HttpClient
 from kvsync_router.sources.directory import FileDirectory, HttpDirectory
 from kvsync_router.sources.scoring import HttpScorer
 from kvsync_testkit.ports import free_port
+from kvsync_testkit.waiting import until
 
 ROUTER = str(Path(sys.executable).parent / "kvsync-router")
 
@@ -126,10 +127,27 @@ async def test_index_away_falls_back_to_load_and_comes_back(fault):
             if fault == "down":
                 await index.start()
             index.hang, index.status = False, 200
-            _, headers, _ = await ask(session, url)
-            assert (headers["x-kvsync-policy"], headers["x-kvsync-endpoint"]) == ("kv", "b")
+
+            async def answered_by_the_index():
+                """A busy machine may miss the time-out of 0.2 s again: what counts is that the index is asked again."""
+                _, headers, _ = await ask(session, url)
+                return headers if headers["x-kvsync-policy"] == "kv" else None
+
+            headers = await until("the index is used again", answered_by_the_index)
+            assert headers["x-kvsync-endpoint"] == "b"
             assert "x-kvsync-fallback" not in headers
             assert len(router.table) == 2
+
+
+async def _answers(scorer, query, now):
+    """The scorer gets an answer, without a match; a busy machine may miss its short time-out several times before."""
+
+    async def probe():
+        now[0] += 1.5  # longer than the back-off
+        return await scorer.score(query)
+
+    score = await until("an answer of the index", probe, retry_on=(ScorerUnavailableError,))
+    assert score.matched_tokens == {}
 
 
 async def test_after_a_failure_the_index_is_left_alone_for_a_while():
@@ -138,7 +156,7 @@ async def test_after_a_failure_the_index_is_left_alone_for_a_while():
     now = [0.0]
     client = HttpClient()
     await client.start()
-    scorer = HttpScorer(index.url, client, lambda: now[0], timeout_s=0.05, backoff_s=1.0)
+    scorer = HttpScorer(index.url, client, lambda: now[0], timeout_s=0.5, backoff_s=1.0)
     query = MatchRequest(MODEL, token_ids=[1])
     try:
         index.hang = True
@@ -146,10 +164,30 @@ async def test_after_a_failure_the_index_is_left_alone_for_a_while():
             with pytest.raises(ScorerUnavailableError):
                 await scorer.score(query)
         assert len(index.asked) == 1
-        index.hang, now[0] = False, 1.5
-        assert (await scorer.score(query)).matched_tokens == {}
+        index.hang = False
+        await _answers(scorer, query, now)
         index.status = 422  # refuses this question: no match, but not away
-        assert (await scorer.score(query)).matched_tokens == {}
+        await _answers(scorer, query, now)
+    finally:
+        await client.stop()
+        await index.stop()
+
+
+async def test_a_text_that_takes_long_keeps_no_token_ids_from_the_index():
+    index = FakeIndex([], [])
+    await index.start()
+    client = HttpClient()
+    await client.start()
+    scorer = HttpScorer(index.url, client, lambda: 0.0, timeout_s=0.5, backoff_s=1.0)
+    try:
+        index.hang = True
+        for _ in range(3):
+            with pytest.raises(ScorerUnavailableError):
+                await scorer.score(MatchRequest(MODEL, prompt="x"))
+        assert len(index.asked) == 1
+        with pytest.raises(ScorerUnavailableError, match="Timeout"):  # asked, and not left alone
+            await scorer.score(MatchRequest(MODEL, token_ids=[1]))
+        assert len(index.asked) == 2
     finally:
         await client.stop()
         await index.stop()

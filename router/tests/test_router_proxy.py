@@ -252,13 +252,16 @@ async def test_models_are_merged_and_adapters_routed_to_who_has_them():
             assert queries == [(MODEL, "lora-b", "s")] * 3
 
 
-async def test_ranks_behind_one_url_get_their_header():
+@pytest.mark.parametrize(("first", "http_ranks"), [(0, (None, None)), (2, (0, 1))])
+async def test_ranks_behind_one_url_get_the_number_that_their_front_end_expects(first, http_ranks):
     engine = await FakeEngine("pod").start()
     try:
         ranks = FakeIndex([], {"pod/1": 4})
         ranks.publishers = lambda: [
-            PublisherRow(name=f"pod/{rank}", model=MODEL, http_url=engine.url, rank=rank, state="live")
-            for rank in (0, 1)
+            PublisherRow(
+                name=f"pod/{at}", model=MODEL, http_url=engine.url, rank=first + at, http_rank=http_rank, state="live"
+            )
+            for at, http_rank in enumerate(http_ranks)
         ]
         async with (
             running_router([], {"pod/1": 4}, directory=InProcessDirectory(ranks)) as (_, url),

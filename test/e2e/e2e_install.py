@@ -69,7 +69,7 @@ class Installation:
         self.helm(
             "upgrade", "--install", RELEASE, str(charts / "kvsync"), *common, *self.image_values(),
             "--set", "operator.allNamespaces=true", "--set", "index.enabled=false",
-            "--set", "operator.syncPollSeconds=2",
+            "--set", "operator.syncPollSeconds=2", "--set-json", 'operator.crossNamespace=["*=*"]',
         )  # fmt: skip
 
     def _refuse_a_second_operator(self) -> None:

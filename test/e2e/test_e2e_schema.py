@@ -90,6 +90,16 @@ BAD_INDEXES = {
         "spec.selector.matchExpressions",
     ),
     "storage class without a claim": ({"spec": {"snapshot": {"storageClassName": "fast"}}}, "snapshot"),
+    "duration beyond the flag": ({"spec": {"sync": {"staleAfter": "48h"}}}, "spec.sync.staleAfter"),
+    "duration beyond every number": ({"spec": {"sync": {"replayTimeout": "999999999h"}}}, "spec.sync.replayTimeout"),
+    "publisher without a port": (
+        {"spec": {"publishers": [{"name": "p", "model": "m", "endpoint": "tcp://10.0.0.1"}]}},
+        "spec.publishers",
+    ),
+    "connecting to a wildcard": (
+        {"spec": {"publishers": [{"name": "p", "model": "m", "endpoint": "tcp://*:5557"}]}},
+        "spec.publishers",
+    ),
     "unknown field": ({"spec": {"routers": {}}}, "routers"),
     "publisher without an endpoint": ({"spec": {"publishers": [{"name": "p", "model": "m"}]}}, "endpoint"),
 }

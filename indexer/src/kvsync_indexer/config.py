@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 
 from kvsync_indexer.errors import ConfigError
 from kvsync_indexer.ingest import SocketSettings
@@ -54,6 +54,8 @@ class IndexerConfig(BaseModel):
     snapshot_dir: Path | None = None
     snapshot_interval_s: float = Field(default=30.0, gt=0, le=86400)
     bootstrap_from: str | None = Field(default=None, pattern=r"^https?://")
+    engine_api_key: SecretStr | None = None
+    """Key of the engines' HTTP API, for publishers that have none of their own."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @field_validator("stale_after_s", "replay_timeout_s", "audit_interval_s", "snapshot_interval_s", mode="before")

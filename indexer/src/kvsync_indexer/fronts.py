@@ -32,6 +32,10 @@ class IndexAnswers(Protocol):
         """`GET /v1/publishers`."""
         ...
 
+    def api_key(self, publisher: str) -> str | None:
+        """The key with which to ask this publisher's engine over HTTP. It is for requests to that engine only."""
+        ...
+
     def record_prediction(self, report: PredictionReport) -> PredictionAnswer:
         """`POST /v1/predictions`. Raises RequestError."""
         ...

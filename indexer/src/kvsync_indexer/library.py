@@ -6,17 +6,21 @@ mean the following where AIBrix leaves it open or differs:
 - the removal of a block from a pod affects that pod only;
 - a match is contiguous from the first block, and 100 percent stands for all full blocks of the prompt;
 - the adapter is part of the question, as `lora_id` (None or -1 for the base model) or by its name;
-- tokens are 32-bit integers, or AIBrix's form, four big-endian bytes per token.
+- tokens are 32-bit integers, or AIBrix's form, four big-endian bytes per token; a stored event has those of all blocks
+  in one sequence, or one sequence per block.
 """
 
 from collections.abc import Collection, Iterable, Sequence
-from typing import Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias, TypeGuard
 
 from kvsync_events import AllBlocksCleared, BlockRemoved, BlockStored, EventBatch, Hash
 from kvsync_indexer.core import Applied, Context, CoreLimits, IndexCore, QueryError, make_core
 
 TokenInput: TypeAlias = Sequence[int] | bytes | bytearray | memoryview
 """Token ids as integers of 32 bits, signed or unsigned, or as four big-endian bytes per token."""
+
+StoredTokens: TypeAlias = TokenInput | Sequence[TokenInput]
+"""The tokens of a stored event: those of all blocks in one `TokenInput`, or one `TokenInput` per block."""
 
 _NO_LORA: Final = -1
 _MASK: Final = 0xFFFFFFFF
@@ -46,19 +50,33 @@ class PrefixIndex:
         pod: str,
         model: str,
         block_hashes: Sequence[Hash],
-        tokens: TokenInput | Sequence[bytes],
+        tokens: StoredTokens,
         parent_block_hash: Hash | None = None,
         lora_id: int | str | None = None,
     ) -> Applied:
         """Record that a pod has stored blocks, each the parent of the next.
 
-        `tokens` are those of all blocks, or one bytes object per block. Raises QueryError if they are no token ids,
-        LimitError, and PublisherConflictError if the pod serves another model.
+        `tokens` are those of all blocks, or one list of integers or bytes object per block. Raises QueryError if they
+        are no token ids or do not fill the blocks, LimitError, and PublisherConflictError if the pod serves another
+        model.
         """
+        ids = self._stored(tokens, len(block_hashes))
         self.core.add_publisher(pod, model)
-        event = BlockStored(list(block_hashes), parent_block_hash, _tokens(tokens), self.block_size)
+        event = BlockStored(list(block_hashes), parent_block_hash, ids, self.block_size)
         event.lora_name = _lora(lora_id)
         return self.core.apply_batch(pod, EventBatch(0.0, [event]))
+
+    def _stored(self, tokens: StoredTokens, blocks: int) -> list[int]:
+        """The token ids of all `blocks`, in order."""
+        if not _is_nested(tokens):
+            return _tokens(tokens)
+        parts = [_tokens(part) for part in tokens]
+        if len(parts) != blocks:
+            raise QueryError(f"{len(parts)} token lists for {blocks} block hashes; each block needs one")
+        for number, part in enumerate(parts):
+            if len(part) != self.block_size:
+                raise QueryError(f"block {number} has {len(part)} tokens; the block size is {self.block_size}")
+        return [token for part in parts for token in part]
 
     def process_block_removed(self, pod: str, block_hashes: Sequence[Hash]) -> Applied:
         """Record that a pod has dropped one copy of each block. Raises UnknownPublisherError."""
@@ -100,15 +118,21 @@ def _numbers(keys: bytes) -> list[int]:
     return [int.from_bytes(keys[at : at + 8], "little") for at in range(0, len(keys), 8)]
 
 
-def _tokens(tokens: TokenInput | Sequence[bytes]) -> list[int]:
+def _is_nested(tokens: StoredTokens) -> TypeGuard[Sequence[TokenInput]]:
+    """Whether there is one sequence per block. Mixed sequences count as nested, and their integers are refused."""
+    if isinstance(tokens, (bytes, bytearray, memoryview)):
+        return False
+    return any(not isinstance(item, int) for item in tokens)
+
+
+def _tokens(tokens: object) -> list[int]:
     if isinstance(tokens, (bytes, bytearray)):
         return _from_bytes(bytes(tokens))
     if isinstance(tokens, memoryview):
         return _from_bytes(tokens.tobytes()) if tokens.itemsize == 1 else _from_integers(tokens.tolist())
-    ids: list[int] = []
-    for item in tokens:
-        ids += _from_bytes(item) if isinstance(item, bytes) else _from_integers([item])
-    return ids
+    if isinstance(tokens, str) or not isinstance(tokens, Iterable):
+        raise QueryError(f"tokens must be integers or bytes, not {type(tokens).__name__}")
+    return _from_integers(tokens)
 
 
 def _from_bytes(data: bytes) -> list[int]:
@@ -117,7 +141,7 @@ def _from_bytes(data: bytes) -> list[int]:
     return [int.from_bytes(data[at : at + 4], "big") for at in range(0, len(data), 4)]
 
 
-def _from_integers(items: Iterable[int]) -> list[int]:
+def _from_integers(items: Iterable[Any]) -> list[int]:
     ids = []
     for item in items:
         if not isinstance(item, int) or not -(1 << 31) <= item <= _MASK:

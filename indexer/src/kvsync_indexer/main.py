@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from kvsync_indexer.config import IndexerConfig
+from kvsync_indexer.engine_keys import read_api_key
 from kvsync_indexer.errors import IndexerError
 from kvsync_indexer.fronts import Front, FrontRequest, installed_fronts, package_of_flag
 from kvsync_indexer.logs import configure_logging
@@ -51,12 +52,22 @@ def _options() -> list[click.Parameter]:
         click.Option(["--snapshot-dir"], type=click.Path(path_type=Path), help="Directory for periodic snapshots."),
         click.Option(["--snapshot-interval", "snapshot_interval_s"], default="30s", help="How often to write one."),
         click.Option(["--bootstrap-from"], help="URL of a running index to take a snapshot from at start."),
+        click.Option(
+            ["--engine-api-key"],
+            envvar="KVSYNC_ENGINE_API_KEY",
+            show_default=False,
+            help="Key of the engines' HTTP API (or KVSYNC_ENGINE_API_KEY).",
+        ),
+        click.Option(
+            ["--engine-api-key-file"], type=click.Path(path_type=Path), help="File that holds this key instead."
+        ),
         click.Option(["--log-level"], default="info", help="debug, info, warning or error."),
     ]
 
 
 def _run(values: dict[str, Any], fronts: Sequence[FrontRequest]) -> int:
     values["namespaces"] = tuple(values["namespaces"])
+    values["engine_api_key"] = read_api_key(values.pop("engine_api_key"), values.pop("engine_api_key_file"))
     config = IndexerConfig.parse(values)
     configure_logging(config.log_level)
     from kvsync_indexer.service.runner import run  # imported here, so that a wrong flag is answered at once

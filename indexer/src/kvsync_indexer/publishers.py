@@ -1,6 +1,6 @@
 """Publishers as their sources, a file or discovery, describe them to the index."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 
@@ -23,9 +23,13 @@ class PublisherSpec:
     """Identity of the engine process, if discovery knows it: pod UID, restart count and rank."""
     debug_url: str | None = None
     http_url: str | None = None
+    http_rank: int | None = None
+    """Number of the rank in `X-data-parallel-rank`, if the front end at `http_url` counts differently from `rank`."""
     ready: bool = True
     """False: the pod takes no traffic. Its events are followed, but it is never matched."""
     source: str = "file"
+    api_key: str | None = field(default=None, repr=False)
+    """Key of the engine's HTTP API; None stands for the one of the service. It is in no answer and no log line."""
 
     def same_stream(self, other: "PublisherSpec") -> bool:
         """Whether the sockets of one can serve the other."""

@@ -9,10 +9,12 @@ import re
 from collections import Counter
 from pathlib import Path
 from typing import Self
+from urllib.parse import urlsplit
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
+from kvsync_indexer.addresses import forbidden
 from kvsync_indexer.errors import ConfigError
 from kvsync_indexer.publishers import PublisherSpec
 
@@ -36,12 +38,17 @@ class PublisherEntry(BaseModel):
     topic: str | None = None
     debug_url: str | None = Field(default=None, pattern=r"^https?://")
     http_url: str | None = Field(default=None, pattern=r"^https?://")
+    api_key: SecretStr | None = Field(default=None, min_length=1, max_length=4096)
+    """Key of the engine's HTTP API, for engines that were started with `--api-key`."""
 
     @model_validator(mode="after")
     def _check_endpoints(self) -> Self:
         check_endpoint("endpoint", self.endpoint, bind=self.bind)
         if self.replay_endpoint is not None:
             check_endpoint("replay_endpoint", self.replay_endpoint, bind=False)
+        for name, url in (("http_url", self.http_url), ("debug_url", self.debug_url)):
+            if url is not None and forbidden(urlsplit(url).hostname or ""):
+                raise ValueError(f"{name} {url!r} is a link-local or metadata address")
         return self
 
     def spec(self, name: str) -> PublisherSpec:
@@ -60,6 +67,7 @@ class PublisherEntry(BaseModel):
             epoch=self.epoch,
             debug_url=self.debug_url.rstrip("/") if self.debug_url else None,
             http_url=self.http_url.rstrip("/") if self.http_url else None,
+            api_key=self.api_key.get_secret_value() if self.api_key else None,
         )
 
 

@@ -14,6 +14,7 @@ from typing import Any, Literal, Protocol, TypeAlias
 import uvicorn
 import uvloop
 
+from kvsync_indexer.descriptors import ReservingProtocol
 from kvsync_indexer.errors import ListenError
 
 Scope: TypeAlias = MutableMapping[str, Any]
@@ -95,7 +96,7 @@ class HttpServer:
         bound: socket.socket,
         *,
         lifespan: Literal["on", "off"] = "on",
-        http: type[asyncio.Protocol] | Literal["httptools"] = "httptools",
+        http: type[asyncio.Protocol] = ReservingProtocol,
     ) -> None:
         """`http` may be a protocol class that answers some requests itself."""
         config = uvicorn.Config(

@@ -51,6 +51,12 @@ def configure_logging(level: str) -> None:
 @click.command(context_settings={"auto_envvar_prefix": "KVSYNC_OPERATOR", "help_option_names": ["-h", "--help"]})
 @click.option("--namespace", "namespaces", multiple=True, metavar="NAME", help="Serve this namespace. Can be repeated.")
 @click.option("--all-namespaces", is_flag=True, help="Serve the whole cluster.")
+@click.option(
+    "--cross-namespace",
+    multiple=True,
+    metavar="INDEX=PODS",
+    help="Let PrefixIndexes of one namespace follow the pods of another; * is every namespace. Can be repeated.",
+)
 @click.option("--mockpod-image", metavar="IMAGE", help="Image of engine pods whose resource names none.")
 @click.option("--indexer-image", metavar="IMAGE", help="Image of index pods whose resource names none.")
 @click.option("--resync-s", type=float, metavar="SECONDS", help="How often every object is applied again.")

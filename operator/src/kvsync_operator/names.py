@@ -79,9 +79,13 @@ def router_name(name: str) -> str:
 def watch_role_name(name: str, namespace: str, target: str) -> str:
     """Return the name of the Role by which the PrefixIndex `namespace/name` may watch pods in namespace `target`.
 
-    In another namespace it contains that of the PrefixIndex, because several of the same name may have a Role there.
+    In another namespace it ends in a hash of both names of the PrefixIndex, because several may have a Role there, and
+    because names that are joined by `-` alone can be equal for different pairs. No Role of its own namespace ends so.
     """
-    return index_name(name) if namespace == target else f"{index_name(name)}-{namespace}"
+    if namespace == target:
+        return index_name(name)
+    digest = hashlib.sha256(f"{namespace}/{name}".encode()).hexdigest()[:10]
+    return f"{index_name(name)}-{namespace}-{digest}"
 
 
 def label_value(text: str) -> str:

@@ -26,6 +26,7 @@ from kvsync_operator.errors import (
     RefusedError,
     UnavailableError,
 )
+from kvsync_operator.grants import Grants
 from kvsync_operator.metrics import EVENTS_POSTED, OBJECTS_APPLIED, OBJECTS_PRUNED, REPAIRS
 from kvsync_operator.objects.images import Images
 from kvsync_operator.objects.meta import KubeObject, selector_text
@@ -60,6 +61,7 @@ class Reconciler:
         watchdog: Told which versions the watches must deliver.
         session: Used for requests to index pods.
         images: Images of pods whose resource names none.
+        grants: Which PrefixIndexes may follow the pods of other namespaces.
         sync_poll_s: How often an index that is in sync is asked for its publishers, in seconds.
         clock: Supplies the times for the watchdog.
         now: Returns the wall-clock time as RFC 3339 in UTC.
@@ -70,6 +72,7 @@ class Reconciler:
     watchdog: Watchdog
     session: aiohttp.ClientSession
     images: Images
+    grants: Grants
     sync_poll_s: float
     clock: Clock
     now: Callable[[], str]
@@ -92,6 +95,7 @@ class Reconciler:
             document=document,
             children=self.cache.children(request.key),
             images=self.images,
+            grants=self.grants,
             now=self.now(),
             sync=report,
             enforce=request.enforce,
@@ -161,10 +165,9 @@ class Reconciler:
     async def _apply(self, obj: KubeObject, document: Mapping[str, Any]) -> None:
         """Apply one object; raise `ConflictError` if an object of that name belongs to someone else."""
         reference = reference_of(obj)
-        if self.cache.object(reference) is None:
-            live = await self.client.get(reference)
-            if live is not None and not is_owned(document, live):
-                raise ConflictError(409, f"{reference} exists and does not belong to this {document['kind']}")
+        present = self.cache.object(reference) or await self.client.get(reference)
+        if present is not None and not is_owned(document, present):
+            raise ConflictError(409, f"{reference} exists and does not belong to this {document['kind']}")
         live = await self.client.apply(obj)
         self.cache.put_object(live)
         self.watchdog.expect(live, self.clock.monotonic())

@@ -62,6 +62,7 @@ class Operator:
             watchdog=self.watchdog,
             session=session,
             images=settings.images,
+            grants=settings.grants,
             sync_poll_s=settings.sync_poll_s,
             clock=self.clock,
             now=_utc_now,

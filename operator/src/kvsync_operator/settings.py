@@ -5,9 +5,11 @@ from typing import Annotated, Self
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from kvsync_operator.errors import ConfigError
+from kvsync_operator.grants import GRANT_PATTERN, Grants
 from kvsync_operator.objects.images import Images
 
 _Namespace = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)]
+_Grant = Annotated[str, StringConstraints(pattern=GRANT_PATTERN, max_length=127)]
 _Image = Annotated[str, StringConstraints(pattern=r"^[^\s]+$", max_length=512)]
 
 
@@ -20,6 +22,8 @@ class OperatorSettings(BaseModel):
     """Namespaces in which resources are served."""
     all_namespaces: bool = False
     """Serve resources in all namespaces, which requires a ClusterRole."""
+    cross_namespace: Annotated[tuple[_Grant, ...], Field(max_length=256)] = ()
+    """Pairs INDEX_NAMESPACE=POD_NAMESPACE: which PrefixIndexes may follow the pods of another namespace."""
     mockpod_image: _Image = Images().mockpod
     """Image of engine pods whose resource names none."""
     indexer_image: _Image = Images().indexer
@@ -46,6 +50,11 @@ class OperatorSettings(BaseModel):
         if self.all_namespaces == bool(self.namespaces):
             raise ValueError("namespaces: name at least one with --namespace, or serve all with --all-namespaces")
         return self
+
+    @property
+    def grants(self) -> Grants:
+        """Which PrefixIndexes may follow the pods of other namespaces."""
+        return Grants.parse(self.cross_namespace)
 
     @property
     def images(self) -> Images:

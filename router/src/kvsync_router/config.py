@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Mapping
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from kvsync_router.decisions.policies import DEFAULT_DECODE_WEIGHT, DEFAULT_PREFILL_WEIGHT
 from kvsync_router.errors import RouterConfigError
@@ -27,8 +27,27 @@ class RouterConfig(BaseModel):
     attempts: int = Field(default=3, ge=1, le=16)
     """Endpoints that are tried, before the first byte, until the client gets 502 or 503."""
     connect_timeout_s: float = Field(default=2.0, gt=0)
-    first_byte_timeout_s: float = Field(default=600.0, gt=0)
-    """How long an endpoint may take until the first byte of its answer."""
+    first_byte_timeout_s: float = Field(default=120.0, gt=0)
+    """How long an endpoint may take until the first byte of its answer.
+
+    An engine that hangs is found by its health long before. This is for one that answers `/health` and nothing else,
+    so it may be as long as the slowest good answer: at 2,000 tokens per second, a prompt of 128,000 tokens takes 64 s,
+    and it may have waited for another one of that length.
+    """
+    output_token_s: float = Field(default=0.1, ge=0)
+    """Added to it for each token of an answer that is not streamed, since such an answer begins when it is complete."""
+    idle_timeout_s: float = Field(default=120.0, gt=0)
+    """How long an answer may pause after it has begun."""
+    left_idle_timeout_s: float = Field(default=10.0, gt=0)
+    """The same for an endpoint that has left the rotation or the directory."""
+    health_s: float = Field(default=1.0, gt=0)
+    """How often an endpoint in the rotation is asked for its health."""
+    health_timeout_s: float = Field(default=3.0, gt=0)
+    """How long it may take to answer."""
+    health_failures: int = Field(default=2, ge=1)
+    """Failed checks in a row after which it leaves the rotation. One is enough if the index calls it stale too."""
+    engine_api_key: SecretStr | None = None
+    """Key for the router's own questions to engines whose publisher has no key of its own."""
     match_timeout_s: float = Field(default=0.25, gt=0)
     """How long a decision waits for the index."""
     index_backoff_s: float = Field(default=1.0, ge=0)

@@ -6,6 +6,7 @@ RouterError
 ├── RouterConfigError         a setting that cannot be used; the message is one line for the user
 ├── RequestRefusedError       a request that the router itself answers with an OpenAI-shaped error
 ├── UpstreamError             one attempt at an endpoint failed before the first byte of its answer
+├── ModelsUnreadableError     an engine's list of models cannot be read
 ├── UsageUnreadableError      the usage in an engine's answer cannot be read
 └── ClientGoneError           the client left before its request was complete
 """
@@ -45,12 +46,17 @@ class RequestRefusedError(RouterError):
 
 
 class UpstreamError(RouterError):
-    """One attempt failed before its first byte. `down` says that the endpoint accepted no connection."""
+    """One attempt failed. `down`: the endpoint accepted no connection. `busy`: it works, but its queue is full."""
 
-    def __init__(self, reason: str, *, down: bool = False) -> None:
+    def __init__(self, reason: str, *, down: bool = False, busy: bool = False) -> None:
         super().__init__(reason)
         self.reason = reason
         self.down = down
+        self.busy = busy
+
+
+class ModelsUnreadableError(RouterError):
+    """An engine's answer to `/v1/models` is not a list of models, or it is too long."""
 
 
 class UsageUnreadableError(RouterError):

@@ -29,6 +29,12 @@ class RouterFront:
             click.Option(["--router-port"], type=int, help="Serve the router on this port, in this process."),
             click.Option(["--router-policy"], default="kv", help="kv, least_request, round_robin or random."),
             click.Option(["--router-seed"], type=int, default=0, help="Seed of the router's random choices."),
+            click.Option(
+                ["--router-first-byte-timeout"], type=float, default=120.0, help="Seconds until an answer begins."
+            ),
+            click.Option(
+                ["--router-idle-timeout"], type=float, default=120.0, help="Longest pause of an answer, in s."
+            ),
         ]
 
     def open(self, values: Mapping[str, Any], *, host: str, index_port: int) -> OpenFront | None:
@@ -43,7 +49,14 @@ class RouterFront:
         if port == index_port and port:
             raise ConfigError(f"--router-port {port}: is the index's own port; choose another")
         try:
-            config = RouterConfig.parse({"policy": policy, "seed": values["router_seed"]})
+            config = RouterConfig.parse(
+                {
+                    "policy": policy,
+                    "seed": values["router_seed"],
+                    "first_byte_timeout_s": values["router_first_byte_timeout"],
+                    "idle_timeout_s": values["router_idle_timeout"],
+                }
+            )
             return OpenRouterFront(config, listen(host, port))
         except RouterConfigError as error:
             raise ConfigError(str(error)) from None

@@ -38,7 +38,7 @@ class Routing:
         self.config = config
         self.clock = clock
         self.client = client or HttpClient(config.connect_timeout_s)
-        self.table = EndpointTable()
+        self.table = EndpointTable(clock)
         self.metrics = RouterMetrics(self.table.statistics, registry)
         self.keeper = EndpointKeeper(config, self.table, directory, self.client)
         self.picker = Picker(config, self.table, scorer or NoScorer())
@@ -63,7 +63,12 @@ class Routing:
     @classmethod
     def in_process(cls, config: RouterConfig, index: IndexAnswers) -> "Routing":
         """Routing in the process of the index."""
-        return cls(config, InProcessDirectory(index), InProcessScorer(index), predictions=InProcessPredictions(index))
+        return cls(
+            config,
+            InProcessDirectory(index),
+            InProcessScorer(index, config.match_timeout_s),
+            predictions=InProcessPredictions(index),
+        )
 
     async def start(self) -> None:
         """Open the connection pool, read the endpoints and begin to keep them up to date."""
@@ -81,7 +86,7 @@ class Routing:
         self, request: InferenceRequest, decision: RoutingDecision, endpoint: Endpoint, status: int, content_type: str
     ) -> AnswerWatch | None:
         """A watch on an answer, if it can be compared with a prediction that the index made for this endpoint."""
-        predicted = decision.matched_tokens.get(endpoint.info.name) if request.single else None
+        predicted = decision.predicted_tokens(endpoint.info.name) if request.single else None
         if predicted is None or status != 200 or not self._predictions.wanted:
             return None
         return AnswerWatch(self._predictions, self.metrics.count_prediction, endpoint, predicted, content_type)

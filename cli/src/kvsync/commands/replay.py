@@ -11,7 +11,9 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from kvsync.replay.live import find_model, replay_live
+from kvsync.replay.failures import failure_text
+from kvsync.replay.limits import ServerLimits, find_limits, fit_requests
+from kvsync.replay.live import replay_live
 from kvsync.replay.offline import OfflineSettings, replay_offline
 from kvsync.replay.records import ReplayResult
 from kvsync.replay.report import Described, build_report
@@ -22,11 +24,12 @@ from kvsync_router.decisions.policies import POLICY_NAMES
 from kvsync_workload.arrivals import Arrivals, arrival_times
 from kvsync_workload.ideal import compute_ideal
 from kvsync_workload.percentiles import REPORTED
-from kvsync_workload.prompts import PromptStream
+from kvsync_workload.prompts import PromptStream, Scale
 from kvsync_workload.synthetic import make_trace, read_synthetic
 from kvsync_workload.trace import Trace, TraceRequest, read_trace
 
 POSITIVE = click.FloatRange(min=0, min_open=True)
+SHOWN_FAILURES = 3
 CORES = ("auto", "python", "native")
 Runs = tuple[str | None, dict[str, Any], ReplayResult, float]
 """Policy, settings, result and ideal hit ratio."""
@@ -47,6 +50,11 @@ Runs = tuple[str | None, dict[str, Any], ReplayResult, float]
     "--block-size", type=click.IntRange(1, 512), default=16, show_default=True, help="Block size of the engines."
 )
 @click.option("--model", help="Live: the model [default: the first that the server lists].")
+@click.option(
+    "--vocab-size",
+    type=click.IntRange(2),
+    help="Live: number of token ids that the engine accepts [default: measured with one-token requests].",
+)
 @click.option(
     "--scale", type=click.IntRange(min=1), default=1, show_default=True, help="Live: divide all lengths by this."
 )
@@ -144,16 +152,19 @@ def _run_offline(flags: dict[str, Any], requests: Sequence[TraceRequest], arriva
 def _run_live(flags: dict[str, Any], requests: Sequence[TraceRequest], arrivals: Arrivals) -> Runs:
     url = flags["target"].rstrip("/")
     url = url if "://" in url else f"http://{url}"
-    prompts = PromptStream(requests, flags["scale"], arrival_times(requests, arrivals, flags["seed"]))
-    ideal = compute_ideal(requests, flags["block_size"], flags["scale"])
+    times = arrival_times(requests, arrivals, flags["seed"])
+    Scale(flags["scale"])
 
-    async def run() -> tuple[str, ReplayResult]:
+    async def run() -> tuple[ServerLimits, int, Sequence[TraceRequest], ReplayResult]:
         async with client_session() as session:
-            model = flags["model"] or await find_model(session, url)
-            return model, await replay_live(session, url, model, prompts, arrivals.max_in_flight)
+            limits = await find_limits(session, url, flags["model"], flags["vocab_size"])
+            fitted, cut = fit_requests(requests, flags["scale"], limits.max_model_len)
+            prompts = PromptStream(fitted, flags["scale"], times)
+            return limits, cut, fitted, await replay_live(session, url, limits, prompts, arrivals.max_in_flight)
 
-    model, result = run_interruptible(run())
-    return None, {"target": url, "model": model}, result, ideal.hit_ratio
+    limits, cut, fitted, result = run_interruptible(run())
+    ideal = compute_ideal(fitted, flags["block_size"], flags["scale"])
+    return None, {"target": url, **limits.describe(), "shortened": cut}, result, ideal.hit_ratio
 
 
 def _write(report: dict[str, Any], json_file: Path | None, html_file: Path | None) -> None:
@@ -174,6 +185,13 @@ def _print(report: dict[str, Any], wall_s: float) -> None:
         f"({wall_s:.1f} s of wall time, {per_s:,.0f} requests per second)"
     )
     console.print(f"hit ratio {report['hit_ratio']:.2%}, ideal {report['ideal_hit_ratio']:.2%}")
+    for row in report["failures"][:SHOWN_FAILURES]:
+        console.print(f"failed: {failure_text(row)}", markup=False)
+    if report["settings"].get("shortened"):
+        console.print(
+            f"{report['settings']['shortened']:,} requests were cut to the engine's"
+            f" {report['settings']['max_model_len']:,} tokens; --scale divides the lengths instead"
+        )
     if report["reordered"]:
         console.print(order_note(report["reordered"]))
     table = Table(box=None, padding=(0, 2), pad_edge=False, header_style="bold")

@@ -17,7 +17,7 @@ from kvsync.load.client import Outcome, Pause, Replayer
 from kvsync.load.summary import Summary, summarize
 from kvsync.local.stack import Stack
 from kvsync.prometheus_text import counter_total, histogram_quantile
-from kvsync.replay.live import find_model
+from kvsync.replay.limits import find_model
 
 RESTART_AT = 0.15
 """The engine is killed when this share of the requests has ended, early enough for the curves to show the recovery."""

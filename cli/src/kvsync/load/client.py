@@ -1,8 +1,8 @@
 """Replays prompts over HTTP at their arrival times, as streaming requests, and records one outcome per request.
 
 When an answer breaks off (its engine died after the first byte, which a router cannot hide), the request is issued
-again, and the outcome counts how often. Times run from the first issue; cached tokens are those that the engine
-reports.
+again, and the outcome counts how often. A request that the server refuses (4xx) would be refused again, and is not
+repeated. Times run from the first issue; cached tokens are those that the engine reports.
 """
 
 import asyncio
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import aiohttp
 import msgspec
 
+from kvsync.load.vocabulary import Vocabulary
 from kvsync_workload.prompts import Prompt
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ ISSUES = 6
 """How often a request is issued at most."""
 RETRY_S = 0.25
 ANSWER_TIMEOUT_S = 120.0
+MAX_ERROR_BYTES = 16 * 1024
+MAX_MESSAGE = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,8 @@ class Outcome:
     matched_tokens: int
     policy: str
     error: str = ""
+    status: int | None = None
+    """HTTP status of the last answer if the request failed; None without an answer."""
 
 
 class _Details(msgspec.Struct):
@@ -62,6 +67,14 @@ class _Chunk(msgspec.Struct):
     usage: _Usage | None = None
 
 
+class _Error(msgspec.Struct):
+    message: str
+
+
+class _Refusal(msgspec.Struct):
+    error: _Error
+
+
 @dataclass(frozen=True, slots=True)
 class Pause:
     """Delays request number `before`, and all after it, until `over` is set; later arrivals are delayed as long."""
@@ -71,7 +84,16 @@ class Pause:
 
 
 class AnswerBrokenError(Exception):
-    """No answer came, or only part of one."""
+    """No answer came, only part of one, or one with a `status` other than 200."""
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+
+    @property
+    def final(self) -> bool:
+        """Whether the server refuses the request as such, so that repeating it is useless."""
+        return self.status is not None and 400 <= self.status < 500
 
 
 class Replayer:
@@ -85,6 +107,7 @@ class Replayer:
         *,
         speed: float,
         max_in_flight: int = MAX_IN_FLIGHT,
+        vocabulary: Vocabulary | None = None,
         on_outcome: Callable[[Outcome], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -93,6 +116,7 @@ class Replayer:
         self._model = model
         self._speed = speed
         self._slots = asyncio.Semaphore(max_in_flight)
+        self._vocabulary = vocabulary
         self._on_outcome = on_outcome
         self._clock = clock
         self._start = 0.0
@@ -130,47 +154,61 @@ class Replayer:
             self._on_outcome(outcome)
         return outcome
 
-    async def _until_whole(self, prompt: Prompt) -> Outcome:
-        body = msgspec.json.encode(
+    def _body(self, prompt: Prompt) -> bytes:
+        ids = prompt.token_ids.tolist()
+        return msgspec.json.encode(
             {
                 "model": self._model,
-                "prompt": prompt.token_ids.tolist(),
+                "prompt": ids if self._vocabulary is None else self._vocabulary.fold(ids),
                 "max_tokens": prompt.output_tokens,
                 "ignore_eos": True,
                 "stream": True,
                 "stream_options": {"include_usage": True},
             }
         )
+
+    async def _until_whole(self, prompt: Prompt) -> Outcome:
+        body = self._body(prompt)
         sent = self._clock()
-        error = ""
-        for issue in range(1, ISSUES + 1):
+        error, status, issue = "", None, 0
+        while issue < ISSUES:
+            issue += 1
             try:
                 async with asyncio.timeout(ANSWER_TIMEOUT_S):
                     first, usage, headers = await self._issue(body)
-            except (AnswerBrokenError, aiohttp.ClientError, msgspec.MsgspecError, TimeoutError, OSError) as broken:
-                error = f"{type(broken).__name__}: {broken}"
-                await asyncio.sleep(RETRY_S * issue)
-                continue
-            details = usage.prompt_tokens_details
-            return Outcome(
-                number=prompt.number,
-                ok=True,
-                sent_s=sent - self._start,
-                ttft_s=first - sent,
-                ended_s=self._clock() - self._start,
-                prompt_tokens=usage.prompt_tokens,
-                cached_tokens=(details.cached_tokens or 0) if details is not None else 0,
-                output_tokens=usage.completion_tokens,
-                issues=issue,
-                endpoint=headers.get("x-kvsync-endpoint", ""),
-                matched_tokens=int(headers.get("x-kvsync-matched-tokens", "0")),
-                policy=headers.get("x-kvsync-policy", ""),
-            )
+            except AnswerBrokenError as broken:
+                error, status = str(broken), broken.status
+                if broken.final:
+                    break
+            except (aiohttp.ClientError, msgspec.MsgspecError, TimeoutError, OSError) as broken:
+                error, status = f"{type(broken).__name__}: {broken}".removesuffix(": "), None
+            else:
+                return self._outcome(prompt, sent, first, usage, headers, issue)
+            await asyncio.sleep(RETRY_S * issue)
         now = self._clock()
         return Outcome(
             prompt.number, False, sent - self._start, now - sent, now - self._start, len(prompt.token_ids), 0, 0,
-            ISSUES, "", 0, "", error,
+            issue, "", 0, "", error, status,
         )  # fmt: skip
+
+    def _outcome(
+        self, prompt: Prompt, sent: float, first: float, usage: _Usage, headers: Mapping[str, str], issue: int
+    ) -> Outcome:
+        details = usage.prompt_tokens_details
+        return Outcome(
+            number=prompt.number,
+            ok=True,
+            sent_s=sent - self._start,
+            ttft_s=first - sent,
+            ended_s=self._clock() - self._start,
+            prompt_tokens=usage.prompt_tokens,
+            cached_tokens=(details.cached_tokens or 0) if details is not None else 0,
+            output_tokens=usage.completion_tokens,
+            issues=issue,
+            endpoint=headers.get("x-kvsync-endpoint", ""),
+            matched_tokens=int(headers.get("x-kvsync-matched-tokens", "0")),
+            policy=headers.get("x-kvsync-policy", ""),
+        )
 
     async def _issue(self, body: bytes) -> tuple[float, _Usage, Mapping[str, str]]:
         """Issue the request once and return the time of the first token, the usage and the response headers.
@@ -179,8 +217,8 @@ class Replayer:
         """
         async with self._session.post(self._url, data=body, headers={"content-type": "application/json"}) as response:
             if response.status != 200:
-                text = (await response.read())[:200].decode("utf-8", "replace")
-                raise AnswerBrokenError(f"status {response.status}: {text}")
+                body_start = await response.content.read(MAX_ERROR_BYTES)
+                raise AnswerBrokenError(_message(body_start), response.status)
             first: float | None = None
             latest = 0.0
             usage: _Usage | None = None
@@ -203,3 +241,13 @@ class Replayer:
             if first is None or usage is None or not done:
                 raise AnswerBrokenError("the answer broke off")
             return first, usage, response.headers
+
+
+def _message(body: bytes) -> str:
+    """The message of an OpenAI error, or the text of any other answer, as one bounded line."""
+    try:
+        text = msgspec.json.decode(body, type=_Refusal).error.message
+    except msgspec.MsgspecError:
+        text = body.decode("utf-8", "replace")
+    printable = "".join(character if character.isprintable() else " " for character in text)
+    return " ".join(printable.split())[:MAX_MESSAGE] or "no message"

@@ -4,47 +4,33 @@ from collections import Counter
 from collections.abc import Iterable
 
 import aiohttp
-import msgspec
 
-from kvsync.errors import UnreachableError
-from kvsync.index_client import describe
 from kvsync.load.client import MAX_IN_FLIGHT, Outcome, Replayer
+from kvsync.load.vocabulary import Vocabulary
+from kvsync.replay.failures import Failure
+from kvsync.replay.limits import ServerLimits
 from kvsync.replay.records import Record, ReplayResult
 from kvsync_workload.prompts import Prompt
 
 UNNAMED_WORKER = "target"
 
 
-class _Model(msgspec.Struct):
-    id: str
-
-
-class _Models(msgspec.Struct):
-    data: list[_Model]
-
-
-async def find_model(session: aiohttp.ClientSession, url: str) -> str:
-    """The first model that the server lists. Raises UnreachableError if the server gives no usable answer."""
-    try:
-        async with session.get(f"{url}/v1/models", timeout=aiohttp.ClientTimeout(total=30)) as response:
-            body = await response.read()
-            if response.status != 200:
-                raise UnreachableError(f"{url}/v1/models: status {response.status}")
-        models = msgspec.json.decode(body, type=_Models).data
-    except (aiohttp.ClientError, TimeoutError, OSError) as error:
-        raise UnreachableError(f"{url}: {describe(error)}") from None
-    except msgspec.MsgspecError as error:
-        raise UnreachableError(f"{url}/v1/models: not the answer of an OpenAI server: {error}") from None
-    if not models:
-        raise UnreachableError(f"{url}: serves no model")
-    return models[0].id
-
-
 async def replay_live(
-    session: aiohttp.ClientSession, url: str, model: str, prompts: Iterable[Prompt], max_in_flight: int | None
+    session: aiohttp.ClientSession,
+    url: str,
+    limits: ServerLimits,
+    prompts: Iterable[Prompt],
+    max_in_flight: int | None,
 ) -> ReplayResult:
-    """Send every prompt at its arrival time, and wait for all answers."""
-    replayer = Replayer(session, url, model, speed=1.0, max_in_flight=max_in_flight or MAX_IN_FLIGHT)
+    """Send every prompt at its arrival time, with ids inside the vocabulary, and wait for all answers."""
+    replayer = Replayer(
+        session,
+        url,
+        limits.model,
+        speed=1.0,
+        max_in_flight=max_in_flight or MAX_IN_FLIGHT,
+        vocabulary=Vocabulary(limits.vocabulary) if limits.vocabulary is not None else None,
+    )
     outcomes = await replayer.run(prompts)
     records = [_record(outcome) for outcome in outcomes]
     workers = sorted({record.worker for record in records if record.ok})
@@ -62,5 +48,5 @@ def _record(outcome: Outcome) -> Record:
         prompt_tokens=outcome.prompt_tokens,
         hit_tokens=outcome.cached_tokens,
         output_tokens=outcome.output_tokens,
-        ok=outcome.ok,
+        failure=None if outcome.ok else Failure(outcome.error, outcome.status),
     )

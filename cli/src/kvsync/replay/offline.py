@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from kvsync.errors import UsageProblemError
+from kvsync.replay.failures import Failure
 from kvsync.replay.records import Record, ReplayResult
 from kvsync.replay.routers import KvRouter, PolicyRouter, worker_name
 from kvsync_indexer.core.factory import CoreKind
@@ -112,5 +113,5 @@ def _record(record: RequestRecord) -> Record:
         prompt_tokens=record.prompt_tokens,
         hit_tokens=record.cached_tokens,
         output_tokens=record.output_tokens,
-        ok=record.ok,
+        failure=None if record.ok else Failure("the engine did not complete the request"),
     )

@@ -25,7 +25,7 @@ def build_page(report: dict[str, Any]) -> Page:
             Fact("Failed", str(report["failed"]), f"{report['reissued']} issued again", report["failed"] == 0),
         ],
         charts=[_hits(report), _latency(report), _workers(report)],
-        tables=[_latency_table(report), _worker_table(report)],
+        tables=[*_failure_tables(report), _latency_table(report), _worker_table(report)],
         footer=f"Lengths divided by {report['scale']}; blocks of {report['block_size']} tokens. Times are {time} time."
         f" {order_note(report['reordered'])}".rstrip(),
     )
@@ -64,6 +64,18 @@ def _workers(report: dict[str, Any]) -> ChartBlock:
     figure = bars("", "tokens", list(workers), series)
     text = f"The busiest worker computed {report['imbalance']} times the mean."
     return ChartBlock("Tokens by worker", text, fragment(figure))
+
+
+def _failure_tables(report: dict[str, Any]) -> list[TableBlock]:
+    """One table of what failed and why, if anything did."""
+    if not report["failures"]:
+        return []
+    rows = [
+        [row["message"], "-" if row["status"] is None else str(row["status"]), f"{row['count']:,}"]
+        for row in report["failures"]
+    ]
+    text = "The first message of each kind."
+    return [TableBlock("Failures", ("message", "status", "requests"), rows, text)]
 
 
 def _latency_table(report: dict[str, Any]) -> TableBlock:

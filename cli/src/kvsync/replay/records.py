@@ -4,6 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from kvsync.replay.failures import Failure
+
 
 @dataclass(frozen=True, slots=True)
 class Record:
@@ -17,7 +19,13 @@ class Record:
     prompt_tokens: int
     hit_tokens: int
     output_tokens: int
-    ok: bool = True
+    failure: Failure | None = None
+    """Why the request failed, None if it did not."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether the whole answer arrived."""
+        return self.failure is None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from kvsync.replay.failures import count_failures
 from kvsync.replay.records import Record, ReplayResult, by_worker, imbalance
 from kvsync_workload.arrivals import Arrivals
 from kvsync_workload.percentiles import Values, summarize
@@ -50,6 +51,7 @@ def build_report(described: Described, result: ReplayResult, ideal_hit_ratio: fl
         "requests": len(result.records),
         "reordered": described.reordered,
         "failed": len(result.records) - len(done),
+        "failures": count_failures(record.failure for record in result.records if record.failure is not None),
         "reissued": result.reissued,
         "duration_s": round(duration_s, 6),
         "prompt_tokens": prompt,

@@ -13,6 +13,7 @@ from kvsync_indexer.api.errors import ErrorAnswer, ErrorDetail
 from kvsync_indexer.api.health import Health, Readiness
 from kvsync_indexer.api.match import MatchAnswer, MatchRequest, MatchRow
 from kvsync_indexer.api.predictions import PredictionAnswer, PredictionReport
+from kvsync_indexer.api.prompts import FirstPrompt, PromptFields, RequestBody
 from kvsync_indexer.api.publishers import BlockLine, DigestAnswer, DigestRow, PublisherRow, PublishersAnswer
 
 __all__ = [
@@ -23,16 +24,19 @@ __all__ = [
     "DigestRow",
     "ErrorAnswer",
     "ErrorDetail",
+    "FirstPrompt",
     "Health",
     "MatchAnswer",
     "MatchRequest",
     "MatchRow",
     "PredictionAnswer",
     "PredictionReport",
+    "PromptFields",
     "PublisherAudit",
     "PublisherRow",
     "PublishersAnswer",
     "Readiness",
+    "RequestBody",
     "SlotDifference",
     "Verdict",
 ]

@@ -4,9 +4,14 @@ from typing import Any
 
 import msgspec
 
+from kvsync_indexer.api.prompts import PromptFields
 
-class MatchRequest(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
-    """The prompt, in exactly one of the forms `token_ids`, `prompt` and `messages`, and its context."""
+
+class MatchRequest(PromptFields, forbid_unknown_fields=True, omit_defaults=True):
+    """The prompt, in exactly one of the forms `token_ids`, `prompt` and `messages`, and its context.
+
+    The fields of `PromptFields` mean what they mean in a request to an engine.
+    """
 
     model: str
     """Name of the base model, as publishers announce it."""
@@ -46,11 +51,15 @@ class MatchRow(msgspec.Struct):
     """The publisher may hold more than the index knows."""
 
 
-class MatchAnswer(msgspec.Struct):
-    """Rows ordered best first; every publisher of the model has one."""
+class MatchAnswer(msgspec.Struct, omit_defaults=True):
+    """Rows ordered best first; every publisher of the model has one, unless the prompt cannot be known."""
 
     block_size: int
     """Tokens per block of the best match, else of the model's publishers, else 0."""
     query_blocks: int
     """Full blocks in the prompt."""
     matches: list[MatchRow]
+    unknown: str | None = None
+    """Why the tokens of this prompt cannot be known, for example because it has pictures. There are no rows then."""
+    skips_cache: bool = False
+    """The engine does not look such a prompt up, so every row has 0 matched tokens."""

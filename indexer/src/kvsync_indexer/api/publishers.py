@@ -10,6 +10,8 @@ class PublisherRow(msgspec.Struct, frozen=True, kw_only=True):
     pod: str = ""
     model: str = ""
     rank: int = 0
+    http_rank: int | None = None
+    """Number of the rank in `X-data-parallel-rank`; null if it is `rank`."""
     state: str
     reason: str = ""
     """Why the publisher is in this state."""

@@ -7,6 +7,7 @@ from typing import TypeVar
 import aiohttp
 import msgspec
 
+from kvsync_indexer.addresses import guarded_connector
 from kvsync_indexer.api import DigestRow
 from kvsync_indexer.errors import AuditError
 
@@ -63,9 +64,9 @@ class EngineClient:
 
     async def _get(self, url: str) -> bytes:
         if self._session is None:
-            self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=self._connections))
+            self._session = aiohttp.ClientSession(connector=guarded_connector(self._connections))
         try:
-            async with asyncio.timeout(TIMEOUT_S), self._session.get(url) as response:
+            async with asyncio.timeout(TIMEOUT_S), self._session.get(url, allow_redirects=False) as response:
                 data = await response.read()
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
             raise AuditError(f"{url}: {type(error).__name__}: {error}") from None

@@ -1,49 +1,71 @@
-"""Reads the event settings from the command line of a container: the flags of `vllm serve`, by vLLM's rules.
+"""Reads the event settings from the command line of an engine, by the rules of vLLM, SGLang and TensorRT-LLM.
 
 vLLM accepts `--flag value`, `--flag=value`, underscores for dashes, and JSON settings also key by key
 (`--kv-events-config.endpoint tcp://*:5557`). Flags that do not concern the index are skipped.
 """
 
-import json
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from kvsync_indexer.discovery.command import EngineCommand, EngineKind
+from kvsync_indexer.discovery.limits import MAX_RANK, ArgumentsError, number, parse_json, quoted, text_of
+from kvsync_indexer.discovery.ranks import Ranks, sglang_ranks, vllm_ranks
+from kvsync_indexer.discovery.shell import UNKNOWN, unknown_source
+
 _EVENTS = "kv-events-config"
-_SWITCHES = frozenset({"mock-debug"})
-_WANTED = frozenset(
+_SWITCHES = frozenset(
     {
-        "model", "served-model-name", "port", "data-parallel-size", "data-parallel-rank", "data-parallel-start-rank",
-        "data-parallel-size-local", _EVENTS,
+        "mock-debug", "headless", "data-parallel-hybrid-lb", "data-parallel-external-lb",
+        "data-parallel-multi-port-external-lb",
     }
 )  # fmt: skip
-_SHORT = {"-dp": "data-parallel-size", "-dpn": "data-parallel-rank", "-dpl": "data-parallel-size-local"}
-
-
-class ArgumentsError(ValueError):
-    """A flag whose value cannot be used; the message names both."""
+_COUNTS = frozenset(
+    {
+        "data-parallel-size", "data-parallel-rank", "data-parallel-start-rank", "data-parallel-size-local", "nnodes",
+        "node-rank",
+    }
+)  # fmt: skip
+_WANTED = frozenset({"model", "model-path", "served-model-name", "port", "config", _EVENTS}) | _COUNTS
+_SHORT = {
+    "-dp": "data-parallel-size",
+    "-dpn": "data-parallel-rank",
+    "-dpr": "data-parallel-start-rank",
+    "-dpl": "data-parallel-size-local",
+    "-dph": "data-parallel-hybrid-lb",
+    "-dpe": "data-parallel-external-lb",
+    "-dpm": "data-parallel-multi-port-external-lb",
+    "-n": "nnodes",
+    "-r": "node-rank",
+}
+_SGLANG_NAMES = {"dp-size": "data-parallel-size", "dp": "data-parallel-size"}
+_HOLDS_ARGUMENTS = re.compile(r"ARG|OPT|FLAG|EXTRA|\$[@*]", re.IGNORECASE)
+HTTP_PORTS: Mapping[EngineKind | None, int] = {"vllm": 8000, "sglang": 30000, "trtllm": 8000, None: 8000}
 
 
 @dataclass(frozen=True, slots=True)
 class EngineArguments:
     """The flags that were found, and None for those that were not."""
 
+    kind: EngineKind | None = None
     model: str | None = None
     served_model_name: str | None = None
     port: int | None = None
-    ranks: int | None = None
-    """Number of ranks that publish in this pod."""
-    first_rank: int | None = None
+    ranks: Ranks = field(default_factory=Ranks)
     debug: bool = False
-    events: dict[str, Any] | None = field(default=None)
+    events: Mapping[str, Any] | None = None
     """`--kv-events-config`, together with settings that are given key by key."""
+    file: bool = False
+    """Whether a configuration file may hold the flags that were not found."""
 
 
-def read_arguments(words: Sequence[str]) -> EngineArguments:
-    """Read a container's command and arguments. Raises ArgumentsError."""
+def read_arguments(command: EngineCommand) -> EngineArguments:
+    """Read an engine's arguments. Raises ArgumentsError."""
     found: dict[str, str] = {}
     dotted: dict[str, str] = {}
     positional: str | None = None
+    words = command.words
     at = 0
     while at < len(words):
         word = words[at]
@@ -52,9 +74,11 @@ def read_arguments(words: Sequence[str]) -> EngineArguments:
         if name is None:
             if positional is None and at >= 2 and words[at - 2] == "serve":
                 positional = word
+            else:
+                _check_stray(word, words[at - 2] if at >= 2 else "")
             continue
         if name in _SWITCHES:
-            found[name] = "true"
+            found[name] = value if equals else "true"
             continue
         if name not in _WANTED and not name.startswith(f"{_EVENTS}."):
             continue
@@ -63,11 +87,13 @@ def read_arguments(words: Sequence[str]) -> EngineArguments:
                 raise ArgumentsError(f"--{name} has no value")
             value = words[at]
             at += 1
+        if (source := unknown_source(value)) is not None:
+            raise ArgumentsError(f"--{name} depends on {source[:60]}, whose value the pod's spec does not show")
         if name.startswith(f"{_EVENTS}."):
             dotted[name.removeprefix(f"{_EVENTS}.")] = value
         else:
             found[name] = value
-    return _arguments(found, dotted, positional)
+    return _arguments(command.kind, found, dotted, positional)
 
 
 def _split(word: str) -> tuple[str | None, bool, str]:
@@ -78,45 +104,57 @@ def _split(word: str) -> tuple[str | None, bool, str]:
         return None, False, ""
     name, equals, value = word[2:].partition("=")
     head, dot, tail = name.partition(".")
-    return head.replace("_", "-") + dot + tail.replace("-", "_"), bool(equals), value
+    head = head.replace("_", "-")
+    head = _SGLANG_NAMES.get(head, head)
+    return head + dot + tail.replace("-", "_"), bool(equals), value
 
 
-def _arguments(found: dict[str, str], dotted: dict[str, str], positional: str | None) -> EngineArguments:
-    size, local = _number(found, "data-parallel-size"), _number(found, "data-parallel-size-local")
-    rank, start = _number(found, "data-parallel-rank"), _number(found, "data-parallel-start-rank")
-    ranks = 1 if rank is not None else local if local is not None else size
+def _check_stray(word: str, before: str) -> None:
+    """Refuse a word that consists of unknown text, unless it is the value of a flag that is not needed."""
+    if not word.startswith(UNKNOWN):
+        return
+    source = unknown_source(word) or ""
+    if not before.startswith("-") or "=" in before or _HOLDS_ARGUMENTS.search(source):
+        raise ArgumentsError(f"{source[:60]} may hold further arguments, and the pod's spec does not show its value")
+
+
+def _arguments(
+    kind: EngineKind | None, found: dict[str, str], dotted: dict[str, str], positional: str | None
+) -> EngineArguments:
+    counts = {name: number(f"--{name}", found[name], 0, MAX_RANK) for name in _COUNTS if name in found}
+    switches = {name for name in _SWITCHES if found.get(name, "false").lower() in ("true", "1", "yes")}
+    if kind is None and "model-path" in found:
+        kind = "sglang"  # the program is unknown, and only SGLang has this flag
+    model = found.get("model", found.get("model-path", positional))
+    if model is not None and UNKNOWN in model:
+        model = None
     return EngineArguments(
-        model=found.get("model", positional),
+        kind=kind,
+        model=model or None,
         served_model_name=found.get("served-model-name"),
-        port=_number(found, "port"),
-        ranks=ranks,
-        first_rank=rank if rank is not None else start,
-        debug="mock-debug" in found,
+        port=number("--port", found["port"], 1, 65535) if "port" in found else None,
+        ranks=sglang_ranks(counts) if kind == "sglang" else vllm_ranks(counts, switches),
+        debug="mock-debug" in switches,
         events=_events(found.get(_EVENTS), dotted),
+        file="config" in found,
     )
-
-
-def _number(found: dict[str, str], name: str) -> int | None:
-    text = found.get(name)
-    if text is None:
-        return None
-    if not text.isascii() or not text.isdigit():
-        raise ArgumentsError(f"--{name} {text!r} is not a number")
-    return int(text)
 
 
 def _events(text: str | None, dotted: dict[str, str]) -> dict[str, Any] | None:
     if text is None and not dotted:
         return None
-    try:
-        config = {} if text is None else json.loads(text)
-    except ValueError as error:
-        raise ArgumentsError(f"--{_EVENTS} is not JSON: {error}") from None
+    config = {} if text is None else parse_json(f"--{_EVENTS}", text)
     if not isinstance(config, dict):
-        raise ArgumentsError(f"--{_EVENTS} must be an object, not {text!r:.80}")
+        raise ArgumentsError(f"--{_EVENTS} must be an object, not {quoted(text)}")
     for name, value in dotted.items():
         try:
-            config[name] = json.loads(value)
-        except ValueError:
+            config[name] = parse_json(f"--{_EVENTS}.{name}", value)
+        except ArgumentsError:
             config[name] = value
+    for name in ("endpoint", "replay_endpoint", "topic", "publisher"):
+        if config.get(name) is not None:
+            text_of(f"--{_EVENTS} {name}", config[name])
+    if not isinstance(config.get("enable_kv_cache_events", False), bool):
+        value = config["enable_kv_cache_events"]
+        raise ArgumentsError(f"--{_EVENTS} enable_kv_cache_events {quoted(value)} must be true or false")
     return config

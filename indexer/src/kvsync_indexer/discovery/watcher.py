@@ -2,7 +2,8 @@
 
 A watch resumes from the last resource version that it has seen, bookmarks included. If that version has expired (410),
 the pods are listed again. While the API server is away nothing changes in the index, because the data path does not
-depend on it. The server ends each watch after `WATCH_S`, so that a dead connection is noticed soon.
+depend on it. The server ends each watch after `WATCH_S`, so that a dead connection is noticed soon. No answer ends the
+thread: what cannot be read counts as a failure and is asked for again, and lists and events are bounded in bytes.
 """
 
 import contextlib
@@ -28,10 +29,20 @@ WATCH_S = 60
 READ_TIMEOUT_S = 15
 """Read time-out of a list; a watch gets `WATCH_S` in addition."""
 BACKOFF_S, BACKOFF_MAX_S = 0.2, 30.0
+MAX_LIST_BYTES = 64 * 1024 * 1024
+"""Size of one page of a list. A larger page is asked for again with half as many pods."""
+MAX_EVENT_BYTES = 8 * 1024 * 1024
+"""Size of one event of a watch; etcd stores objects of at most 1.5 MiB."""
+SILENT_S = 3 * (WATCH_S + READ_TIMEOUT_S)
+"""After this time without a turn of its loop, the thread counts as stuck."""
 
 
 class ExpiredError(Exception):
     """The resource version is too old to resume a watch from."""
+
+
+class OversizeError(ValueError):
+    """An answer of the API server has more bytes than allowed."""
 
 
 class PodWatcher:
@@ -64,6 +75,8 @@ class PodWatcher:
         self.last_contact: float | None = None
         """Monotonic time of the API server's last answer."""
         self.problem: str | None = None
+        self._page = PAGE
+        self._turn = monotonic()
         name = f"kvsync-pods-{namespace or 'all'}"
         self._thread = threading.Thread(target=self._main, name=name, daemon=True)
 
@@ -83,9 +96,21 @@ class PodWatcher:
         """Whether the thread runs."""
         return self._thread.is_alive()
 
+    def health_problem(self) -> str | None:
+        """Why the watch no longer works although the process runs; an API server that is away is no such reason."""
+        if self._thread.ident is None or self._stop.is_set():
+            return None
+        if not self.alive:
+            return f"the watch thread of namespace {self.namespace or '*'} has ended"
+        silent = self._monotonic() - self._turn
+        if silent > SILENT_S:
+            return f"the watch thread of namespace {self.namespace or '*'} has not turned for {silent:.0f} s"
+        return None
+
     def _main(self) -> None:
         delay = BACKOFF_S
         while not self._stop.is_set():
+            self._turn = self._monotonic()
             try:
                 if self._version is None:
                     self._list()
@@ -94,9 +119,11 @@ class PodWatcher:
             except ExpiredError:
                 _log.info("watch_expired", namespace=self.namespace)
                 self._version = None
-            except (ApiException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+            except Exception as error:  # noqa: BLE001  whatever the server sends, the thread must go on
                 if self._stop.is_set():
                     return
+                if not isinstance(error, (ApiException, urllib3.exceptions.HTTPError, OSError)):
+                    self._version = None  # resuming would bring the same event again
                 self._failed(error)
                 self._stop.wait(delay * (0.5 + self._rng.random()))
                 delay = min(2 * delay, BACKOFF_MAX_S)
@@ -120,19 +147,25 @@ class PodWatcher:
         pods: list[Any] = []
         token: str | None = None
         while True:
-            page = {"limit": PAGE} if token is None else {"limit": PAGE, "_continue": token}
+            page = {"limit": self._page} if token is None else {"limit": self._page, "_continue": token}
             response = self._call(_request_timeout=READ_TIMEOUT_S, **page)
             try:
-                answer = json.loads(response.data)
+                answer = json.loads(_body(response))
+            except OversizeError:
+                if self._page == 1:
+                    raise
+                self._page //= 2
+                continue
             finally:
+                response.close()
                 response.release_conn()
-            self.last_contact = self._monotonic()
-            pods += answer["items"]
-            token = answer["metadata"].get("continue")
+            self._turn = self.last_contact = self._monotonic()
+            items, token, version = _list_of(answer)
+            pods += items
             if not token:
                 break
         self.table.replace(pods)
-        self._version = answer["metadata"]["resourceVersion"]
+        self._version = version
         self.lists += 1
         self.synced.set()
         _log.info("pods_listed", namespace=self.namespace, pods=len(pods))
@@ -150,7 +183,7 @@ class PodWatcher:
             if self._stop.is_set():  # asked to stop while the connection was being made
                 return
             for line in _lines(self._response):
-                self.last_contact = self._monotonic()
+                self._turn = self.last_contact = self._monotonic()
                 self._event(json.loads(line))
                 if self._stop.is_set():
                     return
@@ -160,6 +193,8 @@ class PodWatcher:
 
     def _event(self, event: dict[str, Any]) -> None:
         kind, pod = event["type"], event["object"]
+        if not isinstance(pod, dict):
+            raise ValueError(f"an event of type {kind!r:.40} has no object")
         if kind == "ERROR":
             if pod.get("code") == 410:
                 raise ExpiredError
@@ -168,7 +203,10 @@ class PodWatcher:
             self.table.deleted(pod)
         elif kind in ("ADDED", "MODIFIED"):
             self.table.changed(pod)
-        self._version = pod["metadata"]["resourceVersion"]
+        metadata = pod.get("metadata")
+        version = metadata.get("resourceVersion") if isinstance(metadata, dict) else None
+        if isinstance(version, str):
+            self._version = version
 
     def _hang_up(self) -> None:
         """Close the connection of the watch. Another thread may call this while the connection is being read."""
@@ -184,9 +222,33 @@ class PodWatcher:
             response.close()
 
 
+def _body(response: Any) -> bytes:  # noqa: ANN401
+    """The whole body. Raises OversizeError beyond MAX_LIST_BYTES."""
+    data = bytearray()
+    for chunk in response.stream(amt=1 << 20, decode_content=True):
+        data += chunk
+        if len(data) > MAX_LIST_BYTES:
+            raise OversizeError(f"a list of pods has more than {MAX_LIST_BYTES} bytes")
+    return bytes(data)
+
+
+def _list_of(answer: Any) -> tuple[list[Any], str | None, str]:  # noqa: ANN401
+    """(pods, continue token, resource version) of one page. Raises ValueError if it is no list of pods."""
+    metadata = answer.get("metadata") if isinstance(answer, dict) else None
+    items = answer.get("items") if isinstance(metadata, dict) else None
+    if not isinstance(metadata, dict) or not isinstance(items, list):
+        raise ValueError("the answer is not a list of pods")
+    return items, metadata.get("continue"), str(metadata["resourceVersion"])
+
+
 def _lines(response: Any) -> Iterator[bytes]:  # noqa: ANN401
-    """The complete lines of a streamed body; an incomplete last line is dropped."""
+    """The complete lines of a streamed body; an incomplete last line is dropped.
+
+    Raises OversizeError for a line of more than MAX_EVENT_BYTES.
+    """
     rest = b""
     for chunk in response.stream(amt=None, decode_content=True):
         *lines, rest = (rest + chunk).split(b"\n")
         yield from (line for line in lines if line.strip())
+        if len(rest) > MAX_EVENT_BYTES:
+            raise OversizeError(f"an event has more than {MAX_EVENT_BYTES} bytes")

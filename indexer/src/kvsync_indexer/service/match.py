@@ -11,11 +11,13 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from kvsync_indexer.api import MatchAnswer, MatchRequest, MatchRow
-from kvsync_indexer.core import Match, QueryError
+from kvsync_indexer.api.prompts import skips_cache, unknown_part
+from kvsync_indexer.core import Context, Match, QueryError
 from kvsync_indexer.errors import RequestError, TokenizeError
 from kvsync_indexer.ingest import Ingest, PublisherLink
 from kvsync_indexer.latency import LatencyHistogram
 from kvsync_indexer.service.contexts import context_of
+from kvsync_indexer.service.prompts import query_tokens
 from kvsync_indexer.service.quick import QuickMatch
 from kvsync_indexer.service.requests import decode_request, error_body
 from kvsync_indexer.service.tokenizing import Tokenizer
@@ -34,28 +36,33 @@ class Matcher:
 
     async def answer(self, request: MatchRequest) -> MatchAnswer:
         """The answer. Raises RequestError, TokenizeError."""
-        tokens = request.token_ids
-        if tokens is None or request.prompt is not None or request.messages is not None:
-            tokens = await self._tokens(request)
-        try:
-            return self._match(request, tokens)
-        except QueryError as error:
-            raise RequestError(422, str(error), field="token_ids") from None
-
-    async def _tokens(self, request: MatchRequest) -> list[int]:
         given = [name for name in ("token_ids", "prompt", "messages") if getattr(request, name) is not None]
         if len(given) != 1:
             what = "none of them" if not given else " and ".join(given)
             raise RequestError(422, f"give exactly one of token_ids, prompt and messages, not {what}", field="prompt")
-        body: dict[str, object] = {given[0]: getattr(request, given[0])}
-        return await self._tokenizer.tokens(request.model, body, self._ingest.links_of(request.model))
+        context = context_of(request)
+        unknown = unknown_part(request.messages)
+        if unknown is not None:
+            return MatchAnswer(0, 0, [], unknown=unknown)
+        if skips_cache(request, chat=request.messages is not None):
+            trusted = self._ingest.trusted.get(request.model, frozenset())
+            answer = self._rows(request, len(request.token_ids or ()), (), trusted)
+            answer.skips_cache = True
+            return answer
+        tokens = await query_tokens(request, self._tokenizer, self._ingest.links_of(request.model))
+        if tokens is None:
+            return MatchAnswer(0, 0, [], unknown="only the engine knows where it truncates this prompt")
+        try:
+            return self._match(request, context, tokens)
+        except QueryError as error:
+            raise RequestError(422, str(error), field="token_ids") from None
 
-    def _match(self, request: MatchRequest, tokens: Sequence[int]) -> MatchAnswer:
+    def _match(self, request: MatchRequest, context: Context, tokens: Sequence[int]) -> MatchAnswer:
         ingest = self._ingest
         trusted = ingest.trusted.get(request.model, frozenset())
         if request.publishers is not None:
             trusted = trusted.intersection(request.publishers)
-        matches = ingest.core.match(context_of(request), tokens, trusted) if trusted else ()
+        matches = ingest.core.match(context, tokens, trusted) if trusted else ()
         return self._rows(request, len(tokens), matches, trusted)
 
     def _rows(

@@ -188,7 +188,7 @@ class IndexerCollector(Collector):
             if watcher.last_contact is not None:
                 age.add_metric([scope], max(0.0, now - watcher.last_contact))
         skipped = GaugeMetricFamily("kvsync_indexer_discovery_problems", "Pods and namespaces that cannot be followed.")
-        skipped.add_metric([], len(discovery.problems))
+        skipped.add_metric([], discovery.problem_count)
         yield from (*counters.values(), age, skipped)
 
 

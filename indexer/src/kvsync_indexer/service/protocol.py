@@ -10,7 +10,8 @@ from collections.abc import Callable
 from typing import Final
 
 import structlog
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from kvsync_indexer.descriptors import ReservingProtocol
 
 _log = structlog.get_logger("kvsync_indexer.service")
 
@@ -21,7 +22,7 @@ _HEAD: Final = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-le
 _LAST_HEAD: Final = _HEAD[:-2] + b"connection: close\r\n\r\n"
 
 
-def match_protocol(quick: Callable[[bytes], bytes | None]) -> type[HttpToolsProtocol]:
+def match_protocol(quick: Callable[[bytes], bytes | None]) -> type[ReservingProtocol]:
     """A protocol class whose connections ask `quick` for each match first."""
 
     class Protocol(MatchProtocol):
@@ -30,7 +31,7 @@ def match_protocol(quick: Callable[[bytes], bytes | None]) -> type[HttpToolsProt
     return Protocol
 
 
-class MatchProtocol(HttpToolsProtocol):
+class MatchProtocol(ReservingProtocol):
     """One connection."""
 
     answer: Callable[[bytes], bytes | None]
@@ -62,6 +63,7 @@ class MatchProtocol(HttpToolsProtocol):
             and not self.expect_100_continue
             and not self.parser.should_upgrade()
             and not self.flow.write_paused
+            and not self.reserved
         ):
             self._parts, self._size = [], 0
         else:

@@ -14,6 +14,7 @@ import msgspec
 
 from kvsync_indexer.api import MatchRequest
 from kvsync_indexer.core import QueryError
+from kvsync_indexer.errors import RequestError
 from kvsync_indexer.ingest import Ingest, PublisherLink
 from kvsync_indexer.service.contexts import context_of
 
@@ -49,7 +50,7 @@ class QuickMatch:
         rest, tokens = parts
         try:
             request = self._decoder.decode(rest)
-        except (msgspec.MsgspecError, UnicodeDecodeError):
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return None
         trusted = self._ingest.trusted
         names = trusted.get(request.model)
@@ -58,11 +59,18 @@ class QuickMatch:
             or request.prompt is not None
             or request.messages is not None
             or request.publishers is not None
+            or request.truncate_prompt_tokens is not None
+            or request.prompt_logprobs is not None
+            or request.echo is not None
         ):
             return None
         table, links, all_trusted = self._table(request.model, trusted, names)
         try:
-            matches = self._ingest.core.match(context_of(request), tokens, None if all_trusted else names)
+            context = context_of(request)
+        except RequestError:
+            return None
+        try:
+            matches = self._ingest.core.match(context, tokens, None if all_trusted else names)
         except QueryError:
             return None
         limit = None if request.limit is None else max(0, min(request.limit, _MOST_ROWS))

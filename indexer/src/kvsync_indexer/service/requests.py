@@ -20,6 +20,8 @@ def decode_request(body: bytes, kind: type[Request]) -> Request:
         raise RequestError(422, _problem(error, kind)) from None
     except UnicodeDecodeError:
         raise RequestError(422, "the body is not UTF-8 JSON") from None
+    except RecursionError:
+        raise RequestError(422, "the body is nested too deeply") from None
 
 
 def _problem(error: msgspec.MsgspecError, kind: type[msgspec.Struct]) -> str:

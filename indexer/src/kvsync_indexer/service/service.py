@@ -78,7 +78,9 @@ class IndexService:
             monotonic=monotonic,
             wall=wall,
         )
-        self.tokenizer = Tokenizer()
+        key = config.engine_api_key
+        self._api_key = None if key is None else key.get_secret_value()
+        self.tokenizer = Tokenizer(self._api_key, monotonic)
         self.matcher = Matcher(self.ingest, self.tokenizer, monotonic)
         self.auditor = Auditor(self.ingest, monotonic=monotonic)
         self.snapshots = Snapshots(self.core, self.ingest, config.snapshot_dir, wall)
@@ -150,6 +152,11 @@ class IndexService:
             raise unknown_publisher(name)
         return link
 
+    def api_key(self, publisher: str) -> str | None:
+        """The key of a publisher's HTTP API, if one is configured."""
+        link = self.ingest.link(publisher)
+        return (link.spec.api_key if link is not None else None) or self._api_key
+
     def record_prediction(self, report: PredictionReport) -> PredictionAnswer:
         """Count how one prediction turned out. Raises RequestError."""
         for field in ("predicted_tokens", "cached_tokens", "prompt_tokens"):
@@ -168,7 +175,9 @@ class IndexService:
         if not self.ingest.running:
             return "the I/O thread has ended"
         silent = self.monotonic() - self.ingest.heartbeat
-        return f"the I/O thread has not turned for {silent:.1f} s" if silent > STALL_S else None
+        if silent > STALL_S:
+            return f"the I/O thread has not turned for {silent:.1f} s"
+        return None if self.discovery is None else self.discovery.health_problem()
 
     def readiness(self) -> Readiness:
         """Whether queries get useful answers: the sources are read, and the first publishers are followed or late."""

@@ -145,7 +145,7 @@ class Snapshots:
             async with (
                 asyncio.timeout(PEER_TIMEOUT_S),
                 aiohttp.ClientSession() as session,
-                session.get(url) as response,
+                session.get(url, allow_redirects=False) as response,
             ):
                 response.raise_for_status()
                 return await response.read()

@@ -30,6 +30,7 @@ def publisher_row(link: PublisherLink, core: IndexCore, now: float) -> Publisher
         pod=spec.pod,
         model=spec.model,
         rank=spec.rank,
+        http_rank=spec.http_rank,
         state=str(status.state),
         reason=_reason(link, status.reason),
         epoch=status.epoch,

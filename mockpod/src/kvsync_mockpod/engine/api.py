@@ -48,6 +48,8 @@ class Request:
     mm_features: tuple[MMFeature, ...] = ()
     ignore_eos: bool = False
     stop_token_ids: Sequence[int] = ()
+    skip_cache: bool = False
+    """The log probabilities of the prompt are wanted, so all of it is computed."""
     report_full: bool = False
     """`kv_cache_report_mode: full`: a prefix hit is announced again, from the first block on."""
     eos_token_id: int | None = None

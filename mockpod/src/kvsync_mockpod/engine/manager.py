@@ -53,7 +53,7 @@ class BlockManager:
 
     def find_hit(self, seq: Sequence) -> Hit:
         """The longest cached prefix of prompt and output, leaving at least one token to compute."""
-        if not self._caching:
+        if not self._caching or seq.request.skip_cache:
             return Hit()
         blocks = (seq.total - 1) // self._size
         hit = self.pool.lookup(self.identity.extend(seq, blocks), blocks)

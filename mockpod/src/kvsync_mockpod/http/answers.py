@@ -12,7 +12,7 @@ from kvsync_mockpod.engine import LoraRef
 from kvsync_mockpod.http.asgi import Request, Response, json_response
 from kvsync_mockpod.http.choices import Choice
 from kvsync_mockpod.http.errors import bad_request
-from kvsync_mockpod.http.schemas import SamplingFields
+from kvsync_mockpod.http.schemas import ChatRequest, CompletionRequest, SamplingFields
 from kvsync_mockpod.http.session import Sampling, Session, pick_rank, report_full, request_id, sampling_stops
 from kvsync_mockpod.http.streaming import Framing, Usage, encode, make_choices, run_to_end, stream
 from kvsync_mockpod.pod import Pod
@@ -37,8 +37,35 @@ def read_sampling(
         cache_salt=body.cache_salt,
         session_id=body.session_id or request.header(b"x-session-id"),
         lora=lora,
+        skip_cache=body.prompt_logprobs is not None or echoes_logprobs(body),
         report_full=report_full(body.vllm_xargs),
     )
+
+
+def echoes_logprobs(body: SamplingFields) -> bool:
+    """Whether the prompt is echoed with log probabilities. In a chat, `top_logprobs` is 0 and not absent by default."""
+    if isinstance(body, ChatRequest):
+        return body.echo
+    return isinstance(body, CompletionRequest) and bool(body.echo) and body.logprobs is not None
+
+
+def truncate(pod: Pod, body: SamplingFields, max_tokens: int | None, tokens: list[int]) -> list[int]:
+    """The prompt that `truncate_prompt_tokens` leaves: its end, unless `truncation_side` is `right`.
+
+    Raises `HttpError` 400 for more tokens than the model's length.
+    """
+    limit = body.truncate_prompt_tokens
+    if limit is None:
+        return tokens
+    longest = pod.config.max_model_len
+    if limit > longest:
+        raise bad_request(
+            f"truncate_prompt_tokens={limit} cannot be greater than max_model_len = {longest}",
+            "truncate_prompt_tokens",
+        )
+    if limit < 0:
+        limit = longest - (1 if max_tokens else 0)
+    return tokens[:limit] if body.truncation_side == "right" else tokens[max(len(tokens) - limit, 0) :]
 
 
 def refuse_no_tokens(max_tokens: int | None) -> None:

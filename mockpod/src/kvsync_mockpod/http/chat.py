@@ -1,5 +1,6 @@
 """`POST /v1/chat/completions`: answers messages with an assistant's message, whole or streamed."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -7,11 +8,11 @@ import msgspec
 
 from kvsync_mockpod.engine import MMFeature
 from kvsync_mockpod.errors import TextError
-from kvsync_mockpod.http.answers import Answer, read_sampling, refuse_no_tokens, serve
+from kvsync_mockpod.http.answers import Answer, read_sampling, refuse_no_tokens, serve, truncate
 from kvsync_mockpod.http.asgi import Request, Response
 from kvsync_mockpod.http.choices import Choice
 from kvsync_mockpod.http.errors import bad_request
-from kvsync_mockpod.http.schemas import ChatRequest
+from kvsync_mockpod.http.schemas import ChatRequest, TemplateFields
 from kvsync_mockpod.http.session import check_ready, pick_model
 from kvsync_mockpod.pod import Pod
 from kvsync_mockpod.text import ChatPrompt, render_chat
@@ -29,9 +30,10 @@ async def chat_completions(pod: Pod, request: Request) -> Response | None:
     body = await request.decode(_decoder)
     check_ready(pod)
     model, adapter = pick_model(pod, body.model)
-    prompt = _render(pod, body)
     max_tokens = body.max_completion_tokens if body.max_completion_tokens is not None else body.max_tokens
     refuse_no_tokens(max_tokens)
+    prompt = _render(pod, body)
+    prompt = replace(prompt, token_ids=truncate(pod, body, max_tokens, prompt.token_ids))
     sampling = replace(
         read_sampling(pod, request, body, max_tokens, adapter), opening=True, media=media_features(prompt)
     )
@@ -40,16 +42,35 @@ async def chat_completions(pod: Pod, request: Request) -> Response | None:
 
 
 def _render(pod: Pod, body: ChatRequest) -> ChatPrompt:
-    if body.add_generation_prompt and body.continue_final_message:
+    arguments = dict(body.chat_template_kwargs or {})
+    if body.documents is not None:
+        arguments["documents"] = body.documents
+    if body.reasoning_effort is not None:
+        arguments["reasoning_effort"] = body.reasoning_effort
+        arguments.setdefault("enable_thinking", body.reasoning_effort != "none")
+    return render(pod, body, body.messages, arguments)
+
+
+def render(
+    pod: Pod, fields: TemplateFields, messages: Sequence[Mapping[str, object]], arguments: Mapping[str, object]
+) -> ChatPrompt:
+    """Messages as a prompt, for a chat and for `/tokenize` alike. Raises `HttpError` 400."""
+    if fields.chat_template is not None:
+        raise bad_request(
+            "Chat template is passed with request, but --trust-request-chat-template is not set.", "chat_template"
+        )
+    if fields.add_generation_prompt and fields.continue_final_message:
         raise bad_request(
             "continue_final_message and add_generation_prompt cannot both be true", "continue_final_message"
         )
     try:
         return render_chat(
             pod.tokenizer,
-            body.messages,
-            tools=body.tools or (),
-            add_generation_prompt=body.add_generation_prompt,
+            messages,
+            tools=fields.tools or (),
+            arguments=arguments,
+            add_generation_prompt=fields.add_generation_prompt,
+            continue_final_message=fields.continue_final_message,
         )
     except TextError as error:
         raise bad_request(str(error), "messages") from None

@@ -5,7 +5,7 @@ from typing import Any, cast
 import msgspec
 
 from kvsync_mockpod.errors import TextError
-from kvsync_mockpod.http.answers import Answer, read_sampling, refuse_no_tokens, serve
+from kvsync_mockpod.http.answers import Answer, read_sampling, refuse_no_tokens, serve, truncate
 from kvsync_mockpod.http.asgi import Request, Response
 from kvsync_mockpod.http.choices import Choice
 from kvsync_mockpod.http.errors import bad_request
@@ -23,7 +23,7 @@ async def completions(pod: Pod, request: Request) -> Response | None:
     model, adapter = pick_model(pod, body.model)
     if body.suffix:
         raise bad_request("suffix is not supported", "suffix")
-    prompts = _prompts(pod, body.prompt)
+    prompts = [truncate(pod, body, body.max_tokens, prompt) for prompt in _prompts(pod, body.prompt)]
     if not body.echo:
         refuse_no_tokens(body.max_tokens)
     sampling = read_sampling(pod, request, body, body.max_tokens, adapter)

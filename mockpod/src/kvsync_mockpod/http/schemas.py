@@ -3,7 +3,7 @@
 Fields that are not listed are accepted and ignored, as in vLLM. `/openapi.json` is generated from the same structs.
 """
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, Protocol
 
 from msgspec import Meta, Struct
 
@@ -46,6 +46,9 @@ class SamplingFields(Struct, kw_only=True):
     repetition_penalty: Annotated[float, Meta(gt=0.0, le=1e6)] | None = None
     priority: SignedInt = 0
     cache_salt: str | None = None
+    prompt_logprobs: Annotated[int, Meta(ge=-1, le=2**31 - 1)] | None = None
+    truncate_prompt_tokens: Annotated[int, Meta(ge=-1, le=I64)] | None = None
+    truncation_side: Literal["left", "right"] | None = None
     session_id: str | None = None
     request_id: Annotated[str, Meta(min_length=1, max_length=256)] | None = None
     return_token_ids: bool | None = None
@@ -67,6 +70,15 @@ class CompletionRequest(SamplingFields, kw_only=True):
     best_of: Count | None = None
 
 
+class TemplateFields(Protocol):
+    """The fields that decide how messages become a prompt. The mock's tokenizer adds no special tokens."""
+
+    tools: list[dict[str, Any]] | None
+    chat_template: str | None
+    add_generation_prompt: bool
+    continue_final_message: bool
+
+
 class ChatRequest(SamplingFields, kw_only=True):
     """`POST /v1/chat/completions`."""
 
@@ -76,9 +88,16 @@ class ChatRequest(SamplingFields, kw_only=True):
     logprobs: bool | None = False
     top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
     tools: list[dict[str, Any]] | None = None
+    chat_template: str | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
     add_generation_prompt: bool = True
     continue_final_message: bool = False
+    add_special_tokens: bool | None = None
+    mm_processor_kwargs: dict[str, Any] | None = None
+    media_io_kwargs: dict[str, dict[str, Any]] | None = None
     echo: bool = False
+    reasoning_effort: str | None = None
+    documents: list[dict[str, Any]] | None = None
 
 
 class TokenizeRequest(Struct, kw_only=True):
@@ -88,8 +107,13 @@ class TokenizeRequest(Struct, kw_only=True):
     prompt: str | None = None
     messages: Annotated[list[dict[str, Any]], Meta(min_length=1)] | None = None
     tools: list[dict[str, Any]] | None = None
-    add_special_tokens: bool = True
+    chat_template: str | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
     add_generation_prompt: bool = True
+    continue_final_message: bool = False
+    add_special_tokens: bool | None = None
+    mm_processor_kwargs: dict[str, Any] | None = None
+    media_io_kwargs: dict[str, dict[str, Any]] | None = None
     return_token_strs: bool | None = False
 
 

@@ -48,6 +48,7 @@ class Sampling:
     lora: LoraRef | None = None
     opening: bool = False
     media: tuple[MMFeature, ...] = ()
+    skip_cache: bool = False
     report_full: bool = False
 
 
@@ -178,6 +179,7 @@ class Session:
             mm_features=sampling.media,
             ignore_eos=sampling.ignore_eos,
             stop_token_ids=sampling.stop_token_ids,
+            skip_cache=sampling.skip_cache,
             report_full=sampling.report_full,
             session_id=sampling.session_id,
             answer=answer,

@@ -6,11 +6,11 @@ import msgspec
 
 from kvsync_mockpod.errors import TextError
 from kvsync_mockpod.http.asgi import Request, Response, json_response
+from kvsync_mockpod.http.chat import render
 from kvsync_mockpod.http.errors import bad_request
 from kvsync_mockpod.http.schemas import DetokenizeRequest, TokenizeRequest
 from kvsync_mockpod.http.session import pick_model
 from kvsync_mockpod.pod import Pod
-from kvsync_mockpod.text import render_chat
 
 _tokenize_decoder = msgspec.json.Decoder(TokenizeRequest, strict=False)
 _detokenize_decoder = msgspec.json.Decoder(DetokenizeRequest, strict=False)
@@ -22,15 +22,13 @@ async def tokenize(pod: Pod, request: Request) -> Response:
     pick_model(pod, body.model)
     if (body.prompt is None) == (body.messages is None):
         raise bad_request("exactly one of prompt and messages must be given", "prompt")
-    try:
-        if body.messages is not None:
-            tokens = render_chat(
-                pod.tokenizer, body.messages, tools=body.tools or (), add_generation_prompt=body.add_generation_prompt
-            ).token_ids
-        else:
+    if body.messages is not None:
+        tokens = render(pod, body, body.messages, body.chat_template_kwargs or {}).token_ids
+    else:
+        try:
             tokens = pod.tokenizer.encode(body.prompt or "")
-    except TextError as error:
-        raise bad_request(str(error), "prompt" if body.messages is None else "messages") from None
+        except TextError as error:
+            raise bad_request(str(error), "prompt") from None
     answer: dict[str, Any] = {
         "count": len(tokens),
         "max_model_len": pod.config.max_model_len,

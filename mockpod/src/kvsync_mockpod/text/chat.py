@@ -22,6 +22,7 @@ _MEDIA = {
     "audio_url": "audio",
     "video_url": "video",
 }
+ARGUMENTS = ("documents", "enable_thinking", "reasoning_effort")
 MEDIA_TOKENS = {"image": 64, "audio": 32, "video": 128}
 
 
@@ -47,9 +48,13 @@ def render_chat(
     messages: Sequence[Mapping[str, object]],
     *,
     tools: Sequence[Mapping[str, object]] = (),
+    arguments: Mapping[str, object] | None = None,
     add_generation_prompt: bool = True,
+    continue_final_message: bool = False,
 ) -> ChatPrompt:
     """Render `messages` in OpenAI's form.
+
+    Of the template's `arguments`, those in `ARGUMENTS` change the prompt; a real template ignores others as well.
 
     Raises:
         TextError: names the message and the part that is refused.
@@ -59,13 +64,17 @@ def render_chat(
     if tools:
         listing = "\n".join(json.dumps(tool, sort_keys=True) for tool in tools)
         tokens += tokenizer.encode(f"<|im_start|>system\n# Tools\n{listing}<|im_end|>\n")
+    used = {name: value for name in ARGUMENTS if (value := (arguments or {}).get(name)) is not None}
+    if used:
+        tokens += tokenizer.encode(f"<|im_start|>system\n{json.dumps(used, sort_keys=True)}<|im_end|>\n")
     for index, message in enumerate(messages):
         role = message.get("role")
         if not isinstance(role, str) or not role:
             raise TextError(f"messages[{index}].role: must be a non-empty string")
         tokens += tokenizer.encode(f"<|im_start|>{role}\n")
         _render_content(tokenizer, message, index, tokens, media)
-        tokens += tokenizer.encode("<|im_end|>\n")
+        if not (continue_final_message and index == len(messages) - 1):
+            tokens += tokenizer.encode("<|im_end|>\n")
     if add_generation_prompt:
         tokens += tokenizer.encode("<|im_start|>assistant\n")
     return ChatPrompt(tokens, tuple(media))

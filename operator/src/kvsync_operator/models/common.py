@@ -5,11 +5,29 @@ becomes its description; every string, list and map has a maximum size; and no f
 is not part of its name.
 """
 
+import re
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    StringConstraints,
+    WithJsonSchema,
+    model_validator,
+)
 from pydantic.alias_generators import to_camel
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, core_schema
+
+from kvsync_operator.quantity import quantity_value
 
 
 def rules(*pairs: tuple[str, str]) -> dict[str, Any]:
@@ -37,20 +55,49 @@ class Model(BaseModel):
 _UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 Duration = Annotated[str, StringConstraints(pattern=r"^(0|[0-9]{1,9}(ms|s|m|h))$", max_length=11)]
-"""An integer and its unit, such as `500ms`, `10s`, `5m` or `1h`, or `0`."""
+"""An integer and its unit, such as `500ms`, `10s`, `5m` or `1h`, or `0`. Combine it with `DurationBounds`."""
+
+
+@dataclass(frozen=True, slots=True)
+class DurationBounds:
+    """Validates a duration in the model, and says the same to the API server as a CEL rule."""
+
+    least: str
+    most: str
+
+    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self._check, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        rule = f"duration(self) >= duration('{self.least}') && duration(self) <= duration('{self.most}')"
+        return handler(schema) | rules((rule, f"must be from {self.least} to {self.most}"))
+
+    def _check(self, text: str) -> str:
+        if not duration_seconds(self.least) <= duration_seconds(text) <= duration_seconds(self.most):
+            raise ValueError(f"{text!r} must be from {self.least} to {self.most}")
+        return text
+
 
 Port = Annotated[int, Field(ge=1024, le=65535)]
 """A TCP port on which an unprivileged process may listen."""
 
-LabelName = Annotated[
-    str,
-    StringConstraints(
-        pattern=r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$", max_length=317
-    ),
-]
+_DNS_NAME = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?(\.[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)*"
+LABEL_NAME_PATTERN = rf"^({_DNS_NAME}/)?[A-Za-z0-9]([-A-Za-z0-9_.]{{0,61}}[A-Za-z0-9])?$"
+
+
+def _prefix_fits(name: str) -> str:
+    if len(name.rpartition("/")[0]) > 253:
+        raise ValueError(f"the prefix of {name[:40]!r} has more than 253 characters")
+    return name
+
+
+LabelName = Annotated[str, StringConstraints(pattern=LABEL_NAME_PATTERN, max_length=317), AfterValidator(_prefix_fits)]
+"""A qualified name: at most 63 characters, after an optional DNS name of at most 253 and a slash."""
+DnsName = Annotated[str, StringConstraints(pattern=rf"^{_DNS_NAME}$", max_length=253)]
+"""A lower-case DNS name, which most objects of Kubernetes are named by."""
 LabelValue = Annotated[str, StringConstraints(pattern=r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$", max_length=63)]
 
-_QUANTITY = r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$"
+_QUANTITY = r"^[0-9]{1,15}(\.[0-9]{1,9})?(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$"
 
 
 def _text_of_number(value: object) -> object:
@@ -86,16 +133,26 @@ class EnvVar(Model):
 class Toleration(Model):
     """A taint that the pods tolerate, with the fields of a Kubernetes toleration."""
 
-    key: Annotated[str, StringConstraints(max_length=317)] | None = None
+    key: LabelName | None = None
     """Key of the taint. Without a key every taint matches, and the operator must be `Exists`."""
     operator: Literal["Exists", "Equal"] = "Equal"
     """How the value is compared."""
-    value: Annotated[str, StringConstraints(max_length=63)] | None = None
+    value: LabelValue | None = None
     """Value of the taint."""
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
     """Effect of the taint. Without an effect every effect matches."""
     toleration_seconds: Annotated[int, Field(ge=0, le=86400)] | None = None
     """How long a `NoExecute` taint is tolerated, in seconds."""
+
+    @model_validator(mode="after")
+    def _fields_fit(self) -> Self:
+        if self.key is None and self.operator != "Exists":
+            raise ValueError("operator: must be Exists without a key")
+        if self.operator == "Exists" and self.value:
+            raise ValueError("value: must be empty with operator Exists")
+        if self.toleration_seconds is not None and self.effect != "NoExecute":
+            raise ValueError("tolerationSeconds: is only for effect NoExecute")
+        return self
 
 
 class ResourceRequirements(Model):
@@ -106,6 +163,41 @@ class ResourceRequirements(Model):
     limits: Annotated[dict[str, Quantity], Field(max_length=8)] = Field(default_factory=dict)
     """Upper limit of each resource."""
 
+    @model_validator(mode="after")
+    def _amounts_fit(self) -> Self:
+        for field, amounts in (("requests", self.requests), ("limits", self.limits)):
+            for name, amount in amounts.items():
+                if problem := _resource_problem(name, amount):
+                    raise ValueError(f"{field}: {problem}")
+        for name, amount in self.requests.items():
+            limit = self.limits.get(name)
+            if limit is not None and _value(amount) > _value(limit):
+                raise ValueError(f"requests: {name} {amount!r} is more than the limit {limit!r}")
+            if "/" in name and (limit is None or _value(limit) != _value(amount)):
+                raise ValueError(f"requests: {name} must have a limit of the same amount")
+        return self
+
+
+def _resource_problem(name: str, amount: str) -> str | None:
+    """Why the API server would refuse a pod with this amount of a resource, None if it would not."""
+    own = name in ("cpu", "memory", "ephemeral-storage") or name.startswith("hugepages-")
+    if len(name) > 317 or not re.fullmatch(LABEL_NAME_PATTERN, name) or not (own or "/" in name):
+        return f"{name[:40]!r} is no resource; allowed are cpu, memory, ephemeral-storage and names with a domain"
+    value = _value(amount)
+    if value >= 1 << 63:
+        return f"{name} {amount!r} is too large"
+    if name != "cpu" and value.denominator != 1:
+        return f"{name} {amount!r} must be a whole number"
+    if (value * 1000).denominator != 1:
+        return f"{name} {amount!r} is finer than 1m"
+    return None
+
+
+def _value(amount: str) -> Fraction:
+    value = quantity_value(amount)
+    assert value is not None  # the pattern of Quantity has matched
+    return value
+
 
 class PodTemplate(Model):
     """How and where the pods run. The security settings of the pods are fixed and cannot be changed here."""
@@ -115,7 +207,7 @@ class PodTemplate(Model):
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
     """When the image is pulled."""
     image_pull_secrets: Annotated[
-        list[Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]],
+        list[DnsName],
         Field(max_length=8),
     ] = Field(default_factory=list)
     """Names of the secrets, in the same namespace, that are used to pull the image."""
@@ -135,7 +227,7 @@ class PodTemplate(Model):
         default_factory=list
     )
     """Additional environment variables. Variables that the operator sets cannot be replaced."""
-    priority_class_name: Annotated[str, StringConstraints(max_length=253)] | None = None
+    priority_class_name: DnsName | None = None
     """Name of the PriorityClass of the pods."""
 
 

@@ -12,6 +12,7 @@ from kvsync_operator import names
 from kvsync_operator.models.common import (
     Condition,
     Duration,
+    DurationBounds,
     Model,
     PodTemplate,
     Port,
@@ -265,7 +266,7 @@ class MockEngineSpec(Model):
     """Fault plan with which the pods start."""
     seed: Annotated[int, Field(ge=0, le=2_147_483_647)] = 0
     """Seed of all random choices in the pods, such as the generated text."""
-    termination_grace: Duration = "30s"
+    termination_grace: Annotated[Duration, DurationBounds("0s", "1h")] = "30s"
     """How long a pod that is asked to stop may take to finish its requests."""
     template: PodTemplate = Field(default_factory=PodTemplate, json_schema_extra=with_defaults())
     """How and where the pods run."""

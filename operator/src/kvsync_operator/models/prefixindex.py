@@ -7,7 +7,9 @@ from pydantic import Field, StringConstraints, model_validator
 from kvsync_operator import names
 from kvsync_operator.models.common import (
     Condition,
+    DnsName,
     Duration,
+    DurationBounds,
     LabelName,
     LabelValue,
     Model,
@@ -15,13 +17,17 @@ from kvsync_operator.models.common import (
     Port,
     Quantity,
     duplicates,
-    duration_seconds,
     rules,
     with_defaults,
 )
+from kvsync_operator.quantity import quantity_value
 
 _Namespace = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)]
-_Endpoint = Annotated[str, StringConstraints(pattern=r"^(tcp|ipc)://[^\s]+$", max_length=256)]
+_PORT = r"([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
+_HOST = r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9_.-]+)"
+_IPC = r"ipc://[^\s]{4,}"
+_Endpoint = Annotated[str, StringConstraints(pattern=rf"^(tcp://(\*|{_HOST}):{_PORT}|{_IPC})$", max_length=256)]
+_ReplayEndpoint = Annotated[str, StringConstraints(pattern=rf"^(tcp://{_HOST}:{_PORT}|{_IPC})$", max_length=256)]
 _Url = Annotated[str, StringConstraints(pattern=r"^https?://[^\s]+$", max_length=256)]
 
 
@@ -68,20 +74,13 @@ class Selector(Model):
 class Sync(Model):
     """Timeouts and intervals for following publishers."""
 
-    stale_after: Duration = "10s"
+    stale_after: Annotated[Duration, DurationBounds("1ms", "24h")] = "10s"
     """How long a publisher may be silent and unresponsive before it counts as stale and is no longer matched."""
-    replay_timeout: Duration = "5s"
+    replay_timeout: Annotated[Duration, DurationBounds("1ms", "1h")] = "5s"
     """How long a replay may take before it counts as failed."""
-    audit_interval: Duration = "0"
+    audit_interval: Annotated[Duration, DurationBounds("0s", "24h")] = "0"
     """How often the index compares its content with the block table of each engine; `0` disables the comparison.
     It requires engines that serve `/debug`."""
-
-    @model_validator(mode="after")
-    def _positive(self) -> Self:
-        for name, value in (("staleAfter", self.stale_after), ("replayTimeout", self.replay_timeout)):
-            if duration_seconds(value) <= 0:
-                raise ValueError(f"{name}: {value!r} must be greater than 0")
-        return self
 
 
 class Snapshot(Model):
@@ -101,13 +100,15 @@ class Snapshot(Model):
     A claim can be neither added to an existing PrefixIndex nor removed from it."""
     size: Quantity = "1Gi"
     """Size of the volume. The size of a claim cannot be changed."""
-    storage_class_name: Annotated[str, StringConstraints(max_length=253)] | None = None
+    storage_class_name: DnsName | None = None
     """Storage class of the claim, by default that of the cluster. It cannot be changed."""
 
     @model_validator(mode="after")
     def _class_needs_claim(self) -> Self:
         if self.storage_class_name is not None and self.volume != "PersistentVolumeClaim":
             raise ValueError("storageClassName: is only for volume PersistentVolumeClaim")
+        if not 1 <= (quantity_value(self.size) or 0) < 1 << 63:
+            raise ValueError(f"size: {self.size!r} must be at least 1 byte and less than 8Ei")
         return self
 
 
@@ -132,8 +133,17 @@ class Router(Model):
         return self
 
 
+_WILDCARD = "endpoint: `*` can only be bound; name a host, or set direction Bind"
+
+
 class StaticPublisher(Model):
     """An engine that the selector cannot find, such as a vLLM server outside the cluster."""
+
+    model_config = Model.model_config | {
+        "json_schema_extra": rules(
+            ("self.direction == 'Bind' || !self.endpoint.startsWith('tcp://*')", _WILDCARD),
+        )
+    }
 
     name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$", max_length=128)]
     """Name of the publisher in the index."""
@@ -141,7 +151,7 @@ class StaticPublisher(Model):
     """Model that the engine serves."""
     endpoint: _Endpoint
     """Address of the event socket, such as `tcp://10.0.0.7:5557`."""
-    replay_endpoint: _Endpoint | None = None
+    replay_endpoint: _ReplayEndpoint | None = None
     """Address of the replay socket. Without it the index cannot request lost batches."""
     rank: Annotated[int, Field(ge=0, le=4095)] = 0
     """Data-parallel rank that publishes on the event socket."""
@@ -151,6 +161,12 @@ class StaticPublisher(Model):
     """URL at which the engine serves its block table, for audits."""
     direction: Literal["Connect", "Bind"] = "Connect"
     """Whether the index connects to the endpoint or binds it. vLLM connects unless its own endpoint contains `*`."""
+
+    @model_validator(mode="after")
+    def _wildcard_is_bound(self) -> Self:
+        if self.direction == "Connect" and self.endpoint.startswith("tcp://*"):
+            raise ValueError(_WILDCARD)
+        return self
 
     def to_row(self) -> dict[str, Any]:
         """Return the publisher in the form of the publishers file of `kvsync-indexer`."""
@@ -194,7 +210,8 @@ class PrefixIndexSpec(Model):
     namespaces: Annotated[
         list[_Namespace], Field(max_length=32, json_schema_extra={"x-kubernetes-list-type": "set"})
     ] = Field(default_factory=list)
-    """Namespaces in which engine pods are selected. By default the namespace of the PrefixIndex."""
+    """Namespaces in which engine pods are selected. By default the namespace of the PrefixIndex. The installation must
+    grant every other namespace (`operator.crossNamespace` of the chart)."""
     publishers: Annotated[
         list[StaticPublisher], Field(max_length=256, json_schema_extra={"x-list-map-keys": ["name"]})
     ] = Field(default_factory=list)

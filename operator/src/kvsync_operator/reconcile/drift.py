@@ -8,7 +8,7 @@ differs in that case.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kvsync_operator.objects.quantity import same_quantity
+from kvsync_operator.quantity import same_quantity
 
 
 def is_contained(desired: object, live: object) -> bool:

@@ -9,6 +9,7 @@ from kvsync_operator.errors import InvalidSpecError
 from kvsync_operator.models.document import Resource, parse_resource
 from kvsync_operator.objects import build_objects
 from kvsync_operator.objects.meta import KubeObject, has_spec_of, selector_labels, selector_text
+from kvsync_operator.reconcile.admission import check_namespaces, check_sizes, ungranted_objects
 from kvsync_operator.reconcile.conditions import ConditionState, merge_conditions, transition_events
 from kvsync_operator.reconcile.drift import find_drift
 from kvsync_operator.reconcile.ownership import is_owned
@@ -28,17 +29,20 @@ def reconcile(observed: Observed) -> Plan:
     """Decide what one pass does.
 
     The plan of a resource that is being deleted is empty, because the garbage collector deletes its objects. The plan
-    of an invalid resource changes no object and only reports the error in the conditions. In all other cases the plan
-    applies objects that are missing or differ, prunes objects that are no longer desired, and updates the status.
+    of an invalid resource changes no object and only reports the error in the conditions; but what the resource has in
+    a namespace that is not, or no longer, granted to it is deleted. In all other cases the plan applies objects that
+    are missing or differ, prunes objects that are no longer desired, and updates the status.
     """
     document = observed.document
     if document["metadata"].get("deletionTimestamp"):
         return Plan()
     try:
         resource = parse_resource(document)
+        check_namespaces(resource, observed.grants)
+        desired = build_objects(resource, observed.images)
+        check_sizes(desired)
     except InvalidSpecError as error:
         return _plan_invalid(observed, str(error))
-    desired = build_objects(resource, observed.images)
     difference = _compare(desired, observed)
     live_workload = difference.live.get(reference_of(_workload_of(desired)))
     workload = compute_workload(_workload_of(desired), live_workload)
@@ -60,7 +64,7 @@ def _plan_invalid(observed: Observed, message: str) -> Plan:
             ConditionState("Synced", "Unknown", "InvalidSpec", "publishers are not evaluated while the spec is invalid")
         )
     status, events = _status(observed, states, {key: shown[key] for key in kept if key in shown})
-    return Plan(status=status, events=tuple(events))
+    return Plan(prune=ungranted_objects(observed), status=status, events=tuple(events))
 
 
 @dataclass(frozen=True, slots=True)

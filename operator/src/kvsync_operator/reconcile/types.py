@@ -1,9 +1,10 @@
 """The input and the output of `reconcile`, as plain data."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from kvsync_operator.grants import Grants
 from kvsync_operator.objects.images import Images
 from kvsync_operator.objects.meta import KubeObject
 
@@ -68,6 +69,7 @@ class Observed:
         children: The live objects that have its labels.
         images: Images of pods whose resource names none.
         now: Wall-clock time as RFC 3339 in UTC, for transition times.
+        grants: Which PrefixIndexes may follow the pods of other namespaces.
         sync: The report of the index; None for a MockEngine and for an index that has not been asked.
         problems: Failures of the plan that was just executed.
         enforce: Whether to apply every object even if it looks correct, as the slow resync does in case the cache is
@@ -78,6 +80,7 @@ class Observed:
     children: tuple[KubeObject, ...]
     images: Images
     now: str
+    grants: Grants = field(default_factory=Grants)
     sync: SyncReport | None = None
     problems: tuple[Problem, ...] = ()
     enforce: bool = False

@@ -4,10 +4,16 @@ Health is reported by `kvsync_router.sources.health`. Load is what this router i
 predicted tokens, so that a decision needs no round trip to an engine.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
+from kvsync_router.decisions.circuit import Circuit
+from kvsync_router.decisions.models import meaning_of
 from kvsync_router.decisions.policies import Candidate
+
+MAX_CONTEXT_TOKENS: Final = 1 << 20
+"""Longest context that is predicted if no endpoint lists a shorter one. Pictures in a request have no such length."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +25,10 @@ class EndpointInfo:
     model: str
     rank: int | None = None
     """Set if several ranks share the URL; it is then sent as `X-data-parallel-rank`."""
+    stale: bool = False
+    """The index has had no sign of life from the publisher for a while."""
+    api_key: str | None = field(default=None, repr=False)
+    """Key for the router's own questions to the engine. It is never sent for a client."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +60,32 @@ class Endpoint:
     assigned_tokens: int = 0
     served: int = 0
     failures: int = 0
+    failed_checks: int = 0
+    """Health checks in a row that failed."""
+    max_model_len: int | None = None
+    """Longest prompt and answer together, in tokens, as the engine lists it."""
+    wants_key: bool = False
+    """It refused to list its models with the key that the router has for it, if any."""
+    circuit: Circuit = field(default_factory=Circuit)
+    waiting: set[Callable[[], None]] = field(default_factory=set)
+    """Called when the endpoint turns out to hang or has left: one per attempt or answer that waits for its bytes."""
+    hangs: bool = False
+    """It accepts connections, but does not answer `/health`."""
+    left: bool = False
+    """It is out of the rotation because it hangs, or out of the directory."""
     tells_cached: bool = False
     """It has reported `cached_tokens` once, so an answer without them means that none were cached."""
+
+    @property
+    def base_model(self) -> str:
+        """The model that its publisher announces."""
+        return self.info.model
+
+    def leave(self, *, hangs: bool) -> None:
+        """Tell all that wait for bytes of it. Attempts are made elsewhere if it hangs; answers get less patience."""
+        self.left, self.hangs = True, hangs
+        for interrupt in list(self.waiting):
+            interrupt()
 
     def serves(self, model: str | None) -> bool:
         """Whether it serves `model`; None stands for any model."""
@@ -91,7 +125,8 @@ class Ticket:
 class EndpointTable:
     """All endpoints, by name."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
         self._endpoints: dict[str, Endpoint] = {}
 
     def __len__(self) -> int:
@@ -101,10 +136,13 @@ class EndpointTable:
         """Make the table equal to `infos`. An endpoint that is removed gets no more requests; those in flight go on."""
         wanted = {info.name: info for info in infos}
         for name in self._endpoints.keys() - wanted.keys():
-            del self._endpoints[name]
+            self._endpoints.pop(name).leave(hangs=False)
         for name, info in wanted.items():
             known = self._endpoints.get(name)
-            if known is None or known.info.url != info.url:
+            if known is not None and known.info.url != info.url:
+                known.leave(hangs=False)
+                known = None
+            if known is None:
                 self._endpoints[name] = Endpoint(info)
             else:
                 known.info = info
@@ -123,19 +161,28 @@ class EndpointTable:
 
     def base_model(self, model: str) -> tuple[str, str | None]:
         """(base model, adapter) behind the model name of a request."""
-        for endpoint in self._endpoints.values():
-            parent = endpoint.models.get(model)
-            if parent is not None:
-                return parent, model
-        return model, None
+        return meaning_of(model, self._endpoints.values())
+
+    def context_limit(self, model: str | None) -> int:
+        """Longest prompt and answer together that is predicted for `model`, in tokens.
+
+        It is the longest that any of its endpoints lists, so that none looks idle or busy by what it lists itself.
+        """
+        listed = [one.max_model_len for one in self._endpoints.values() if one.max_model_len and one.serves(model)]
+        return min(max(listed, default=MAX_CONTEXT_TOKENS), MAX_CONTEXT_TOKENS)
 
     def rotation(self, model: str | None, excluded: Collection[str] = ()) -> list[Endpoint]:
-        """Healthy endpoints that serve `model`, by name, without `excluded`."""
-        return [
+        """Healthy endpoints that serve `model`, by name, without `excluded`.
+
+        Endpoints whose circuit is open are only returned if there is no other.
+        """
+        now = self._clock()
+        healthy = [
             endpoint
             for endpoint in self.all()
             if endpoint.healthy and endpoint.info.name not in excluded and endpoint.serves(model)
         ]
+        return [endpoint for endpoint in healthy if endpoint.circuit.admits(now)] or healthy
 
     def mark_down(self, endpoint: Endpoint) -> None:
         """Take the endpoint out of the rotation until `mark_up`."""
@@ -145,7 +192,30 @@ class EndpointTable:
     def mark_up(self, endpoint: Endpoint) -> None:
         """Return the endpoint to the rotation; its cache is assumed to be empty."""
         endpoint.healthy = True
+        endpoint.failed_checks = 0
+        endpoint.left = endpoint.hangs = False
         endpoint.assigned_tokens = 0
+
+    def checked(self, endpoint: Endpoint, *, well: bool, allowed: int) -> bool:
+        """Take the outcome of a health check. Returns whether the endpoint leaves the rotation because of it.
+
+        It leaves after `allowed` failures in a row, and after the first one if the index has no sign of life either.
+        """
+        endpoint.failed_checks = 0 if well else endpoint.failed_checks + 1
+        if well or not endpoint.healthy or endpoint.failed_checks < (1 if endpoint.info.stale else allowed):
+            return False
+        self.mark_down(endpoint)
+        endpoint.leave(hangs=True)
+        return True
+
+    def began(self, endpoint: Endpoint) -> None:
+        """A request is sent to the endpoint."""
+        endpoint.circuit.begin(self._clock())
+
+    def failed(self, endpoint: Endpoint) -> bool:
+        """A request failed before the first byte of its answer. Returns whether that opened the circuit."""
+        endpoint.failures += 1
+        return endpoint.circuit.failed(self._clock())
 
     def statistics(self) -> list[EndpointStats]:
         """A frozen view of every endpoint, by name."""

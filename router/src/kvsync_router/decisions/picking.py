@@ -21,6 +21,14 @@ class RoutingDecision:
     """Matched tokens per trusted endpoint; an endpoint that the index does not list is absent."""
     fallback: str | None = None
     """Why another policy than the configured one decides."""
+    unknown: str | None = None
+    """Why nobody can tell how much of this prompt is cached anywhere."""
+    skips_cache: bool = False
+    """The engine computes the whole prompt, so nothing is hit wherever it goes."""
+
+    def predicted_tokens(self, endpoint: str) -> int | None:
+        """Prompt tokens that the endpoint is predicted to find cached; None if there is no prediction."""
+        return 0 if self.skips_cache else self.matched_tokens.get(endpoint)
 
 
 class Picker:
@@ -37,14 +45,16 @@ class Picker:
         prompt_tokens = request.estimated_tokens
         if not self._policy.needs_match or request.model is None:
             return RoutingDecision(self._policy, prompt_tokens)
+        if request.skips_cache:
+            return RoutingDecision(self._policy, prompt_tokens, skips_cache=True)
         question = match_request(request, *self._table.base_model(request.model))
         if question is None:
-            return RoutingDecision(self._policy, prompt_tokens)
+            return RoutingDecision(self._policy, prompt_tokens, unknown=request.unknown)
         try:
             score = await self._scorer.score(question)
         except ScorerUnavailableError as error:
             return RoutingDecision(self._fallback, prompt_tokens, fallback=str(error))
-        return RoutingDecision(self._policy, prompt_tokens, score.matched_tokens)
+        return RoutingDecision(self._policy, prompt_tokens, score.matched_tokens, unknown=score.unknown)
 
     def pick(self, decision: RoutingDecision, model: str | None, tried: Collection[str]) -> tuple[Endpoint, int] | None:
         """The next endpoint to try, and its matched tokens. One that failed is tried again only if no other is left.

@@ -1,33 +1,25 @@
 """What the router reads of an OpenAI request, whichever front received it.
 
-The body itself goes to the engine unchanged. `parse_request` is the one place that knows the form of a body, and
-`match_request` the one place that turns it into the prompt that the engine will look up in its cache.
+The body itself goes to the engine unchanged. `parse_request` reads it once, and `match_request` turns it into the
+question to the index; which prompt an engine makes of a body is known by `kvsync_indexer.api.prompts`.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 import msgspec
 
-from kvsync_indexer.api import MatchRequest
+from kvsync_indexer.api import FirstPrompt, MatchRequest, PromptFields, RequestBody
+from kvsync_indexer.api.prompts import first_prompt, skips_cache, unknown_body
 from kvsync_router.errors import RequestRefusedError
 
-DEFAULT_OUTPUT_TOKENS = 16
+DEFAULT_OUTPUT_TOKENS: Final = 16
 """vLLM's default for `/v1/completions`; the same is assumed for a chat without a limit."""
-CHARACTERS_PER_TOKEN = 4
+MAX_OUTPUT_TOKENS: Final = 4096
+"""Longest output that is predicted. Clients name limits far beyond what they get, up to 2^31 - 1 and more, and a
+prediction must not make an engine look busier than an answer of usual length does."""
+CHARACTERS_PER_TOKEN: Final = 4
 """Rough length of a token in text. It is used for load only, where the prompt is not tokenized."""
-
-
-class _Body(msgspec.Struct):
-    model: str | None = None
-    prompt: str | list[int | str | list[int]] | None = None
-    messages: msgspec.Raw = msgspec.Raw()
-    max_tokens: int | None = None
-    max_completion_tokens: int | None = None
-    cache_salt: str | None = None
-    n: msgspec.Raw = msgspec.Raw()
-    best_of: msgspec.Raw = msgspec.Raw()
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,73 +27,111 @@ class InferenceRequest:
     """One request as the router sees it."""
 
     model: str | None
-    token_ids: Sequence[int] | None
-    prompt: str | None
-    messages: bytes | None
-    """The messages as JSON text."""
-    output_tokens: int
-    """Predicted length of the output: the limit that the request sets."""
-    cache_salt: str | None
-    single: bool = True
-    """One prompt and one choice: the usage in the answer is about the prompt that was scored."""
+    prompt: FirstPrompt
+    estimated_tokens: int
+    """Length of the prompt: exact for token ids, estimated from the length of the text otherwise."""
+    output_tokens: int = DEFAULT_OUTPUT_TOKENS
+    """Predicted length of the output: the limit that the request sets, clipped."""
+    output_limit: int | None = None
+    """The limit that the request sets."""
+    cache_salt: str | None = None
+    stream: bool = False
+    skips_cache: bool = False
+    """The engine does not look this prompt up in its cache."""
+    unknown: str | None = None
+    """Why the tokens of the prompt cannot be known; None if they can."""
+    fields: PromptFields = field(default_factory=PromptFields)
 
     @property
-    def estimated_tokens(self) -> int:
-        """Length of the prompt: exact for token ids, estimated from the length of the text otherwise."""
-        if self.token_ids is not None:
-            return len(self.token_ids)
-        text = self.prompt if self.prompt is not None else self.messages or b""
-        return len(text) // CHARACTERS_PER_TOKEN + 1
+    def single(self) -> bool:
+        """One prompt and one choice: the usage in the answer is about the prompt that was scored."""
+        return self.prompt.alone
 
 
-_ABSENT = (b"", b"null")
-_ONE = (*_ABSENT, b"1")
-_DECODER = msgspec.json.Decoder(_Body)
-_MESSAGES = msgspec.json.Decoder(list[dict[str, Any]])
+_DECODER = msgspec.json.Decoder(RequestBody, strict=False)
 
 
-def parse_request(body: bytes) -> InferenceRequest:
-    """Read the body of a completion or a chat. Raises RequestRefusedError with status 400.
+def parse_request(body: bytes, *, chat: bool | None = None) -> InferenceRequest:
+    """Read the body of a chat or a completion; None stands for either. Raises RequestRefusedError with status 400.
+
+    A completion ignores messages, and a chat everything but messages, as engines do.
 
     Of several prompts in one request only the first is scored, because all of them go to one endpoint.
     """
     try:
         fields = _DECODER.decode(body)
-    except (msgspec.ValidationError, msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise RequestRefusedError(400, f"invalid request body: {error}", "invalid_request_error") from None
-    prompt: object = fields.prompt
-    single = bytes(fields.n) in _ONE and bytes(fields.best_of) in _ONE
-    if isinstance(prompt, list) and prompt and isinstance(prompt[0], str | list):
-        single = single and len(prompt) == 1
-        prompt = prompt[0]
-    messages = bytes(fields.messages)  # a Raw never compares equal to bytes
-    limit = fields.max_tokens if fields.max_tokens is not None else fields.max_completion_tokens
+    except RecursionError:
+        raise RequestRefusedError(400, "the request body is nested too deeply", "invalid_request_error") from None
+    if chat is True:
+        fields.prompt = fields.prompt_embeds = None
+    elif chat is False:
+        fields.messages = None
+    prompt = first_prompt(fields)
+    limit = fields.max_completion_tokens if fields.max_completion_tokens is not None else fields.max_tokens
     return InferenceRequest(
         model=fields.model,
-        token_ids=prompt if isinstance(prompt, list) and all(isinstance(token, int) for token in prompt) else None,
-        prompt=prompt if isinstance(prompt, str) else None,
-        messages=None if messages in _ABSENT else messages,
-        output_tokens=max(limit, 0) if limit is not None else DEFAULT_OUTPUT_TOKENS,
+        prompt=prompt,
+        estimated_tokens=_estimated_tokens(prompt, body),
+        output_tokens=DEFAULT_OUTPUT_TOKENS if limit is None else min(max(limit, 0), MAX_OUTPUT_TOKENS),
+        output_limit=limit,
         cache_salt=fields.cache_salt,
-        single=single,
+        stream=bool(fields.stream),
+        skips_cache=skips_cache(fields, chat=prompt.messages is not None),
+        unknown=unknown_body(fields),
+        fields=fields,
     )
+
+
+def _estimated_tokens(prompt: FirstPrompt, body: bytes) -> int:
+    if prompt.token_ids is not None:
+        return len(prompt.token_ids)
+    size = len(prompt.text) if prompt.text is not None else len(body) if prompt.messages is not None else 0
+    return size // CHARACTERS_PER_TOKEN + 1
 
 
 def match_request(request: InferenceRequest, model: str, lora: str | None) -> MatchRequest | None:
     """The question to the index: token ids if the request has them, else its text, else its messages.
 
-    None if the request holds no prompt that an index could look up; the engine then answers what is wrong with it.
+    None if the index has nothing to look up: there is no prompt, its tokens cannot be known, or the engine skips its
+    cache.
     """
-    question = MatchRequest(model, lora=lora, cache_salt=request.cache_salt)
-    if request.token_ids is not None:
-        question.token_ids = list(request.token_ids)
-    elif request.prompt is not None:
-        question.prompt = request.prompt
-    elif request.messages is not None:
-        try:
-            question.messages = _MESSAGES.decode(request.messages)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            return None
-    else:
+    prompt = request.prompt
+    if request.unknown is not None or request.skips_cache:
         return None
-    return question
+    if prompt.token_ids is None and prompt.text is None and prompt.messages is None:
+        return None
+    given: dict[str, Any] = {name: getattr(request.fields, name) for name in PromptFields.__struct_fields__}
+    if prompt.messages is None:
+        given = {name: given[name] for name in _COMPLETION_FIELDS}
+    if prompt.token_ids is not None:
+        del given["add_special_tokens"]
+    for name in _ANSWER_FIELDS:
+        given.pop(name, None)
+    if given["truncate_prompt_tokens"] is None:
+        given.pop("max_tokens")
+    return MatchRequest(
+        model,
+        lora=lora,
+        cache_salt=request.cache_salt,
+        token_ids=prompt.token_ids,
+        prompt=prompt.text,
+        messages=prompt.messages,
+        **given,
+    )
+
+
+_COMPLETION_FIELDS: Final = ("add_special_tokens", "truncate_prompt_tokens", "truncation_side", "max_tokens")
+"""The fields that count for a prompt of text."""
+_ANSWER_FIELDS: Final = ("prompt_logprobs", "echo", "logprobs", "top_logprobs", "tool_choice")
+"""Fields that have been taken into account already, or that leave the prompt as it is."""
+
+
+def output_wait_tokens(request: InferenceRequest) -> int:
+    """Output tokens that an engine computes before the first byte of its answer; 0 for a stream."""
+    if request.stream:
+        return 0
+    if request.output_limit is None and request.prompt.messages is not None:
+        return MAX_OUTPUT_TOKENS  # a chat without a limit ends when the model ends it
+    return request.output_tokens

@@ -17,6 +17,8 @@ class Score:
     """Matched prefix tokens per publisher, 0 included. Publishers that are not trusted are absent."""
 
     matched_tokens: Mapping[str, int] = field(default_factory=dict)
+    unknown: str | None = None
+    """Why the index cannot know the tokens of the prompt."""
 
 
 class Scorer(Protocol):
@@ -29,4 +31,5 @@ class Scorer(Protocol):
 
 def score_of(answer: MatchAnswer) -> Score:
     """What trusted publishers hold. The rule is the same over HTTP and in the index's process."""
-    return Score({row.publisher: row.matched_tokens for row in answer.matches if row.state in TRUSTED_STATES})
+    matched = {row.publisher: row.matched_tokens for row in answer.matches if row.state in TRUSTED_STATES}
+    return Score(matched, answer.unknown)

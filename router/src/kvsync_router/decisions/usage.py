@@ -80,7 +80,7 @@ class UsageReader:
 def _usage(data: bytes) -> Usage | None:
     try:
         field = _DECODER.decode(data).usage
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise UsageUnreadableError(str(error)) from None
     if field is None:
         return None

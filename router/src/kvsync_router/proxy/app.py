@@ -16,10 +16,10 @@ from starlette.routing import Route
 
 from kvsync_indexer.serving import Receive, Scope, Send
 from kvsync_router.errors import RequestRefusedError
-from kvsync_router.proxy.proxy import Proxy
+from kvsync_router.proxy.proxy import CHAT_PATH, Proxy
 from kvsync_router.routing import Routing
 
-PROXIED_PATHS = ("/v1/completions", "/v1/chat/completions")
+PROXIED_PATHS = ("/v1/completions", CHAT_PATH)
 
 
 class ProxyApp:
@@ -55,22 +55,20 @@ class ProxyApp:
 
     async def _models(self, request: Request) -> Response:
         """The models of every endpoint, each id once, in the order of the endpoints' names."""
-        headers = {name: request.headers[name] for name in ("authorization",) if name in request.headers}
-        answers = await self._every_models(headers)
+        keeper, rotation = self.routing.keeper, self.routing.table.rotation(None)
+        key = request.headers.get("authorization")
+        lists = await asyncio.gather(*(keeper.fetch_models(endpoint, key) for endpoint in rotation))
         merged: dict[str, dict[str, Any]] = {}
-        for answer in answers:
-            for model in msgspec.json.decode(answer)["data"]:
-                merged.setdefault(model["id"], model)
-        if not answers:
+        for models in lists:
+            for model in models or ():
+                merged.setdefault(model.id, model.whole)
+        for endpoint, models in zip(rotation, lists, strict=True):
+            if models is None:  # it refuses the key, say; its publisher still names a model
+                merged.setdefault(endpoint.info.model, {"id": endpoint.info.model, "object": "model"})
+        if not merged:
             error = RequestRefusedError(503, "no engine could answer", "service_unavailable", code="503")
             return _json(error.body(), error.status)
         return _json({"object": "list", "data": list(merged.values())})
-
-    async def _every_models(self, headers: dict[str, str]) -> list[bytes]:
-        keeper = self.routing.keeper
-        rotation = self.routing.table.rotation(None)
-        answers = await asyncio.gather(*(keeper.fetch_models(endpoint, headers) for endpoint in rotation))
-        return [answer for answer in answers if answer is not None]
 
     async def _endpoints(self, _request: Request) -> Response:
         return _json({"policy": self.routing.config.policy, "endpoints": self.routing.table.statistics()})

@@ -2,11 +2,13 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 import structlog
 
-from kvsync_indexer.errors import ListenError
+from kvsync_indexer.engine_keys import read_api_key
+from kvsync_indexer.errors import ConfigError, ListenError
 from kvsync_indexer.logs import configure_logging
 from kvsync_indexer.serving import HttpServer, event_loop_runner, listen, serve_until_signalled
 from kvsync_router.config import RouterConfig
@@ -31,13 +33,30 @@ USAGE_ERROR = 2
 @click.option("--decode-weight", type=float, default=DEFAULT_DECODE_WEIGHT, show_default=True)
 @click.option("--attempts", type=int, default=3, show_default=True, help="Endpoints tried before the first byte.")
 @click.option("--match-timeout", "match_timeout_s", type=float, default=0.25, show_default=True, help="Seconds.")
-def main(index_url: str | None, publishers: Path | None, host: str, port: int, **values: object) -> None:
+@click.option(
+    "--first-byte-timeout",
+    "first_byte_timeout_s",
+    type=float,
+    default=120.0,
+    show_default=True,
+    help="Seconds until the first byte of an answer; 0.1 s more per token of an answer that is not streamed.",
+)
+@click.option(
+    "--idle-timeout", "idle_timeout_s", type=float, default=120.0, show_default=True, help="Longest pause of an answer."
+)
+@click.option(
+    "--health-timeout", "health_timeout_s", type=float, default=3.0, show_default=True, help="Time to answer /health."
+)
+@click.option("--engine-api-key", envvar="KVSYNC_ENGINE_API_KEY", help="Key for the router's own questions to engines.")
+@click.option("--engine-api-key-file", type=click.Path(path_type=Path), help="File that holds this key instead.")
+def main(index_url: str | None, publishers: Path | None, host: str, port: int, **values: Any) -> None:  # noqa: ANN401
     """Route OpenAI requests to the engine that already holds most of the prompt."""
     configure_logging("info")
     try:
+        values["engine_api_key"] = read_api_key(values.pop("engine_api_key"), values.pop("engine_api_key_file"))
         routing = _routing(RouterConfig.parse(values), index_url, publishers)
         bound = listen(host, port)
-    except (RouterConfigError, ListenError) as error:
+    except (RouterConfigError, ConfigError, ListenError) as error:
         click.echo(f"kvsync-router: {error}", err=True)
         sys.exit(USAGE_ERROR)
     server = HttpServer(ProxyApp(routing), bound)

@@ -6,7 +6,9 @@ connection is cut, so that half an answer never looks complete. A client that le
 """
 
 import asyncio
+from collections.abc import Awaitable, MutableMapping
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 import structlog
@@ -14,15 +16,18 @@ import structlog
 from kvsync_indexer.serving import Receive, Scope, Send
 from kvsync_router.decisions.endpoints import Endpoint, Ticket
 from kvsync_router.decisions.picking import RoutingDecision
-from kvsync_router.decisions.requests import InferenceRequest, parse_request
+from kvsync_router.decisions.requests import InferenceRequest, output_wait_tokens, parse_request
 from kvsync_router.errors import ClientGoneError, RequestRefusedError, UpstreamError
-from kvsync_router.proxy.upstream import Upstream, UpstreamClient, relay
+from kvsync_router.proxy.upstream import FAILED_STATUSES, Patience, Upstream, UpstreamClient, relay
 from kvsync_router.routing import Routing
 
 _log = structlog.get_logger("kvsync_router.proxy")
 
+CHAT_PATH = "/v1/chat/completions"
 HEADER_ENDPOINT = b"x-kvsync-endpoint"
 HEADER_MATCHED = b"x-kvsync-matched-tokens"
+UNKNOWN = b"unknown"
+"""The value of this header if nobody can tell how much of a prompt is cached."""
 HEADER_POLICY = b"x-kvsync-policy"
 HEADER_FALLBACK = b"x-kvsync-fallback"
 
@@ -37,6 +42,20 @@ class _Placed:
     upstream: Upstream
 
 
+class _Answer:
+    """`send` that knows whether the answer has begun."""
+
+    __slots__ = ("_send", "begun")
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.begun = False
+
+    def __call__(self, message: MutableMapping[str, Any]) -> Awaitable[None]:
+        self.begun = True
+        return self._send(message)
+
+
 class Proxy:
     """ASGI application for the OpenAI paths that generate text."""
 
@@ -44,7 +63,7 @@ class Proxy:
         self._routing = routing
         self._config = routing.config
         self._metrics = routing.metrics
-        self._upstreams = UpstreamClient(routing.client, self._config.first_byte_timeout_s)
+        self._upstreams = UpstreamClient(routing.client)
         self._in_flight = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -54,7 +73,7 @@ class Proxy:
             if self._in_flight >= self._config.max_requests:
                 raise RequestRefusedError(429, "the router is full", "rate_limit_error")
             body = await _read_body(receive, self._config.max_body_bytes)
-            request = parse_request(body)
+            request = parse_request(body, chat=scope["path"] == CHAT_PATH)
         except RequestRefusedError as error:
             self._count(policy, "refused")
             await send_error(send, error, {HEADER_POLICY: policy.encode()})
@@ -63,7 +82,8 @@ class Proxy:
             self._count(policy, "disconnected")
             return
         self._in_flight += 1
-        serving = asyncio.create_task(self._serve(scope, body, request, send))
+        answer = _Answer(send)
+        serving = asyncio.create_task(self._serve(scope, body, request, answer))
         watching = asyncio.create_task(_client_gone(receive))
         try:
             await asyncio.wait((serving, watching), return_when=asyncio.FIRST_COMPLETED)
@@ -75,12 +95,22 @@ class Proxy:
             await asyncio.gather(serving, watching, return_exceptions=True)
         if gone:
             self._count(policy, "disconnected")
-        else:
-            serving.result()
+        elif (unforeseen := serving.exception()) is not None:
+            await self._failed_inside(unforeseen, answer)
+
+    async def _failed_inside(self, error: BaseException, answer: "_Answer") -> None:
+        """A request that ends with an unforeseen exception has an outcome and a line in the log like any other."""
+        policy = self._config.policy
+        _log.error("request_failed", problem=f"{type(error).__name__}: {error}", exc_info=error)
+        self._count(policy, "failed")
+        if not answer.begun:
+            refused = RequestRefusedError(502, "the request could not be sent to an engine", "bad_gateway", code="502")
+            await send_error(answer, refused, {HEADER_POLICY: policy.encode()})
 
     async def _serve(self, scope: Scope, body: bytes, request: InferenceRequest, send: Send) -> None:
         clock = self._routing.clock
         begun = clock()
+        await self._learn_model(scope, request)
         decision = await self._routing.picker.decide(request)
         self._metrics.decision_seconds.observe(clock() - begun)
         if decision.fallback is not None:
@@ -97,6 +127,14 @@ class Proxy:
         self._metrics.matched_tokens.inc(placed.matched_tokens)
         self._count(policy, await self._answer(request, decision, placed, send))
 
+    async def _learn_model(self, scope: Scope, request: InferenceRequest) -> None:
+        """A model that no endpoint is known to serve may be listed to the client, whose key the engines know."""
+        if request.model is None or self._routing.table.knows_model(request.model):
+            return
+        key = next((value for name, value in scope["headers"] if name == b"authorization"), None)
+        if key is not None:
+            await self._routing.keeper.learn_models(request.model, key.decode("latin-1"))
+
     async def _answer(self, request: InferenceRequest, decision: RoutingDecision, placed: _Placed, send: Send) -> str:
         """Pass on an answer that has begun, and return the outcome."""
         upstream, ticket = placed.upstream, placed.ticket
@@ -105,7 +143,8 @@ class Proxy:
             watch = self._routing.watch(
                 request, decision, placed.endpoint, upstream.response.status, upstream.content_type
             )
-            await relay(upstream, _headers(decision, placed), send, watch)
+            patience = Patience(placed.endpoint, self._config.idle_timeout_s, self._config.left_idle_timeout_s)
+            await relay(upstream, _headers(decision, placed), send, watch, patience)
         except UpstreamError as error:
             _log.warning("answer_cut_short", endpoint=placed.endpoint.info.name, reason=error.reason)
             return "cut"
@@ -123,18 +162,21 @@ class Proxy:
             raise RequestRefusedError(
                 404, f"The model `{model}` does not exist.", "NotFoundError", param="model", code="404"
             )
+        longest = table.context_limit(model)
+        prompt = min(decision.prompt_tokens, longest)
         tried: list[str] = []
         last = "no endpoint is in the rotation"
+        timeout_s = self._config.first_byte_timeout_s + self._config.output_token_s * output_wait_tokens(request)
         for attempt in range(self._config.attempts):
             picked = self._routing.picker.pick(decision, model, tried)
             if picked is None:
                 break
             endpoint, matched = picked
-            uncached = max(decision.prompt_tokens - matched, 0)
-            ticket = Ticket(endpoint, uncached, decision.prompt_tokens + request.output_tokens)
+            ticket = Ticket(endpoint, max(prompt - matched, 0), min(prompt + request.output_tokens, longest))
+            table.began(endpoint)
             final = attempt + 1 == self._config.attempts
             try:
-                upstream = await self._upstreams.begin(scope, body, endpoint.info, final=final)
+                upstream = await self._upstreams.begin(scope, body, endpoint, timeout_s=timeout_s, final=final)
             except UpstreamError as error:
                 ticket.finish()
                 self._failed(endpoint, error)
@@ -144,6 +186,10 @@ class Proxy:
             except BaseException:
                 ticket.finish()
                 raise
+            if upstream.response.status not in FAILED_STATUSES:
+                endpoint.circuit.succeeded()
+            elif table.failed(endpoint):
+                _log.warning("endpoint_circuit_opened", endpoint=endpoint.info.name, reason="its last answer")
             return _Placed(endpoint, ticket, matched, upstream)
         status, kind = (502, "bad_gateway") if tried else (503, "service_unavailable")
         raise RequestRefusedError(status, f"no engine could answer ({last})", kind, code=str(status))
@@ -153,8 +199,10 @@ class Proxy:
         if error.down:
             self._routing.table.mark_down(endpoint)
             _log.warning("endpoint_left_rotation", endpoint=endpoint.info.name, reason=error.reason)
-        else:
+        elif error.busy:
             endpoint.failures += 1
+        elif self._routing.table.failed(endpoint):
+            _log.warning("endpoint_circuit_opened", endpoint=endpoint.info.name, reason=error.reason)
 
     def _count(self, policy: str, outcome: str) -> None:
         self._metrics.requests.labels(policy, outcome).inc()
@@ -164,7 +212,7 @@ def _headers(decision: RoutingDecision, placed: _Placed) -> list[tuple[bytes, by
     """The headers that say where an answer came from."""
     headers = [
         (HEADER_ENDPOINT, placed.endpoint.info.name.encode()),
-        (HEADER_MATCHED, str(placed.matched_tokens).encode()),
+        (HEADER_MATCHED, str(placed.matched_tokens).encode() if decision.unknown is None else UNKNOWN),
         (HEADER_POLICY, decision.policy.name.encode()),
     ]
     if decision.fallback is not None:

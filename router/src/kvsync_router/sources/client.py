@@ -2,6 +2,8 @@
 
 import aiohttp
 
+from kvsync_indexer.addresses import guarded_connector
+
 READ_BUFFER_BYTES = 1 << 18
 CONNECT_TIMEOUT_S = 2.0
 
@@ -22,7 +24,7 @@ class HttpClient:
     async def start(self) -> None:
         """Open the pool. It has no total time-out, because an answer may stream for hours."""
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30.0),
+            connector=guarded_connector(limit=0),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._connect_timeout_s),
             auto_decompress=False,
             read_bufsize=READ_BUFFER_BYTES,

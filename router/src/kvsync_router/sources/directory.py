@@ -15,11 +15,14 @@ import msgspec
 from kvsync_indexer.api import PublisherRow, PublishersAnswer
 from kvsync_indexer.errors import ConfigError
 from kvsync_indexer.fronts import IndexAnswers
+from kvsync_indexer.publishers import PublisherSpec
 from kvsync_indexer.publishers_file import PublishersFile
 from kvsync_router.decisions.endpoints import EndpointInfo
 from kvsync_router.errors import DirectoryUnavailableError, RouterConfigError
 
 ANSWER_TIMEOUT_S = 5.0
+STALE = "stale"
+"""State of a publisher of which the index has had no sign of life for a while."""
 
 
 class Directory(Protocol):
@@ -42,17 +45,35 @@ class Listed(Protocol):
     @property
     def rank(self) -> int: ...  # noqa: D102
     @property
+    def http_rank(self) -> int | None: ...  # noqa: D102
+    @property
     def ready(self) -> bool: ...  # noqa: D102
 
 
-def endpoint_infos(publishers: Iterable[Listed]) -> list[EndpointInfo]:
-    """The publishers that are ready and have a URL. The rank is kept if several of them share the URL."""
+def endpoint_infos(
+    publishers: Iterable[Listed], key_of: Callable[[str], str | None] = lambda _name: None
+) -> list[EndpointInfo]:
+    """The publishers that are ready and have a URL. The rank is kept if several of them share the URL.
+
+    It is the number that the front end at the URL expects, which may differ from the rank of the event stream.
+    """
     routable = [(one, one.http_url.rstrip("/")) for one in publishers if one.http_url and one.ready]
     sharing = Counter(url for _, url in routable)
     return [
-        EndpointInfo(name=one.name, url=url, model=one.model, rank=one.rank if sharing[url] > 1 else None)
+        EndpointInfo(
+            name=one.name,
+            url=url,
+            model=one.model,
+            rank=_front_end_rank(one) if sharing[url] > 1 else None,
+            stale=getattr(one, "state", None) == STALE,
+            api_key=key_of(one.name),
+        )
         for one, url in routable
     ]
+
+
+def _front_end_rank(one: Listed) -> int:
+    return one.rank if one.http_rank is None else one.http_rank
 
 
 class HttpDirectory:
@@ -66,7 +87,10 @@ class HttpDirectory:
     async def endpoints(self) -> list[EndpointInfo]:
         """Ask `GET /v1/publishers`."""
         try:
-            async with asyncio.timeout(ANSWER_TIMEOUT_S), self._session().get(self._url) as response:
+            async with (
+                asyncio.timeout(ANSWER_TIMEOUT_S),
+                self._session().get(self._url, allow_redirects=False) as response,
+            ):
                 response.raise_for_status()
                 answer = self._decoder.decode(await response.read())
         except (TimeoutError, aiohttp.ClientError, OSError, msgspec.MsgspecError) as error:
@@ -84,7 +108,7 @@ class FileDirectory:
     def read(self) -> list[EndpointInfo]:
         """The endpoints in the file now. Raises RouterConfigError."""
         try:
-            self._infos = endpoint_infos(self._file.read())
+            self._take(self._file.read())
         except ConfigError as error:
             raise RouterConfigError(str(error)) from None
         return self._infos
@@ -96,8 +120,12 @@ class FileDirectory:
         except ConfigError as error:
             raise DirectoryUnavailableError(str(error)) from error
         if specs is not None:
-            self._infos = endpoint_infos(specs)
+            self._take(specs)
         return self._infos
+
+    def _take(self, specs: list[PublisherSpec]) -> None:
+        keys = {spec.name: spec.api_key for spec in specs}
+        self._infos = endpoint_infos(specs, keys.get)
 
 
 class InProcessDirectory:
@@ -109,4 +137,4 @@ class InProcessDirectory:
     async def endpoints(self) -> list[EndpointInfo]:
         """Ask the index."""
         rows: list[PublisherRow] = self._index.publishers()
-        return endpoint_infos(rows)
+        return endpoint_infos(rows, self._index.api_key)

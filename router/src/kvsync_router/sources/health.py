@@ -1,38 +1,33 @@
-"""Keeps the table of endpoints up to date: which there are, which models they serve, and which have recovered.
+"""Keeps the table of endpoints up to date: which there are, which models they serve, and which of them work.
 
-One loop reads the directory and asks endpoints for their models. Another asks the endpoints that are out of the
-rotation for their health, and returns them to it when they answer.
+One loop reads the directory and asks endpoints for their models. Another asks the endpoints in the rotation for their
+health, so that one that accepts connections and answers nothing leaves it. A third asks those that are out of it, and
+returns them when they answer.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 import aiohttp
-import msgspec
 import structlog
 
 from kvsync_router.config import RouterConfig
 from kvsync_router.decisions.endpoints import Endpoint, EndpointTable
-from kvsync_router.errors import DirectoryUnavailableError
+from kvsync_router.errors import DirectoryUnavailableError, ModelsUnreadableError
 from kvsync_router.sources.directory import Directory
+from kvsync_router.sources.models import ListedModel, models_in, read_list
 
 _log = structlog.get_logger("kvsync_router.health")
 
 MODELS_REFRESH_EVERY = 5
 """Endpoints are asked for their models on every fifth refresh, because adapters are added and removed."""
-
-
-class _Model(msgspec.Struct):
-    id: str
-    parent: str | None = None
-
-
-class _Models(msgspec.Struct):
-    data: list[_Model]
+_REFUSED = (401, 403)
+_FAILURES = (TimeoutError, aiohttp.ClientError, OSError, ValueError)
 
 
 class EndpointKeeper:
-    """Runs both loops from `start` to `stop`."""
+    """Runs the loops from `start` to `stop`."""
 
     def __init__(
         self,
@@ -51,13 +46,15 @@ class EndpointKeeper:
     async def start(self) -> None:
         """Read the directory, then start the loops."""
         await self.refresh()
+        config = self._config
         self._tasks = [
-            asyncio.create_task(self._every(self._config.refresh_s, self.refresh)),
-            asyncio.create_task(self._every(self._config.probe_s, self.probe)),
+            asyncio.create_task(self._every(config.refresh_s, self.refresh)),
+            asyncio.create_task(self._every(config.probe_s, self.probe)),
+            asyncio.create_task(self._every(config.health_s, self.check)),
         ]
 
     async def stop(self) -> None:
-        """End both loops."""
+        """End the loops."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -79,31 +76,58 @@ class EndpointKeeper:
         due = self._rounds % MODELS_REFRESH_EVERY == 0
         self._rounds += 1
         asked = [endpoint for endpoint in self._table.all() if endpoint.healthy and (due or not endpoint.models)]
-        await asyncio.gather(*(self._ask_models(endpoint) for endpoint in asked))
+        await asyncio.gather(*(self.fetch_models(endpoint) for endpoint in asked))
 
-    async def _ask_models(self, endpoint: Endpoint) -> None:
-        models = await self.fetch_models(endpoint)
-        if models is not None:
-            decoded = msgspec.json.decode(models, type=_Models)
-            endpoint.models = {model.id: model.parent for model in decoded.data}
+    async def learn_models(self, model: str, authorization: str) -> None:
+        """Ask endpoints that list their models only to clients with a key whether they serve `model`.
 
-    async def fetch_models(self, endpoint: Endpoint, headers: Mapping[str, str] | None = None) -> bytes | None:
-        """The body of `/v1/models`, or None. An endpoint that accepts no connection leaves the rotation."""
+        Nothing is learned from an engine that refuses the client's key.
+        """
+        asked = [
+            endpoint
+            for endpoint in self._table.all()
+            if endpoint.healthy and endpoint.wants_key and not endpoint.serves(model)
+        ]
+        await asyncio.gather(*(self.fetch_models(endpoint, authorization) for endpoint in asked))
+
+    async def fetch_models(self, endpoint: Endpoint, authorization: str | None = None) -> list[ListedModel] | None:
+        """The models that the engine lists; None if it lists none. What it lists is remembered.
+
+        The question carries the client's `authorization` or, without it, the key that the router has for the engine. An
+        endpoint that accepts no connection leaves the rotation.
+        """
+        headers = _authorized(authorization) or self._own_key(endpoint)
         try:
             async with (
                 asyncio.timeout(self._config.connect_timeout_s),
-                self._session().get(f"{endpoint.info.url}/v1/models", headers=headers) as response,
+                self._session().get(
+                    f"{endpoint.info.url}/v1/models", headers=headers, allow_redirects=False
+                ) as response,
             ):
+                if authorization is None:
+                    endpoint.wants_key = response.status in _REFUSED
                 if response.status != 200:
                     return None
-                body = await response.read()
-                msgspec.json.decode(body, type=_Models)
-                return body
+                models = models_in(await read_list(response.content))
         except aiohttp.ClientConnectorError:
             self._table.mark_down(endpoint)
-        except (TimeoutError, aiohttp.ClientError, OSError, msgspec.MsgspecError):
-            pass
-        return None
+            return None
+        except (*_FAILURES, ModelsUnreadableError):
+            return None
+        endpoint.models = {model.id: model.parent for model in models}
+        lengths = [model.max_model_len for model in models if model.max_model_len and model.max_model_len > 0]
+        endpoint.max_model_len = max(lengths, default=None)
+        return models
+
+    async def check(self) -> None:
+        """Ask every endpoint in the rotation for its health."""
+        up = [endpoint for endpoint in self._table.all() if endpoint.healthy]
+        await asyncio.gather(*(self._check_one(endpoint) for endpoint in up))
+
+    async def _check_one(self, endpoint: Endpoint) -> None:
+        well = await self._is_well(endpoint, self._config.health_timeout_s)
+        if self._table.checked(endpoint, well=well, allowed=self._config.health_failures):
+            _log.warning("endpoint_left_rotation", endpoint=endpoint.info.name, reason="no answer to /health")
 
     async def probe(self) -> None:
         """Ask every endpoint that is out of the rotation for its health."""
@@ -111,13 +135,29 @@ class EndpointKeeper:
         await asyncio.gather(*(self._probe_one(endpoint) for endpoint in down))
 
     async def _probe_one(self, endpoint: Endpoint) -> None:
+        if await self._is_well(endpoint, self._config.connect_timeout_s):
+            self._table.mark_up(endpoint)
+            _log.info("endpoint_recovered", endpoint=endpoint.info.name)
+
+    async def _is_well(self, endpoint: Endpoint, timeout_s: float) -> bool:
+        """Whether the engine answers `/health`. One that has no such path or wants a key for it answers as well."""
         try:
             async with (
-                asyncio.timeout(self._config.connect_timeout_s),
-                self._session().get(f"{endpoint.info.url}/health") as response,
+                asyncio.timeout(timeout_s),
+                self._session().get(
+                    f"{endpoint.info.url}/health", headers=self._own_key(endpoint), allow_redirects=False
+                ) as response,
             ):
-                if response.status == 200:
-                    self._table.mark_up(endpoint)
-                    _log.info("endpoint_recovered", endpoint=endpoint.info.name)
-        except (TimeoutError, aiohttp.ClientError, OSError):
-            return
+                return response.status < 500
+        except _FAILURES:
+            return False
+
+    def _own_key(self, endpoint: Endpoint) -> dict[str, str]:
+        key = endpoint.info.api_key
+        if key is None and self._config.engine_api_key is not None:
+            key = self._config.engine_api_key.get_secret_value()
+        return _authorized(None if key is None else f"Bearer {key}")
+
+
+def _authorized(authorization: str | None) -> dict[str, Any]:
+    return {} if authorization is None else {"authorization": authorization}

@@ -113,7 +113,7 @@ class HttpPredictions:
     async def _post(self, body: bytes) -> bool:
         """Post one report. Returns whether the index is failing; an index that refuses one report is not."""
         headers = {"content-type": "application/json"}
-        async with self._session().post(self._url, data=body, headers=headers) as response:
+        async with self._session().post(self._url, data=body, headers=headers, allow_redirects=False) as response:
             await response.read()
             self._count("reported" if response.status == 200 else "failed")
             return response.status >= 500

@@ -17,6 +17,9 @@ from kvsync_indexer.fronts import IndexAnswers
 from kvsync_router.decisions.scoring import Score, score_of
 from kvsync_router.errors import ScorerUnavailableError
 
+REFUSED = "the index refuses the question"
+_FAILURES = (TimeoutError, aiohttp.ClientError, OSError, msgspec.MsgspecError, RecursionError)
+
 _log = structlog.get_logger("kvsync_router.scoring")
 
 
@@ -37,42 +40,50 @@ class HttpScorer:
         self._timeout_s = timeout_s
         self._backoff_s = backoff_s
         self._away_until = float("-inf")
+        self._text_away_until = float("-inf")
         self._decoder = msgspec.json.Decoder(MatchAnswer)
 
     async def score(self, request: MatchRequest) -> Score:
         """Ask `POST /v1/match`."""
-        if self._clock() < self._away_until:
+        now = self._clock()
+        if now < self._away_until or (request.token_ids is None and now < self._text_away_until):
             raise ScorerUnavailableError("the index failed a moment ago")
         try:
             async with asyncio.timeout(self._timeout_s):
                 status, body = await self._post(msgspec.json.encode(request))
             if 400 <= status < 500:
-                return Score()
+                return Score(unknown=REFUSED)
             if status != 200:  # the index works, but cannot answer this question: no engine could tokenize it, say
                 raise ScorerUnavailableError(f"the index answered {status}")
             return score_of(self._decoder.decode(body))
-        except (TimeoutError, aiohttp.ClientError, OSError, msgspec.MsgspecError) as error:
-            self._away_until = self._clock() + self._backoff_s
+        except _FAILURES as error:
+            until = self._clock() + self._backoff_s
+            if isinstance(error, TimeoutError) and request.token_ids is None:
+                self._text_away_until = until  # an engine that tokenizes slowly says nothing about other questions
+            else:
+                self._away_until = until
             raise ScorerUnavailableError(f"{type(error).__name__}: {error}") from error
 
     async def _post(self, body: bytes) -> tuple[int, bytes]:
         headers = {"content-type": "application/json"}
-        async with self._session().post(self._url, data=body, headers=headers) as response:
+        async with self._session().post(self._url, data=body, headers=headers, allow_redirects=False) as response:
             return response.status, await response.read()
 
 
 class InProcessScorer:
-    """Asks the index in whose process the router runs."""
+    """Asks the index in whose process the router runs, with the same time-out as over HTTP."""
 
-    def __init__(self, index: IndexAnswers) -> None:
+    def __init__(self, index: IndexAnswers, timeout_s: float = 0.25) -> None:
         self._index = index
+        self._timeout_s = timeout_s
 
     async def score(self, request: MatchRequest) -> Score:
         """Ask the index. Whatever it raises, the request still finds an endpoint."""
         try:
-            return score_of(await self._index.match(request))
+            async with asyncio.timeout(self._timeout_s):
+                return score_of(await self._index.match(request))
         except RequestError:
-            return Score()
+            return Score(unknown=REFUSED)
         except Exception as error:
             _log.warning("router_without_match", problem=f"{type(error).__name__}: {error}")
             raise ScorerUnavailableError(f"{type(error).__name__}: {error}") from error
