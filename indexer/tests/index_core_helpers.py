@@ -1,6 +1,7 @@
 """Shared by the tests of the index core: the installed cores, short ways to make payloads, and a plain model."""
 
 from dataclasses import dataclass, field
+from math import lcm
 
 from kvsync_events import (
     NEWEST_VERSION,
@@ -63,7 +64,7 @@ def hashes(core, publisher="a"):
 
 # -- a model that is as simple as possible ---------------------------------------------------------------------------
 
-FULL_KINDS = {None, "full_attention", "mla_attention", "sink_full_attention"}
+FULL_KINDS = {None, "full_attention", "mla_attention", "sink_full_attention", "chunked_local_attention"}
 WINDOW_KINDS = {"sliding_window", "sliding_window_mla"}
 
 
@@ -84,29 +85,56 @@ class Model:
         self.forget()
 
     def forget(self):
-        self.blocks: dict[int, ModelBlock] = {}
+        self.blocks: dict[tuple[int, int], ModelBlock] = {}
+        """By hash and position of the block size in `order`."""
         self.kinds: dict = {}
         self.sizes: dict = {}
+        self.order: list[int] = []
+        self.resume()
+
+    def resume(self):
+        """What is not in a snapshot."""
+        self.removed: dict[tuple[int, int], tuple] = {}
+        """The paths of removed blocks."""
 
     def apply(self, batch_events):
         tentative = set()
+        sparse = []
         for event in batch_events:
             if isinstance(event, BlockStored):
-                self._store(event, tentative)
+                self._store(event, tentative, sparse)
             elif isinstance(event, BlockRemoved):
+                slot = ((event.medium or "GPU").upper(), event.group_idx)
                 for one in event.block_hashes:
-                    slot = ((event.medium or "GPU").upper(), event.group_idx)
-                    tentative.discard((digest_key(one), slot))
-                    self._take(digest_key(one), slot)
+                    held = self._held(digest_key(one), slot)
+                    tentative.discard((held, slot))
+                    self._take(held, slot)
             else:
                 self._clear(event)
+                tentative.clear()
+                if event.medium is None:
+                    sparse.clear()
+        for event in sparse:
+            self._place(event)
+
+    def _held(self, one, slot):
+        """The key under which the slot holds a hash."""
+        main = self._number(slot[1]) if slot[1] in self.sizes else 0
+        numbers = sorted(range(max(1, len(self.order))), key=lambda number: (number != main, number))
+        held = [(one, number) for number in numbers if slot in self._copies((one, number))]
+        return held[0] if held else (one, main)
+
+    def _copies(self, key):
+        return self.blocks[key].copies if key in self.blocks else {}
 
     def _clear(self, event: AllBlocksCleared):
+        remembered = dict(self.removed)
         for one in list(self.blocks):
             for slot in list(self.blocks[one].copies):
                 if event.medium is None or slot[0] == event.medium.upper():
                     self.blocks[one].copies[slot] = 1
                     self._take(one, slot)
+        self.removed = remembered
 
     def _take(self, one, slot):
         block = self.blocks.get(one)
@@ -117,26 +145,60 @@ class Model:
             del block.copies[slot]
         if not block.copies:
             del self.blocks[one]
+            if block.path is not None:
+                self.removed[one] = block.path
 
-    def _store(self, event, tentative):
+    def _number(self, group):
+        """The position of the block size that the blocks of a group have."""
+        owners = [index for index, sizes in self.sizes.items() if sizes]
+        if not self.sizes[group] and len(owners) == 1 and (group is None or owners[0] is None):
+            group = owners[0]
+        return self.order.index(max(self.sizes[group])) if self.sizes[group] else 0
+
+    def _store(self, event, tentative, sparse):  # noqa: C901
         slot = ((event.medium or "GPU").upper(), event.group_idx)
         self.sizes.setdefault(event.group_idx, set())
-        if event.kv_cache_spec_kind is not None:
-            self.kinds[event.group_idx] = (event.kv_cache_spec_kind, event.kv_cache_spec_sliding_window)
+        kind, window = self.kinds.get(event.group_idx, (None, None))
+        kind = kind if event.kv_cache_spec_kind is None else event.kv_cache_spec_kind
+        window = window if event.kv_cache_spec_sliding_window is None else event.kv_cache_spec_sliding_window
+        self.kinds[event.group_idx] = (kind, window)
         count, size = len(event.block_hashes), event.block_size
         self._take_back(event, slot, tentative)
-        with_tokens = size > 0 and event.token_ids
+        with_tokens = bool(size > 0 and event.token_ids)
         if with_tokens:
             self.sizes[event.group_idx].add(size)
+            if size not in self.order:
+                self.order.append(size)
+        main = self._number(event.group_idx)
+        number = self.order.index(size) if with_tokens else main
         chained = with_tokens and count and len(event.token_ids) // size == count
-        above = None if event.parent_block_hash is None else digest_key(event.parent_block_hash)
+        if with_tokens and 0 < count < len(event.token_ids) // size:
+            sparse.append(event)
+        above = None if event.parent_block_hash is None else (digest_key(event.parent_block_hash), number)
         path = self._path(event, above) if chained else None
+        is_new = any(not self._holds_hash(digest_key(one), slot) for one in event.block_hashes)
         for at, raw_hash in enumerate(event.block_hashes):
-            one = digest_key(raw_hash)
-            block = self.blocks.setdefault(one, ModelBlock(None, None))
+            one = (digest_key(raw_hash), number)
+            own = None
             if chained:
                 tokens = tuple(event.token_ids[at * size : (at + 1) * size])
                 own = None if path is None else (*path, tokens)
+            if self._holds_hash(one[0], slot) and slot not in self._copies(one):
+                held = self._held(one[0], slot)
+                if chained and number != main:
+                    path, above = own, one
+                    continue
+                if chained:
+                    tentative.discard((held, slot))
+                    self.blocks[held].copies[slot] = 1
+                    self._take(held, slot)
+                else:
+                    one = held
+            if not chained and one not in self.blocks and one in self.removed:
+                self.blocks[one] = ModelBlock(self.removed[one], None)
+                self._resolve()
+            block = self.blocks.setdefault(one, ModelBlock(None, None))
+            if chained:
                 if block.path is None:
                     block.path = own
                     if block.waits is None:
@@ -144,27 +206,89 @@ class Model:
                     self._resolve()
                 path = own if own is not None else block.path
                 above = one
-            again = slot in block.copies
-            if not again:
+            if slot not in block.copies:
                 block.copies[slot] = 1
+            elif slot[0] != "GPU":
+                block.copies[slot] += bool(with_tokens or is_new)
             elif with_tokens and (event.parent_block_hash is not None or (chained and count == 1)):
                 block.copies[slot] += 1
                 if event.parent_block_hash is None:
                     tentative.add((one, slot))
 
+    def _holds_hash(self, one, slot):
+        return any(slot in self._copies((one, number)) for number in range(max(1, len(self.order))))
+
     def _take_back(self, event, slot, tentative):
-        above = event.parent_block_hash
-        if above is not None and (digest_key(above), slot) in tentative:
-            tentative.discard((digest_key(above), slot))
-            self._take(digest_key(above), slot)
+        if event.parent_block_hash is None:
+            return
+        for key, of in list(tentative):
+            if key[0] == digest_key(event.parent_block_hash) and of == slot:
+                tentative.discard((key, of))
+                self._take(key, of)
+
+    def _context(self, event, salt=None):
+        lora = event.lora_name or (None if event.lora_id is None else str(event.lora_id))
+        return (self.model, lora, salt)
 
     def _path(self, event, above):
         """The path of the block that the event's first block follows."""
         if above is None:
             salt = (event.extra_keys or [None])[0]
-            lora = event.lora_name or (None if event.lora_id is None else str(event.lora_id))
-            return ((self.model, lora, salt[0] if salt else None), event.block_size)
+            return (self._context(event, salt[0] if salt else None), event.block_size)
         return self.blocks[above].path if above in self.blocks else None
+
+    def _place(self, event):  # noqa: C901
+        """Find the blocks of a sparse event by hashes that are known in another block size."""
+        if len(self.order) < 2:
+            return
+
+        def prefix(number):
+            """Context and tokens of everything up to the end of the event, as far as this block size knows it."""
+            tokens = event.token_ids
+            if event.parent_block_hash is None:
+                return (self._context(event), [*tokens])
+            above = self.blocks.get((digest_key(event.parent_block_hash), number))
+            if above is None or above.path is None:
+                return None
+            return (above.path[0], [token for block in above.path[2:] for token in block] + [*tokens])
+
+        size = event.block_size
+        number = self.order.index(size)
+        own = prefix(number)
+        if own is None:
+            return
+        start = len(own[1]) - len(event.token_ids)
+        places, following = {}, None
+        for at in range(len(event.block_hashes) - 1, -1, -1):
+            one = digest_key(event.block_hashes[at])
+            place = None if following is None else following - 1
+            for other in range(len(self.order)):
+                known = self.blocks.get((one, other))
+                whole = prefix(other)
+                if other == number or known is None or known.path is None or whole is None:
+                    continue
+                tokens = [token for block in known.path[2:] for token in block]
+                offset = len(tokens) - (len(whole[1]) - len(event.token_ids))
+                if (
+                    known.path[0] == whole[0]
+                    and tokens == whole[1][: len(tokens)]
+                    and offset > 0
+                    and offset % size == 0
+                ):
+                    place = offset // size - 1
+                    break
+            if place is None:
+                continue
+            if place < at or (following is not None and place >= following):
+                return
+            places[at] = following = place
+        for at, place in places.items():
+            block = self.blocks.get((digest_key(event.block_hashes[at]), number))
+            if block is not None and block.path is None:
+                tokens = own[1][: start + (place + 1) * size]
+                cut = [tuple(tokens[first : first + size]) for first in range(0, len(tokens), size)]
+                block.path = (own[0], size, *cut)
+                self._resolve()
 
     def _resolve(self):
         changed = True
@@ -182,46 +306,42 @@ class Model:
     def rows(self):
         return {
             (one, *slot): (copies, block.path is not None)
-            for one, block in self.blocks.items()
+            for (one, _), block in self.blocks.items()
             for slot, copies in block.copies.items()
         }
 
     def match(self, context: tuple, tokens: list[int]) -> int:
         """Tokens of the longest match."""
-        best = 0
-        for size in set().union(*self.sizes.values()) if self.sizes else ():
-            for length in range(len(tokens) // size, 0, -1):
-                if self._holds(context, tokens, size, length):
-                    best = max(best, length * size)
-                    break
-        return best
+        asked = {group: max(sizes) for group, sizes in self.sizes.items() if sizes}
+        if not asked:
+            return 0
+        step = lcm(*asked.values())
+        for length in range(len(tokens) // step * step, 0, -step):
+            if all(self._holds(group, context, tokens, size, length // size) for group, size in asked.items()):
+                return length
+        return 0
 
-    def _holds(self, context, tokens, size, length):
-        with_tokens = [group for group, sizes in self.sizes.items() if sizes]
-        asked = False
-        for group in with_tokens:
-            kind, window = self.kinds.get(group, (None, None))
-            if size not in self.sizes[group] or kind not in FULL_KINDS | WINDOW_KINDS:
-                continue
-            asked = True
-            first = 0
-            if kind in WINDOW_KINDS and window is not None:
-                first = max(0, length - max(1, -(-(window - 1) // size)))
-            groups = {group}
-            if len(with_tokens) == 1:
-                groups |= {
-                    other
-                    for other in self.sizes
-                    if other not in with_tokens
-                    and self.kinds.get(other, (None, None))[0] in FULL_KINDS
-                    and (other is None or group is None)
-                }
-            held = {
-                block.path
-                for block in self.blocks.values()
-                if block.path is not None and any(slot[1] in groups for slot in block.copies)
+    def _holds(self, group, context, tokens, size, length):
+        """Whether a group lets a match end after this many blocks."""
+        kind, window = self.kinds.get(group, (None, None))
+        first = 0
+        if kind in WINDOW_KINDS and window is not None:
+            first = max(0, length - max(1, -(-(window - 1) // size)))
+        elif kind not in FULL_KINDS | WINDOW_KINDS:
+            first = length - 1
+        groups = {group}
+        if sum(bool(sizes) for sizes in self.sizes.values()) == 1:
+            groups |= {
+                other
+                for other in self.sizes
+                if not self.sizes[other]
+                and self.kinds.get(other, (None, None))[0] in FULL_KINDS
+                and (other is None or group is None)
             }
-            path = (context, size, *(tuple(tokens[at : at + size]) for at in range(0, length * size, size)))
-            if not all(path[: 3 + at] in held for at in range(first, length)):
-                return False
-        return asked
+        held = {
+            block.path
+            for block in self.blocks.values()
+            if block.path is not None and any(slot[1] in groups for slot in block.copies)
+        }
+        path = (context, size, *(tuple(tokens[at : at + size]) for at in range(0, length * size, size)))
+        return all(path[: 3 + at] in held for at in range(first, length))

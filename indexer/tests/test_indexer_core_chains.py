@@ -1,12 +1,13 @@
 """How stored blocks get their content, in every installed core: parents, orphans, offload tiers, copies and clears."""
 
 import msgpack
-from index_core_helpers import OLD_FORM, PROMPT, batch, hashes, matched, put, removed, stored
+from index_core_helpers import OLD_FORM, PROMPT, batch, hashes, matched, new_core, put, removed, stored
 
 from kvsync_events import AllBlocksCleared, SetDigest
 from kvsync_indexer.core import (
     Applied,
     Context,
+    CoreLimits,
     Match,
 )
 
@@ -145,7 +146,7 @@ def test_a_block_stored_twice_is_removed_twice(core):
     assert matched(core, PROMPT) == {"a": 2}
     put(core, removed(2))
     assert matched(core, PROMPT) == {"a": 1}
-    assert put(core, removed(2)) == Applied(events=1, unknown_removed=1)
+    assert put(core, removed(2)) == Applied(payloads=1, events=1, unknown_removed=1)
 
 
 def test_a_report_of_a_resident_chain_adds_no_copies(core):
@@ -181,7 +182,7 @@ def test_offload_tiers_hold_a_hash_once(core):
 
 
 def test_removal_of_what_is_not_there_is_counted(core):
-    assert put(core, removed(1, 2)) == Applied(events=1, unknown_removed=2)
+    assert put(core, removed(1, 2)) == Applied(payloads=1, events=1, unknown_removed=2)
     put(core, stored([1], PROMPT[:4]))
     assert put(core, removed(1, medium="CPU")).unknown_removed == 1
     assert put(core, removed(1, group_idx=3)).unknown_removed == 1
@@ -201,7 +202,7 @@ def test_a_removal_touches_one_publisher_only(core):
 def test_a_clear_drops_everything_of_that_publisher(core):
     for name in ("a", "b"):
         put(core, stored([1, 2], PROMPT[:8]), stored([7], PROMPT[:4], parent=8), publisher=name)
-    assert put(core, AllBlocksCleared()) == Applied(events=1, cleared=3)
+    assert put(core, AllBlocksCleared()) == Applied(payloads=1, events=1, cleared=3)
     assert matched(core, PROMPT) == {"b": 2}
     assert list(core.dump("a")) == []
     assert core.digest("a") == []
@@ -219,3 +220,63 @@ def test_a_clear_of_one_tier(core):
     put(core, stored([1, 2], PROMPT[:8]), stored([1], [], size=0, medium="CPU"))
     assert core.apply_batch("a", batch(AllBlocksCleared("gpu"))).cleared == 2
     assert core.match(Context("m"), PROMPT) == [Match("a", 1, 4, 4, {"CPU": 1})]
+
+
+# -- hashes that come back without tokens ------------------------------------------------------------------------------
+
+
+def offloaded(*hashes, medium="CPU"):
+    return stored(hashes, [], size=0, medium=medium)
+
+
+def test_a_hash_is_understood_after_the_device_dropped_it(core):
+    put(core, stored([1, 2, 3], PROMPT[:12]), removed(1, 2, 3))
+    applied = put(core, offloaded(1, 2))
+    assert (applied.stored, applied.orphans) == (2, 0)
+    assert core.match(Context("m"), PROMPT) == [Match("a", 2, 8, 4, {"CPU": 2})]
+    put(core, removed(2, medium="CPU"), offloaded(2, 3, medium="STORAGE"))
+    assert core.match(Context("m"), PROMPT) == [Match("a", 3, 12, 4, {"CPU": 1, "STORAGE": 2})]
+    assert [(row.hash, row.parent) for row in core.dump("a")] == [(1, None), (2, 1), (3, 2)]
+
+
+def test_what_comes_back_attaches_those_that_wait_for_it(core):
+    put(core, stored([1, 2], PROMPT[:8]), removed(1, 2), stored([3], PROMPT[8:12], parent=2))
+    assert put(core, offloaded(1, 2)).attached == 1
+    assert matched(core, PROMPT) == {"a": 3}
+
+
+def test_only_the_latest_removals_are_remembered(kind):
+    core = new_core(kind, limits=CoreLimits(max_remembered=2))
+    put(core, stored([1, 2, 3], PROMPT[:12]), removed(3, 1, 2))
+    put(core, offloaded(1, 2, 3))
+    assert core.stats("a").orphans == 1
+    assert matched(core, PROMPT) == {"a": 2}
+    put(core, removed(1, medium="CPU"), removed(1, 2, 3, medium="CPU"), offloaded(1))
+    assert matched(core, PROMPT) == {"a": 1}
+    core.clear_publisher("a")
+    put(core, offloaded(2))
+    assert core.stats("a").orphans == 1
+
+
+def test_chunks_outside_of_the_device_that_share_blocks(core):
+    """Each chunk is announced and removed with all of its blocks."""
+    put(core, stored([1, 2, 3], PROMPT[:12]), offloaded(1, 2), offloaded(2, 3), removed(1, 2, 3))
+    put(core, removed(1, 2, medium="CPU"))
+    assert {row.hash for row in core.dump("a")} == {2, 3}
+    put(core, offloaded(1))
+    assert matched(core, PROMPT) == {"a": 3}
+    put(core, removed(2, 3, medium="CPU"))
+    assert {row.hash for row in core.dump("a")} == {1}
+
+
+def test_chunks_with_tokens_that_share_blocks(core):
+    put(core, stored([1, 2], PROMPT[:8], medium="CPU"), stored([1, 2, 3], PROMPT[:12], medium="CPU"))
+    put(core, removed(1, 2, 3, medium="CPU"))
+    assert matched(core, PROMPT) == {"a": 2}
+    put(core, removed(1, 2, medium="CPU"))
+    assert matched(core, PROMPT) == {}
+
+
+def test_a_repeated_announcement_of_a_hash_adds_no_copy(core):
+    put(core, stored([1], PROMPT[:4]), offloaded(1), offloaded(1), removed(1), removed(1, medium="CPU"))
+    assert matched(core, PROMPT) == {}

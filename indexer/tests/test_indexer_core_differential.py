@@ -78,7 +78,9 @@ anything = st.recursive(
 hash_values = st.integers(0, 9) | st.integers(0, 2**64 - 1) | st.integers(-(2**63), -1) | st.binary(max_size=34)
 mostly = lambda good: st.one_of(good, good, good, good, good, good, good, anything)  # noqa: E731
 key_entries = st.none() | st.lists(
-    st.sampled_from(["l", "s", b"d", 3, None, True, 1.5]) | st.lists(st.sampled_from(["i", 0, -1]), max_size=3),
+    st.sampled_from(["l", "s", b"d", 3, None, True, 1.5, {}, {"b": 1, "a": [{b"c": None}]}])
+    | st.lists(st.sampled_from(["i", 0, -1, {"x": 1}]), max_size=3)
+    | st.dictionaries(st.sampled_from(["a", "b", b"a"]), st.integers(0, 1) | anything, max_size=4),
     max_size=4,
 )
 FIELDS = {
@@ -264,6 +266,50 @@ def test_nesting(depth):
 )
 def test_timestamps(extension):
     AllCores().apply(b"\x94\x01\x90\xc0" + extension)
+
+
+@pytest.mark.parametrize(
+    "extension", [b"\xd4\x80\0", b"\xd6\xfe\0\0\0\0", b"\xc7\x02\xf0\0\0", b"\xd8\xfe" + bytes(16)]
+)
+def test_extensions_of_reserved_types(extension):
+    assert AllCores().apply(b"\x94\x01\x90\xc0" + extension) is DecodeError
+
+
+@pytest.mark.parametrize("depth", range(5, 12))
+def test_nesting_of_maps_in_extra_keys(depth):
+    part = 1
+    for level in range(depth):
+        part = [part] if level % 2 else {"a": part}
+    cores = AllCores()
+    for entry in ([{"m": part}], {"m": part}, [["i", {"m": part}]]):
+        cores.apply(
+            msgpack.packb(
+                [
+                    1.0,
+                    [
+                        {
+                            "type": "BlockStored",
+                            "block_hashes": [1],
+                            "token_ids": [1, 2],
+                            "block_size": 2,
+                            "extra_keys": [entry],
+                        }
+                    ],
+                ]
+            )
+        )
+
+
+def test_a_map_in_an_extra_key_that_repeats_a_name():
+    """The last value counts, as in Python's dictionaries."""
+    twice = b"\x82\xa1a\x01\xa1a\x02"
+    once = b"\x81\xa1a\x02"
+    event = msgpack.packb(["BlockStored", [1], None, [1, 2], 2, None, None, None, [[0]]])
+    assert event.endswith(b"\x91\x91\x00")
+    cores = [AllCores(), AllCores()]
+    for one, encoded in zip(cores, (twice, once), strict=True):
+        one.apply(b"\x92\x01\x91" + event[:-1] + encoded)
+    assert cores[0].all[0].snapshot() == cores[1].all[0].snapshot()
 
 
 def test_buffers_are_payloads_too():

@@ -50,13 +50,29 @@ def test_other_full_kinds_count_as_full(core, kind_of_group):
     assert matched(core, PROMPT) == {"a": 1}
 
 
-@pytest.mark.parametrize("kind_of_group", ["mamba", "cross_attention", "something new"])
-def test_kinds_that_are_not_understood_are_kept_and_never_matched(core, kind_of_group):
-    put(core, stored([1], PROMPT[:4], group_idx=2, kv_cache_spec_kind=kind_of_group))
+@pytest.mark.parametrize("kind_of_group", ["mamba", "kda", "cross_attention", "something new"])
+def test_recurrent_groups_need_the_block_at_the_end(core, kind_of_group):
+    """Groups that are not understood are treated like recurrent ones."""
+    state = {"group_idx": 2, "kv_cache_spec_kind": kind_of_group}
+    put(core, stored([1, 2, 3, 4], PROMPT, **FULL), stored([2], PROMPT[:8], **state))
+    assert matched(core, PROMPT) == matched(core, PROMPT[:12]) == {"a": 2}
+    assert matched(core, PROMPT[:4]) == {}
+    put(core, stored([4], PROMPT[8:], parent=2, **state))
+    assert matched(core, PROMPT) == {"a": 4}
+    put(core, removed(2, group_idx=2))
+    assert matched(core, PROMPT) == {"a": 4}
+    assert matched(core, PROMPT[:12]) == {}
+    put(core, removed(3, group_idx=0))
     assert matched(core, PROMPT) == {}
-    assert hashes(core) == {1}
-    put(core, stored([1, 2], PROMPT[:8], **FULL))
-    assert matched(core, PROMPT) == {"a": 2}
+
+
+def test_the_cache_mode_align_of_recurrent_models(core):
+    """vLLM stores the state of a prompt at the ends of its chunks only (here: of four blocks)."""
+    tokens = list(range(32))
+    state = {"group_idx": 1, "kv_cache_spec_kind": "mamba"}
+    put(core, stored(list(range(1, 9)), tokens, **FULL))
+    put(core, stored([4], tokens[:16], **state), stored([8], tokens[16:], parent=4, **state))
+    assert [matched(core, tokens[: 4 * blocks]).get("a", 0) for blocks in range(1, 9)] == [0, 0, 0, 4, 4, 4, 4, 8]
 
 
 def test_a_window_without_its_size_is_full(core):
@@ -83,7 +99,7 @@ def test_masked_blocks_are_found_by_hash_only(core):
 
 
 def test_an_event_may_store_nothing(core):
-    assert put(core, stored([], PROMPT, **WINDOW)) == Applied(events=1)
+    assert put(core, stored([], PROMPT, **WINDOW)) == Applied(payloads=1, events=1)
     put(core, stored([1], PROMPT[:4], **FULL))
     assert matched(core, PROMPT) == {}, "the window group is known and holds nothing"
 

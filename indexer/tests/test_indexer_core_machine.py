@@ -107,6 +107,8 @@ class CoreMachine(RuleBasedStateMachine):
             core.clear_publisher("a")
             assert core.restore(data) == sorted(PUBLISHERS)
             assert core.snapshot() == data
+        for model in self.models.values():
+            model.resume()
 
     @rule(tokens=blocks, model=st.sampled_from(["m", "other"]), lora=st.sampled_from([None, "x", "7"]), salt=salts)
     def query(self, tokens, model, lora, salt):

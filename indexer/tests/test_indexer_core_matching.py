@@ -24,7 +24,7 @@ def test_the_core_says_what_it_is(core, kind):
 
 def test_a_match_is_the_contiguous_prefix(core):
     applied = put(core, stored([1, 2, 3, 4], PROMPT))
-    assert applied == Applied(events=1, stored=4)
+    assert applied == Applied(payloads=1, events=1, stored=4)
     (match,) = core.match(Context("m"), [*PROMPT[:12], 0, 0, 0, 0])
     assert match == Match("a", 3, 12, 4, {"GPU": 3})
     put(core, removed(2))
@@ -121,12 +121,13 @@ def test_publishers_of_different_block_sizes(core):
     assert [(one.publisher, one.tokens, one.block_size) for one in found] == [("a", 12, 4), ("b", 8, 8)]
 
 
-def test_one_publisher_may_use_several_block_sizes(core):
+def test_the_largest_block_size_of_a_group_counts(core):
     put(core, stored([1], PROMPT[:4]))
+    assert core.match(Context("m"), PROMPT)[0][1:4] == (1, 4, 4)
     put(core, stored([11, 12], PROMPT, size=8))
     assert core.match(Context("m"), PROMPT)[0][1:4] == (2, 16, 8)
     put(core, removed(11))
-    assert core.match(Context("m"), PROMPT)[0][1:4] == (1, 4, 4)
+    assert matched(core, PROMPT) == {}
 
 
 def test_keys_may_be_computed_first(core):
@@ -206,7 +207,23 @@ def test_a_salt_may_come_in_the_extra_keys_of_the_query(core):
     assert matched(core, PROMPT, extra_keys=((("image", 0), b"digest"),)) == {}
 
 
-@pytest.mark.parametrize("part", [object(), {"a": 1}, 1 << 200, "\ud800"])
+def test_extra_keys_that_are_maps_are_opaque(core):
+    """Their entries count, in any order; nothing is known of their meaning."""
+    first = {"kind": "image", "hash": [1, {"x": None}], b"k": 1.5}
+    other_order = dict(reversed(first.items()))
+    put(core, stored([1, 2], PROMPT[:8], extra_keys=[({"a": 1},), (first, ["i", {"b": 2}])]))
+    assert matched(core, PROMPT) == {}
+    asked = (({"a": 1},), (other_order, ("i", {"b": 2})))
+    assert matched(core, PROMPT, extra_keys=asked) == {"a": 2}
+    assert matched(core, PROMPT, extra_keys=(({"a": 1},), (first, ("i", {"b": 3})))) == {"a": 1}
+    assert matched(core, PROMPT, extra_keys=(({"a": 2},),)) == {}
+
+
+def _nested(depth):
+    return {"a": _nested(depth - 1)} if depth else 1
+
+
+@pytest.mark.parametrize("part", [object(), {1: 1}, {"a": object()}, _nested(500), 1 << 200, "\ud800"])
 def test_a_key_that_identifies_nothing_is_refused(core, part):
     put(core, stored([1], PROMPT[:4]))
     with pytest.raises(QueryError):

@@ -33,13 +33,13 @@ def test_an_unknown_event_loses_that_event_only(core):
     applied = core.apply(
         "a", msgpack.packb([1.0, [["Surprise", 1], ["BlockStored", [1], None, PROMPT[:4], 4, None]], 0])
     )
-    assert applied == Applied(events=1, stored=1, unknown_events=1)
+    assert applied == Applied(payloads=1, events=1, stored=1, unknown_events=1)
     assert matched(core, PROMPT) == {"a": 1}
 
 
 def test_apply_many_adds_up_and_keeps_what_came_before_an_error(core):
     first, second = payload(stored([1], PROMPT[:4])), payload(stored([2], PROMPT[4:8], parent=1))
-    assert core.apply_many("a", [first, second]) == Applied(events=2, stored=2)
+    assert core.apply_many("a", [first, second]) == Applied(payloads=2, events=2, stored=2)
     with pytest.raises(DecodeError, match=r"^batch 2 of 3: "):
         core.apply_many("b", [first, b"\xc1", second])
     assert matched(core, PROMPT) == {"a": 2, "b": 1}

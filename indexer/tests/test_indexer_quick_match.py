@@ -113,7 +113,7 @@ def test_ages_are_the_same_to_the_microsecond(both):
         b"", b"null", b"[]", b"{}", b'"token_ids"', body_of(model="other"), body_of(model=3), body_of(prompt="x"),
         body_of(token_ids=None), body_of(token_ids=[2**32]), body_of(token_ids=[-1]), body_of(token_ids=[1.5]),
         body_of(token_ids=["1"]), body_of(token_ids=[True]), body_of(token_ids=[[1]]), body_of(publishers=["a"]),
-        body_of(unknown=1), body_of(limit="3"), body_of(extra_keys=[[{}]]), body_of(messages=[]), body_of() + b"x",
+        body_of(unknown=1), body_of(limit="3"), body_of(extra_keys=[3]), body_of(messages=[]), body_of() + b"x",
         body_of()[:-1], b'{"token_ids":[1,2],"token_ids":[3],"model":"test-model"}',
         b'{"token_ids":[1,2],"token\\u005fids":[],"model":"test-model"}', b'{"token_ids":[01],"model":"test-model"}',
         b'{"token_ids":[1],"model":"\xff"}', b'{"token_ids":[1]"model":"test-model"}', b'{"model":nul,"token_ids":[1]}',

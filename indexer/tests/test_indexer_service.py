@@ -221,7 +221,12 @@ def test_other_errors(shared):
     report = {"publisher": "pod-0", "predicted_tokens": 32, "cached_tokens": 16}
     assert client.ok("POST", "/v1/predictions", report)["error"] == 0.5
     assert client.ask("POST", "/v1/predictions", {**report, "publisher": "nobody"})[0] == 404
-    assert client.ask("POST", "/v1/predictions", {**report, "cached_tokens": -1})[0] == 422
+    for number in ("-1", "1e309", "9" * 400, "4294967296"):
+        poisoned = json.dumps({**report, "cached_tokens": "N"}).replace('"N"', number).encode()
+        assert client.ask("POST", "/v1/predictions", poisoned)[0] == 422
+    assert client.ask("POST", "/v1/predictions", b"[" * 50_000)[0] == 422
+    assert client.ask("POST", "/v1/audit", b" " * (1 << 21))[0] == 413
+    assert b"kvsync_indexer_prediction_requests_total" in client.ok("GET", "/metrics")
     assert 'prediction_over_tokens_total{publisher="pod-0"} 16.0' in client.ok("GET", "/metrics").decode()
     assert client.ask("POST", "/v1/audit", {"wait": 1})[0] == 422
     assert client.ask("POST", "/v1/audit", {"wait_quiet_s": -1})[0] == 422

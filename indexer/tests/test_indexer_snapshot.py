@@ -1,6 +1,8 @@
 """Snapshots: the file, and resuming from it or from a peer with real sockets."""
 
 import contextlib
+import hashlib
+import struct
 
 import pytest
 from service_helpers import DEADLINE_S, MODEL, ScriptedPublisher
@@ -44,6 +46,14 @@ def test_any_damage_is_refused():
     for at in range(len(data)):
         with pytest.raises(SnapshotFileError):
             decode_snapshot(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+
+
+def test_a_header_that_nests_deep_is_refused_in_one_line():
+    header = b'{"created":' + b"[" * 200_000 + b"}"
+    body = struct.pack("<8sIQQ", b"KVSYSNAP", 1, len(header), 0) + header
+    with pytest.raises(SnapshotFileError, match="unusable header") as caught:
+        decode_snapshot(body + hashlib.sha256(body).digest())
+    assert "\n" not in str(caught.value)
 
 
 @contextlib.asynccontextmanager

@@ -1,8 +1,9 @@
 """The follower between scripted sockets and a real core: runs, refusals, trust, turnover and what it counts."""
 
+import msgpack
 import pytest
 
-from kvsync_events import BlockRemoved, BlockStored, EventBatch, WireForm, encode_batch
+from kvsync_events import AllBlocksCleared, BlockRemoved, BlockStored, EventBatch, WireForm, encode_batch
 from kvsync_indexer.core import CoreLimits, PythonCore
 from kvsync_indexer.latency import StreamMeter
 from kvsync_indexer.sync import SUSPECT, TRUSTED, Follower, PublisherMachine, State, SyncSettings
@@ -42,12 +43,13 @@ class CountingCore(PythonCore):
         self.runs.append(1)
         return super().apply(publisher, payload)
 
-    def apply_many(self, publisher, payloads):
-        self.runs.append(len(payloads))
+    def apply_many(self, publisher, payloads, budget=None):
         if self.fails_after is not None:
             super().apply_many(publisher, payloads[: self.fails_after])
             raise RuntimeError("a defect")
-        return super().apply_many(publisher, payloads)
+        applied = super().apply_many(publisher, payloads, budget)
+        self.runs.append(applied.payloads)
+        return applied
 
 
 class Rig:
@@ -96,6 +98,19 @@ def stored(*hashes, made=999.5, size=1, medium=None):
 
 def removed(*hashes):
     return encode_batch(EventBatch(999.5, [BlockRemoved(list(hashes))], 0), FORM)
+
+
+def child(block, parent):
+    return encode_batch(EventBatch(999.5, [BlockStored([block], parent, [7], 1)], 0), FORM)
+
+
+def cleared(medium):
+    event = {"type": "AllBlocksCleared"} | ({} if medium is None else {"medium": medium})
+    return bytes(msgpack.packb([999.5, [event], 0]))
+
+
+def unknown_event():
+    return bytes(msgpack.packb([999.5, [{"type": "BlocksTrimmed", "block_hashes": [1]}], 0]))
 
 
 BROKEN = b"\xc1"
@@ -154,7 +169,7 @@ def test_evictions_from_before_a_failure_do_not_make_the_rest_complete():
     rig.receive((0, stored(1, 2)), (1, removed(1, 2)))
     rig.core.fails_after = 0
     rig.receive((2, stored(3)), (3, stored(4)))
-    assert not rig.follower.turnover.replaced(1)
+    assert not rig.follower.turnover.moved
 
 
 def test_the_history_that_a_failure_cost_is_repaired():
@@ -237,15 +252,70 @@ def incomplete_rig():
     return rig
 
 
+def turn_over(rig, *hashes):
+    """Store and evict blocks that are known, and let the follower judge."""
+    for each in hashes:
+        rig.receive((rig.machine.next_seq, stored(each)), (rig.machine.next_seq + 1, removed(each)))
+    rig.follower.tick(rig.now)
+
+
 def test_a_cache_that_turned_over_is_complete():
     rig = incomplete_rig()
-    rig.receive((4, removed(77)), (5, stored(4, 5, 6)), (6, removed(1, 2)))
-    rig.follower.tick(rig.now)
-    assert rig.machine.incomplete  # 2 known blocks evicted, 4 resident
-    rig.receive((7, removed(3, 4)))
-    rig.follower.tick(rig.now)
+    turn_over(rig, 77, 78)
+    assert rig.machine.incomplete  # 2 evicted, 3 resident
+    turn_over(rig, 79)
     assert not rig.machine.incomplete
     assert rig.follower.totals.turnovers == 1
+
+
+def test_the_same_block_over_and_over_is_no_turnover():
+    rig = incomplete_rig()
+    turn_over(rig, *[77] * 20)
+    assert rig.machine.incomplete
+
+
+def test_a_removal_of_an_unknown_block_begins_the_turnover_anew():
+    rig = incomplete_rig()
+    turn_over(rig, 77, 78)
+    rig.receive((rig.machine.next_seq, removed(1234)))
+    turn_over(rig, 79)
+    assert rig.machine.incomplete
+    turn_over(rig, 80, 81)
+    assert not rig.machine.incomplete
+
+
+def test_no_cache_turns_over_while_blocks_wait_for_their_parent():
+    """A hot prompt from before the history is never evicted: only its children, which wait, show that it is there."""
+    rig = incomplete_rig()
+    rig.receive((4, child(50, parent=49)))
+    turn_over(rig, *range(100, 120))
+    assert rig.machine.incomplete
+    rig.receive((rig.machine.next_seq, removed(50)))
+    turn_over(rig, *range(200, 203))
+    assert not rig.machine.incomplete
+
+
+@pytest.mark.parametrize("sign", ["orphan", "unknown removal"])
+def test_a_sign_of_unknown_blocks_takes_back_an_assumption(sign):
+    rig = incomplete_rig()
+    turn_over(rig, 77, 78, 79)
+    assert not rig.machine.incomplete
+    rig.receive((rig.machine.next_seq, child(50, parent=49) if sign == "orphan" else removed(49)))
+    assert rig.machine.incomplete
+
+
+def test_a_sign_of_unknown_blocks_does_not_outweigh_a_whole_history():
+    rig = Rig().live()
+    rig.receive((0, stored(1)), (1, removed(49)), (2, child(50, parent=49)))
+    assert not rig.machine.incomplete
+
+
+@pytest.mark.parametrize(("medium", "complete"), [(None, True), ("GPU", False)])
+def test_only_a_clear_of_the_whole_cache_leaves_nothing_unknown(medium, complete):
+    rig = incomplete_rig()
+    rig.receive((4, cleared(medium)))
+    rig.follower.tick(rig.now)
+    assert rig.machine.incomplete is not complete
 
 
 def test_evictions_of_unknown_blocks_do_not_make_a_full_cache_complete():
@@ -258,15 +328,37 @@ def test_evictions_of_unknown_blocks_do_not_make_a_full_cache_complete():
 
 def test_an_untouched_cache_is_not_measured_in_every_tick():
     rig = incomplete_rig()
-    rig.core.stats = None  # would raise if called
+    rig.core.sizes = None  # would raise if called
     rig.follower.tick(rig.now)
     rig.follower.tick(rig.now)
+
+
+def test_an_event_of_an_unknown_type_costs_the_blocks_that_it_may_have_removed():
+    rig = Rig().live()
+    rig.receive((0, stored(1, 2)))
+    rig.receive((1, unknown_event()))
+    assert rig.held() == set()
+    assert rig.machine.incomplete
+    assert rig.machine.state is State.LIVE
+    assert "unknown type" in rig.machine.reason
+    assert rig.machine.counters.resyncs == 1
+    rig.receive((2, stored(3)))
+    assert rig.held() == {3}
+
+
+def test_a_clear_of_the_cache_ends_the_doubt_after_an_unknown_event():
+    rig = Rig().live()
+    rig.receive((0, stored(1, 2)), (1, unknown_event()))
+    rig.receive((2, stored(4)), (3, cleared(None)))
+    rig.follower.tick(rig.now)
+    assert not rig.machine.incomplete
 
 
 def test_a_clear_begins_the_turnover_anew():
     rig = incomplete_rig()
-    rig.receive((4, stored(4, 5, 6)), (5, removed(1, 2, 3)))
-    rig.receive((9, stored(10, 11, 12)))  # a gap: the blocks are dropped when the grace is over
+    for each in (77, 78, 79):
+        rig.receive((rig.machine.next_seq, stored(each)), (rig.machine.next_seq + 1, removed(each)))
+    rig.receive((20, stored(10, 11, 12)))  # a gap: the blocks are dropped when the grace is over
     rig.now += 1.0
     rig.follower.tick(rig.now)
     assert rig.held() == {10, 11, 12}
@@ -308,3 +400,91 @@ def test_a_batch_without_its_time_has_no_delay():
     rig = Rig().live()
     rig.receive((0, b"\x93" + b"\x05" + b"\x90" + b"\x00"))
     assert sum(rig.meter.arrival.counts) == 0
+
+
+def of_rank(rank, *events):
+    return encode_batch(EventBatch(999.5, list(events), rank), FORM)
+
+
+@pytest.mark.parametrize("rank", [1, 127, 200, 300])
+def test_batches_of_another_rank_are_refused(rank):
+    rig = Rig().live()
+    rig.receive((0, stored(1, 2)), (1, of_rank(rank, AllBlocksCleared())), (2, stored(3)))
+    assert rig.machine.state is State.QUARANTINED
+    assert f"ranks 0 and {rank} share one stream" in rig.machine.reason
+    assert rig.held() == {1, 2}
+    assert rig.trust == [True, False]
+
+
+@pytest.mark.parametrize("rank", [None, 3, 200])
+def test_a_stream_of_one_rank_is_taken_whatever_its_number(rank):
+    rig = Rig().live()
+    for seq in range(3):
+        rig.receive((seq, of_rank(rank, BlockStored([seq], None, [7], 1))))
+    assert rig.machine.state is State.LIVE
+    assert rig.held() == {0, 1, 2}
+
+
+def test_a_new_process_may_have_another_rank():
+    rig = Rig().live()
+    rig.receive((0, stored(1)))
+    rig.follower.epoch_changed("2", rig.now)
+    rig.follower.connected(rig.machine.link, rig.now)
+    rig.follower.replay_end(rig.machine.replays.session.attempt, rig.now)
+    rig.receive((0, of_rank(1, BlockStored([9], None, [7], 1))))
+    assert rig.machine.state is State.LIVE
+    assert rig.held() == {9}
+
+
+def test_others_get_their_turn_when_the_work_of_one_call_is_done():
+    rig = Rig()
+    turns = []
+    rig.follower._between = lambda: turns.append(len(rig.held()))
+    rig.live()
+    big = [stored(*range(30_000 * number, 30_000 * number + 30_000)) for number in range(3)]
+    rig.receive((0, stored(1)), (1, stored(2)), *enumerate(big, 2), (5, stored(3)))
+    assert rig.core.runs == [4, 2]
+    assert turns == [60_000]
+    assert rig.follower.totals.batches == 6
+
+
+class Guard:
+    """Names one payload, and one run."""
+
+    def __init__(self, aside, run=()):
+        self.aside, self.run, self.begun, self.ended = aside, run, [], 0
+
+    def begin(self, publisher, first_seq, payloads):
+        self.begun.append((publisher, first_seq, len(payloads)))
+
+    def end(self):
+        self.ended += 1
+
+    def is_set_aside(self, publisher, seq, payload):
+        return (publisher, seq) == self.aside
+
+    def applies_singly(self, publisher, seq):
+        return seq in self.run or (publisher, seq) == self.aside
+
+
+def test_what_is_being_applied_is_marked():
+    rig = Rig()
+    guard = rig.follower._guard = Guard(None, run=(1, 2))
+    rig.live()
+    rig.receive(*((seq, stored(seq)) for seq in range(5)), (7, BROKEN))
+    assert guard.begun == [(NAME, 0, 1), (NAME, 1, 1), (NAME, 2, 1), (NAME, 3, 2)]
+    assert guard.ended == 4
+
+
+def test_a_payload_that_ended_an_earlier_process_is_left_out():
+    rig = Rig(settings=SyncSettings(quarantine_s=0.1))
+    rig.follower._guard = Guard((NAME, 1))
+    rig.follower.connected(rig.machine.link, rig.now)
+    for seq in range(3):
+        attempt = rig.machine.replays.session.attempt
+        rig.follower.replay_item(attempt, seq, stored(seq), rig.now)
+    rig.follower.replay_item(rig.machine.replays.session.attempt, 2, stored(2), rig.now)
+    rig.follower.replay_end(rig.machine.replays.session.attempt, rig.now)
+    assert (rig.machine.state, rig.machine.incomplete) == (State.LIVE, True)
+    assert rig.held() == {2}
+    assert rig.follower.totals.set_aside == 1

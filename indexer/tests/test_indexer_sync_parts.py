@@ -51,7 +51,7 @@ def test_the_diagram_is_the_table(tmp_path, capsys):
     assert main(["--check", str(page)]) == 0
     assert page.read_text() == f"above\n{BEGIN}\n{diagram()}\n{END}\nbelow\n"
     assert "live --> gap: sequence numbers are missing" in diagram()
-    assert "replaying --> gap" not in diagram()
+    assert "replaying --> stale" not in diagram()
 
 
 def test_pauses_between_connections_double_until_one_has_lasted():

@@ -79,8 +79,33 @@ def transitions_of_a_repair():
     return transitions_of(bench)
 
 
+def transitions_of_deafness():
+    """Whatever a deaf publisher loses and regains, it is not trusted before a live batch arrives."""
+    bench, seen = Bench().live(), set()
+
+    def catch_up():
+        nonlocal seen
+        for seq in range(bench.machine.next_seq - 1, bench.machine.next_seq + 1):
+            bench.item(seq)
+            seen |= transitions_of(bench)
+        bench.end()
+        seen |= transitions_of(bench)
+
+    for _ in range(2):
+        bench.tick(bench.machine.settings.verify_after_s)
+        catch_up()
+    bench.do(bench.machine.disconnected(bench.machine.link, bench.now))
+    bench.tick(bench.machine.settings.reconnect_s)
+    bench.connected()
+    catch_up()
+    bench.tick(bench.machine.settings.stale_after_s + 0.1)
+    bench.do(bench.machine.alive(bench.now, bench.now))
+    catch_up()
+    return seen
+
+
 def test_every_transition_of_the_table_can_happen_and_no_other():
-    seen = transitions_of_a_repair()
+    seen = transitions_of_a_repair() | transitions_of_deafness()
     for state in State:
         seen |= transitions_of_pairs(state)
     for state in (State.CONNECTING, State.LIVE, State.GAP, State.STALE, State.QUARANTINED):

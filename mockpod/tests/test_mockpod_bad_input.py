@@ -88,7 +88,9 @@ async def test_a_prompt_that_leaves_no_room_is_refused_not_cut(pod, size):
 
 async def test_unknown_models_adapters_ranks_and_paths(pod):
     assert (await pod.post("/v1/completions", {"prompt": "x", "model": "m" * 5000}))[0] == 404
-    for rank in ("1", "-1", "x", "1.5", "9" * 5000):
+    for rank in ("x", "1.5", "9" * 5000):
+        assert (await pod.post("/v1/completions", {"prompt": "x"}, **{"X-data-parallel-rank": rank}))[0] == 200
+    for rank in ("1", "-1", "9" * 4000):
         status, answer = await pod.post("/v1/completions", {"prompt": "x"}, **{"X-data-parallel-rank": rank})
         assert (status, answer["error"]["param"]) == (400, "X-data-parallel-rank")
         assert len(answer["error"]["message"]) < 200

@@ -9,7 +9,7 @@ from kvsync_mockpod.config.flags import normalize_arguments
 from kvsync_mockpod.errors import ConfigError, MockPodError
 from kvsync_mockpod.faults.spec import EVENT_KINDS, HTTP_KINDS, REPLAY_KINDS
 from kvsync_mockpod.main import main
-from kvsync_mockpod.pod import Environment
+from kvsync_mockpod.pod import Environment, ignored_variables
 from kvsync_mockpod.publish import plan_endpoints
 
 
@@ -111,6 +111,48 @@ def test_vllm_s_habits_are_understood():
         normalize_arguments(["--max-num-sequences", "3"])
 
 
+@pytest.mark.parametrize(
+    ("written", "tokens"), [("8k", 8000), ("8K", 8192), ("25.6k", 25_600), ("300", 300), (300, 300), ("1m", 1_000_000)]
+)
+def test_lengths_are_read_as_vllm_reads_them(written, tokens):
+    assert build_config({"max_model_len": written, "num_gpu_blocks_override": 100_000}).max_model_len == tokens
+
+
+@pytest.mark.parametrize("written", ["auto", "-1", -1])
+def test_an_automatic_length_fits_the_cache(written):
+    assert build_config({"max_model_len": written}).max_model_len == 32_768
+    assert build_config({"max_model_len": written, "num_gpu_blocks_override": 101}).max_model_len == 1600
+
+
+@pytest.mark.parametrize("written", ["8.5K", "k", "-2", "many"])
+def test_other_lengths_are_refused_on_one_line(written):
+    with pytest.raises(ConfigError) as caught:
+        build_config({"max_model_len": written})
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "normal"),
+    [
+        (["-O3"], ["--optimization-level=3"]),
+        (["-O", "3"], ["--optimization-level", "3"]),
+        (["-O.mode=3"], ["--compilation-config=3"]),
+        (["--compilation-config.level", "3"], ["--compilation-config", "3"]),
+        (["--compilation_config.pass_config.x=1"], ["--compilation-config=1"]),
+        (["--speculative-config", "{}"], ["--speculative-config", "{}"]),
+        (["--enable-sleep-mode", "--ssl-keyfile", "k"], ["--enable-sleep-mode", "--ssl-keyfile", "k"]),
+        (["--max-model-len", "-1"], ["--max-model-len", "-1"]),
+    ],
+)
+def test_flags_without_effect_are_accepted_in_every_form(given, normal):
+    assert normalize_arguments(given) == normal
+
+
+def test_variables_without_effect_are_named():
+    given = {"VLLM_USE_V1": "1", "VLLM_API_KEY": "k", "VLLM_ATTENTION_BACKEND": "x", "HOME": "/"}
+    assert ignored_variables(given) == ["VLLM_ATTENTION_BACKEND", "VLLM_USE_V1"]
+
+
 def test_events_are_on_by_default_and_as_vllm_s_once_configured():
     assert build_config({}).events.publishes
     assert build_config({}).events.replay_endpoint == "tcp://*:5558"
@@ -119,16 +161,6 @@ def test_events_are_on_by_default_and_as_vllm_s_once_configured():
     assert on.publishes
     assert on.replay_endpoint is None
     assert not build_config({"kv_events_config": '{"enable_kv_cache_events":true,"publisher":"null"}'}).events.publishes
-
-
-def test_every_rank_gets_its_ports():
-    events = {"enable_kv_cache_events": True, "endpoint": "tcp://*:6000", "replay_endpoint": "tcp://*:7000"}
-    rows = plan_endpoints(build_config({"data_parallel_size": 3, "data_parallel_rank": 2, "kv_events_config": events}))
-    assert [(row.rank, row.publish, row.replay) for row in rows] == [
-        (2, "tcp://*:6002", "tcp://*:7002"),
-        (3, "tcp://*:6003", "tcp://*:7003"),
-        (4, "tcp://*:6004", "tcp://*:7004"),
-    ]
 
 
 @pytest.mark.parametrize("gap", [1, 2, 3, 4])

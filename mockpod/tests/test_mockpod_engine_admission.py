@@ -1,7 +1,6 @@
 """Refused requests, the bounded queue, draining and pausing, LoRA slots, and configuration errors."""
 
 import pytest
-from mockpod_engine_kit import Run, TableExecutor, config, request, tokens
 
 from kvsync_mockpod.engine import (
     DrainingError,
@@ -16,6 +15,7 @@ from kvsync_mockpod.engine import (
     RequestRefusedError,
     UnknownLoraError,
 )
+from kvsync_testkit.scheduler import SchedulerBuilder, ScriptedExecutor, engine_config, make_request, prompt_tokens
 
 
 def lora(i):
@@ -23,13 +23,13 @@ def lora(i):
 
 
 def test_the_waiting_queue_is_bounded():
-    engine = Engine(config(max_waiting=3, max_num_seqs=1), TableExecutor())
-    driver = Run(engine)
-    driver.add(*(request(f"r{i}") for i in range(3)))
+    driver = SchedulerBuilder(max_waiting=3, max_num_seqs=1).build()
+    engine = driver.engine
+    driver.add(*(make_request(f"r{i}") for i in range(3)))
     with pytest.raises(QueueFullError, match=r"waiting queue is full \(3 requests\)"):
-        engine.add_request(request("r3"))
+        engine.add_request(make_request("r3"))
     driver.step()
-    driver.add(request("r4"))
+    driver.add(make_request("r4"))
     driver.until_idle()
     assert all(o.reason == "length" for o in driver.outcomes.values())
     assert engine.statistics().refused == 1
@@ -38,14 +38,14 @@ def test_the_waiting_queue_is_bounded():
 @pytest.mark.parametrize(
     ("bad", "error"),
     [
-        (Request("r", tokens(1, 4), max_tokens=0), InvalidRequestError),
-        (Request("r", tokens(1, 4), max_tokens=1, lora=lora(1)), UnknownLoraError),
-        (Request("taken", tokens(1, 4), max_tokens=1), DuplicateRequestError),
+        (Request("r", prompt_tokens(1, 4), max_tokens=0), InvalidRequestError),
+        (Request("r", prompt_tokens(1, 4), max_tokens=1, lora=lora(1)), UnknownLoraError),
+        (Request("taken", prompt_tokens(1, 4), max_tokens=1), DuplicateRequestError),
     ],
 )
 def test_a_refused_request_changes_nothing(bad, error):
-    engine = Engine(config(), TableExecutor())
-    engine.add_request(request("taken"))
+    engine = Engine(engine_config(), ScriptedExecutor())
+    engine.add_request(make_request("taken"))
     before = engine.statistics()
     with pytest.raises(error) as caught:
         engine.add_request(bad)
@@ -55,25 +55,25 @@ def test_a_refused_request_changes_nothing(bad, error):
 
 
 def test_draining_refuses_new_work_and_finishes_accepted_requests():
-    engine = Engine(config(), TableExecutor())
-    driver = Run(engine)
-    driver.add(request("a", n=40, max_tokens=5), request("b", n=40, max_tokens=9))
+    driver = SchedulerBuilder().build()
+    engine = driver.engine
+    driver.add(make_request("a", n=40, max_tokens=5), make_request("b", n=40, max_tokens=9))
     driver.step()
     engine.drain()
     with pytest.raises(DrainingError):
-        engine.add_request(request("late"))
+        engine.add_request(make_request("late"))
     driver.until_idle()
     assert [o.reason for o in driver.outcomes.values()] == ["length", "length"]
     assert driver.events, "what was pending is given out"
 
 
 def test_pause_new_lets_running_requests_finish_and_admits_none():
-    engine = Engine(config(max_num_seqs=4), TableExecutor())
-    driver = Run(engine)
-    driver.add(request("a", max_tokens=6))
+    driver = SchedulerBuilder(max_num_seqs=4).build()
+    engine = driver.engine
+    driver.add(make_request("a", max_tokens=6))
     driver.step()
     engine.pause("new")
-    driver.add(request("b", max_tokens=2))
+    driver.add(make_request("b", max_tokens=2))
     driver.until_idle()
     assert driver.outcomes["a"].reason == "length"
     assert driver.outcomes["b"].reason is None
@@ -86,9 +86,9 @@ def test_pause_new_lets_running_requests_finish_and_admits_none():
 @pytest.mark.parametrize("steps", [1, 2, 5])
 def test_pause_all_stops_the_engine_and_loses_no_token(asynchronous, steps):
     """Output in flight is still delivered; after that there is nothing to do until the engine is resumed."""
-    engine = Engine(config(async_scheduling=asynchronous), TableExecutor())
-    driver = Run(engine)
-    driver.add(request("a", max_tokens=6), request("b", n=60, max_tokens=8))
+    driver = SchedulerBuilder(async_scheduling=asynchronous).build()
+    engine = driver.engine
+    driver.add(make_request("a", max_tokens=6), make_request("b", n=60, max_tokens=8))
     for _ in range(steps):
         driver.step()
     engine.pause("all")
@@ -105,9 +105,9 @@ def test_pause_all_stops_the_engine_and_loses_no_token(asynchronous, steps):
 
 
 def test_a_reset_under_pause_all_reports_preempted_requests_with_the_output_in_flight():
-    engine = Engine(config(async_scheduling=True), TableExecutor())
-    driver = Run(engine)
-    driver.add(request("a", max_tokens=6), request("b", max_tokens=6))
+    driver = SchedulerBuilder(async_scheduling=True).build()
+    engine = driver.engine
+    driver.add(make_request("a", max_tokens=6), make_request("b", max_tokens=6))
     driver.step()
     engine.pause("all")
     assert engine.reset_prefix_cache(reset_running_requests=True)
@@ -119,9 +119,9 @@ def test_a_reset_under_pause_all_reports_preempted_requests_with_the_output_in_f
 
 
 def test_an_abort_under_pause_all_takes_a_step_to_report_and_no_more():
-    engine = Engine(config(async_scheduling=True), TableExecutor())
-    driver = Run(engine)
-    driver.add(request("a", max_tokens=6), request("b", max_tokens=6))
+    driver = SchedulerBuilder(async_scheduling=True).build()
+    engine = driver.engine
+    driver.add(make_request("a", max_tokens=6), make_request("b", max_tokens=6))
     driver.step()
     engine.pause("all")
     driver.until_idle()
@@ -136,9 +136,9 @@ def test_an_abort_under_pause_all_takes_a_step_to_report_and_no_more():
 
 
 def test_pause_all_stops_everything_in_place():
-    engine = Engine(config(), TableExecutor())
-    driver = Run(engine)
-    driver.add(request("a", max_tokens=6))
+    driver = SchedulerBuilder().build()
+    engine = driver.engine
+    driver.add(make_request("a", max_tokens=6))
     driver.step()
     engine.pause("all")
     assert not engine.has_work()
@@ -151,14 +151,14 @@ def test_pause_all_stops_everything_in_place():
 
 
 def test_a_request_without_a_lora_slot_is_skipped_and_keeps_its_place():
-    engine = Engine(config(max_loras=1), TableExecutor())
-    driver = Run(engine)
+    driver = SchedulerBuilder(max_loras=1).build()
+    engine = driver.engine
     driver.add(
-        request("one", max_tokens=5, lora=lora(1)),
-        request("two", max_tokens=5, lora=lora(2)),
-        request("three", max_tokens=5, lora=lora(3)),
-        request("plain", max_tokens=5),
-        request("one more", max_tokens=5, lora=lora(1)),
+        make_request("one", max_tokens=5, lora=lora(1)),
+        make_request("two", max_tokens=5, lora=lora(2)),
+        make_request("three", max_tokens=5, lora=lora(3)),
+        make_request("plain", max_tokens=5),
+        make_request("one more", max_tokens=5, lora=lora(1)),
     )
     first = driver.step()
     assert list(first.hits) == ["one", "plain", "one more"]

@@ -6,10 +6,10 @@ from collections import Counter
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from mockpod_engine_kit import EOS, TableExecutor, config, request
 
 from kvsync_mockpod.engine import Engine, Executor, LoraRef
 from kvsync_mockpod.engine.latency import make_latency
+from kvsync_testkit.scheduler import EOS_TOKEN, ScriptedExecutor, engine_config, make_request
 
 
 class KnownEndsExecutor(Executor):
@@ -18,7 +18,7 @@ class KnownEndsExecutor(Executor):
     ends_are_known = True
 
     def __init__(self, eos_at=None):
-        self.table = TableExecutor(eos_at=eos_at)
+        self.table = ScriptedExecutor(eos_at=eos_at)
         self.asked = 0
 
     def sample(self, request, index):
@@ -54,7 +54,7 @@ def workload(rng, *, loras):
         if rng.random() < 0.1:
             values["ignore_eos"] = True
         n = rng.choice([1, 7, 16, 32, rng.randint(1, 200)])
-        arrivals.append((now, request(rid, n=n, max_tokens=rng.randint(1, 60), stream=rng.randrange(4), **values)))
+        arrivals.append((now, make_request(rid, n=n, max_tokens=rng.randint(1, 60), stream=rng.randrange(4), **values)))
     return arrivals, eos
 
 
@@ -144,7 +144,7 @@ COUNTED = {"keep_tokens": False, "log_entries": 0}
 @settings(deadline=None, max_examples=60)
 @given(
     seed=st.integers(0, 2**32),
-    kind=st.sampled_from([KnownEndsExecutor, DistinctExecutor, TableExecutor]),
+    kind=st.sampled_from([KnownEndsExecutor, DistinctExecutor, ScriptedExecutor]),
     recording=st.sampled_from([RECORDED, COUNTED]),
 )
 @example(
@@ -158,7 +158,7 @@ def test_advance_equals_step_by_step(seed, kind, recording):
 
     def engine():
         latency = make_latency(LATENCY, jitter=jitter, seed=seed)
-        return Engine(config(**values, **recording), kind(eos_at=eos), latency, publish=recording is RECORDED)
+        return Engine(engine_config(**values, **recording), kind(eos_at=eos), latency, publish=recording is RECORDED)
 
     reference, fast = engine(), engine()
     expected = step_by_step(reference, arrivals)
@@ -183,10 +183,13 @@ def by_hash(engine):
 def test_state_read_in_between_equals_that_of_single_steps(recording, steps):
     def engine():
         made = Engine(
-            config(**recording), DistinctExecutor(), make_latency({"decode_us": 1000}), publish=recording is RECORDED
+            engine_config(**recording),
+            DistinctExecutor(),
+            make_latency({"decode_us": 1000}),
+            publish=recording is RECORDED,
         )
         for i in range(4):
-            made.add_request(request(f"r{i}", n=20 + i, max_tokens=40))
+            made.add_request(make_request(f"r{i}", n=20 + i, max_tokens=40))
         return made
 
     single, fast = engine(), engine()
@@ -205,9 +208,9 @@ def test_state_read_in_between_equals_that_of_single_steps(recording, steps):
 
 def test_an_abort_in_between_finds_all_counters_up_to_date():
     def play(advance):
-        engine = Engine(config(), KnownEndsExecutor(), make_latency({"decode_us": 1000}))
+        engine = Engine(engine_config(), KnownEndsExecutor(), make_latency({"decode_us": 1000}))
         for i in range(4):
-            engine.add_request(request(f"r{i}", n=20, max_tokens=40))
+            engine.add_request(make_request(f"r{i}", n=20, max_tokens=40))
         if advance:
             engine.advance(0.0, max_steps=17)
         else:
@@ -224,20 +227,20 @@ def test_an_abort_in_between_finds_all_counters_up_to_date():
 
 
 def test_eos_ends_a_request_in_the_middle_of_a_stretch():
-    engine = Engine(config(), KnownEndsExecutor(eos_at={"a": 9}), make_latency({"decode_us": 1000}))
-    engine.add_request(request("a", n=20, max_tokens=40))
-    engine.add_request(request("b", n=20, max_tokens=40))
+    engine = Engine(engine_config(), KnownEndsExecutor(eos_at={"a": 9}), make_latency({"decode_us": 1000}))
+    engine.add_request(make_request("a", n=20, max_tokens=40))
+    engine.add_request(make_request("b", n=20, max_tokens=40))
     progress = engine.advance(0.0)
     ends = {f.request_id: (f.reason, f.output_tokens) for f in progress.finished}
     assert ends == {"a": ("stop", 10), "b": ("length", 40)}
-    assert engine.config.eos_token_id == EOS
+    assert engine.config.eos_token_id == EOS_TOKEN
 
 
 def test_only_first_tokens_are_asked_for_one_by_one():
     executor = KnownEndsExecutor()
-    engine = Engine(config(), executor, make_latency({"decode_us": 1000}))
+    engine = Engine(engine_config(), executor, make_latency({"decode_us": 1000}))
     for i in range(6):
-        engine.add_request(request(f"r{i}", n=20, max_tokens=100))
+        engine.add_request(make_request(f"r{i}", n=20, max_tokens=100))
     progress = engine.advance(0.0)
     assert sum(f.output_tokens for f in progress.finished) == 600
     assert executor.asked == 6

@@ -1,19 +1,16 @@
 """Integration tests 4, 5 and 13: joining and leaving in flight, both limits of a step, work conservation."""
 
-from mockpod_engine_kit import Run, TableExecutor, config, request, run
-
-from kvsync_mockpod.engine import Engine
+from kvsync_testkit.scheduler import SchedulerBuilder, make_request, run_requests
 
 
 def test_4_a_short_request_joins_and_leaves_in_flight():
-    engine = Engine(config(max_num_seqs=2), TableExecutor())
-    driver = Run(engine)
-    driver.add(request("long", n=8, max_tokens=40))
+    driver = SchedulerBuilder(max_num_seqs=2).build()
+    driver.add(make_request("long", n=8, max_tokens=40))
     for _ in range(5):
         driver.step()
-    driver.add(request("short", n=8, max_tokens=3), request("next", n=8, max_tokens=2))
+    driver.add(make_request("short", n=8, max_tokens=3), make_request("next", n=8, max_tokens=2))
     driver.until_idle()
-    by_step = [[rid for rid, _n in step.scheduled] for step in driver.steps]
+    by_step = driver.steps.batches()
     assert by_step[4] == ["long"]
     assert by_step[5] == ["long", "short"]
     left = next(i for i, step in enumerate(driver.steps) if ("short", "length") in step.finished)
@@ -23,22 +20,20 @@ def test_4_a_short_request_joins_and_leaves_in_flight():
 
 
 def test_5_no_step_is_over_a_limit_and_a_backlog_reaches_both():
-    requests = [request(f"r{i}", n=10 + 17 * (i % 9), max_tokens=5 + i % 7) for i in range(60)]
-    record = run(requests, max_num_seqs=6, max_num_batched_tokens=64)
-    sizes = [(len(step.scheduled), sum(n for _rid, n in step.scheduled)) for step in record.steps]
-    assert max(seqs for seqs, _tokens in sizes) == 6
-    assert max(tokens for _seqs, tokens in sizes) == 64
+    requests = [make_request(f"r{i}", n=10 + 17 * (i % 9), max_tokens=5 + i % 7) for i in range(60)]
+    record = run_requests(requests, max_num_seqs=6, max_num_batched_tokens=64)
+    record.steps.assert_limits(max_num_seqs=6, max_num_batched_tokens=64, reached=True)
 
 
 def test_5_a_long_prompt_is_chunked_by_the_budget():
-    record = run([request("a", n=300, max_tokens=1)], max_num_batched_tokens=100)
+    record = run_requests([make_request("a", n=300, max_tokens=1)], max_num_batched_tokens=100)
     assert [step.scheduled for step in record.steps[:3]] == [[("a", 100)]] * 3
 
 
 def test_13_full_while_there_is_backlog():
-    requests = [request(f"r{i}", n=16, max_tokens=24) for i in range(64)]
-    engine = Engine(config(max_num_seqs=8, max_num_batched_tokens=256), TableExecutor())
-    driver = Run(engine)
+    requests = [make_request(f"r{i}", n=16, max_tokens=24) for i in range(64)]
+    driver = SchedulerBuilder(max_num_seqs=8, max_num_batched_tokens=256).build()
+    engine = driver.engine
     driver.add(*requests)
     shares = []
     while engine.has_work():
@@ -53,7 +48,7 @@ def test_13_full_while_there_is_backlog():
 
 
 def test_13_mean_utilisation_of_a_mixed_workload_is_over_70_percent():
-    requests = [request(f"r{i}", n=8 + 5 * (i % 11), max_tokens=4 + 3 * (i % 13)) for i in range(120)]
-    record = run(requests, max_num_seqs=8)
+    requests = [make_request(f"r{i}", n=8 + 5 * (i % 11), max_tokens=4 + 3 * (i % 13)) for i in range(120)]
+    record = run_requests(requests, max_num_seqs=8)
     shares = [len(step.scheduled) / 8 for step in record.steps if step.scheduled]
     assert sum(shares) / len(shares) > 0.7

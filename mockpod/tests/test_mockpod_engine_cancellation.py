@@ -3,15 +3,15 @@
 import asyncio
 
 import pytest
-from mockpod_engine_kit import Run, TableExecutor, config, request
 
 from kvsync_mockpod.engine import Engine
+from kvsync_testkit.scheduler import SchedulerBuilder, ScriptedExecutor, engine_config, make_request
 
 
 def play(abort_id=None, abort_before_step=None, *, during=False, asynchronous=False, **values):
-    engine = Engine(config(max_num_seqs=3, async_scheduling=asynchronous, **values), TableExecutor())
-    driver = Run(engine)
-    driver.add(*(request(f"r{i}", n=40 + i, max_tokens=12) for i in range(6)))
+    driver = SchedulerBuilder(max_num_seqs=3, async_scheduling=asynchronous, **values).build()
+    engine = driver.engine
+    driver.add(*(make_request(f"r{i}", n=40 + i, max_tokens=12) for i in range(6)))
     while engine.has_work():
         if abort_before_step == len(driver.steps):
             assert engine.abort(abort_id, during_step=during)
@@ -44,14 +44,14 @@ def test_8_the_others_are_bit_identical_and_nothing_leaks(state, during, asynchr
 
 
 def test_8_blocks_are_free_at_once():
-    engine = Engine(config(), TableExecutor())
-    driver = Run(engine)
-    driver.add(request("a", n=100, max_tokens=50))
+    driver = SchedulerBuilder().build()
+    engine = driver.engine
+    driver.add(make_request("a", n=100, max_tokens=50))
     for _ in range(4):
         driver.step()
     assert engine.statistics().free_blocks < engine.statistics().total_blocks
     assert engine.abort("a")
-    assert engine.statistics().free_blocks == engine.statistics().total_blocks
+    driver.assert_nothing_leaked()
     step = driver.step()
     assert step.scheduled == []
     assert step.finished == [("a", "abort")]
@@ -59,9 +59,9 @@ def test_8_blocks_are_free_at_once():
 
 
 def test_8_a_finished_or_unknown_request_cannot_be_aborted():
-    engine = Engine(config(), TableExecutor())
-    driver = Run(engine)
-    driver.add(request("a", max_tokens=2))
+    driver = SchedulerBuilder().build()
+    engine = driver.engine
+    driver.add(make_request("a", max_tokens=2))
     driver.until_idle()
     assert driver.outcomes["a"].reason == "length"
     assert not engine.abort("a")
@@ -71,9 +71,9 @@ def test_8_a_finished_or_unknown_request_cannot_be_aborted():
 
 
 def test_8_a_preempted_request_can_be_aborted():
-    engine = Engine(config(num_gpu_blocks=10, max_model_len=128), TableExecutor())
-    driver = Run(engine)
-    driver.add(request("a", n=60, max_tokens=60), request("b", n=60, max_tokens=60))
+    driver = SchedulerBuilder(num_gpu_blocks=10, max_model_len=128).build()
+    engine = driver.engine
+    driver.add(make_request("a", n=60, max_tokens=60), make_request("b", n=60, max_tokens=60))
     while not any(step.preempted for step in driver.steps):
         driver.step()
     victim = next(step.preempted[0] for step in driver.steps if step.preempted)
@@ -81,17 +81,17 @@ def test_8_a_preempted_request_can_be_aborted():
     driver.until_idle()
     assert driver.outcomes[victim].reason == "abort"
     assert [o.reason for r, o in driver.outcomes.items() if r != victim] == ["length"]
-    assert engine.statistics().free_blocks == engine.statistics().total_blocks
+    driver.assert_nothing_leaked()
 
 
 async def test_8_a_cancelled_caller_gets_cancelled_error():
     """The smallest live driver: one task per request, cancelled by its caller."""
-    engine = Engine(config(), TableExecutor())
+    engine = Engine(engine_config(), ScriptedExecutor())
     results = {}
 
     async def call(rid):
         done = results[rid] = asyncio.get_running_loop().create_future()
-        engine.add_request(request(rid, max_tokens=20))
+        engine.add_request(make_request(rid, max_tokens=20))
         try:
             return await done
         except asyncio.CancelledError:

@@ -3,37 +3,45 @@
 from collections import Counter
 
 import pytest
-from mockpod_engine_kit import Run, TableExecutor, config, request, run, tokens
 
 from kvsync_events import AllBlocksCleared, BlockHasher, BlockRemoved, BlockStored
 from kvsync_mockpod.engine import Engine, LoraRef, MMFeature, Request
+from kvsync_testkit.scheduler import (
+    SchedulerBuilder,
+    ScriptedExecutor,
+    SteppedScheduler,
+    engine_config,
+    make_request,
+    prompt_tokens,
+    run_requests,
+)
 
 
 @pytest.mark.parametrize("block", [1, 4, 16])
 @pytest.mark.parametrize("n", [1, 15, 16, 17, 31, 32, 33, 100])
 def test_19_hit_tokens_of_a_second_identical_call(n, block):
-    engine = Engine(config(block_size=block, num_gpu_blocks=2000, max_num_batched_tokens=512), TableExecutor())
-    driver = Run(engine)
+    driver = SchedulerBuilder(block_size=block, num_gpu_blocks=2000, max_num_batched_tokens=512).build()
     for rid in ("one", "two"):
-        driver.add(request(rid, n=n, max_tokens=1, stream=3))
+        driver.add(make_request(rid, n=n, max_tokens=1, stream=3))
         driver.until_idle()
     assert driver.outcomes["one"].cached_tokens == 0
     assert driver.outcomes["two"].cached_tokens == (n - 1) // block * block
 
 
 def test_19_a_prompt_under_one_block_never_hits():
-    record = run([request(f"r{i}", n=15, max_tokens=1, stream=3) for i in range(4)])
+    record = run_requests([make_request(f"r{i}", n=15, max_tokens=1, stream=3) for i in range(4)])
     assert [o.cached_tokens for o in record.outcomes.values()] == [0, 0, 0, 0]
     assert not record.events
 
 
 def test_hits_are_contiguous_from_the_start():
-    engine = Engine(config(max_num_batched_tokens=512), TableExecutor())
-    driver = Run(engine)
-    head, middle, tail = tokens(1, 32), tokens(2, 32), tokens(3, 32)
+    driver = SchedulerBuilder(max_num_batched_tokens=512).build()
+    head, middle, tail = prompt_tokens(1, 32), prompt_tokens(2, 32), prompt_tokens(3, 32)
     driver.add(Request("a", head + middle + tail, 1))
     driver.until_idle()
-    driver.add(Request("b", tokens(9, 32) + middle + tail, 1), Request("c", head + tokens(8, 32) + tail, 1))
+    driver.add(
+        Request("b", prompt_tokens(9, 32) + middle + tail, 1), Request("c", head + prompt_tokens(8, 32) + tail, 1)
+    )
     driver.until_idle()
     assert driver.outcomes["b"].cached_tokens == 0
     assert driver.outcomes["c"].cached_tokens == 32
@@ -54,13 +62,12 @@ IDENTITIES = {
 
 
 def test_everything_in_a_blocks_identity_keeps_prompts_apart():
-    engine = Engine(config(max_loras=4, max_num_batched_tokens=512), TableExecutor())
-    driver = Run(engine)
+    driver = SchedulerBuilder(max_loras=4, max_num_batched_tokens=512).build()
     hits = {}
     for round_ in (1, 2):
         for name, values in IDENTITIES.items():
             rid = f"{name} {round_}"
-            driver.add(request(rid, n=50, max_tokens=1, stream=4, **values))
+            driver.add(make_request(rid, n=50, max_tokens=1, stream=4, **values))
             driver.until_idle()
             hits[rid] = driver.outcomes[rid].cached_tokens
     assert {hits[f"{name} 1"] for name in IDENTITIES} == {0}
@@ -70,11 +77,10 @@ def test_everything_in_a_blocks_identity_keeps_prompts_apart():
 
 
 def test_an_image_changes_only_the_blocks_from_its_own_on():
-    engine = Engine(config(max_num_batched_tokens=512), TableExecutor())
-    driver = Run(engine)
-    driver.add(request("a", n=80, max_tokens=1, stream=4))
+    driver = SchedulerBuilder(max_num_batched_tokens=512).build()
+    driver.add(make_request("a", n=80, max_tokens=1, stream=4))
     driver.until_idle()
-    driver.add(request("b", n=80, max_tokens=1, stream=4, mm_features=(MMFeature("img", 40, 10),)))
+    driver.add(make_request("b", n=80, max_tokens=1, stream=4, mm_features=(MMFeature("img", 40, 10),)))
     driver.until_idle()
     assert driver.outcomes["b"].cached_tokens == 32
     event = next(e for e in driver.events if isinstance(e, BlockStored) and e.parent_block_hash is not None)
@@ -82,14 +88,14 @@ def test_an_image_changes_only_the_blocks_from_its_own_on():
 
 
 def test_events_carry_lora_and_salt_as_vllm_does():
-    driver = run([request("a", n=40, max_tokens=1, lora=LORA, cache_salt="s")], max_loras=1)
+    driver = run_requests([make_request("a", n=40, max_tokens=1, lora=LORA, cache_salt="s")], max_loras=1)
     event = driver.events[0]
     assert (event.lora_id, event.lora_name, event.medium, event.group_idx) == (7, "ad1", "GPU", 0)
     assert event.extra_keys == [("ad1", "s"), ("ad1",)]
 
 
 def test_hashes_are_vllms_and_chain_to_the_announced_parent():
-    driver = run([request("a", n=70, max_tokens=40, stream=6)], max_num_batched_tokens=32)
+    driver = run_requests([make_request("a", n=70, max_tokens=40, stream=6)], max_num_batched_tokens=32)
     hasher = BlockHasher("sha256_cbor", "0")
     parent = None
     for event in driver.events:
@@ -100,13 +106,13 @@ def test_hashes_are_vllms_and_chain_to_the_announced_parent():
 
 
 def test_a_full_report_announces_the_hit_again_and_adds_no_copy():
-    engine = Engine(config(max_num_batched_tokens=512), TableExecutor())
-    driver = Run(engine)
-    driver.add(request("a", n=50, max_tokens=1, stream=2))
+    driver = SchedulerBuilder(max_num_batched_tokens=512).build()
+    engine = driver.engine
+    driver.add(make_request("a", n=50, max_tokens=1, stream=2))
     driver.until_idle()
     first = list(driver.events)
     before = [(b.hash, b.copies) for b in engine.blocks()]
-    driver.add(request("b", n=50, max_tokens=1, stream=2, report_full=True))
+    driver.add(make_request("b", n=50, max_tokens=1, stream=2, report_full=True))
     driver.until_idle()
     again = driver.events[len(first) :]
     assert [e.block_hashes for e in again] == [[h for e in first for h in e.block_hashes]]
@@ -116,25 +122,25 @@ def test_a_full_report_announces_the_hit_again_and_adds_no_copy():
 
 
 def test_reset_is_refused_while_held_and_announced_with_the_next_step():
-    engine = Engine(config(), TableExecutor())
-    driver = Run(engine)
-    driver.add(request("a", n=50, max_tokens=20))
+    driver = SchedulerBuilder().build()
+    engine = driver.engine
+    driver.add(make_request("a", n=50, max_tokens=20))
     driver.step()
     assert not engine.reset_prefix_cache()
     driver.until_idle()
     assert engine.reset_prefix_cache()
     assert not engine.has_work(), "an idle engine announces the reset with its next request only"
     assert list(engine.blocks()) == []
-    driver.add(request("b", n=50, max_tokens=1))
+    driver.add(make_request("b", n=50, max_tokens=1))
     step = driver.step()
     assert isinstance(step.events[0], AllBlocksCleared)
 
 
 def test_reset_with_running_requests_recomputes_them():
-    plain = run([request(f"r{i}", n=40, max_tokens=15) for i in range(4)])
-    engine = Engine(config(max_num_batched_tokens=256), TableExecutor())
-    driver = Run(engine)
-    driver.add(*(request(f"r{i}", n=40, max_tokens=15) for i in range(4)))
+    plain = run_requests([make_request(f"r{i}", n=40, max_tokens=15) for i in range(4)])
+    driver = SchedulerBuilder(max_num_batched_tokens=256).build()
+    engine = driver.engine
+    driver.add(*(make_request(f"r{i}", n=40, max_tokens=15) for i in range(4)))
     for _ in range(5):
         driver.step()
     assert engine.reset_prefix_cache(reset_running_requests=True)
@@ -147,9 +153,9 @@ def test_reset_with_running_requests_recomputes_them():
 
 @pytest.mark.parametrize("asynchronous", [False, True])
 def test_replayed_events_and_log_equal_the_block_table_after_every_step(asynchronous):
-    engine = Engine(config(num_gpu_blocks=30, max_model_len=256, async_scheduling=asynchronous), TableExecutor())
-    driver = Run(engine)
-    driver.add(*(request(f"r{i}", n=16 * (1 + i % 5), max_tokens=20, stream=i % 4) for i in range(40)))
+    driver = SchedulerBuilder(num_gpu_blocks=30, max_model_len=256, async_scheduling=asynchronous).build()
+    engine = driver.engine
+    driver.add(*(make_request(f"r{i}", n=16 * (1 + i % 5), max_tokens=20, stream=i % 4) for i in range(40)))
     live, logged, read = Counter(), Counter(), 0
     while engine.has_work():
         for event in driver.step().events:
@@ -173,10 +179,10 @@ def test_replayed_events_and_log_equal_the_block_table_after_every_step(asynchro
 
 
 def test_the_log_keeps_its_newest_entries_and_the_number_of_the_first():
-    engine = Engine(config(log_entries=10), TableExecutor())
-    driver = Run(engine)
+    driver = SchedulerBuilder(log_entries=10).build()
+    engine = driver.engine
     for i in range(6):
-        driver.add(request(f"r{i}", n=64, max_tokens=1))
+        driver.add(make_request(f"r{i}", n=64, max_tokens=1))
         driver.until_idle()
     assert engine.log.next == 24
     assert 10 <= len(engine.log) < 10 + 4
@@ -192,13 +198,14 @@ def test_never_computed_blocks_can_be_taken_back():
     def play(mode):
         values = {"num_gpu_blocks": 16, "max_num_batched_tokens": 64, "max_model_len": 240, "max_num_seqs": 4}
         engine = Engine(
-            config(policy="priority", long_prefill_token_threshold=48, uncomputed_hits=mode, **values), TableExecutor()
+            engine_config(policy="priority", long_prefill_token_threshold=48, uncomputed_hits=mode, **values),
+            ScriptedExecutor(),
         )
-        driver = Run(engine)
-        driver.add(request("A", n=224, max_tokens=4, stream=1, priority=5))
+        driver = SteppedScheduler(engine)
+        driver.add(make_request("A", n=224, max_tokens=4, stream=1, priority=5))
         driver.step()
         driver.step()
-        driver.add(request("B", n=16, max_tokens=6, stream=2, priority=0, arrival_s=2.0))
+        driver.add(make_request("B", n=16, max_tokens=6, stream=2, priority=0, arrival_s=2.0))
         driver.until_idle()
         return driver
 

@@ -5,11 +5,11 @@ import random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mockpod_engine_kit import Run, TableExecutor, config, request
 
 from kvsync_events import BlockRemoved, BlockStored
-from kvsync_mockpod.engine import Engine, EngineConfigError, Link, TierConfig
+from kvsync_mockpod.engine import EngineConfigError, Link, TierConfig
 from kvsync_mockpod.engine.tiers import OffloadEngine, SourceBlock
+from kvsync_testkit.scheduler import SchedulerBuilder, make_request, run_requests
 
 MB, GB = 10**6, 10**9
 
@@ -291,27 +291,9 @@ def test_a_bad_tier_configuration_is_one_clear_error(values, says):
 # --- within the engine
 
 
-class TierRun(Run):
-    """A driver that also waits for transfers."""
-
-    def step(self):
-        result = super().step()
-        if result.wait_until is not None:
-            self.now = max(self.now, result.wait_until)
-        return result
-
-    def until_idle(self, limit=10_000):
-        while self.engine.has_work() or self.engine.next_deadline() is not None:
-            if not self.engine.has_work():
-                self.now = max(self.now, self.engine.next_deadline())
-            self.step()
-            assert len(self.steps) < limit, "the engine does not end"
-        return self
-
-
 def tier_run(tiers, disk_link=None, **values):
     values = {"num_gpu_blocks": 17, "max_model_len": 256, "max_num_batched_tokens": 256} | values
-    return TierRun(Engine(config(**values), TableExecutor(), tiers=tiers, disk_link=disk_link))
+    return SchedulerBuilder(tiers=tiers, disk_link=disk_link, **values).build()
 
 
 SLOW = {"block_bytes": MB, "device_to_host_bandwidth": GB, "host_to_device_bandwidth": GB, "disk_bandwidth": GB}
@@ -321,7 +303,7 @@ SLOW = {"block_bytes": MB, "device_to_host_bandwidth": GB, "host_to_device_bandw
 def test_an_evicted_prefix_comes_back_from_the_host(asynchronous):
     driver = tier_run(TierConfig.build(**SLOW, host_blocks=64), async_scheduling=asynchronous)
     for i, stream in enumerate((1, 2, 3, 1)):
-        driver.add(request(f"r{i}", n=120, max_tokens=4, stream=stream))
+        driver.add(make_request(f"r{i}", n=120, max_tokens=4, stream=stream))
         driver.until_idle()
     assert [driver.outcomes[f"r{i}"].cached_tokens for i in range(4)] == [0, 0, 0, 112]
     report = driver.engine.statistics().tiers
@@ -329,7 +311,7 @@ def test_an_evicted_prefix_comes_back_from_the_host(asynchronous):
     assert report.host_to_device.bytes == report.host_hits * MB
     assert driver.engine.statistics().free_blocks == 16
     plain = tier_run(None)
-    plain.add(request("r3", n=120, max_tokens=4, stream=1))
+    plain.add(make_request("r3", n=120, max_tokens=4, stream=1))
     plain.until_idle()
     assert len(driver.outcomes["r3"].tokens) == len(plain.outcomes["r3"].tokens)
 
@@ -337,9 +319,9 @@ def test_an_evicted_prefix_comes_back_from_the_host(asynchronous):
 def test_a_parked_request_does_not_delay_others():
     driver = tier_run(TierConfig.build(**SLOW | {"host_to_device_bandwidth": 10 * MB}, host_blocks=64))
     for i, stream in enumerate((1, 2, 3)):
-        driver.add(request(f"r{i}", n=120, max_tokens=2, stream=stream))
+        driver.add(make_request(f"r{i}", n=120, max_tokens=2, stream=stream))
         driver.until_idle()
-    driver.add(request("back", n=120, max_tokens=2, stream=1), request("small", n=5, max_tokens=4, stream=9))
+    driver.add(make_request("back", n=120, max_tokens=2, stream=1), make_request("small", n=5, max_tokens=4, stream=9))
     step = driver.step()
     while not step.scheduled:
         step = driver.step()
@@ -354,13 +336,13 @@ def test_pause_new_lets_a_parked_request_go_on():
     """A parked request holds blocks. As in vLLM it may run to its end, while requests that hold none stay queued."""
     driver = tier_run(TierConfig.build(**SLOW | {"host_to_device_bandwidth": 10 * MB}, host_blocks=64))
     for i, stream in enumerate((1, 2, 3)):
-        driver.add(request(f"r{i}", n=120, max_tokens=2, stream=stream))
+        driver.add(make_request(f"r{i}", n=120, max_tokens=2, stream=stream))
         driver.until_idle()
-    driver.add(request("back", n=120, max_tokens=2, stream=1))
+    driver.add(make_request("back", n=120, max_tokens=2, stream=1))
     while not driver.engine.statistics().waiting_deferred:
         driver.step()
     driver.engine.pause("new")
-    driver.add(request("new", n=5, max_tokens=2, stream=9))
+    driver.add(make_request("new", n=5, max_tokens=2, stream=9))
     driver.until_idle()
     assert driver.outcomes["back"].reason == "length"
     assert driver.outcomes["new"].reason is None
@@ -372,9 +354,9 @@ def test_pause_new_lets_a_parked_request_go_on():
 def test_a_parked_request_can_be_aborted():
     driver = tier_run(TierConfig.build(**SLOW | {"host_to_device_bandwidth": 10 * MB}, host_blocks=64))
     for i, stream in enumerate((1, 2, 3)):
-        driver.add(request(f"r{i}", n=120, max_tokens=2, stream=stream))
+        driver.add(make_request(f"r{i}", n=120, max_tokens=2, stream=stream))
         driver.until_idle()
-    driver.add(request("back", n=120, max_tokens=2, stream=1))
+    driver.add(make_request("back", n=120, max_tokens=2, stream=1))
     driver.step()
     assert driver.engine.statistics().free_blocks < 16
     assert driver.engine.abort("back")
@@ -385,9 +367,9 @@ def test_a_parked_request_can_be_aborted():
 
 def test_running_requests_wait_for_slots_instead_of_being_preempted():
     driver = tier_run(TierConfig.build(**SLOW | {"device_to_host_bandwidth": 10 * MB}, host_blocks=64))
-    driver.add(request("old", n=200, max_tokens=2, stream=1))
+    driver.add(make_request("old", n=200, max_tokens=2, stream=1))
     driver.until_idle()
-    driver.add(request("new", n=60, max_tokens=100, stream=2))
+    driver.add(make_request("new", n=60, max_tokens=100, stream=2))
     driver.until_idle()
     assert driver.outcomes["new"].reason == "length"
     assert driver.engine.statistics().preemptions == 0
@@ -398,7 +380,7 @@ def test_running_requests_wait_for_slots_instead_of_being_preempted():
 def test_events_of_lower_tiers_carry_their_medium(form):
     driver = tier_run(TierConfig.build(**SLOW, host_blocks=8, disk_blocks=32, events=form))
     for i in range(8):
-        driver.add(request(f"r{i}", n=120, max_tokens=2, stream=i % 5))
+        driver.add(make_request(f"r{i}", n=120, max_tokens=2, stream=i % 5))
         driver.until_idle()
     lower = [e for e in driver.events if getattr(e, "medium", "GPU") != "GPU"]
     assert {e.medium for e in lower} == {"CPU", "STORAGE"}
@@ -433,7 +415,7 @@ def test_events_of_lower_tiers_carry_their_medium(form):
 def test_a_reset_announces_what_the_lower_tiers_still_hold():
     driver = tier_run(TierConfig.build(**SLOW, host_blocks=64))
     for i in range(3):
-        driver.add(request(f"r{i}", n=120, max_tokens=2, stream=i))
+        driver.add(make_request(f"r{i}", n=120, max_tokens=2, stream=i))
         driver.until_idle()
     below = {b.hash for b in driver.engine.blocks() if b.medium == "CPU"}
     assert below
@@ -454,7 +436,9 @@ def test_a_reset_announces_what_the_lower_tiers_still_hold():
 def test_random_workloads_end_with_the_right_outputs(seed, policy, instant):
     rng = random.Random(seed)
     plan = [
-        request(f"r{i}", n=rng.randint(1, 180), max_tokens=rng.randint(1, 60), stream=rng.randrange(5), priority=i % 3)
+        make_request(
+            f"r{i}", n=rng.randint(1, 180), max_tokens=rng.randint(1, 60), stream=rng.randrange(5), priority=i % 3
+        )
         for i in range(40)
     ]
     tiers = TierConfig.build(
@@ -464,9 +448,7 @@ def test_random_workloads_end_with_the_right_outputs(seed, policy, instant):
         instant=instant,
     )
     driver = tier_run(tiers, policy=policy, async_scheduling=bool(seed % 2))
-    plain = Run(Engine(config(num_gpu_blocks=400, max_model_len=256), TableExecutor()))
-    plain.add(*plan)
-    plain.until_idle()
+    plain = run_requests(plan, num_gpu_blocks=400, max_model_len=256)
     for r in plan:
         driver.add(r)
         if rng.random() < 0.5:
@@ -484,7 +466,7 @@ def test_two_runs_are_the_same_to_the_byte():
     def play():
         driver = tier_run(TierConfig.build(**SLOW, host_blocks=8, disk_blocks=16))
         for i in range(12):
-            driver.add(request(f"r{i}", n=100, max_tokens=9, stream=i % 5))
+            driver.add(make_request(f"r{i}", n=100, max_tokens=9, stream=i % 5))
             driver.step()
         driver.until_idle()
         return repr(driver.events), driver.now

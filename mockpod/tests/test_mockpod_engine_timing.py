@@ -3,26 +3,31 @@
 import random
 
 import pytest
-from mockpod_engine_kit import Run, TableExecutor, config, request, run
 
-from kvsync_mockpod.engine import Engine, EngineConfigError, StepLoad
+from kvsync_mockpod.engine import EngineConfigError, StepLoad
 from kvsync_mockpod.engine.latency import PROFILES, FormulaLatency, QuadraticLatency, make_latency
+from kvsync_testkit.scheduler import RecordingLatency, SchedulerBuilder, ScriptedExecutor, make_request, run_requests
 from kvsync_workload.percentiles import summarize
 
 
 def test_11_throughput_is_n_over_virtual_elapsed_exactly():
     # 8 prompts of 16 tokens are computed together (2 ms), followed by 9 decode steps of 1 ms.
-    latency = make_latency({"prefill_us": 2000, "decode_us": 1000})
-    record = run([request(f"r{i}", n=16, max_tokens=10) for i in range(8)], latency=latency, max_num_batched_tokens=128)
+    latency = RecordingLatency(make_latency({"prefill_us": 2000, "decode_us": 1000}))
+    record = run_requests(
+        [make_request(f"r{i}", n=16, max_tokens=10) for i in range(8)], latency=latency, max_num_batched_tokens=128
+    )
     assert record.now == pytest.approx(0.002 + 9 * 0.001, abs=1e-12)
     assert all(o.finished_s == record.now for o in record.outcomes.values())
     stats = record.engine.statistics()
     assert stats.generation_tokens / record.now == pytest.approx(80 / 0.011)
+    assert latency.loads == [StepLoad(128, 0, 128, 4096)] + [StepLoad(0, 8, 8 * (16 + i), 4096) for i in range(1, 10)]
 
 
 def test_11_counters_equal_the_history():
-    requests = [request(f"r{i}", n=10 + 9 * i, max_tokens=2 + i % 5, stream=i % 4) for i in range(30)]
-    record = run(requests, num_gpu_blocks=40, max_model_len=512, executor=TableExecutor(eos_at={"r3": 1, "r9": 0}))
+    requests = [make_request(f"r{i}", n=10 + 9 * i, max_tokens=2 + i % 5, stream=i % 4) for i in range(30)]
+    record = run_requests(
+        requests, num_gpu_blocks=40, max_model_len=512, executor=ScriptedExecutor(eos_at={"r3": 1, "r9": 0})
+    )
     stats = record.engine.statistics()
     steps = record.steps
     assert stats.steps == len(steps)
@@ -47,8 +52,8 @@ def nearest_rank(values, q):
 
 
 def test_12_latencies_of_a_run():
-    requests = [request(f"r{i}", n=10 + 5 * i, max_tokens=6) for i in range(40)]
-    record = run(requests, latency=QuadraticLatency(), max_num_seqs=4)
+    requests = [make_request(f"r{i}", n=10 + 5 * i, max_tokens=6) for i in range(40)]
+    record = run_requests(requests, latency=QuadraticLatency(), max_num_seqs=4)
     e2e = [o.finished_s - o.arrived_s for o in record.outcomes.values()]
     s = summarize(e2e)
     assert (s.p50, s.p99) == (nearest_rank(e2e, 50), nearest_rank(e2e, 99))
@@ -67,7 +72,9 @@ def test_the_quadratic_form_by_hand():
 def test_microseconds_count():
     model = FormulaLatency(decode_us=37.5, decode_seq_us=0.25)
     assert model.step_s(StepLoad(0, 2, 100, 1000)) == pytest.approx(38e-6, abs=1e-15)
-    record = run([request("a", n=1, max_tokens=3)], latency=make_latency({"prefill_us": 3.5, "decode_us": 1.25}))
+    record = run_requests(
+        [make_request("a", n=1, max_tokens=3)], latency=make_latency({"prefill_us": 3.5, "decode_us": 1.25})
+    )
     assert record.now == pytest.approx(6e-6, abs=1e-15)
 
 
@@ -116,27 +123,31 @@ def test_a_bad_model_is_one_clear_error(spec, says):
 
 
 def test_19_a_second_identical_call_is_faster():
-    engine = Engine(config(max_num_batched_tokens=64), TableExecutor(), make_latency("quadratic"))
-    driver = Run(engine)
-    ttft, prefill_steps = {}, {}
+    latency = RecordingLatency(make_latency("quadratic"))
+    driver = SchedulerBuilder(max_num_batched_tokens=64, latency=latency).build()
+    ttft, prefill_steps, loads = {}, {}, {}
     for rid in ("first", "second"):
         start, steps = driver.now, len(driver.steps)
-        driver.add(request(rid, n=300, max_tokens=2, stream=5))
+        latency.loads.clear()
+        driver.add(make_request(rid, n=300, max_tokens=2, stream=5))
         driver.until_idle()
         outcome = driver.outcomes[rid]
         ttft[rid] = outcome.token_times[0] - start
+        loads[rid] = [(load.prefill_tokens, load.decode_seqs, load.active_kv_tokens) for load in latency.loads]
         prefill_steps[rid] = sum(n > 1 for s in driver.steps[steps:] for r, n in s.scheduled if r == rid)
     assert driver.outcomes["first"].cached_tokens == 0
     assert driver.outcomes["second"].cached_tokens == (300 - 1) // 16 * 16
     assert prefill_steps["second"] < prefill_steps["first"]
     assert ttft["second"] < ttft["first"]
+    chunks = [(64, 0, 64), (64, 0, 128), (64, 0, 192), (64, 0, 256), (44, 0, 300)]
+    assert loads == {"first": [*chunks, (0, 1, 301)], "second": [(12, 0, 300), (0, 1, 301)]}
 
 
 def test_same_seed_same_times():
     def times(seed):
         rng = random.Random(3)
-        requests = [request(f"r{i}", n=rng.randint(1, 90), max_tokens=5) for i in range(20)]
-        return run(requests, latency=make_latency("quadratic", jitter=0.1, seed=seed)).now
+        requests = [make_request(f"r{i}", n=rng.randint(1, 90), max_tokens=5) for i in range(20)]
+        return run_requests(requests, latency=make_latency("quadratic", jitter=0.1, seed=seed)).now
 
     assert times(1) == times(1)
     assert times(1) != times(2)

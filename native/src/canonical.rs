@@ -1,5 +1,5 @@
 //! Canonical bytes of scalars: a tag per value, with the length in front of everything of variable length, so that two
-//! sequences share their bytes only if they are equal. `canonical` in `kvsync_indexer/core/keys.py` is the definition.
+//! sequences share their bytes only if they are equal. `kvsync_events/canonical.py` is the definition.
 
 pub(crate) fn push_nil(out: &mut Vec<u8>) {
     out.push(b'N');
@@ -29,6 +29,11 @@ pub(crate) fn push_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
 
 pub(crate) fn push_list(out: &mut Vec<u8>, length: usize) {
     out.push(b'L');
+    out.extend_from_slice(&(length as u32).to_le_bytes());
+}
+
+pub(crate) fn push_map(out: &mut Vec<u8>, length: usize) {
+    out.push(b'M');
     out.extend_from_slice(&(length as u32).to_le_bytes());
 }
 

@@ -2,6 +2,7 @@
 //! are those of `kvsync_indexer/core/groups.py`.
 
 use crate::ids::{GroupId, MediumId};
+use crate::limits::{MAX_MATCH_GROUPS, MAX_MATCH_SIZES};
 use crate::media::Media;
 
 /// How the blocks of a group take part in a match. The values are those of the snapshot.
@@ -12,23 +13,23 @@ pub enum Attention {
     Full = 0,
     /// Only the window before the end of a match must be resident.
     Window = 1,
-    /// The group is ignored.
-    Other = 2,
+    /// Only the block at the end of a match must be resident.
+    Recurrent = 2,
 }
 
 impl Attention {
     /// The meaning of vLLM's `kv_cache_spec_kind`.
     pub fn of(kind: &str) -> Self {
         match kind {
-            "full_attention" | "mla_attention" | "sink_full_attention" => Attention::Full,
+            "full_attention" | "mla_attention" | "sink_full_attention" | "chunked_local_attention" => Attention::Full,
             "sliding_window" | "sliding_window_mla" => Attention::Window,
-            _ => Attention::Other,
+            _ => Attention::Recurrent,
         }
     }
 
     /// The inverse of `as u8`.
     pub fn from_number(number: u8) -> Option<Self> {
-        [Attention::Full, Attention::Window, Attention::Other].get(number as usize).copied()
+        [Attention::Full, Attention::Window, Attention::Recurrent].get(number as usize).copied()
     }
 }
 
@@ -50,9 +51,14 @@ impl Group {
     pub fn new(id: GroupId) -> Self {
         Group { id, attention: Attention::Full, window: None, sizes: Vec::new() }
     }
+
+    /// The block size that counts; None while no event carried tokens.
+    pub fn block_size(&self) -> Option<u32> {
+        self.sizes.last().copied()
+    }
 }
 
-/// A sliding-window group as a match sees it.
+/// A sliding-window or recurrent group as a match sees it.
 #[derive(Clone, Copy, Debug)]
 pub struct WindowRule {
     /// The slots of the group, one bit each.
@@ -66,26 +72,84 @@ pub struct WindowRule {
 pub struct ResidencyRule {
     /// One mask per full-attention group: every block of a match needs a bit of each.
     pub full: Vec<u64>,
-    /// One entry per sliding-window group.
+    /// One entry per sliding-window or recurrent group.
     pub windows: Vec<WindowRule>,
     /// The bit and the medium of each slot, nearest first.
     order: Vec<(u64, MediumId)>,
 }
 
+/// How the blocks of one publisher are matched.
+#[derive(Clone, Debug, Default)]
+pub struct Plan {
+    /// By block size, ascending; empty if nothing can match.
+    pub rules: Vec<(u32, ResidencyRule)>,
+    /// A match ends at a multiple of this many tokens.
+    pub alignment: u64,
+    /// The block size in which a match is reported: the largest of a full-attention group, or else of any group.
+    pub block_size: u32,
+}
+
+/// Whether the groups exceed what one publisher may cost a match, so that it matches nothing.
+pub fn has_too_many_groups(groups: &[Group]) -> bool {
+    let with_tokens = groups.iter().filter(|group| !group.sizes.is_empty()).count();
+    with_tokens > MAX_MATCH_GROUPS || block_sizes(groups).len() > MAX_MATCH_SIZES
+}
+
+/// The block sizes of the groups, ascending.
+fn block_sizes(groups: &[Group]) -> Vec<u32> {
+    let mut sizes: Vec<u32> = groups.iter().filter_map(Group::block_size).collect();
+    sizes.sort_unstable();
+    sizes.dedup();
+    sizes
+}
+
+impl Plan {
+    /// The plan of a publisher with these slots and groups.
+    pub fn make(slots: &[(MediumId, GroupId)], groups: &[Group], media: &Media) -> Plan {
+        if has_too_many_groups(groups) {
+            return Plan::default();
+        }
+        let mut order: Vec<(u64, MediumId)> = slots.iter().enumerate().map(|(at, slot)| (1 << at, slot.0)).collect();
+        order.sort_by(|one, two| media.order(one.1).cmp(&media.order(two.1)).then(one.0.cmp(&two.0)));
+        let rules: Vec<(u32, ResidencyRule)> = block_sizes(groups)
+            .into_iter()
+            .map(|size| (size, ResidencyRule::make(slots, groups, order.clone(), size)))
+            .collect();
+        let full = rules.iter().rev().find(|(_, rule)| !rule.full.is_empty()).or(rules.last());
+        let block_size = full.map_or(0, |(size, _)| *size);
+        let alignment = rules.iter().fold(1, |all, (size, _)| least_common_multiple(all, *size as u64));
+        Plan { rules, alignment, block_size }
+    }
+
+    /// The rule, if all groups have this block size.
+    #[inline]
+    pub fn only_rule(&self, block_size: u32) -> Option<&ResidencyRule> {
+        match &self.rules[..] {
+            [(size, rule)] if *size == block_size => Some(rule),
+            _ => None,
+        }
+    }
+}
+
+/// The least common multiple; `u64::MAX` if it is too large, and then no prompt is long enough.
+fn least_common_multiple(one: u64, two: u64) -> u64 {
+    let (mut a, mut b) = (one, two);
+    while b != 0 {
+        (a, b) = (b, a % b);
+    }
+    (one / a).saturating_mul(two)
+}
+
 impl ResidencyRule {
-    /// The rule for chains of `block_size`, or None if no group of this size can match.
-    pub fn make(
+    fn make(
         slots: &[(MediumId, GroupId)],
         groups: &[Group],
-        media: &Media,
+        order: Vec<(u64, MediumId)>,
         block_size: u32,
-    ) -> Option<ResidencyRule> {
+    ) -> ResidencyRule {
         let with_tokens = groups.iter().filter(|group| !group.sizes.is_empty()).count();
-        let mut rule = ResidencyRule::default();
-        for group in groups {
-            if !group.sizes.contains(&block_size) || group.attention == Attention::Other {
-                continue;
-            }
+        let mut rule = ResidencyRule { order, ..ResidencyRule::default() };
+        for group in groups.iter().filter(|group| group.block_size() == Some(block_size)) {
             let mask = slots
                 .iter()
                 .enumerate()
@@ -96,15 +160,11 @@ impl ResidencyRule {
                     let needed = window.saturating_sub(1).div_ceil(block_size as u64).max(1);
                     rule.windows.push(WindowRule { mask, needed: needed.min(u32::MAX as u64) as u32 });
                 }
+                (Attention::Recurrent, _) => rule.windows.push(WindowRule { mask, needed: 1 }),
                 _ => rule.full.push(mask),
             }
         }
-        if rule.full.is_empty() && rule.windows.is_empty() {
-            return None;
-        }
-        rule.order = slots.iter().enumerate().map(|(at, slot)| (1 << at, slot.0)).collect();
-        rule.order.sort_by(|one, two| media.order(one.1).cmp(&media.order(two.1)).then(one.0.cmp(&two.0)));
-        Some(rule)
+        rule
     }
 
     /// Whether every full-attention group holds a block with this mask.

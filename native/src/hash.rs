@@ -4,7 +4,7 @@
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::canonical::{push_int, push_nil, push_text};
-use crate::ids::{EngineHash, LocalHash, PrefixKey};
+use crate::ids::{BlockId, EngineHash, LocalHash, PrefixKey};
 
 const FOLD_PARENT: u64 = 0xA076_1D64_78BD_642F;
 const FOLD_LOCAL: u64 = 0xE703_7ED1_A0B4_28DB;
@@ -25,10 +25,10 @@ pub fn mix(parent: PrefixKey, local: LocalHash) -> PrefixKey {
     PrefixKey(fold(parent ^ FOLD_PARENT, local ^ FOLD_LOCAL) ^ parent ^ local.rotate_left(29))
 }
 
-/// Where an engine hash belongs in a table. Publishers choose their hashes, so the core's seed spreads them.
+/// Where a block belongs in a table. Publishers choose their hashes, so the core's seed spreads them.
 #[inline(always)]
-pub(crate) fn spread(hash: EngineHash, seed: u64) -> u64 {
-    fold(hash.0 ^ FOLD_LOCAL, seed ^ FOLD_PARENT)
+pub(crate) fn spread(id: BlockId, seed: u64) -> u64 {
+    fold(id.0 ^ FOLD_LOCAL, seed ^ FOLD_PARENT)
 }
 
 /// The finalizer of splitmix64 (Steele, Lea and Flood, 2014).

@@ -45,11 +45,15 @@ position! {
 }
 position! {
     /// The name of a tier (`GPU`, `CPU`, `DISK`, ...) of one core.
-    MediumId(u16)
+    MediumId(u32)
 }
 position! {
     /// A pair of medium and cache group that one publisher uses; at most 64 per publisher.
     SlotId(u8)
+}
+position! {
+    /// A block size of one publisher's chains, numbered in the order in which the sizes came.
+    SizeNumber(u8)
 }
 position! {
     /// A block in the table of nodes, which all publishers of a core share.
@@ -67,6 +71,10 @@ number! {
 number! {
     /// The identity of an engine's block hash: its low 64 bits, or the last 8 bytes of a digest.
     EngineHash(u64)
+}
+number! {
+    /// The identity of a block of one publisher: its engine hash, combined with the number of its block size.
+    BlockId(u64)
 }
 number! {
     /// The hash of a block's own tokens and extra keys; it does not depend on what comes before the block.
@@ -108,7 +116,24 @@ impl GroupId {
     }
 }
 
+/// The factor that keeps the ids of different block sizes apart.
+const SPREAD: u64 = 0x9E37_79B9_7F4A_7C15;
+
+impl BlockId {
+    /// The engine hash of a block of this size.
+    #[inline(always)]
+    pub(crate) fn hash(self, size: SizeNumber) -> EngineHash {
+        EngineHash(self.0 ^ (size.0 as u64).wrapping_mul(SPREAD))
+    }
+}
+
 impl EngineHash {
+    /// The id of the block of this size. For the only block size of a publisher, whose number is 0, it is the hash.
+    #[inline(always)]
+    pub(crate) fn in_size(self, size: SizeNumber) -> BlockId {
+        BlockId(self.0 ^ (size.0 as u64).wrapping_mul(SPREAD))
+    }
+
     /// The identity of a hash that was sent as bytes: the last eight of them, big-endian.
     pub fn of_bytes(bytes: &[u8]) -> Self {
         let tail = &bytes[bytes.len().saturating_sub(8)..];

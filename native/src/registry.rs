@@ -46,6 +46,11 @@ impl Registry {
         self.publishers[id.index()].as_ref().expect("a publisher in use")
     }
 
+    /// The publisher, if the id is in use.
+    pub fn in_use(&mut self, id: PublisherId) -> Option<&mut Publisher> {
+        self.publishers[id.index()].as_mut()
+    }
+
     /// The publisher and the name of its model; `id` must be in use.
     #[inline]
     pub fn get_mut(&mut self, id: PublisherId) -> (&mut Publisher, &str) {

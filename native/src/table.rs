@@ -1,25 +1,26 @@
-//! The residency of one publisher: engine hash and slot -> node and copies, 16 bytes per entry.
+//! The residency of one publisher: block and slot -> node and copies, 16 bytes per entry.
 //!
-//! A hash may have one entry per slot. They all have the same home bucket, so one search finds them.
+//! A block may have one entry per slot. They all have the same home bucket, so one search finds them.
 
 use crate::hash::spread;
-use crate::ids::{EngineHash, NodeId, SlotId};
+use crate::ids::{BlockId, NodeId, SizeNumber, SlotId};
 use crate::segments::{Cell, Place, Segments};
 
 /// A block that is resident in one slot.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Entry {
-    pub hash: EngineHash,
+    pub id: BlockId,
     /// The node of the block's prefix key; `NodeId::ORPHAN` while that key is not known.
     pub node: NodeId,
     pub copies: u16,
     pub slot: SlotId,
+    pub size: SizeNumber,
 }
 
 impl Cell for Entry {
     #[inline(always)]
     fn hash(&self, seed: u64) -> u64 {
-        spread(self.hash, seed)
+        spread(self.id, seed)
     }
 }
 
@@ -43,34 +44,34 @@ impl Table {
     }
 
     #[inline(always)]
-    fn spread(&self, hash: EngineHash) -> u64 {
-        spread(hash, self.seed)
+    fn spread(&self, id: BlockId) -> u64 {
+        spread(id, self.seed)
     }
 
-    /// Prefetch the tags of the hash's home bucket.
+    /// Prefetch the tags of the block's home bucket.
     #[inline(always)]
-    pub fn prefetch(&self, hash: EngineHash) {
-        self.entries.prefetch(self.spread(hash));
+    pub fn prefetch(&self, id: BlockId) {
+        self.entries.prefetch(self.spread(id));
     }
 
-    /// Prefetch the cell that a new entry of this hash would get.
+    /// Prefetch the cell that a new entry of this block would get.
     #[inline(always)]
-    pub fn prefetch_free(&self, hash: EngineHash) {
-        self.entries.prefetch_free(self.spread(hash));
+    pub fn prefetch_free(&self, id: BlockId) {
+        self.entries.prefetch_free(self.spread(id));
     }
 
-    /// An entry of the hash in any slot.
+    /// An entry of the block in any slot.
     #[inline]
-    pub fn find_any(&self, hash: EngineHash) -> Option<&Entry> {
-        self.entries.probe(self.spread(hash), |entry| entry.hash == hash).map(|place| self.entries.get(place))
+    pub fn find_any(&self, id: BlockId) -> Option<&Entry> {
+        self.entries.probe(self.spread(id), |entry| entry.id == id).map(|place| self.entries.get(place))
     }
 
-    /// The entry of the hash in this slot, and the node of the hash if it has an entry in any slot.
+    /// The entry of the block in this slot, and the node of the block if it has an entry in any slot.
     #[inline(always)]
-    pub fn find(&self, hash: EngineHash, slot: SlotId) -> (Option<Place>, Option<NodeId>) {
+    pub fn find(&self, id: BlockId, slot: SlotId) -> (Option<Place>, Option<NodeId>) {
         let mut node = None;
-        let place = self.entries.probe(self.spread(hash), |entry| {
-            if entry.hash != hash {
+        let place = self.entries.probe(self.spread(id), |entry| {
+            if entry.id != id {
                 return false;
             }
             node = Some(entry.node);
@@ -84,10 +85,10 @@ impl Table {
         self.entries.get_mut(place)
     }
 
-    /// Add an entry; there must be none of the same hash and slot.
+    /// Add an entry; there must be none of the same block and slot.
     #[inline(always)]
     pub fn insert(&mut self, entry: Entry) {
-        self.entries.insert(self.spread(entry.hash), entry);
+        self.entries.insert(self.spread(entry.id), entry);
     }
 
     pub fn remove(&mut self, place: Place) {
@@ -98,17 +99,17 @@ impl Table {
         self.entries.iter()
     }
 
-    /// Give every entry of a hash this node, and return their slots.
-    pub fn set_node(&mut self, hash: EngineHash, node: NodeId) -> Vec<SlotId> {
+    /// Give every entry of a block this node, and return their slots.
+    pub fn set_node(&mut self, id: BlockId, node: NodeId) -> Vec<SlotId> {
         let mut slots = Vec::new();
-        self.entries.probe(self.spread(hash), |entry| {
-            if entry.hash == hash {
+        self.entries.probe(self.spread(id), |entry| {
+            if entry.id == id {
                 slots.push(entry.slot);
             }
             false
         });
         for &slot in &slots {
-            if let (Some(place), _) = self.find(hash, slot) {
+            if let (Some(place), _) = self.find(id, slot) {
                 self.entries.get_mut(place).node = node;
             }
         }
@@ -123,11 +124,11 @@ mod tests {
     use std::collections::HashMap;
 
     fn entry(hash: u64, slot: u8, node: u32) -> Entry {
-        Entry { hash: EngineHash(hash), slot: SlotId(slot), node: NodeId(node), copies: 1 }
+        Entry { id: BlockId(hash), slot: SlotId(slot), node: NodeId(node), copies: 1, size: SizeNumber(0) }
     }
 
     fn place(table: &Table, hash: u64, slot: u8) -> Option<Place> {
-        table.find(EngineHash(hash), SlotId(slot)).0
+        table.find(BlockId(hash), SlotId(slot)).0
     }
 
     #[test]
@@ -158,8 +159,8 @@ mod tests {
             assert_eq!(table.at(found).node, NodeId(node));
         }
         for &(hash, slot) in model.keys() {
-            assert!(table.set_node(EngineHash(hash), NodeId(7)).contains(&SlotId(slot)));
-            assert_eq!(table.find(EngineHash(hash), SlotId(slot)).1, Some(NodeId(7)));
+            assert!(table.set_node(BlockId(hash), NodeId(7)).contains(&SlotId(slot)));
+            assert_eq!(table.find(BlockId(hash), SlotId(slot)).1, Some(NodeId(7)));
         }
         for (hash, slot) in model.into_keys() {
             let found = place(&table, hash, slot).unwrap();
@@ -180,7 +181,7 @@ mod tests {
             table.remove(found);
             assert_eq!(table.len(), 50 + left);
         }
-        assert!(table.find_any(EngineHash(99)).is_none());
+        assert!(table.find_any(BlockId(99)).is_none());
         for hash in 0..50 {
             let found = place(&table, hash, 0).expect("still there");
             table.remove(found);

@@ -244,7 +244,7 @@ async def test_reports_to_an_index_that_hangs_are_bounded_and_nobody_waits():
     await client.start()
     sink = HttpPredictions(f"http://127.0.0.1:{bound.getsockname()[1]}", client, 20.0, 0.0)
     try:
-        await sink.start(lambda outcome: counts.update({outcome: counts.get(outcome, 0) + 1}))
+        await sink.start(lambda outcome: counts.update({outcome: counts.get(outcome, 0) + 1}), lambda _: None)
         sink.report(PredictionReport("p", 1, 2, 3))
         await until("asked", lambda: asked)
         for _ in range(QUEUE + 5):

@@ -64,7 +64,7 @@ def test_each_section_says_what_it_replaces(section):
 
 def test_the_page_has_every_module():
     expected = {"token_blocks", "managers", "transport", "physical", "agents", "distributed", "connector", "events"}
-    assert expected | {"faults", "checks", "cluster", "processes"} <= set(SECTIONS)
+    assert expected | {"scheduler", "faults", "checks", "cluster", "processes"} <= set(SECTIONS)
 
 
 def test_the_test_of_a_router_takes_at_most_30_lines():

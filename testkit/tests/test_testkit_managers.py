@@ -122,6 +122,62 @@ def test_lower_tiers_refuse_a_duplicate_and_the_device_keeps_a_copy():
         assert manager.available == 8
 
 
+@pytest.mark.parametrize("tier", [Tier.G2, Tier.G3])
+def test_lower_tiers_keep_copies_if_they_are_allowed(tier):
+    events = EventsManager()
+    manager = ManagerBuilder(tier, block_count=4, block_size=4, events_manager=events).duplicates("allow").build()
+    sequence = create_token_sequence(2, 4)
+    with manager.register(sequence), manager.register(sequence) as second:
+        assert second.block_ids == (2, 3)
+        assert manager.available == 0
+    assert (manager.resident, manager.available) == (2, 4)
+    assert sum(len(event.block_hashes) for event in events.take()) == 4
+    with manager.allocate(2):
+        assert manager.resident == 1, "the first block has lost both of its copies"
+    assert sum(len(event.block_hashes) for event in events.take()) == 2
+
+
+@pytest.mark.parametrize("tier", [Tier.G2, Tier.G3])
+def test_lineage_keeps_what_a_tier_holds_usable_from_its_beginning(tier):
+    plain, lineage = (
+        ManagerBuilder(tier, block_count=6, block_size=4, eviction=order).build() for order in ("lru", "lineage")
+    )
+    sequence = create_token_sequence(6, 4)
+    for manager in (plain, lineage):
+        for block in sequence:
+            manager.register([block]).release()
+        manager.allocate(2)
+    assert len(plain.match(sequence.hashes)) == 0
+    assert len(lineage.match(sequence.hashes)) == 4
+    assert lineage.available == 0
+
+
+@pytest.mark.parametrize("tier", [Tier.G2, Tier.G3])
+def test_lineage_never_leaves_a_child_without_its_parent(tier):
+    rng = random.Random(7)
+    manager = ManagerBuilder(tier, block_count=12, block_size=4).eviction("lineage").build()
+    parents = {}
+    held = []
+    for _ in range(400):
+        if held and rng.random() < 0.5:
+            held.pop(rng.randrange(len(held))).release()
+            continue
+        sequence = create_token_sequence(rng.randint(1, 4), 4, rng.choice((0, 100, 200, 300)))
+        parents |= {block.hash: block.parent_hash for block in sequence}
+        if len(sequence) <= manager.available:
+            held.append(manager.register(sequence))
+            resident = manager.scan(list(parents))
+            assert all(parents[one] is None or parents[one] in resident for one in resident)
+
+
+def test_the_device_has_no_choice_of_policies():
+    for builder in (ManagerBuilder("G1").eviction("lineage"), ManagerBuilder("G1").duplicates("refuse")):
+        with pytest.raises(ConfigurationError, match="G1 has no"):
+            builder.build()
+    with pytest.raises(ConfigurationError, match="did you mean 'lineage'"):
+        ManagerBuilder("G2", eviction="lineag").build()
+
+
 def test_every_copy_on_the_device_announces_its_own_end():
     events = EventsManager()
     manager = ManagerBuilder("G1", block_count=4, block_size=4, events_manager=events).build()
@@ -240,6 +296,12 @@ def test_a_registry_sees_all_of_its_managers():
     assert (registry.uses(hashes[0]), registry.uses(hashes[1])) == (5, 1)
     with pytest.raises(ConfigurationError, match="without frequency_tracking"):
         RegistryBuilder().build().uses(hashes[0])
+
+
+def test_frequencies_are_counted_by_the_product():
+    assert FrequencyTracker.__module__ == TrackerSize.__module__ == "kvsync_mockpod.engine.tiers.frequency"
+    registry = RegistryBuilder(frequency_tracking="medium").build()
+    assert isinstance(registry.frequency, FrequencyTracker)
 
 
 @pytest.mark.parametrize("size", TrackerSize)

@@ -56,6 +56,10 @@ PUBLIC = {
     ),
     "ports": "free_port free_ports",
     "processes": "HttpPort Index MockEngine Process Router as_flags stopping",
+    "scheduler": (
+        "EOS_TOKEN FailingExecutor Outcome RecordingLatency RefusingExecutor SchedulerBuilder ScriptedExecutor StepLog "
+        "SteppedScheduler engine_config make_request prompt_tokens run_requests"
+    ),
     "token_blocks": (
         "DEFAULT_BLOCK_SIZE DEFAULT_HASH_ALGORITHM TokenBlock TokenSequence create_disjoint_sequences "
         "create_sequential_block create_token_block create_token_sequence generate_sequence_hashes split_into_blocks"

@@ -11,6 +11,7 @@ workspace, opens no socket and reads no clock.
 - `digest`: how two sides compare which blocks are resident
 """
 
+from kvsync_events.canonical import canonical
 from kvsync_events.decoding import decode_batch
 from kvsync_events.digest import SetDigest, digest_key
 from kvsync_events.encoding import encode_batch
@@ -43,6 +44,7 @@ from kvsync_events.frames import (
 )
 from kvsync_events.hashing import BlockHasher, HashBlock, event_hash, hash_algorithms
 from kvsync_events.limits import DEFAULT_LIMITS, Limits
+from kvsync_events.ranks import batch_rank, split_by_rank
 from kvsync_events.types import AllBlocksCleared, BlockRemoved, BlockStored, Event, EventBatch, ExtraKeys, Hash
 from kvsync_events.versions import NEWEST_VERSION, OLDEST_VERSION, supported_versions
 from kvsync_events.wireform import WireForm
@@ -75,6 +77,8 @@ __all__ = [
     "SetDigest",
     "UnsupportedVersionError",
     "WireForm",
+    "batch_rank",
+    "canonical",
     "decode_batch",
     "decode_seq",
     "digest_key",
@@ -93,5 +97,6 @@ __all__ = [
     "replay_end",
     "replay_reply",
     "replay_request",
+    "split_by_rank",
     "supported_versions",
 ]

@@ -9,6 +9,7 @@ follows:
   cannot be matched. Its hashes are kept, `token_ids` is empty, and `EventBatch.opaque_tokens` counts the event.
 - SGLang puts `cache_salt` on the event. It becomes what vLLM sends, an extra key of the first block of the chain.
 - SGLang puts a metadata map in the place of `lora_name`. It is ignored.
+- An extra key that is a map is opaque: it becomes the bytes of `canonical`, whatever the order of its entries.
 
 If a field that identifies a block has the wrong type, the whole batch is malformed, because an index should resync
 rather than guess which blocks are resident.
@@ -21,6 +22,7 @@ from typing import Any, Final
 
 import msgpack  # type: ignore[import-untyped]
 
+from kvsync_events.canonical import MAX_KEY_DEPTH, canonical
 from kvsync_events.errors import DecodeError
 from kvsync_events.limits import DEFAULT_LIMITS, Limits, check_claims
 from kvsync_events.types import AllBlocksCleared, BlockRemoved, BlockStored, Event, EventBatch, ExtraKeys, Hash
@@ -258,8 +260,10 @@ def _extra_keys(value: object, limits: Limits) -> list[ExtraKeys | None] | None:
 
 def _key_entry(entry: object, limits: Limits) -> ExtraKeys:
     """Return the keys of one block with lists as tuples, so that they compare and hash like those that vLLM hashed."""
+    if type(entry) is dict:
+        return (_opaque(entry, limits, 1),)
     if type(entry) is not list:
-        raise DecodeError(f"an entry of extra_keys must be an array or null, not {_kind(entry)}")
+        raise DecodeError(f"an entry of extra_keys must be an array, a map or null, not {_kind(entry)}")
     if len(entry) > limits.max_key_parts:
         raise DecodeError(f"{len(entry)} extra keys of one block, over the limit of {limits.max_key_parts}")
     return tuple(_key_part(part, limits) for part in entry)
@@ -268,9 +272,28 @@ def _key_entry(entry: object, limits: Limits) -> ExtraKeys:
 def _key_part(part: object, limits: Limits) -> object:
     if type(part) in _KEY_SCALARS:
         return part
-    if type(part) is list and len(part) <= limits.max_key_parts and set(map(type, part)) <= _KEY_SCALARS:
-        return tuple(part)
-    raise DecodeError(f"an extra key must be a scalar or an array of scalars, not {_kind(part)}")
+    if type(part) is dict:
+        return _opaque(part, limits, 1)
+    if type(part) is list and len(part) <= limits.max_key_parts and set(map(type, part)) <= _KEY_SCALARS | {dict}:
+        return tuple(_opaque(item, limits, 2) if type(item) is dict else item for item in part)
+    raise DecodeError(f"an extra key must be a scalar, a map or an array of those, not {_kind(part)}")
+
+
+def _opaque(value: dict[Any, Any], limits: Limits, depth: int) -> bytes:
+    """The canonical bytes of a map, whose meaning only the engine knows."""
+    _check_opaque(value, limits, depth)
+    return canonical((value,))
+
+
+def _check_opaque(value: object, limits: Limits, depth: int) -> None:
+    if type(value) in _KEY_SCALARS:
+        return
+    if type(value) is not dict and type(value) is not list:
+        raise DecodeError(f"an extra key must hold scalars, arrays and maps, not {_kind(value)}")
+    if len(value) > limits.max_key_parts or depth > MAX_KEY_DEPTH:
+        raise DecodeError("a map in an extra key is over the limits")
+    for item in value.values() if type(value) is dict else value:
+        _check_opaque(item, limits, depth + 1)
 
 
 def _lookahead(value: object, limits: Limits) -> list[list[int]] | None:

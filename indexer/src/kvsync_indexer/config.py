@@ -44,6 +44,8 @@ class IndexerConfig(BaseModel):
     core: Literal["auto", "python", "native"] = "auto"
     trust: Literal["live", "suspect"] = "live"
     topic: str = ""
+    learn_from_answers: Literal["on", "off"] = "on"
+    """Let routers ask engines to announce prompts again that turn out to be cached and are not known here."""
     stale_after_s: float = Field(default=10.0, gt=0, le=86400)
     replay_timeout_s: float = Field(default=2.0, gt=0, le=3600)
     audit_interval_s: float = Field(default=0.0, ge=0, le=86400)

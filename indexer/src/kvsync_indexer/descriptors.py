@@ -10,7 +10,7 @@ import resource
 from collections import deque
 from typing import Any, Final
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from kvsync_indexer.heads import BoundedHeadProtocol
 
 RESERVE: Final = 32
 """Descriptors of the reserve, of which a quarter may be held by connections that have not asked anything yet."""
@@ -31,7 +31,7 @@ def descriptor_limit() -> int:
     return soft if soft != resource.RLIM_INFINITY else 1 << 30
 
 
-class ReservingProtocol(HttpToolsProtocol):
+class ReservingProtocol(BoundedHeadProtocol):
     """One connection of any of the HTTP servers."""
 
     reserved = False

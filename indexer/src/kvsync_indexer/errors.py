@@ -5,6 +5,7 @@ IndexerError
 ├── ListenError           a listening socket could not be opened
 ├── RequestError          a request that cannot be answered as it was sent: HTTP 4xx
 ├── TokenizeError         no engine could turn text into tokens
+├── OversizeError         a peer sent more than it may
 ├── AuditError            the block table of an engine could not be read
 └── SnapshotFileError     a snapshot is damaged or has another format
 """
@@ -33,6 +34,10 @@ class RequestError(IndexerError):
 
 class TokenizeError(IndexerError):
     """No engine could turn text into tokens."""
+
+
+class OversizeError(IndexerError):
+    """A peer sent more than it may."""
 
 
 class AuditError(IndexerError):

@@ -8,6 +8,11 @@ _TS = struct.Struct(">d")
 _FLOAT64 = 0xCB
 _BATCH_ARRAYS = (0x92, 0x93, 0x94, 0x95)
 
+LONGEST_S = 86_400.0
+"""A delay of more than a day is a wrong clock, and is counted as a day, lest one publisher outweigh all others."""
+_LATEST = 1e11
+"""Wall times beyond this (the year 5138), and those that are no numbers, were not made by a clock."""
+
 BUCKETS_S = (
     0.00002, 0.00005, 0.0001, 0.00015, 0.0002, 0.0003, 0.0004, 0.0005, 0.0006, 0.0008, 0.001, 0.0015, 0.002, 0.003,
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
@@ -25,9 +30,8 @@ class LatencyHistogram:
         self.total_s = 0.0
 
     def observe(self, seconds: float) -> None:
-        """Count one value; a negative one, which clocks that disagree give, counts as zero."""
-        if seconds < 0.0:
-            seconds = 0.0
+        """Count one value; a negative one, which clocks that disagree give, counts as zero, and NaN does too."""
+        seconds = min(seconds, LONGEST_S) if seconds > 0.0 else 0.0
         self.counts[bisect_left(BUCKETS_S, seconds)] += 1
         self.total_s += seconds
 
@@ -35,7 +39,7 @@ class LatencyHistogram:
         """Count `now` minus each value; a run that arrived in one piece is mostly in one bucket and counted at once."""
         longest, shortest = now - min(begun), now - max(begun)
         bucket = bisect_left(BUCKETS_S, longest)
-        if shortest >= 0.0 and bucket == bisect_left(BUCKETS_S, shortest):
+        if shortest >= 0.0 and longest <= LONGEST_S and bucket == bisect_left(BUCKETS_S, shortest):
             self.counts[bucket] += len(begun)
             self.total_s += len(begun) * now - sum(begun)
             return
@@ -80,11 +84,12 @@ class StreamMeter:
 def batch_times(payloads: list[bytes]) -> list[float]:
     """Return the wall times at which batches were made, from their first bytes (`[ts: float64, ...]`).
 
-    A batch that does not begin so is left out; nothing else is decoded.
+    A batch that does not begin so is left out, and so is a time that no clock shows; nothing else is decoded.
     """
     read = _TS.unpack_from
-    return [
+    times = [
         read(payload, 2)[0]
         for payload in payloads
         if len(payload) > 10 and payload[1] == _FLOAT64 and payload[0] in _BATCH_ARRAYS
     ]
+    return [made for made in times if -_LATEST < made < _LATEST]

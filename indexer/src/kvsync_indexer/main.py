@@ -35,6 +35,11 @@ def _options() -> list[click.Parameter]:
         click.Option(
             ["--trust"], default="live", help="live: match live publishers only; suspect: also those in doubt."
         ),
+        click.Option(
+            ["--learn-from-answers"],
+            default="on",
+            help="on: have engines announce prompts again that answers show to be cached and unknown; off: never.",
+        ),
         click.Option(["--topic"], default="", help="Subscription prefix of publishers that set none."),
         click.Option(
             ["--stale-after", "stale_after_s"], default="10s", help="Silence after which a publisher is stale."

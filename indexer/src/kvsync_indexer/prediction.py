@@ -5,11 +5,14 @@ routed, a router reports the matched tokens that the index named and the `cached
 prediction above the truth is a false hit, and one below it a missed hit.
 """
 
+import math
 import re
 from dataclasses import dataclass
 
 from kvsync_indexer.api import PredictionReport
 
+MOST_TOKENS = 1 << 31
+"""No prompt is longer. Larger numbers, which JSON can hold, would end in sums that no metric can show."""
 _HITS = re.compile(r"^vllm:prefix_cache_hits_total(?:\{[^}]*\})? ([0-9.eE+]+)", re.MULTILINE)
 _QUERIES = re.compile(r"^vllm:prefix_cache_queries_total(?:\{[^}]*\})? ([0-9.eE+]+)", re.MULTILINE)
 
@@ -69,4 +72,13 @@ def cache_counters(metrics: str) -> tuple[float, float] | None:
     hits, queries = _HITS.findall(metrics), _QUERIES.findall(metrics)
     if not hits or not queries:
         return None
-    return sum(map(float, hits)), sum(map(float, queries))
+    totals = sum(map(_number, hits)), sum(map(_number, queries))
+    return totals if all(map(math.isfinite, totals)) else None
+
+
+def _number(text: str) -> float:
+    """The number in a sample; infinite if it is none, which the pattern of a sample does not exclude."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.inf

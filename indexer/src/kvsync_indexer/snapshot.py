@@ -72,7 +72,7 @@ def decode_snapshot(data: bytes) -> tuple[SnapshotHeader, bytes]:
     core_at = _HEAD.size + head_bytes
     try:
         header = msgspec.json.decode(data[_HEAD.size : core_at], type=SnapshotHeader)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
         raise SnapshotFileError(f"unusable header: {error}") from None
     return header, data[core_at : core_at + core_bytes]
 

@@ -21,7 +21,7 @@ NAME = "kvsync-mockpod"
 
 def _callback(config_file: Path | None, model_tag: str | None, **flags: object) -> None:
     from kvsync_mockpod.latency import build_latency
-    from kvsync_mockpod.pod import Environment
+    from kvsync_mockpod.pod import Environment, ignored_variables
     from kvsync_mockpod.server import run_pod
 
     given = {name: value for name, value in flags.items() if not name.startswith("ignored_")}
@@ -30,7 +30,7 @@ def _callback(config_file: Path | None, model_tag: str | None, **flags: object) 
     config = build_config(given, config_file)
     environment = Environment.read(os.environ)
     ignored = [name for name in IGNORED_FLAGS if flags.get(f"ignored_{name}") is not None]
-    run_pod(config, environment, build_latency(config), ignored)
+    run_pod(config, environment, build_latency(config), ignored, ignored_variables(os.environ))
 
 
 def _command() -> click.Command:

@@ -143,6 +143,7 @@ def run_pod(
     environment: Environment,
     latency: Callable[[int], LatencyModel | None],
     ignored_flags: Sequence[str] = (),
+    ignored_variables: Sequence[str] = (),
 ) -> None:
     """Run a pod until it receives a signal.
 
@@ -161,5 +162,7 @@ def run_pod(
     configure_logging()
     if ignored_flags:
         _log.info("flags_ignored", flags=list(ignored_flags))
+    if ignored_variables:
+        _log.info("variables_ignored", variables=list(ignored_variables))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_main(pod, listener))

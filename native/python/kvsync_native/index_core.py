@@ -59,6 +59,7 @@ class IndexCore(NativeIndex):
             max_publishers=limits.max_publishers,
             max_blocks=limits.max_blocks,
             max_orphans=limits.max_orphans,
+            max_remembered=limits.max_remembered,
             max_query_tokens=limits.max_query_tokens,
             max_payload_bytes=wire.max_payload_bytes,
             max_events=wire.max_events,

@@ -8,7 +8,7 @@ pub use reading::{BlockRow, DigestRow, Stats};
 
 use crate::error::CoreError;
 use crate::hash::prefetch;
-use crate::ids::{PrefixKey, PublisherId};
+use crate::ids::{PrefixKey, PublisherId, SizeNumber};
 use crate::limits::Limits;
 use crate::matching::{Found, Index, Matcher, PromptKeys};
 use crate::publisher::Applied;
@@ -22,6 +22,8 @@ pub struct Core {
     pub(crate) registry: Registry,
     matcher: Matcher,
     batch: Batch,
+    /// Publishers whose slots or groups changed since their plans were made.
+    unplanned: Vec<PublisherId>,
 }
 
 /// The context of a prompt: what must be equal, besides its tokens, for a block to be the same block.
@@ -54,6 +56,7 @@ impl Core {
             registry: Registry::default(),
             matcher: Matcher::default(),
             batch: Batch::default(),
+            unplanned: Vec::new(),
         }
     }
 
@@ -126,33 +129,63 @@ impl Core {
     /// As `apply`; what was done is added to `applied`.
     pub(crate) fn apply_to(&mut self, id: PublisherId, data: &[u8], applied: &mut Applied) -> Result<(), CoreError> {
         let (publisher, model) = self.registry.get_mut(id);
-        self.batch.decode(data, &self.shared.limits.wire, |hash| publisher.table.prefetch(hash))?;
+        self.batch
+            .decode(data, &self.shared.limits.wire, |hash| publisher.table.prefetch(hash.in_size(SizeNumber(0))))?;
         publisher.check(&self.shared, &self.batch, data)?;
         publisher.apply(&mut self.shared, model, &self.batch, data, applied);
+        if publisher.needs_plan && !publisher.is_listed {
+            publisher.is_listed = true;
+            self.unplanned.push(id);
+        }
         self.batch.shrink(KEPT_TOKENS);
         Ok(())
     }
 
-    /// Apply payloads in order. The error names the first that fails; those before it stay applied.
-    pub fn apply_many(&mut self, name: &str, payloads: &[&[u8]], applied: &mut Applied) -> Result<(), CoreError> {
+    /// Apply payloads in order, until the work done reaches the budget. The error names the first that fails; those
+    /// before it stay applied.
+    pub fn apply_many(
+        &mut self,
+        name: &str,
+        payloads: &[&[u8]],
+        budget: u64,
+        applied: &mut Applied,
+    ) -> Result<(), CoreError> {
         let id = self.registry.find(name)?;
+        let mut done = 0;
         for (at, data) in payloads.iter().enumerate() {
             if let Some(next) = payloads.get(at + 1) {
                 next.iter().step_by(64).take(8).for_each(prefetch);
             }
             self.apply_to(id, data, applied).map_err(|error| error.in_batch(at, payloads.len()))?;
+            done += data.len() as u64 / 64;
+            if done + applied.cleared + applied.attached >= budget {
+                break;
+            }
         }
         Ok(())
     }
 
+    /// Make the plans of publishers whose slots or groups changed.
+    fn make_plans(&mut self) {
+        for id in self.unplanned.drain(..) {
+            if let Some(publisher) = self.registry.in_use(id).filter(|publisher| publisher.needs_plan) {
+                publisher.make_plan(&self.shared.media);
+            }
+            if let Some(publisher) = self.registry.in_use(id) {
+                publisher.is_listed = false;
+            }
+        }
+    }
+
     /// The block sizes that publishers of the model use, ascending.
-    pub fn block_sizes(&self, model: &str) -> Vec<u32> {
+    pub fn block_sizes(&mut self, model: &str) -> Vec<u32> {
+        self.make_plans();
         let Some(model) = self.registry.model(model) else {
             return Vec::new();
         };
         let mut sizes: Vec<u32> = Vec::new();
         for publisher in self.registry.iter().filter(|publisher| publisher.model == model) {
-            for size in publisher.block_sizes() {
+            for &(size, _) in &publisher.plan.rules {
                 if !sizes.contains(&size) {
                     sizes.push(size);
                 }
@@ -169,13 +202,14 @@ impl Core {
         self.match_chains(context.model, chains, only)
     }
 
-    /// Who holds how much of a prompt, whose keys are given by block size.
+    /// Who holds how much of a prompt, whose keys are given for every block size of the model's publishers.
     pub fn match_chains<K: Iterator<Item = PrefixKey>>(
         &mut self,
         model: &str,
-        chains: impl Iterator<Item = (u32, K)>,
+        chains: impl Iterator<Item = (u32, K)> + Clone,
         only: Option<&[String]>,
     ) -> Vec<Found> {
+        self.make_plans();
         let index = Index { registry: &self.registry, shared: &self.shared };
         self.matcher.find(index, model, only.map(|names| names.iter().map(String::as_str)), chains)
     }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::Core;
 use crate::error::CoreError;
-use crate::ids::{EngineHash, GroupId, MediumId, NodeId};
+use crate::ids::{BlockId, EngineHash, GroupId, MediumId, NodeId, SizeNumber};
 use crate::publisher::{Publisher, RawHash};
 use crate::table::Entry;
 
@@ -41,6 +41,8 @@ pub struct Stats {
     pub bytes: usize,
     pub conflicts: u64,
     pub refused: u64,
+    pub too_many_groups: usize,
+    pub work: u64,
     /// Distinct sets of two and more holders; of a core only.
     pub holder_sets: usize,
 }
@@ -65,7 +67,7 @@ impl Core {
         let mut entries: Vec<&Entry> = publisher.table.iter().collect();
         entries.sort_unstable_by_key(|entry| {
             let slot = &publisher.slots[entry.slot.index()];
-            (entry.hash, media.name(slot.medium), slot.group)
+            (entry.id.hash(entry.size), media.name(slot.medium), slot.group)
         });
         let row = |entry: &Entry| {
             let slot = &publisher.slots[entry.slot.index()];
@@ -73,12 +75,12 @@ impl Core {
             let parent = if attached {
                 let tag = self.shared.nodes.get(entry.node).parent_tag;
                 let above = (tag != 0).then(|| by_tag.get(&tag)).flatten();
-                above.map(|&hash| raw_hash(publisher, hash))
+                above.map(|&(hash, size)| raw_hash(publisher, hash.in_size(size), size))
             } else {
-                publisher.orphans.get(&entry.hash).and_then(|orphan| orphan.parent.clone())
+                publisher.orphans.get(&entry.id).and_then(|orphan| orphan.parent.clone())
             };
             BlockRow {
-                hash: raw_hash(publisher, entry.hash),
+                hash: raw_hash(publisher, entry.id, entry.size),
                 parent,
                 medium: slot.medium,
                 group: slot.group,
@@ -90,13 +92,20 @@ impl Core {
     }
 
     /// The publisher's attached hashes by the tag of their key; the smallest where several have the same tag.
-    fn hashes_by_tag(&self, publisher: &Publisher) -> HashMap<u32, EngineHash> {
-        let mut by_tag: HashMap<u32, EngineHash> = HashMap::with_capacity(publisher.table.len());
+    fn hashes_by_tag(&self, publisher: &Publisher) -> HashMap<u32, (EngineHash, SizeNumber)> {
+        let mut by_tag: HashMap<u32, (EngineHash, SizeNumber)> = HashMap::with_capacity(publisher.table.len());
         for entry in publisher.table.iter().filter(|entry| entry.node != NodeId::ORPHAN) {
             let tag = self.shared.nodes.get(entry.node).key.tag();
-            by_tag.entry(tag).and_modify(|hash| *hash = (*hash).min(entry.hash)).or_insert(entry.hash);
+            let found = (entry.id.hash(entry.size), entry.size);
+            by_tag.entry(tag).and_modify(|least| *least = (*least).min(found)).or_insert(found);
         }
         by_tag
+    }
+
+    /// The publisher's resident blocks and its orphans, in constant time.
+    pub fn sizes(&self, name: &str) -> Result<(usize, usize), CoreError> {
+        let publisher = self.registry.get(self.registry.find(name)?);
+        Ok((publisher.table.len(), publisher.orphans.len()))
     }
 
     /// Sizes and counters of one publisher, or of the whole core.
@@ -122,10 +131,10 @@ impl Core {
 }
 
 /// A hash of the publisher as it was sent.
-fn raw_hash(publisher: &Publisher, hash: EngineHash) -> RawHash {
-    match publisher.raw_hashes.get(&hash) {
+fn raw_hash(publisher: &Publisher, id: BlockId, size: SizeNumber) -> RawHash {
+    match publisher.raw_hashes.get(&id) {
         Some(bytes) => RawHash::Bytes(bytes.clone()),
-        None => RawHash::Number(hash),
+        None => RawHash::Number(id.hash(size)),
     }
 }
 
@@ -136,4 +145,6 @@ fn add(stats: &mut Stats, publisher: &Publisher) {
     stats.bytes += publisher.bytes();
     stats.conflicts += publisher.conflicts;
     stats.refused += publisher.refused;
+    stats.too_many_groups += usize::from(publisher.has_too_many_groups());
+    stats.work += publisher.work;
 }

@@ -7,6 +7,7 @@
 mod cursor;
 mod found;
 mod keys;
+mod sizes;
 
 use std::cmp::Reverse;
 
@@ -70,19 +71,20 @@ impl Matcher {
         index: Index,
         model: &str,
         only: Option<impl Iterator<Item = &'n str>>,
-        chains: impl Iterator<Item = (u32, K)>,
+        chains: impl Iterator<Item = (u32, K)> + Clone,
     ) -> Vec<Found> {
         let mut found = Vec::new();
         let Some(model) = index.registry.model(model) else {
             return found;
         };
         let restricted = self.begin(index, only);
-        let mut count = 0;
-        for (block_size, keys) in chains {
+        for (block_size, keys) in chains.clone() {
             self.walk(index, Chain { model, block_size, restricted }, keys, &mut found);
-            count += 1;
         }
-        self.rank(&mut found, count > 1);
+        let with_sizes = index.registry.iter().filter(|one| one.model == model && one.plan.rules.len() > 1);
+        let with_sizes = with_sizes.filter(|one| !restricted || self.allowed[one.id.index()] == self.stamp);
+        sizes::match_publishers(index, with_sizes, chains, &mut found);
+        self.rank(&mut found);
         found
     }
 
@@ -159,7 +161,7 @@ impl Matcher {
         let mut alive = 0;
         for &id in &self.candidates {
             let cursor = &mut self.cursors[id.index()];
-            cursor.start(index.registry.get(id).rule(chain.block_size));
+            cursor.start(index.registry.get(id).plan.only_rule(chain.block_size));
             alive += usize::from(!cursor.out);
         }
         alive
@@ -169,8 +171,7 @@ impl Matcher {
     fn join_window_publishers(&mut self, index: Index, chain: Chain) {
         for publisher in index.registry.iter() {
             if publisher.model == chain.model
-                && publisher.has_window_groups()
-                && publisher.rule(chain.block_size).is_some_and(|rule| rule.full.is_empty())
+                && publisher.plan.only_rule(chain.block_size).is_some_and(|rule| rule.full.is_empty())
                 && self.is_allowed(chain, publisher.id)
             {
                 self.join(publisher.id);
@@ -203,7 +204,7 @@ impl Matcher {
             if cursor.stamp == self.stamp && !cursor.out {
                 if !cursor.changed {
                     cursor.changed = true;
-                    cursor.close(at, || index.registry.get(id).rule(chain.block_size));
+                    cursor.close(at, || index.registry.get(id).plan.only_rule(chain.block_size));
                     self.changed.push(id);
                 }
                 cursor.mask ^= slot.bit();
@@ -213,7 +214,7 @@ impl Matcher {
         for &id in &self.changed {
             let cursor = &mut self.cursors[id.index()];
             cursor.changed = false;
-            if let Some(rule) = index.registry.get(id).rule(chain.block_size) {
+            if let Some(rule) = index.registry.get(id).plan.only_rule(chain.block_size) {
                 cursor.enter(rule);
             }
             gone += usize::from(cursor.out);
@@ -226,7 +227,7 @@ impl Matcher {
         for &id in &self.candidates {
             let cursor = &mut self.cursors[id.index()];
             if !cursor.out {
-                cursor.close(end, || index.registry.get(id).rule(chain.block_size));
+                cursor.close(end, || index.registry.get(id).plan.only_rule(chain.block_size));
             }
             let tiers = cursor.take_tiers();
             if cursor.blocks > 0 {
@@ -236,12 +237,8 @@ impl Matcher {
         }
     }
 
-    /// Keep the best entry of each publisher (the larger block size in a tie), and sort them.
-    fn rank(&self, found: &mut Vec<Found>, several_chains: bool) {
-        if several_chains {
-            found.sort_by_key(|one| (one.publisher, Reverse((one.tokens(), one.block_size))));
-            found.dedup_by_key(|one| one.publisher);
-        }
+    /// Sort what was found; no publisher is in it twice.
+    fn rank(&self, found: &mut [Found]) {
         found.sort_unstable_by_key(|one| (Reverse(one.tokens()), self.ranks[one.publisher.index()]));
     }
 }

@@ -14,4 +14,5 @@ pub struct Applied {
     pub unknown_removed: u64,
     pub unknown_events: u64,
     pub refused: u64,
+    pub payloads: u64,
 }

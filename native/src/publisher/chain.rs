@@ -1,9 +1,13 @@
 //! Stored events: either a chain of blocks whose tokens say what they are, or hashes alone.
 
+use std::borrow::Cow;
+
 use super::orphans::{Content, Orphan};
+use super::residency::Target;
+use super::sparse::is_sparse;
 use super::{Applied, Publisher, Source, AHEAD};
 use crate::hash::{keyed_local_hash, local_hash, mix, root_key, token_bytes};
-use crate::ids::{LocalHash, NodeId, PrefixKey, SlotId};
+use crate::ids::{BlockId, EngineHash, LocalHash, NodeId, PrefixKey, SizeNumber, SlotId};
 use crate::reader::Span;
 use crate::shared::Shared;
 use crate::wire::{Batch, ExtraReader, Stored, WireHash};
@@ -13,6 +17,7 @@ use crate::wire::{Batch, ExtraReader, Stored, WireHash};
 struct Chain<'a> {
     event: &'a Stored,
     slot: SlotId,
+    size: SizeNumber,
     local_hashes: &'a [LocalHash],
     /// The keys of the blocks; empty if the key of what precedes them is not known.
     prefix_keys: &'a [PrefixKey],
@@ -23,7 +28,15 @@ struct Chain<'a> {
 }
 
 impl Publisher {
-    pub(super) fn store(&mut self, shared: &mut Shared, source: Source, event: &Stored, applied: &mut Applied) {
+    /// Apply the stored event at position `at` of the batch.
+    pub(super) fn store(
+        &mut self,
+        shared: &mut Shared,
+        source: Source,
+        event: &Stored,
+        at: usize,
+        applied: &mut Applied,
+    ) {
         let slot = self.learn(shared, event, source.data);
         if let Some(parent) = event.parent {
             if !self.tentative.is_empty() {
@@ -32,25 +45,33 @@ impl Publisher {
         }
         let (size, count) = (event.block_size as usize, event.hashes.len());
         let with_tokens = size > 0 && !event.tokens.is_empty();
-        if with_tokens
-            && self.learn_size(shared, event.group, event.block_size)
-            && count > 0
-            && (count * size..(count + 1) * size).contains(&event.tokens.len())
-            && event.extras.is_none_or(|extras| extras.count as usize == count)
-        {
-            self.store_chain(shared, source, event, slot, applied);
-        } else {
-            let adds_copy = with_tokens && event.parent.is_some();
-            self.store_hashes(shared, source, event, slot, adds_copy, applied);
+        let number = if with_tokens { self.learn_size(event.group, event.block_size) } else { None };
+        match number {
+            Some(number)
+                if count > 0
+                    && (count * size..(count + 1) * size).contains(&event.tokens.len())
+                    && event.extras.is_none_or(|extras| extras.count as usize == count) =>
+            {
+                self.store_chain(shared, source, event, (slot, number), applied);
+            }
+            number => {
+                if number.is_some() && is_sparse(source, event, &shared.limits.wire) {
+                    self.sparse.push(at as u32);
+                }
+                let number = number.unwrap_or_else(|| self.size_of(event.group));
+                self.store_hashes(shared, source, event, (slot, number), applied);
+            }
         }
     }
 
     /// Remove a copy that this batch added, because a later event shows that it was a report of a resident block.
     fn take_back(&mut self, shared: &mut Shared, block: WireHash, slot: SlotId) {
-        if self.tentative.remove(&(block.hash, slot)) {
-            if let (Some(place), _) = self.table.find(block.hash, slot) {
-                self.release(shared, block.hash, place, slot);
-            }
+        let sizes = (0..self.sizes.len().max(1)).map(SizeNumber::at);
+        let ids = sizes.map(|size| block.hash.in_size(size));
+        let Some(id) = ids.into_iter().find(|&id| self.tentative.contains(&(id, slot))) else { return };
+        self.tentative.remove(&(id, slot));
+        if let (Some(place), _) = self.table.find(id, slot) {
+            self.release(shared, id, place, slot);
         }
     }
 
@@ -60,24 +81,68 @@ impl Publisher {
         shared: &mut Shared,
         source: Source,
         event: &Stored,
-        slot: SlotId,
-        adds_copy: bool,
+        (slot, number): (SlotId, SizeNumber),
         applied: &mut Applied,
     ) {
+        let with_tokens = event.block_size > 0 && !event.tokens.is_empty();
+        let adds_copy = if self.slots[slot.index()].is_device {
+            with_tokens && event.parent.is_some()
+        } else {
+            let hashes = event.hashes.of(&source.batch.hashes);
+            with_tokens || hashes.iter().any(|&hash| self.held(hash, slot).is_none())
+        };
         let mut raw_hashes = event.raw_hashes.of(&source.batch.raw_hashes);
         for at in event.hashes.start as usize..event.hashes.end as usize {
             let wire = wire_hash(source.batch, at, &mut raw_hashes);
-            let (place, node) = self.table.find(wire.hash, slot);
-            if node.is_none() && !self.add_orphan(shared, wire.hash, Orphan::default(), applied) {
-                continue;
+            let mut id = wire.hash.in_size(number);
+            let (mut place, mut node) = self.table.find(id, slot);
+            if place.is_none() && self.has_sizes() {
+                if let Some(held) = self.held(wire.hash, slot) {
+                    id = held;
+                    (place, node) = self.table.find(id, slot);
+                }
             }
             if place.is_some() {
                 self.add_copy(place, adds_copy, applied);
-            } else {
-                let known = node.is_some();
-                self.insert(shared, &wire, source.data, slot, known, node.unwrap_or(NodeId::ORPHAN), applied);
+                continue;
             }
+            let known = node.is_some();
+            if node.is_none() {
+                node = self.recall(shared, id, applied);
+            }
+            if node.is_none() && !self.add_orphan(shared, id, Orphan::without_tokens(number), applied) {
+                continue;
+            }
+            let target = Target { slot, size: number, node: node.unwrap_or(NodeId::ORPHAN) };
+            self.insert(shared, &wire, source.data, target, known, applied);
         }
+    }
+
+    /// The node of a block that is not resident, with the content that it had when it was removed.
+    fn recall(&mut self, shared: &mut Shared, id: BlockId, applied: &mut Applied) -> Option<NodeId> {
+        let (key, parent_tag) = self.remembered.get(id)?;
+        self.attach_waiting(shared, id, key, applied);
+        Some(shared.nodes.intern(key, parent_tag, NodeId::NO_HINT))
+    }
+
+    /// Whether the slot holds the hash in the group's own block size and not in this one. If this block size is the
+    /// group's own, a block of another size with this hash is dropped.
+    #[cold]
+    #[inline(never)]
+    fn gives_way(&mut self, shared: &mut Shared, hash: EngineHash, slot: SlotId, number: SizeNumber) -> bool {
+        let id = hash.in_size(number);
+        if self.table.find(id, slot).0.is_some() {
+            return false;
+        }
+        let Some(held) = self.held(hash, slot) else { return false };
+        if number != self.size_of(self.slots[slot.index()].group) {
+            return true;
+        }
+        self.tentative.remove(&(held, slot));
+        if let (Some(place), _) = self.table.find(held, slot) {
+            self.drop_entry(shared, held, place, slot, true);
+        }
+        false
     }
 
     /// Store an event whose tokens say what each of its hashes is.
@@ -86,14 +151,14 @@ impl Publisher {
         shared: &mut Shared,
         source: Source,
         event: &Stored,
-        slot: SlotId,
+        (slot, size): (SlotId, SizeNumber),
         applied: &mut Applied,
     ) {
         let mut local_hashes = std::mem::take(&mut shared.scratch.local_hashes);
         let mut prefix_keys = std::mem::take(&mut shared.scratch.prefix_keys);
         let mut parent_key = self.hash_blocks(shared, source, event, &mut local_hashes);
         let mut hint = NodeId::NO_HINT;
-        if let Some(above) = event.parent.and_then(|parent| self.table.find_any(parent.hash)) {
+        if let Some(above) = event.parent.and_then(|parent| self.table.find_any(parent.hash.in_size(size))) {
             if above.node != NodeId::ORPHAN {
                 parent_key = Some(shared.nodes.get(above.node).key);
                 hint = above.node.next();
@@ -108,7 +173,7 @@ impl Publisher {
             prefix_keys.iter().take(AHEAD).for_each(|&key| shared.nodes.prefetch(key));
         }
         let (blocks, keys) = (&local_hashes[..], &prefix_keys[..]);
-        let chain = Chain { event, slot, local_hashes: blocks, prefix_keys: keys, parent_key, hint };
+        let chain = Chain { event, slot, size, local_hashes: blocks, prefix_keys: keys, parent_key, hint };
         self.store_blocks(shared, source, chain, applied);
         shared.scratch.local_hashes = local_hashes;
         shared.scratch.prefix_keys = prefix_keys;
@@ -116,8 +181,9 @@ impl Publisher {
 
     fn store_blocks(&mut self, shared: &mut Shared, source: Source, chain: Chain, applied: &mut Applied) {
         let event = chain.event;
-        let one_block_root = event.parent.is_none() && chain.local_hashes.len() == 1;
-        let adds_copy = event.parent.is_some() || one_block_root;
+        let is_device = self.slots[chain.slot.index()].is_device;
+        let one_block_root = is_device && event.parent.is_none() && chain.local_hashes.len() == 1;
+        let adds_copy = !is_device || event.parent.is_some() || one_block_root;
         let (mut parent, mut parent_key, mut hint) = (event.parent, chain.parent_key, chain.hint);
         let mut parent_tag = if event.parent.is_none() { 0 } else { parent_key.map_or(0, PrefixKey::tag) };
         let mut raw_hashes = event.raw_hashes.of(&source.batch.raw_hashes);
@@ -129,14 +195,22 @@ impl Publisher {
                 Some(&key) => Some(key),
                 None => parent_key.map(|key| mix(key, local)),
             };
-            let (place, seen) = self.table.find(wire.hash, chain.slot);
+            if self.has_sizes() && self.gives_way(shared, wire.hash, chain.slot, chain.size) {
+                applied.stored += 1;
+                (parent, parent_key) = (Some(wire), key);
+                parent_tag = key.map_or(0, PrefixKey::tag);
+                continue;
+            }
+            let id = wire.hash.in_size(chain.size);
+            let (place, seen) = self.table.find(id, chain.slot);
+            let target = |node| Target { slot: chain.slot, size: chain.size, node };
             let node = match (seen, key) {
                 (None, Some(key)) => {
                     let made = shared.nodes.intern(key, parent_tag, hint);
                     hint = made.next();
-                    self.insert_new(shared, &wire, source.data, chain.slot, made, applied);
+                    self.insert_new(shared, &wire, source.data, target(made), applied);
                     if !self.waiting.is_empty() {
-                        self.attach_waiting(shared, wire.hash, key, applied);
+                        self.attach_waiting(shared, id, key, applied);
                     }
                     None
                 }
@@ -146,15 +220,15 @@ impl Publisher {
                     Some(node)
                 }
                 _ => {
-                    let content = Content { key, parent_tag, local, parent };
-                    self.learn_content(shared, source.data, wire.hash, seen, content, applied)
+                    let content = Content { size: chain.size, key, parent_tag, local, parent };
+                    self.learn_content(shared, source.data, id, seen, content, applied)
                 }
             };
             if let Some(node) = node {
                 if place.is_none() {
-                    self.insert(shared, &wire, source.data, chain.slot, seen.is_some(), node, applied);
+                    self.insert(shared, &wire, source.data, target(node), seen.is_some(), applied);
                 } else if self.add_copy(place, adds_copy, applied) && one_block_root {
-                    self.tentative.insert((wire.hash, chain.slot));
+                    self.tentative.insert((id, chain.slot));
                 }
                 if key.is_none() && node != NodeId::ORPHAN {
                     key = Some(shared.nodes.get(node).key);
@@ -171,13 +245,13 @@ impl Publisher {
     fn prefetch_ahead(&self, shared: &Shared, batch: &Batch, chain: &Chain, at: usize) {
         let first = chain.event.hashes.start as usize;
         if let Some(&later) = batch.hashes.get(first + at + AHEAD) {
-            self.table.prefetch(later);
+            self.table.prefetch(later.in_size(chain.size));
         }
         if let Some(&later) = chain.prefix_keys.get(at + AHEAD) {
             shared.nodes.prefetch(later);
         }
         if let Some(&soon) = chain.prefix_keys.get(at + AHEAD / 2) {
-            self.table.prefetch_free(batch.hashes[first + at + AHEAD / 2]);
+            self.table.prefetch_free(batch.hashes[first + at + AHEAD / 2].in_size(chain.size));
             shared.nodes.prefetch_free(soon);
         }
     }
@@ -193,9 +267,9 @@ impl Publisher {
         let (tokens, size) = (event.tokens.of(&source.batch.tokens), event.block_size as usize);
         let blocks = (0..event.hashes.len()).map(|at| token_bytes(&tokens[at * size..(at + 1) * size]));
         let seed = shared.seed;
-        let digits = event.lora_id.map(|id| id.to_string());
+        let name = lora_of(event, source.data);
+        let lora = name.as_deref();
         let text = |span: Span| span.text(source.data);
-        let lora = event.lora_name.map(text).or(digits.as_deref());
         let starts_chain = event.parent.is_none();
         let mut salt = event.salt.map(text).filter(|&salt| lora != Some(salt));
         hashes.clear();
@@ -227,6 +301,16 @@ impl Publisher {
             self.plain_root = (size, root_key(model, None, None, size, seed));
         }
         self.plain_root.1
+    }
+}
+
+/// The LoRA adapter of the event: its name, or else its number in digits.
+#[inline]
+pub(super) fn lora_of<'a>(event: &Stored, data: &'a [u8]) -> Option<Cow<'a, str>> {
+    match (event.lora_name, event.lora_id) {
+        (Some(name), _) => Some(Cow::Borrowed(name.text(data))),
+        (None, Some(id)) => Some(Cow::Owned(id.to_string())),
+        (None, None) => None,
     }
 }
 

@@ -2,16 +2,20 @@
 //!
 //! The semantics, and the reasons for them, are those of `kvsync_indexer/core/publisher.py`; this is the same state laid
 //! out for speed. `chain` applies stored events, `residency` counts copies and removes them, `orphans` keeps the blocks
-//! whose content is not known yet, `slots` the pairs of medium and group with what events say of the groups, and
+//! whose content is not known yet, `sparse` finds the content of masked blocks and `remembered` that of blocks that come
+//! back, `slots` keeps the pairs of medium and group with what events say of the groups and `log` their blocks, and
 //! `admission` refuses batches that would exceed a hard limit.
 
 mod admission;
 mod applied;
 mod chain;
+mod log;
 mod orphans;
 mod raw_hash;
+mod remembered;
 mod residency;
 mod slots;
+mod sparse;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -19,11 +23,12 @@ use std::sync::Arc;
 pub use applied::Applied;
 pub(crate) use orphans::Orphan;
 pub use raw_hash::RawHash;
+use remembered::Remembered;
 use slots::RecentSlot;
 pub(crate) use slots::Slot;
 
-use crate::groups::{Group, ResidencyRule};
-use crate::ids::{EngineHash, ModelId, NodeId, PrefixKey, PublisherId, SlotId};
+use crate::groups::{Group, Plan};
+use crate::ids::{BlockId, ModelId, NodeId, PrefixKey, PublisherId, SlotId};
 use crate::shared::Shared;
 use crate::table::Table;
 use crate::wire::{Batch, Event};
@@ -32,25 +37,35 @@ use crate::wire::{Batch, Event};
 #[repr(C, align(64))]
 pub(crate) struct Publisher {
     pub name: Arc<str>,
-    /// How residency is read, by block size, ascending; None for a size that can never match.
-    rules: Vec<(u32, Option<ResidencyRule>)>,
+    /// How residency is read.
+    pub plan: Plan,
     pub model: ModelId,
     pub id: PublisherId,
-    has_windows: bool,
+    /// Slots or groups changed since the plan was made.
+    pub needs_plan: bool,
+    /// The publisher is among those whose plans are to be made.
+    pub is_listed: bool,
     pub slots: Vec<Slot>,
     pub groups: Vec<Group>,
+    /// Block sizes of chains; a position is the number of a size.
+    pub sizes: Vec<u32>,
     pub table: Table,
-    pub orphans: HashMap<EngineHash, Orphan>,
+    pub orphans: HashMap<BlockId, Orphan>,
     /// The bytes of resident hashes that came as bytes.
-    pub raw_hashes: HashMap<EngineHash, Box<[u8]>>,
+    pub raw_hashes: HashMap<BlockId, Box<[u8]>>,
     pub conflicts: u64,
     pub refused: u64,
-    /// Orphans by the hash of the parent that they wait for.
-    waiting: HashMap<EngineHash, HashSet<EngineHash>>,
+    /// Entries that clears have read, and slots and groups that were read to make plans.
+    pub work: u64,
+    /// Orphans by the parent that they wait for.
+    waiting: HashMap<BlockId, HashSet<BlockId>>,
     /// How many hashes beyond the first stand for the node in the slot.
     repeats: HashMap<(NodeId, SlotId), u32>,
     /// Copies that the batch being applied added, and that a later event of it may show to be reports.
-    tentative: HashSet<(EngineHash, SlotId)>,
+    tentative: HashSet<(BlockId, SlotId)>,
+    /// The positions of events in the batch being applied whose hashes may have to be placed among their tokens.
+    sparse: Vec<u32>,
+    remembered: Remembered,
     /// The root key of chains without LoRA and salt, and the block size that it is for.
     plain_root: (u32, PrefixKey),
     recent_slot: RecentSlot,
@@ -71,20 +86,25 @@ impl Publisher {
     pub fn new(name: Arc<str>, model: ModelId, id: PublisherId, seed: u64) -> Self {
         Publisher {
             name,
-            rules: Vec::new(),
+            plan: Plan::default(),
             model,
             id,
-            has_windows: false,
+            needs_plan: false,
+            is_listed: false,
             slots: Vec::new(),
             groups: Vec::new(),
+            sizes: Vec::new(),
             table: Table::new(seed),
             orphans: HashMap::new(),
             raw_hashes: HashMap::new(),
             conflicts: 0,
             refused: 0,
+            work: 0,
             waiting: HashMap::new(),
             repeats: HashMap::new(),
             tentative: HashSet::new(),
+            sparse: Vec::new(),
+            remembered: Remembered::default(),
             plain_root: (0, PrefixKey(0)),
             recent_slot: RecentSlot::default(),
         }
@@ -92,15 +112,17 @@ impl Publisher {
 
     /// Apply a batch that `check` admitted, and add what it did to `applied`.
     pub fn apply(&mut self, shared: &mut Shared, model: &str, batch: &Batch, data: &[u8], applied: &mut Applied) {
+        applied.payloads += 1;
         applied.unknown_events += batch.unknown_events as u64;
         if !self.tentative.is_empty() {
             self.tentative.clear();
         }
+        self.sparse.clear();
         let source = Source { model, batch, data };
-        for event in &batch.events {
+        for (at, event) in batch.events.iter().enumerate() {
             applied.events += 1;
             match event {
-                Event::Stored(event) => self.store(shared, source, event, applied),
+                Event::Stored(event) => self.store(shared, source, event, at, applied),
                 Event::Removed { hashes, medium, group } => {
                     let slot = self.slot(shared, *medium, *group, data);
                     self.remove(shared, batch, *hashes, slot, applied);
@@ -110,6 +132,9 @@ impl Publisher {
                 }
             }
         }
+        if self.has_sizes() && !self.sparse.is_empty() {
+            self.place_sparse(shared, source, applied);
+        }
     }
 
     /// Drop everything, slots and groups included, and return how many blocks were dropped.
@@ -118,10 +143,13 @@ impl Publisher {
         self.drop_blocks(shared);
         for slot in self.slots.drain(..) {
             shared.columns.release(slot.column);
+            shared.media.release(slot.medium);
         }
         self.groups.clear();
-        self.rules.clear();
-        self.has_windows = false;
+        self.sizes.clear();
+        self.plan = Plan::default();
+        self.needs_plan = false;
+        self.remembered = Remembered::default();
         self.recent_slot = RecentSlot::default();
         dropped
     }
@@ -139,9 +167,11 @@ impl Publisher {
         self.waiting = HashMap::new();
         self.repeats = HashMap::new();
         self.tentative.clear();
+        self.sparse.clear();
         for slot in &mut self.slots {
             slot.digest = 0;
             slot.count = 0;
+            slot.log.clear();
         }
     }
 
@@ -153,5 +183,7 @@ impl Publisher {
             + self.raw_hashes.capacity() * 72
             + self.waiting.capacity() * 128
             + self.repeats.capacity() * 24
+            + self.remembered.bytes()
+            + self.slots.iter().map(|slot| slot.log.bytes()).sum::<usize>()
     }
 }

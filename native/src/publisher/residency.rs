@@ -2,12 +2,28 @@
 
 use super::{Applied, Orphan, Publisher, AHEAD};
 use crate::hash::digest_term;
-use crate::ids::{EngineHash, NodeId, PrefixKey, SlotId};
+use crate::ids::{BlockId, NodeId, PrefixKey, SizeNumber, SlotId};
 use crate::limits::MAX_COPIES;
 use crate::segments::Place;
 use crate::shared::Shared;
 use crate::table::Entry;
 use crate::wire::{Batch, Part, WireHash};
+
+/// Where a block is stored, and what it is.
+#[derive(Clone, Copy)]
+pub(super) struct Target {
+    pub slot: SlotId,
+    pub size: SizeNumber,
+    pub node: NodeId,
+}
+
+impl Target {
+    #[inline(always)]
+    fn entry(self, wire: &WireHash) -> Entry {
+        let Target { slot, size, node } = self;
+        Entry { id: wire.hash.in_size(size), node, copies: 1, slot, size }
+    }
+}
 
 impl Publisher {
     /// Count a hash that is stored again in a slot; true if that added a copy.
@@ -21,23 +37,21 @@ impl Publisher {
         added
     }
 
-    /// Count a hash that is not in the slot yet; `known`: it is in another slot.
-    #[allow(clippy::too_many_arguments)]
+    /// Count a hash that is not in the slot yet; `known`: the block is in another slot.
     pub(super) fn insert(
         &mut self,
         shared: &mut Shared,
         wire: &WireHash,
         data: &[u8],
-        slot: SlotId,
+        target: Target,
         known: bool,
-        node: NodeId,
         applied: &mut Applied,
     ) {
         if known {
             applied.stored += 1;
-            self.put(shared, Entry { hash: wire.hash, slot, node, copies: 1 });
+            self.put(shared, target.entry(wire));
         } else {
-            self.insert_new(shared, wire, data, slot, node, applied);
+            self.insert_new(shared, wire, data, target, applied);
         }
     }
 
@@ -48,15 +62,14 @@ impl Publisher {
         shared: &mut Shared,
         wire: &WireHash,
         data: &[u8],
-        slot: SlotId,
-        node: NodeId,
+        target: Target,
         applied: &mut Applied,
     ) {
         if let Some(span) = wire.raw {
-            self.raw_hashes.insert(wire.hash, span.of(data).into());
+            self.raw_hashes.insert(wire.hash.in_size(target.size), span.of(data).into());
         }
         applied.stored += 1;
-        self.put(shared, Entry { hash: wire.hash, slot, node, copies: 1 });
+        self.put(shared, target.entry(wire));
     }
 
     /// Add an entry to the table, its slot's digest and its node.
@@ -64,8 +77,11 @@ impl Publisher {
     fn put(&mut self, shared: &mut Shared, entry: Entry) {
         self.table.insert(entry);
         let held = &mut self.slots[entry.slot.index()];
-        held.digest = held.digest.wrapping_add(digest_term(entry.hash));
+        held.digest = held.digest.wrapping_add(digest_term(entry.id.hash(entry.size)));
         held.count += 1;
+        if held.log.is_kept() {
+            held.log.add(entry.id, entry.slot, held.count, &self.table);
+        }
         if entry.node != NodeId::ORPHAN {
             self.show(shared, entry.node, entry.slot);
         }
@@ -87,48 +103,58 @@ impl Publisher {
         };
         for (at, &hash) in hashes.iter().enumerate() {
             if let Some(&later) = batch.hashes.get(part.start as usize + at + AHEAD) {
-                self.table.prefetch(later);
+                self.table.prefetch(later.in_size(SizeNumber(0)));
             }
-            let Some(place) = self.table.find(hash, slot).0 else {
+            let mut id = hash.in_size(SizeNumber(0));
+            if self.has_sizes() {
+                id = self.held(hash, slot).unwrap_or(id);
+            }
+            let Some(place) = self.table.find(id, slot).0 else {
                 applied.unknown_removed += 1;
                 continue;
             };
             applied.removed += 1;
             if !self.tentative.is_empty() {
-                self.tentative.remove(&(hash, slot));
+                self.tentative.remove(&(id, slot));
             }
-            self.release(shared, hash, place, slot);
+            self.release(shared, id, place, slot);
         }
     }
 
     /// Remove one copy.
     #[inline]
-    pub(super) fn release(&mut self, shared: &mut Shared, hash: EngineHash, place: Place, slot: SlotId) {
+    pub(super) fn release(&mut self, shared: &mut Shared, id: BlockId, place: Place, slot: SlotId) {
         let entry = self.table.at(place);
         if entry.copies > 1 {
             entry.copies -= 1;
         } else {
-            self.drop_entry(shared, hash, place, slot);
+            self.drop_entry(shared, id, place, slot, true);
         }
     }
 
-    fn drop_entry(&mut self, shared: &mut Shared, hash: EngineHash, place: Place, slot: SlotId) {
-        let node = self.table.at(place).node;
+    /// Take all copies of a block out of a slot; `remembers`: keep its content if it is in no other slot.
+    pub(super) fn drop_entry(&mut self, shared: &mut Shared, id: BlockId, place: Place, slot: SlotId, remembers: bool) {
+        let entry = *self.table.at(place);
         self.table.remove(place);
         let held = &mut self.slots[slot.index()];
-        held.digest = held.digest.wrapping_sub(digest_term(hash));
+        held.digest = held.digest.wrapping_sub(digest_term(id.hash(entry.size)));
         held.count -= 1;
-        if node != NodeId::ORPHAN {
-            self.hide(shared, node, slot);
+        let is_last = self.slots.len() == 1 || self.table.find_any(id).is_none();
+        if entry.node != NodeId::ORPHAN {
+            if is_last && remembers {
+                let node = shared.nodes.get(entry.node);
+                self.remembered.add(shared.limits.max_remembered, id, node.key, node.parent_tag);
+            }
+            self.hide(shared, entry.node, slot);
         }
-        if self.slots.len() > 1 && self.table.find_any(hash).is_some() {
+        if !is_last {
             return;
         }
         if !self.raw_hashes.is_empty() {
-            self.raw_hashes.remove(&hash);
+            self.raw_hashes.remove(&id);
         }
-        if node == NodeId::ORPHAN {
-            self.remove_orphan(hash);
+        if entry.node == NodeId::ORPHAN {
+            self.remove_orphan(id);
         }
     }
 
@@ -137,19 +163,21 @@ impl Publisher {
         let before = self.table.len();
         self.tentative.clear();
         let Some(name) = medium else {
+            self.work += before as u64;
             self.drop_blocks(shared);
             return before;
         };
-        let cleared: Vec<bool> = self.slots.iter().map(|slot| shared.media.is(Some(name), slot.medium)).collect();
-        let dropped: Vec<(EngineHash, SlotId)> = self
-            .table
-            .iter()
-            .filter(|entry| cleared[entry.slot.index()])
-            .map(|entry| (entry.hash, entry.slot))
-            .collect();
-        for (hash, slot) in dropped {
-            if let (Some(place), _) = self.table.find(hash, slot) {
-                self.drop_entry(shared, hash, place, slot);
+        for at in 0..self.slots.len() {
+            let (slot, held) = (SlotId::at(at), &mut self.slots[at]);
+            if held.count == 0 || !shared.media.is(Some(name), held.medium) {
+                continue;
+            }
+            let (ids, read) = held.log.take(slot, &self.table);
+            self.work += read as u64;
+            for id in ids {
+                if let (Some(place), _) = self.table.find(id, slot) {
+                    self.drop_entry(shared, id, place, slot, false);
+                }
             }
         }
         before - self.table.len()
@@ -186,23 +214,24 @@ impl Publisher {
     pub fn restore_attached(
         &mut self,
         shared: &mut Shared,
-        hash: EngineHash,
+        (id, size): (BlockId, SizeNumber),
         (key, parent_tag): (PrefixKey, u32),
         held: &[(SlotId, u16)],
         hint: NodeId,
     ) -> NodeId {
         let node = shared.nodes.intern(key, parent_tag, hint);
         for &(slot, copies) in held {
-            self.put(shared, Entry { hash, slot, node, copies });
+            self.put(shared, Entry { id, slot, node, copies, size });
         }
         node
     }
 
     /// Put back an orphan as a snapshot describes it.
-    pub fn restore_orphan(&mut self, shared: &mut Shared, hash: EngineHash, orphan: Orphan, held: &[(SlotId, u16)]) {
-        self.wait_for_parent(hash, orphan);
+    pub fn restore_orphan(&mut self, shared: &mut Shared, id: BlockId, orphan: Orphan, held: &[(SlotId, u16)]) {
+        let size = orphan.size;
+        self.wait_for_parent(id, orphan);
         for &(slot, copies) in held {
-            self.put(shared, Entry { hash, slot, node: NodeId::ORPHAN, copies });
+            self.put(shared, Entry { id, slot, node: NodeId::ORPHAN, copies, size });
         }
     }
 }

@@ -1,9 +1,10 @@
-//! The slots (medium and group) of a publisher, what events say of its groups, and the rules that follow from both.
+//! The slots (medium and group) of a publisher, what events say of its groups, and the plan that follows from both.
 
+use super::log::SlotLog;
 use super::Publisher;
-use crate::groups::{Attention, Group, ResidencyRule};
-use crate::ids::{Column, GroupId, MediumId, SlotId};
-use crate::limits::MAX_BLOCK_SIZES;
+use crate::groups::{has_too_many_groups, Attention, Group, Plan};
+use crate::ids::{BlockId, Column, EngineHash, GroupId, MediumId, SizeNumber, SlotId};
+use crate::limits::{MAX_BLOCK_SIZES, MAX_CHAIN_SIZES};
 use crate::media::Media;
 use crate::reader::Span;
 use crate::shared::Shared;
@@ -17,6 +18,9 @@ pub(crate) struct Slot {
     /// The digest of the hashes in the slot (`kvsync_events.SetDigest`).
     pub digest: u128,
     pub count: u64,
+    /// Whether the medium is the device's memory.
+    pub is_device: bool,
+    pub log: SlotLog,
 }
 
 /// The slot of the last stored event. The events of one stream nearly always name the same one.
@@ -102,7 +106,7 @@ impl Publisher {
                 if (attention, window) != (group.attention, group.window) {
                     group.attention = attention;
                     group.window = window;
-                    self.make_rules(shared);
+                    self.needs_plan = true;
                 }
             }
         }
@@ -112,59 +116,85 @@ impl Publisher {
     /// Add a slot that is used for the first time; `medium` is the stored form of its name.
     pub fn add_slot(&mut self, shared: &mut Shared, medium: &str, group: GroupId) -> SlotId {
         let slot = SlotId::at(self.slots.len());
-        let medium = shared.media.intern(medium);
+        let is_device = medium == "GPU";
+        let medium = shared.media.take(medium);
         let column = shared.columns.take(self.id, slot);
-        self.slots.push(Slot { medium, group, column, digest: 0, count: 0 });
+        let log = SlotLog::new(self.slots.is_empty());
+        self.slots.push(Slot { medium, group, column, digest: 0, count: 0, is_device, log });
         if !self.groups.iter().any(|known| known.id == group) {
             self.groups.push(Group::new(group));
         }
-        self.make_rules(shared);
+        self.needs_plan = true;
         slot
     }
 
-    /// Whether chains of this block size are kept for the group; false if the group uses too many sizes already.
+    /// The number of this block size; None if the group or the publisher uses too many sizes already.
     #[inline]
-    pub(super) fn learn_size(&mut self, shared: &Shared, group: GroupId, size: u32) -> bool {
-        let Some(group) = self.groups.iter_mut().find(|known| known.id == group) else {
-            return false;
-        };
+    pub(super) fn learn_size(&mut self, group: GroupId, size: u32) -> Option<SizeNumber> {
+        let known = self.sizes.iter().position(|&known| known == size);
+        let group = self.groups.iter_mut().find(|known| known.id == group)?;
         if group.sizes.contains(&size) {
-            return true;
+            return known.map(SizeNumber::at);
         }
-        if group.sizes.len() >= MAX_BLOCK_SIZES {
-            return false;
+        if group.sizes.len() >= MAX_BLOCK_SIZES || (known.is_none() && self.sizes.len() >= MAX_CHAIN_SIZES) {
+            return None;
         }
         group.sizes.push(size);
         group.sizes.sort_unstable();
-        self.make_rules(shared);
-        true
+        self.needs_plan = true;
+        let number = known.unwrap_or(self.sizes.len());
+        if known.is_none() {
+            self.sizes.push(size);
+        }
+        Some(SizeNumber::at(number))
     }
 
-    /// Make the rules again after slots or groups changed.
-    pub fn make_rules(&mut self, shared: &Shared) {
+    /// The number of the block size of a group's blocks, for events that do not tell; 0 if it is not known. A group
+    /// that never had tokens may be the publisher's only group that had some, if one of the two has no number.
+    pub(super) fn size_of(&self, group: GroupId) -> SizeNumber {
+        let own = self.groups.iter().find(|known| known.id == group).and_then(Group::block_size);
+        let size = own.or_else(|| {
+            let mut owners = self.groups.iter().filter(|owner| !owner.sizes.is_empty());
+            let owner = owners.next()?;
+            let may_own = group == GroupId::NONE || owner.id == GroupId::NONE;
+            if may_own && owners.next().is_none() {
+                owner.block_size()
+            } else {
+                None
+            }
+        });
+        SizeNumber::at(self.sizes.iter().position(|&known| Some(known) == size).unwrap_or(0))
+    }
+
+    /// Whether blocks of several sizes have to be told apart.
+    #[inline(always)]
+    pub(super) fn has_sizes(&self) -> bool {
+        self.sizes.len() > 1
+    }
+
+    /// The block under which the slot holds a hash, in any block size; the one that counts comes first.
+    #[inline(always)]
+    pub(super) fn held(&self, hash: EngineHash, slot: SlotId) -> Option<BlockId> {
+        if !self.has_sizes() {
+            let id = hash.in_size(SizeNumber(0));
+            return self.table.find(id, slot).0.map(|_| id);
+        }
+        let first = self.size_of(self.slots[slot.index()].group);
+        let others = (0..self.sizes.len()).map(SizeNumber::at).filter(|&other| other != first);
+        let mut ids = std::iter::once(first).chain(others).map(|size| hash.in_size(size));
+        ids.find(|&id| self.table.find(id, slot).0.is_some())
+    }
+
+    /// Make the plan again after slots or groups changed.
+    pub fn make_plan(&mut self, media: &Media) {
+        self.needs_plan = false;
+        self.work += (self.slots.len() + self.groups.len()) as u64;
         let slots: Vec<(MediumId, GroupId)> = self.slots.iter().map(|slot| (slot.medium, slot.group)).collect();
-        let mut sizes: Vec<u32> = self.groups.iter().flat_map(|group| group.sizes.iter().copied()).collect();
-        sizes.sort_unstable();
-        sizes.dedup();
-        let rule = |size| ResidencyRule::make(&slots, &self.groups, &shared.media, size);
-        self.rules = sizes.into_iter().map(|size| (size, rule(size))).collect();
-        self.has_windows = self.rules.iter().flat_map(|rule| &rule.1).any(|rule| !rule.windows.is_empty());
+        self.plan = Plan::make(&slots, &self.groups, media);
     }
 
-    /// The block sizes of the publisher's chains, ascending.
-    pub fn block_sizes(&self) -> impl Iterator<Item = u32> + '_ {
-        self.rules.iter().map(|rule| rule.0)
-    }
-
-    /// Whether any group is a sliding-window group.
-    #[inline]
-    pub fn has_window_groups(&self) -> bool {
-        self.has_windows
-    }
-
-    /// How residency is read for chains of this block size; None if they cannot match.
-    #[inline]
-    pub fn rule(&self, size: u32) -> Option<&ResidencyRule> {
-        self.rules.iter().find(|rule| rule.0 == size).and_then(|rule| rule.1.as_ref())
+    /// Whether the publisher matches nothing because it has too many groups or block sizes.
+    pub fn has_too_many_groups(&self) -> bool {
+        has_too_many_groups(&self.groups)
     }
 }

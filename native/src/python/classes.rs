@@ -61,6 +61,7 @@ impl Classes {
             applied.unknown_removed,
             applied.unknown_events,
             applied.refused,
+            applied.payloads,
         );
         Ok(self.applied.bind(py).call1(fields)?.unbind())
     }

@@ -28,7 +28,8 @@ fn payload<'py>(py: Python<'py>, object: Bound<'py, PyAny>) -> PyResult<Bound<'p
 impl NativeIndex {
     #[new]
     #[pyo3(signature = (
-        *, results, errors, seed, max_publishers, max_blocks, max_orphans, max_query_tokens, max_payload_bytes,
+        *, results, errors, seed, max_publishers, max_blocks, max_orphans, max_remembered, max_query_tokens,
+        max_payload_bytes,
         max_events, max_hashes, max_tokens, max_hash_bytes, max_text_bytes, max_block_size, max_key_parts,
     ))]
     #[allow(clippy::too_many_arguments)]
@@ -39,6 +40,7 @@ impl NativeIndex {
         max_publishers: usize,
         max_blocks: usize,
         max_orphans: usize,
+        max_remembered: usize,
         max_query_tokens: usize,
         max_payload_bytes: usize,
         max_events: usize,
@@ -59,7 +61,7 @@ impl NativeIndex {
             max_block_size,
             max_key_parts,
         };
-        let limits = Limits { max_publishers, max_blocks, max_orphans, max_query_tokens, wire };
+        let limits = Limits { max_publishers, max_blocks, max_orphans, max_remembered, max_query_tokens, wire };
         NativeIndex::new(limits, seed, Classes::new(results, errors))
     }
 
@@ -106,11 +108,19 @@ impl NativeIndex {
         }
     }
 
-    fn apply_many(&self, py: Python<'_>, publisher: &str, payloads: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+    #[pyo3(signature = (publisher, payloads, budget=None))]
+    fn apply_many(
+        &self,
+        py: Python<'_>,
+        publisher: &str,
+        payloads: &Bound<'_, PyAny>,
+        budget: Option<u64>,
+    ) -> PyResult<Py<PyAny>> {
+        let budget = budget.unwrap_or(u64::MAX);
         let held = payloads.try_iter()?.map(|item| payload(py, item?)).collect::<PyResult<Vec<_>>>()?;
         let slices: Vec<&[u8]> = held.iter().map(|bytes| bytes.as_bytes()).collect();
         let mut applied = Applied::default();
-        match self.without_gil(py, |core| core.apply_many(publisher, &slices, &mut applied)) {
+        match self.without_gil(py, |core| core.apply_many(publisher, &slices, budget, &mut applied)) {
             Ok(()) => self.applied(py, &applied),
             Err(error) => Err(self.error(py, error)),
         }
@@ -218,6 +228,10 @@ impl NativeIndex {
         restored.map_err(|error| self.error(py, error))
     }
 
+    fn sizes(&self, py: Python<'_>, publisher: &str) -> PyResult<(usize, usize)> {
+        self.briefly(py, |core| core.sizes(publisher)).map_err(|error| self.error(py, error))
+    }
+
     #[pyo3(signature = (publisher=None))]
     fn stats<'py>(&self, py: Python<'py>, publisher: Option<&str>) -> PyResult<Bound<'py, PyAny>> {
         let stats = self.briefly(py, |core| core.stats(publisher)).map_err(|error| self.error(py, error))?;
@@ -233,6 +247,8 @@ impl NativeIndex {
             stats.bytes,
             stats.conflicts,
             stats.refused,
+            stats.too_many_groups,
+            stats.work,
             extra,
         ))
     }

@@ -90,6 +90,9 @@ impl<'a> Reader<'a> {
     fn ext(&mut self, len: usize) -> Parse<Head> {
         let kind = self.be::<1>()?[0] as i8;
         let span = self.span(len)?;
+        if kind < -1 {
+            return Err(WireError("an extension of a reserved type"));
+        }
         if kind == -1 {
             let body = span.of(self.data);
             let nanoseconds = match len {

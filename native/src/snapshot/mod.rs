@@ -4,7 +4,7 @@ mod read;
 mod write;
 
 const MAGIC: &[u8; 8] = b"KVSYNCIX";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// Bytes of the header.
 const HEAD: usize = 32;
 const NO_WINDOW: u64 = u64::MAX;

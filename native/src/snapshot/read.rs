@@ -5,9 +5,9 @@ use crate::core::Core;
 use crate::error::CoreError;
 use crate::groups::{Attention, Group};
 use crate::hash::checksum;
-use crate::ids::{EngineHash, GroupId, LocalHash, NodeId, PrefixKey, SlotId};
-use crate::limits::{Limits, MAX_BLOCK_SIZES, MAX_MEDIUM_CHARS, MAX_SLOTS};
-use crate::publisher::{Orphan, Publisher, RawHash};
+use crate::ids::{EngineHash, GroupId, LocalHash, NodeId, PrefixKey, SizeNumber, SlotId};
+use crate::limits::{Limits, MAX_BLOCK_SIZES, MAX_CHAIN_SIZES, MAX_MEDIUM_CHARS, MAX_SLOTS};
+use crate::publisher::{Orphan, Publisher, RawHash, Slot};
 use crate::shared::Shared;
 
 impl Core {
@@ -37,9 +37,10 @@ impl Core {
             require(publisher.groups.iter().all(|known| known.id != group.id), "group")?;
             publisher.groups.push(group);
         }
+        read_sizes(source, publisher)?;
         read_slots(source, publisher, &mut self.shared)?;
         read_blocks(source, publisher, &mut self.shared)?;
-        publisher.make_rules(&self.shared);
+        publisher.make_plan(&self.shared.media);
         Ok(())
     }
 }
@@ -88,6 +89,19 @@ fn read_group(source: &mut Source) -> Result<Group, CoreError> {
     Ok(Group { id, attention, window: (window != NO_WINDOW).then_some(window), sizes })
 }
 
+/// Read the numbers of block sizes; every size of a group must have one, and each belongs to a group.
+fn read_sizes(source: &mut Source, publisher: &mut Publisher) -> Result<(), CoreError> {
+    for _ in 0..source.byte()? {
+        publisher.sizes.push(source.u32()?);
+    }
+    let mut known: Vec<u32> = publisher.groups.iter().flat_map(|group| group.sizes.iter().copied()).collect();
+    known.sort_unstable();
+    known.dedup();
+    let mut numbered = publisher.sizes.clone();
+    numbered.sort_unstable();
+    require(numbered.len() <= MAX_CHAIN_SIZES && numbered == known, "block size")
+}
+
 fn read_slots(source: &mut Source, publisher: &mut Publisher, shared: &mut Shared) -> Result<(), CoreError> {
     let slots = source.byte()? as usize;
     require(slots <= MAX_SLOTS, "slot")?;
@@ -95,8 +109,8 @@ fn read_slots(source: &mut Source, publisher: &mut Publisher, shared: &mut Share
         let (medium, group) = (source.text()?, source.group()?);
         require(medium.chars().count() <= MAX_MEDIUM_CHARS, "slot")?;
         require(publisher.groups.iter().any(|known| known.id == group), "slot")?;
-        let known = shared.media.intern(&medium);
-        require(publisher.slots.iter().all(|slot| (slot.medium, slot.group) != (known, group)), "slot")?;
+        let is_same = |slot: &Slot| slot.group == group && shared.media.name(slot.medium) == medium;
+        require(!publisher.slots.iter().any(is_same), "slot")?;
         publisher.add_slot(shared, &medium, group);
     }
     Ok(())
@@ -108,40 +122,43 @@ fn read_blocks(source: &mut Source, publisher: &mut Publisher, shared: &mut Shar
     require(hashes <= limits.max_blocks as u64, "number of blocks")?;
     let (mut last, mut hint) = (None, NodeId::NO_HINT);
     for _ in 0..hashes {
-        let hash = EngineHash(source.u64()?);
-        require(last.is_none_or(|last| last < hash), "order of hashes")?;
-        last = Some(hash);
+        let (hash, size) = (EngineHash(source.u64()?), SizeNumber(source.byte()?));
+        require(last.is_none_or(|last| last < (hash, size)), "order of hashes")?;
+        last = Some((hash, size));
+        require(size.index() < publisher.sizes.len().max(1), "block size")?;
+        let id = hash.in_size(size);
+        require(publisher.table.find_any(id).is_none(), "hash")?;
         let form = source.byte()?;
         require(form & CONTENT != CONTENT && form < 2 * RAW, "form of a hash")?;
         if form & RAW != 0 {
             let size = source.byte()? as usize;
             require(size > 0, "hash")?;
-            publisher.raw_hashes.insert(hash, source.raw(size)?.into());
+            publisher.raw_hashes.insert(id, source.raw(size)?.into());
         }
         if form & CONTENT == ATTACHED {
             let content = (PrefixKey(source.u64()?), source.u32()?);
             let held = read_held(source, publisher.slots.len())?;
-            hint = publisher.restore_attached(shared, hash, content, &held, hint).next();
+            hint = publisher.restore_attached(shared, (id, size), content, &held, hint).next();
         } else {
-            let orphan = read_orphan(source, form & CONTENT)?;
+            let orphan = read_orphan(source, form & CONTENT, size)?;
             let held = read_held(source, publisher.slots.len())?;
-            publisher.restore_orphan(shared, hash, orphan, &held);
+            publisher.restore_orphan(shared, id, orphan, &held);
         }
     }
     let fits = publisher.table.len() <= limits.max_blocks && publisher.orphans.len() <= limits.max_orphans;
     require(fits, "number of blocks")
 }
 
-fn read_orphan(source: &mut Source, content: u8) -> Result<Orphan, CoreError> {
+fn read_orphan(source: &mut Source, content: u8, size: SizeNumber) -> Result<Orphan, CoreError> {
     if content != WAITS_FOR_PARENT {
-        return Ok(Orphan::default());
+        return Ok(Orphan::without_tokens(size));
     }
     let local_hash = LocalHash(source.u64()?);
     let parent = match source.byte()? as usize {
         0 => RawHash::Number(EngineHash(source.u64()?)),
         size => RawHash::Bytes(source.raw(size)?.into()),
     };
-    Ok(Orphan { local_hash, parent: Some(parent) })
+    Ok(Orphan { size, local_hash, parent: Some(parent) })
 }
 
 fn read_held(source: &mut Source, slots: usize) -> Result<Vec<(SlotId, u16)>, CoreError> {

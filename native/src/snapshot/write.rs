@@ -4,11 +4,12 @@ use super::{ATTACHED, HEAD, MAGIC, NO_WINDOW, RAW, VERSION, WAITS_FOR_PARENT, WA
 use crate::core::Core;
 use crate::groups::Group;
 use crate::hash::checksum;
-use crate::ids::{EngineHash, NodeId};
+use crate::ids::{BlockId, EngineHash, NodeId, SizeNumber};
 use crate::publisher::{Publisher, RawHash};
+use crate::table::Entry;
 
-/// An entry of a publisher's table as it is sorted: hash, position of the slot, copies and node.
-type SortedEntry = (EngineHash, u8, u16, NodeId);
+/// An entry of a publisher's table as it is sorted: hash, number of the block size, position of the slot, copies and node.
+type SortedEntry = (EngineHash, SizeNumber, u8, u16, NodeId);
 
 impl Core {
     /// The whole state. Equal states give equal bytes.
@@ -37,19 +38,25 @@ impl Core {
         write_text(out, &publisher.name);
         write_text(out, self.registry.model_name(publisher.model));
         write_groups(out, publisher);
+        out.push(publisher.sizes.len() as u8);
+        publisher.sizes.iter().for_each(|size| out.extend_from_slice(&size.to_le_bytes()));
         let positions = self.write_slots(out, publisher);
         let entries = publisher.table.iter();
-        let mut entries: Vec<SortedEntry> =
-            entries.map(|entry| (entry.hash, positions[entry.slot.index()], entry.copies, entry.node)).collect();
+        let sorted = |entry: &Entry| {
+            (entry.id.hash(entry.size), entry.size, positions[entry.slot.index()], entry.copies, entry.node)
+        };
+        let mut entries: Vec<SortedEntry> = entries.map(sorted).collect();
         entries.sort_unstable();
-        let hashes = entries.chunk_by(|one, two| one.0 == two.0).count();
-        out.extend_from_slice(&(hashes as u64).to_le_bytes());
-        for held in entries.chunk_by(|one, two| one.0 == two.0) {
-            let (hash, _, _, node) = held[0];
+        let is_one_block = |one: &SortedEntry, two: &SortedEntry| (one.0, one.1) == (two.0, two.1);
+        let blocks = entries.chunk_by(is_one_block).count();
+        out.extend_from_slice(&(blocks as u64).to_le_bytes());
+        for held in entries.chunk_by(is_one_block) {
+            let (hash, size, _, _, node) = held[0];
             out.extend_from_slice(&hash.0.to_le_bytes());
-            self.write_content(out, publisher, hash, node);
+            out.push(size.0);
+            self.write_content(out, publisher, hash.in_size(size), node);
             out.push(held.len() as u8);
-            for &(_, position, copies, _) in held {
+            for &(_, _, position, copies, _) in held {
                 out.push(position);
                 out.extend_from_slice(&copies.to_le_bytes());
             }
@@ -72,9 +79,9 @@ impl Core {
     }
 
     /// Write the form of a hash, its bytes if it came as bytes, and what is known of its content.
-    fn write_content(&self, out: &mut Vec<u8>, publisher: &Publisher, hash: EngineHash, node: NodeId) {
-        let raw = publisher.raw_hashes.get(&hash);
-        let orphan = publisher.orphans.get(&hash);
+    fn write_content(&self, out: &mut Vec<u8>, publisher: &Publisher, id: BlockId, node: NodeId) {
+        let raw = publisher.raw_hashes.get(&id);
+        let orphan = publisher.orphans.get(&id);
         let parent = orphan.and_then(|orphan| orphan.parent.as_ref());
         let content = match (node, parent) {
             (NodeId::ORPHAN, Some(_)) => WAITS_FOR_PARENT,

@@ -1,7 +1,9 @@
 //! `extra_keys`, read a second time when an event is applied: the extra keys of each block in canonical form.
 
+use std::collections::BTreeMap;
+
 use super::{Extras, WireLimits};
-use crate::canonical::{push_bool, push_bytes, push_double, push_int, push_list, push_nil, push_text};
+use crate::canonical::{push_bool, push_bytes, push_double, push_int, push_list, push_map, push_nil, push_text};
 use crate::reader::{Head, Reader};
 
 /// The entries of one `extra_keys` array in order, each split as `split_extra` in `kvsync_indexer/core/keys.py` does.
@@ -17,8 +19,13 @@ impl<'a> ExtraReader<'a> {
     /// The cache salt of the next entry. Its other keys go to `out` in canonical form; `out` is empty if it has none.
     pub fn next(&mut self, lora: Option<&str>, first: bool, out: &mut Vec<u8>) -> Option<&'a str> {
         out.clear();
-        let Ok(Head::Array(parts)) = self.reader.head(4) else {
-            return None;
+        let parts = match self.reader.head(4) {
+            Ok(Head::Array(parts)) => parts,
+            Ok(Head::Map(len)) => {
+                self.opaque_key(out, len);
+                return None;
+            }
+            _ => return None,
         };
         let start = self.reader.at;
         let data = self.reader.data;
@@ -61,7 +68,44 @@ impl<'a> ExtraReader<'a> {
                 push_list(out, len);
                 (0..len).for_each(|_| self.canonical(out));
             }
+            Ok(Head::Map(len)) => self.opaque_key(out, len),
             _ => {}
+        }
+    }
+
+    /// A map as a key of its own: the bytes that `kvsync_events.canonical` gives for it.
+    fn opaque_key(&mut self, out: &mut Vec<u8>, len: usize) {
+        let mut bytes = Vec::new();
+        self.map(&mut bytes, len);
+        push_bytes(out, &bytes);
+    }
+
+    /// The canonical entries of a map, sorted by key; of entries with the same key, the last one counts.
+    fn map(&mut self, out: &mut Vec<u8>, len: usize) {
+        let mut entries = BTreeMap::new();
+        for _ in 0..len {
+            let (mut key, mut value) = (Vec::new(), Vec::new());
+            self.inner(&mut key);
+            self.inner(&mut value);
+            entries.insert(key, value);
+        }
+        push_map(out, entries.len());
+        entries.iter().flat_map(|(key, value)| [key, value]).for_each(|part| out.extend_from_slice(part));
+    }
+
+    /// A value inside of a map.
+    fn inner(&mut self, out: &mut Vec<u8>) {
+        let start = self.reader.at;
+        match self.reader.head(5) {
+            Ok(Head::Map(len)) => self.map(out, len),
+            Ok(Head::Array(len)) => {
+                push_list(out, len);
+                (0..len).for_each(|_| self.inner(out));
+            }
+            _ => {
+                self.reader.at = start;
+                self.canonical(out);
+            }
         }
     }
 }

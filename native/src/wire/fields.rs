@@ -7,6 +7,8 @@ use crate::reader::{Head, Parse, Span, WireError};
 
 /// How many hashes of a payload are reported before its end is read.
 const EARLY: usize = 16;
+/// Arrays and maps inside each other in one extra key, as in `kvsync_events/canonical.py`.
+const MAX_KEY_DEPTH: usize = 8;
 
 impl<E: Fn(EngineHash)> Decoder<'_, '_, E> {
     pub(super) fn hashes(&mut self, marks: Marks) -> Parse<Field<()>> {
@@ -156,13 +158,19 @@ impl<E: Fn(EngineHash)> Decoder<'_, '_, E> {
                     }
                     for _ in 0..parts {
                         if !self.key_part()? {
-                            bad = Some(WireError("an extra key must be a scalar or an array of scalars"));
+                            bad = Some(WireError("an extra key must be a scalar, a map or an array of those"));
                         }
+                    }
+                }
+                head @ Head::Map(_) => {
+                    extras.any = true;
+                    if !self.opaque(head, 4, 1)? {
+                        bad = Some(WireError("a map in an extra key is over the limits"));
                     }
                 }
                 head => {
                     self.reader.skip_rest(head, 4)?;
-                    bad = Some(WireError("an entry of extra_keys must be an array or null"));
+                    bad = Some(WireError("an entry of extra_keys must be an array, a map or null"));
                 }
             }
         }
@@ -174,17 +182,34 @@ impl<E: Fn(EngineHash)> Decoder<'_, '_, E> {
             Head::Array(len) => {
                 let mut good = len <= self.limits.max_key_parts;
                 for _ in 0..len {
-                    good &= !matches!(self.reader.scalar(6)?, Head::Array(_) | Head::Map(_) | Head::Ext);
+                    good &= match self.reader.head(6)? {
+                        head @ Head::Map(_) => self.opaque(head, 6, 2)?,
+                        head => {
+                            self.reader.skip_rest(head, 6)?;
+                            !matches!(head, Head::Array(_) | Head::Ext)
+                        }
+                    };
                 }
                 good
             }
-            Head::Ext => false,
-            head @ Head::Map(_) => {
-                self.reader.skip_rest(head, 5)?;
-                false
-            }
-            _ => true,
+            head => self.opaque(head, 5, 1)?,
         })
+    }
+
+    /// Check the rest of a value inside of a map, whose head was read: its sizes, its depth and the types in it.
+    fn opaque(&mut self, head: Head, open: usize, depth: usize) -> Parse<bool> {
+        let (Head::Array(len) | Head::Map(len)) = head else {
+            return Ok(head != Head::Ext);
+        };
+        let mut good = len <= self.limits.max_key_parts && depth <= MAX_KEY_DEPTH;
+        for _ in 0..len {
+            if matches!(head, Head::Map(_)) {
+                self.reader.key(open + 1)?;
+            }
+            let inner = self.reader.head(open + 1)?;
+            good &= self.opaque(inner, open + 1, depth + 1)?;
+        }
+        Ok(good)
     }
 
     pub(super) fn lookahead(&mut self) -> Parse<Field<()>> {

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from functools import partial
 
 from prometheus_client import CollectorRegistry
 
@@ -10,6 +11,7 @@ from kvsync_router.config import RouterConfig
 from kvsync_router.decisions.endpoints import Endpoint, EndpointTable
 from kvsync_router.decisions.picking import Picker, RoutingDecision
 from kvsync_router.decisions.predictions import AnswerWatch, PredictionSink
+from kvsync_router.decisions.reports import ReportWishes
 from kvsync_router.decisions.requests import InferenceRequest
 from kvsync_router.decisions.scoring import Scorer
 from kvsync_router.metrics import RouterMetrics
@@ -43,6 +45,7 @@ class Routing:
         self.keeper = EndpointKeeper(config, self.table, directory, self.client)
         self.picker = Picker(config, self.table, scorer or NoScorer())
         self._predictions = predictions or NoPredictions()
+        self.reports = ReportWishes()
 
     @classmethod
     def over_http(cls, config: RouterConfig, index_url: str | None, directory: Directory | None = None) -> "Routing":
@@ -73,7 +76,7 @@ class Routing:
     async def start(self) -> None:
         """Open the connection pool, read the endpoints and begin to keep them up to date."""
         await self.client.start()
-        await self._predictions.start(self.metrics.count_prediction)
+        await self._predictions.start(self.metrics.count_prediction, self.reports.grant)
         await self.keeper.start()
 
     async def stop(self) -> None:
@@ -89,4 +92,7 @@ class Routing:
         predicted = decision.predicted_tokens(endpoint.info.name) if request.single else None
         if predicted is None or status != 200 or not self._predictions.wanted:
             return None
-        return AnswerWatch(self._predictions, self.metrics.count_prediction, endpoint, predicted, content_type)
+        underestimated = partial(self.reports.underestimated, endpoint.info.name, request)
+        return AnswerWatch(
+            self._predictions, self.metrics.count_prediction, endpoint, predicted, content_type, underestimated
+        )

@@ -23,3 +23,6 @@ class PredictionAnswer(msgspec.Struct):
     """Reports so far."""
     error: float
     """Share of the predicted or cached tokens that were wrong, 0 to 1."""
+    wants_report: bool = False
+    """The index wants the engine to announce this prompt again: the router adds `vllm_xargs: {"kv_cache_report_mode":
+    "full"}` to the next request with the same beginning that it sends to this publisher."""

@@ -74,8 +74,12 @@ class PublisherRow(msgspec.Struct, frozen=True, kw_only=True):
     """Events of an unknown type."""
     unknown_removed: int = 0
     """Removals of blocks that were not resident."""
+    set_aside: int = 0
+    """Times that a batch was left out because an earlier process of the index ended while it applied it."""
     refused: int = 0
     """Blocks that were left out because a limit was reached."""
+    engine_version: str | None = None
+    """What the engine's `/version` says; null while it is not known."""
     endpoint: str = ""
     """ZMQ endpoint of the event stream."""
     replay_endpoint: str | None = None

@@ -1,17 +1,16 @@
 """What an engine says of its own blocks: `/debug/kv/digest`, `/debug/kv/blocks` and, without them, `/metrics`."""
 
-import asyncio
 from collections.abc import Iterator
 from typing import TypeVar
 
 import aiohttp
 import msgspec
 
+from kvsync_indexer import bounded
 from kvsync_indexer.addresses import guarded_connector
 from kvsync_indexer.api import DigestRow
-from kvsync_indexer.errors import AuditError
-
-TIMEOUT_S = 30.0
+from kvsync_indexer.bounded import Bound, fetched
+from kvsync_indexer.errors import AuditError, OversizeError
 
 _T = TypeVar("_T")
 
@@ -44,17 +43,17 @@ class EngineClient:
 
     async def digest(self, debug_url: str) -> EngineDigest:
         """Digests per rank, group and tier."""
-        return _decode(await self._get(f"{debug_url}/debug/kv/digest"), EngineDigest, debug_url)
+        return _decode(await self._get(f"{debug_url}/debug/kv/digest", bounded.ENGINE_DIGEST), EngineDigest, debug_url)
 
     async def blocks(self, debug_url: str, rank: int) -> Iterator[EngineBlock]:
         """The resident blocks of one rank."""
-        lines = (await self._get(f"{debug_url}/debug/kv/blocks?rank={rank}")).splitlines()
+        lines = (await self._get(f"{debug_url}/debug/kv/blocks?rank={rank}", bounded.ENGINE_BLOCKS)).splitlines()
         blocks = (_decode(line, EngineBlock, debug_url) for line in lines if line)
         return (block for block in blocks if block.rank == rank)
 
     async def metrics(self, http_url: str) -> str:
         """The text of `/metrics`."""
-        return (await self._get(f"{http_url}/metrics")).decode(errors="replace")
+        return (await self._get(f"{http_url}/metrics", bounded.ENGINE_METRICS)).decode(errors="replace")
 
     async def close(self) -> None:
         """Close the connections."""
@@ -62,13 +61,13 @@ class EngineClient:
             await self._session.close()
             self._session = None
 
-    async def _get(self, url: str) -> bytes:
+    async def _get(self, url: str, bound: Bound) -> bytes:
         if self._session is None:
             self._session = aiohttp.ClientSession(connector=guarded_connector(self._connections))
         try:
-            async with asyncio.timeout(TIMEOUT_S), self._session.get(url, allow_redirects=False) as response:
-                data = await response.read()
-        except (TimeoutError, aiohttp.ClientError, OSError) as error:
+            async with fetched(self._session, url, bound) as (response, data):
+                pass
+        except (TimeoutError, aiohttp.ClientError, OSError, OversizeError) as error:
             raise AuditError(f"{url}: {type(error).__name__}: {error}") from None
         if response.status != 200:
             raise AuditError(f"{url}: HTTP {response.status}")

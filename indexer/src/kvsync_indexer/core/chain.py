@@ -26,10 +26,17 @@ def has_chain(event: BlockStored) -> bool:
     )
 
 
+def lora_of(event: BlockStored) -> str | None:
+    """The LoRA adapter of the event: its name, or else its number in digits."""
+    if event.lora_name is not None:
+        return event.lora_name
+    return None if event.lora_id is None else str(event.lora_id)
+
+
 def read_chain(event: BlockStored, model: str, seed: int) -> Chain:
     """The chain of an event for which `has_chain` is true."""
     starts_chain = event.parent_block_hash is None
-    lora = event.lora_name if event.lora_name is not None else None if event.lora_id is None else str(event.lora_id)
+    lora = lora_of(event)
     raw = words(event.token_ids[: len(event.block_hashes) * event.block_size])
     salt, hashes = hash_blocks(raw, event.block_size, event.extra_keys or (), lora, seed, starts_chain=starts_chain)
     root = root_key(model, lora, salt, event.block_size, seed) if starts_chain else None

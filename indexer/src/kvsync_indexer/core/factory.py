@@ -1,5 +1,6 @@
 """Choosing the implementation: native where it is installed, pure Python everywhere else."""
 
+import secrets
 from importlib import import_module
 from typing import Final, Literal, TypeAlias, cast
 
@@ -20,14 +21,18 @@ def native_available() -> tuple[bool, str]:
     return True, ""
 
 
-def make_core(kind: CoreKind = "auto", limits: CoreLimits | None = None, seed: int = 0) -> IndexCore:
+def make_core(kind: CoreKind = "auto", limits: CoreLimits | None = None, seed: int | None = None) -> IndexCore:
     """An empty core; `auto` chooses the native one if it is installed.
 
-    `seed` (64 bits) goes into every key. It should be random where publishers or clients are not trusted. Raises
-    CoreUnavailableError if the native core is requested and not installed, and ValueError for an unknown kind.
+    `seed` (64 bits) goes into every key and into the tables, so that nobody who does not know it can choose hashes that
+    collide. Without one it is random. A snapshot carries it, and a core that is restored takes the snapshot's.
+
+    Raises CoreUnavailableError if the native core is requested and not installed, and ValueError for an unknown kind.
     """
     if kind not in CORE_KINDS:
         raise ValueError(f"core must be one of {', '.join(CORE_KINDS)}, not {kind!r}")
+    if seed is None:
+        seed = secrets.randbits(64)
     if kind == "python":
         return PythonCore(limits, seed)
     try:

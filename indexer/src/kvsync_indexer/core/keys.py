@@ -18,11 +18,12 @@ XXH3: github.com/Cyan4973/xxHash.
 import struct
 import sys
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from xxhash import xxh3_64_intdigest
 
+from kvsync_events import canonical
 from kvsync_indexer.core.errors import QueryError
 from kvsync_indexer.core.protocol import Context, Tokens
 
@@ -43,61 +44,32 @@ def mix(parent_key: int, local_hash: int) -> int:
 
 def root_key(model: str, lora: str | None, salt: str | None, block_size: int, seed: int) -> int:
     """The key that the first block of a chain has for its parent."""
-    return xxh3_64_intdigest(canonical((model, lora, salt, block_size)), seed & MASK_64)
+    return xxh3_64_intdigest(_canonical((model, lora, salt, block_size)), seed & MASK_64)
 
 
 def local_hash(tokens: bytes | memoryview, extra: tuple[Any, ...], seed: int) -> int:
     """The hash of one block: its tokens as little-endian u32, and its extra keys if it has any."""
     if not extra:
         return xxh3_64_intdigest(tokens, (seed ^ _PLAIN) & MASK_64)
-    body = bytes(tokens) + canonical(extra) + _LENGTH.pack(len(tokens))
+    body = bytes(tokens) + _canonical(tuple(map(_opaque, extra))) + _LENGTH.pack(len(tokens))
     return xxh3_64_intdigest(body, (seed ^ _KEYED) & MASK_64)
 
 
-def canonical(parts: tuple[Any, ...]) -> bytes:
-    """Bytes that two tuples of scalars (and of tuples of scalars) share only if they are equal.
-
-    There is a tag byte per value, followed by the length of everything of variable length: N null, T true, F false, I
-    integer (16 bytes, little-endian, signed), D double (8 bytes), S text (UTF-8), B bytes, L sequence. Raises
-    QueryError for anything else.
-    """
-    out = bytearray()
-    for part in parts:
-        _append(out, part)
-    return bytes(out)
+def _opaque(part: object) -> object:
+    """An extra key as events have it: maps as their canonical bytes."""
+    if isinstance(part, Mapping):
+        return _canonical((part,))
+    if isinstance(part, (tuple, list)):
+        return tuple(_canonical((item,)) if isinstance(item, Mapping) else item for item in part)
+    return part
 
 
-def _append(out: bytearray, part: object) -> None:
-    if part is None:
-        out += b"N"
-    elif isinstance(part, bool):
-        out += b"T" if part else b"F"
-    elif isinstance(part, int):
-        if not -(1 << 127) <= part < 1 << 127:
-            raise QueryError("an extra key's integer does not fit in 128 bits")
-        out += b"I" + part.to_bytes(16, "little", signed=True)
-    elif isinstance(part, float):
-        out += b"D" + struct.pack("<d", part)
-    elif isinstance(part, str):
-        try:
-            _append_sized(out, b"S", part.encode())
-        except UnicodeEncodeError:
-            raise QueryError("an extra key's text is not valid Unicode") from None
-    elif isinstance(part, bytes):
-        _append_sized(out, b"B", part)
-    elif isinstance(part, (tuple, list)):
-        out += b"L" + _LENGTH.pack(len(part))
-        for inner in part:
-            _append(out, inner)
-    else:
-        kind = type(part).__name__
-        raise QueryError(f"an extra key must be text, bytes, a number, null or a tuple of those, not {kind}")
-
-
-def _append_sized(out: bytearray, tag: bytes, body: bytes) -> None:
-    out += tag
-    out += _LENGTH.pack(len(body))
-    out += body
+def _canonical(parts: tuple[object, ...]) -> bytes:
+    """The canonical bytes of extra keys; raises QueryError."""
+    try:
+        return canonical(parts)
+    except ValueError as error:
+        raise QueryError(str(error)) from None
 
 
 def split_extra(entry: tuple[Any, ...] | None, lora: str | None, first: bool) -> tuple[str | None, tuple[Any, ...]]:

@@ -22,6 +22,12 @@ MAX_SLOTS = 64
 """Pairs of medium and group that one publisher may use."""
 MAX_BLOCK_SIZES = 8
 """Block sizes that one cache group of a publisher may use; tokens of further sizes are not read."""
+MAX_CHAIN_SIZES = 16
+"""Block sizes that all groups of a publisher may use together; tokens of further sizes are not read."""
+MAX_MATCH_GROUPS = 32
+"""Cache groups with tokens that one publisher may have in a match; a publisher with more matches nothing."""
+MAX_MATCH_SIZES = 8
+"""Block sizes that the groups of one publisher may have in a match; a publisher with more matches nothing."""
 MAX_MEDIUM_CHARS = 64
 """Characters in the name of a medium."""
 
@@ -37,13 +43,16 @@ class CoreLimits:
     LimitError and changes nothing; removals and repeats in the same payload are not taken into account."""
     max_orphans: int = 262_144
     """Blocks of one publisher whose content is unknown. A further one is left out and counted in `Applied.refused`."""
+    max_remembered: int = 32_768
+    """Removed blocks of one publisher whose content is kept for events that name them by hash only (24 bytes per block
+    in the native core, about 250 in the Python core). The oldest is forgotten."""
     max_query_tokens: int = 4 * 1024 * 1024
     """Tokens of a query; a longer one raises QueryError."""
     wire: WireLimits = field(default=WIRE_DEFAULTS)
     """Limits of a single payload; exceeding them raises DecodeError."""
 
     def __post_init__(self) -> None:
-        for name in ("max_publishers", "max_blocks", "max_orphans", "max_query_tokens"):
+        for name in ("max_publishers", "max_blocks", "max_orphans", "max_remembered", "max_query_tokens"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be positive, not {getattr(self, name)}")
 
@@ -78,9 +87,11 @@ class Applied(NamedTuple):
     unknown_removed: int = 0
     """Removals of hashes that were not resident, which are ignored."""
     unknown_events: int = 0
-    """Events of unknown tags, which are ignored."""
+    """Events of unknown tags, which are ignored. They may have removed blocks, so the publisher should be suspected."""
     refused: int = 0
     """Blocks that were left out at `max_orphans`."""
+    payloads: int = 0
+    """Payloads applied; fewer than were given to `apply_many` if its budget was used up."""
 
 
 class Match(NamedTuple):
@@ -88,9 +99,10 @@ class Match(NamedTuple):
 
     publisher: str
     blocks: int
-    """Length of the contiguous prefix."""
+    """Length of the contiguous prefix, in blocks of `block_size`."""
     tokens: int
     block_size: int
+    """Tokens per block. Of a publisher whose groups have several block sizes, the largest of a full-attention group."""
     tiers: dict[str, int]
     """Blocks of that prefix by the nearest tier that holds them, nearest tier first."""
 
@@ -135,6 +147,12 @@ class CoreStats:
     """How often a resident hash was stored again with other content; the first content was kept."""
     refused: int = 0
     """Blocks that were left out at `max_orphans`."""
+    too_many_groups: int = 0
+    """Publishers that match nothing, because they have more than `MAX_MATCH_GROUPS` cache groups with tokens or more
+    than `MAX_MATCH_SIZES` block sizes."""
+    work: int = 0
+    """Steps that clears and plans took: entries of tables that were visited, and slots and groups that were read. It
+    grows in proportion to the bytes that were applied."""
     extra: Mapping[str, int] = field(default_factory=dict)
     """Sizes that only one of the implementations has."""
 
@@ -159,8 +177,12 @@ class IndexCore(Protocol):
         Raises DecodeError, LimitError and UnknownPublisherError.
         """
 
-    def apply_many(self, publisher: str, payloads: Sequence[bytes]) -> Applied:
+    def apply_many(self, publisher: str, payloads: Sequence[bytes], budget: int | None = None) -> Applied:
         """Apply payloads in order and add up what they did.
+
+        With a `budget`, the call stops after the payload with which the work done reaches it, and
+        `Applied.payloads` says how many were applied, at least one. The work of a payload is the number of its bytes
+        divided by 64, and the blocks that it cleared or attached. The core's lock is free between two calls.
 
         The first payload that fails raises, and those before it stay applied. The message of its DecodeError or
         LimitError starts with its position, `batch 2 of 3: ...`; a LimitError also has it as `batch`, counted from 0.
@@ -184,7 +206,10 @@ class IndexCore(Protocol):
     def match_keys(
         self, model: str, block_size: int, keys: bytes, publishers: Collection[str] | None = None
     ) -> Sequence[Match]:
-        """As `match`, for one block size and keys from `query_keys`; raises QueryError."""
+        """As `match`, for one block size and keys from `query_keys`; raises QueryError.
+
+        Publishers whose groups have several block sizes are left out, because a match needs every group.
+        """
 
     def remove_publisher(self, publisher: str) -> int:
         """Forget the publisher; returns how many blocks were dropped, 0 if it was not known."""
@@ -215,6 +240,9 @@ class IndexCore(Protocol):
 
         Raises SnapshotError, and then the state is unchanged.
         """
+
+    def sizes(self, publisher: str) -> tuple[int, int]:
+        """The publisher's resident blocks and orphans, in constant time; raises UnknownPublisherError."""
 
     def stats(self, publisher: str | None = None) -> CoreStats:
         """Sizes and counters of one publisher, or of the whole core; raises UnknownPublisherError."""

@@ -1,6 +1,7 @@
 """One publisher's blocks in pure Python: what is resident, what its content is, and what is not known yet.
 
-A block is identified by the engine's hash, of which only `engine_hash` counts. Two things are kept apart:
+A block is identified by the engine's hash, of which only `engine_hash` counts, and by its block size (`block_id`). Two
+things are kept apart:
 
 - *Residency*: copies by slot. They are counted from events, whether or not the content is known.
 - *Content*: the block's prefix key, which is known as soon as the block's chain back to a root is. Until then the block
@@ -19,24 +20,34 @@ prompt. There are three exceptions, all of which claim less rather than more:
 - An event without parent that names one block looks like a recomputed prompt of one block: it gains a copy, which is
   taken back if a later event of the same batch continues from that block, because then it was a report that is followed
   by the rest of the prompt.
-- An event without tokens gains nothing, because offload tiers hold a hash once.
+- An event without tokens gains nothing, because it may be an announcement that is repeated.
+
+Outside of the device, chunks of several blocks may share blocks, and each is announced and removed with all of its
+blocks. There every event with tokens adds copies, and so does an event without tokens that names a hash which is new in
+the slot.
+
+A slot holds a hash in one block size. A block of the group's own block size takes the place of one of another size, and
+not the other way round.
 """
 
 from collections import Counter
 from collections.abc import Iterable
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from kvsync_events import AllBlocksCleared, BlockRemoved, BlockStored, EventBatch, Hash
 from kvsync_indexer.core.admission import check_batch
-from kvsync_indexer.core.blocks import Block, engine_hash, key_tag, unsigned
+from kvsync_indexer.core.blocks import Block, block_id, engine_hash, key_tag, unsigned
 from kvsync_indexer.core.chain import has_chain, read_chain
 from kvsync_indexer.core.groups import medium_of
 from kvsync_indexer.core.keys import mix
 from kvsync_indexer.core.orphans import Orphans
 from kvsync_indexer.core.protocol import MAX_COPIES, Applied, CoreLimits
+from kvsync_indexer.core.remembered import Remembered
 from kvsync_indexer.core.residency import Residency
 from kvsync_indexer.core.slots import Slots
+from kvsync_indexer.core.sparse import is_sparse, place_hashes
 
+DEVICE: Final = "GPU"
 AppliedCounts: TypeAlias = Counter[str]
 """What a batch has done so far, by field of `Applied`."""
 
@@ -53,27 +64,31 @@ class Publisher:
         self.refused = 0
         self.rows = 0
         """Resident blocks, counted per slot."""
+        self.cleared_rows = 0
+        """Rows that clears have visited."""
         self.forget()
 
     def forget(self) -> int:
         """Drop everything, slots and groups included, and return how many rows were dropped."""
         dropped = self.rows
         self.slots = Slots()
+        self._remembered = Remembered(self._limits.max_remembered)
         self._drop_blocks()
         return dropped
 
     def _drop_blocks(self) -> None:
         self.blocks: dict[int, Block] = {}
-        """By engine hash."""
+        """By id."""
         self.residency = Residency()
         self.orphans = Orphans()
         self.raw_hashes: dict[int, bytes] = {}
-        """By engine hash: the bytes of those that came as bytes."""
+        """By id: the bytes of hashes that came as bytes."""
         self.rows = 0
         self._tentative: dict[tuple[int, int], None] = {}
-        """Hash and slot of copies that the batch being applied added, and that may still turn out to be reports."""
-        for digest in self.slots.digests:
-            digest.clear()
+        """Id and slot of copies that the batch being applied added, and that may still turn out to be reports."""
+        self._sparse: list[BlockStored] = []
+        """Events of the batch being applied whose hashes may have to be placed among their tokens."""
+        self.slots.drop_blocks()
 
     def check(self, batch: EventBatch) -> None:
         """Raise LimitError if applying the batch could exceed a hard limit."""
@@ -81,8 +96,9 @@ class Publisher:
 
     def apply(self, batch: EventBatch) -> Applied:
         """Apply an admitted batch."""
-        counts: AppliedCounts = Counter(unknown_events=batch.unknown_events)
+        counts: AppliedCounts = Counter(unknown_events=batch.unknown_events, payloads=1)
         self._tentative.clear()
+        self._sparse.clear()
         for event in batch.events:
             counts["events"] += 1
             if isinstance(event, BlockStored):
@@ -91,6 +107,9 @@ class Publisher:
                 self._remove(event, counts)
             else:
                 counts["cleared"] += self._clear(event)
+        if len(self.slots.sizes) > 1:
+            for event in self._sparse:
+                self._place(event, counts)
         return Applied(**counts)
 
     # -- stored events -----------------------------------------------------------------------------------------------
@@ -101,80 +120,151 @@ class Publisher:
         if parent is not None and self._tentative:
             self._take_back(engine_hash(parent), slot)
         with_tokens = event.block_size > 0 and bool(event.token_ids)
-        if with_tokens and self.slots.learn_size(event.group_idx, event.block_size) and has_chain(event):
-            self._store_chain(event, slot, counts)
-        else:
-            self._store_hashes(event, slot, with_tokens and parent is not None, counts)
+        number = self.slots.learn_size(event.group_idx, event.block_size) if with_tokens else None
+        if number is not None and has_chain(event):
+            self._store_chain(event, slot, number, counts)
+            return
+        if number is not None and is_sparse(event):
+            self._sparse.append(event)
+        self._store_hashes(event, slot, self.slots.size_of(event.group_idx) if number is None else number, counts)
 
-    def _store_hashes(self, event: BlockStored, slot: int, adds_copy: bool, counts: AppliedCounts) -> None:
+    def _store_hashes(self, event: BlockStored, slot: int, number: int, counts: AppliedCounts) -> None:
         """Store an event that does not say for certain what its hashes are."""
+        with_tokens = event.block_size > 0 and bool(event.token_ids)
+        if self.slots.by_number[slot][0] == DEVICE:
+            adds_copy = with_tokens and event.parent_block_hash is not None
+        else:
+            members = self.slots.members[slot]
+            adds_copy = with_tokens or any(
+                self._held_id(engine_hash(raw_hash), slot, number) not in members for raw_hash in event.block_hashes
+            )
         for raw_hash in event.block_hashes:
-            hashed = engine_hash(raw_hash)
-            block = self.blocks.get(hashed) or self._add_orphan(hashed, None, None, counts)
+            ident = self._held_id(engine_hash(raw_hash), slot, number)
+            block = self.blocks.get(ident) or self._recall(ident, number, counts)
+            if block is None:
+                block = self._add_orphan(ident, number, None, None, counts)
             if block is not None:
-                self._add_copy(hashed, raw_hash, block, slot, adds_copy, counts)
+                self._add_copy(ident, raw_hash, block, slot, adds_copy, counts)
 
-    def _store_chain(self, event: BlockStored, slot: int, counts: AppliedCounts) -> None:
+    def _held_id(self, hashed: int, slot: int, number: int) -> int:
+        """The id under which the slot holds the hash in any block size, or else its id in this one."""
+        ident = block_id(hashed, number)
+        members = self.slots.members[slot]
+        if len(self.slots.sizes) > 1 and ident not in members:
+            for other in range(len(self.slots.sizes)):
+                if block_id(hashed, other) in members:
+                    return block_id(hashed, other)
+        return ident
+
+    def _recall(self, ident: int, number: int, counts: AppliedCounts) -> Block | None:
+        """A block that is not resident, with the content that it had when it was removed."""
+        content = self._remembered.get(ident)
+        if content is None:
+            return None
+        block = self.blocks[ident] = Block(number, *content, None, None)
+        self._attach_waiting(ident, content[0], counts)
+        return block
+
+    def _store_chain(self, event: BlockStored, slot: int, number: int, counts: AppliedCounts) -> None:
         """Store an event whose tokens say what each of its hashes is."""
         chain = read_chain(event, self.model, self._seed)
         parent = None if event.parent_block_hash is None else unsigned(event.parent_block_hash)
         if parent is None:
             parent_key, parent_tag = chain.root, 0
         else:
-            above = self.blocks.get(engine_hash(parent))
-            parent_key = None if above is None else above.prefix_key
+            parent_key = self._key_of(block_id(engine_hash(parent), number))
             parent_tag = key_tag(parent_key)
-        one_block_root = parent is None and len(event.block_hashes) == 1
-        adds_copy = parent is not None or one_block_root
+        on_device = self.slots.by_number[slot][0] == DEVICE
+        one_block_root = on_device and parent is None and len(event.block_hashes) == 1
+        adds_copy = not on_device or parent is not None or one_block_root
         for raw_hash, local_hash in zip(event.block_hashes, chain.local_hashes, strict=True):
             key = None if parent_key is None else mix(parent_key, local_hash)
-            hashed = engine_hash(raw_hash)
-            block = self._learn_content(hashed, key, parent_tag, local_hash, parent, counts)
+            ident = block_id(engine_hash(raw_hash), number)
+            if self._gives_way(engine_hash(raw_hash), slot, number):
+                counts["stored"] += 1
+                parent_key, parent_tag, parent = key, key_tag(key), unsigned(raw_hash)
+                continue
+            block = self._learn_content(ident, number, key, parent_tag, local_hash, parent, counts)
             if block is not None:
-                added = self._add_copy(hashed, raw_hash, block, slot, adds_copy, counts)
+                added = self._add_copy(ident, raw_hash, block, slot, adds_copy, counts)
                 if added and one_block_root:
-                    self._tentative[hashed, slot] = None
+                    self._tentative[ident, slot] = None
                 if key is None:
                     key = block.prefix_key
             parent_key, parent_tag, parent = key, key_tag(key), unsigned(raw_hash)
 
+    def _gives_way(self, hashed: int, slot: int, number: int) -> bool:
+        """Whether the slot holds the hash in the group's own block size and not in this one.
+
+        If this block size is the group's own, a block of another size with this hash is dropped.
+        """
+        ident = block_id(hashed, number)
+        held = self._held_id(hashed, slot, number)
+        if held == ident or held not in self.slots.members[slot]:
+            return False
+        if number != self.slots.size_of(self.slots.by_number[slot][1]):
+            return True
+        self._tentative.pop((held, slot), None)
+        self._drop(held, self.blocks[held], slot)
+        return False
+
+    def _key_of(self, ident: int) -> int | None:
+        """The prefix key of a resident block, if it is known."""
+        block = self.blocks.get(ident)
+        return None if block is None else block.prefix_key
+
+    def _place(self, event: BlockStored, counts: AppliedCounts) -> None:
+        """Attach the orphans among the hashes of a sparse event, as far as its tokens say what they are."""
+        number = self.slots.sizes.index(event.block_size)
+        idents = [block_id(engine_hash(raw_hash), number) for raw_hash in event.block_hashes]
+        waiting = [self.blocks.get(ident) for ident in idents]
+        if all(block is None or block.prefix_key is not None for block in waiting):
+            return
+        for at, key, parent_key in place_hashes(event, self.slots.sizes, self.model, self._seed, self._key_of):
+            block = self.blocks.get(idents[at])
+            if block is not None and block.prefix_key is None:
+                self.orphans.remove(idents[at], block)
+                self._attach(block, key, key_tag(parent_key), counts)
+                self._attach_waiting(idents[at], key, counts)
+
     def _learn_content(
         self,
-        hashed: int,
+        ident: int,
+        number: int,
         key: int | None,
         parent_tag: int,
         local_hash: int,
         parent: Hash | None,
         counts: AppliedCounts,
     ) -> Block | None:
-        """The block of this hash, with what the event says of its content; None if it is one orphan too many."""
-        block = self.blocks.get(hashed)
+        """The block of this id, with what the event says of its content; None if it is one orphan too many."""
+        block = self.blocks.get(ident)
         if block is None:
             if key is None:
-                return self._add_orphan(hashed, local_hash, parent, counts)
-            block = self.blocks[hashed] = Block(key, parent_tag, None, None)
-            self._attach_waiting(hashed, key, counts)
+                return self._add_orphan(ident, number, local_hash, parent, counts)
+            block = self.blocks[ident] = Block(number, key, parent_tag, None, None)
+            self._attach_waiting(ident, key, counts)
         elif block.prefix_key is not None:
             if key is not None and key != block.prefix_key:
                 self.conflicts += 1
         elif key is not None:
-            self.orphans.remove(hashed, block)
+            self.orphans.remove(ident, block)
             self._attach(block, key, parent_tag, counts)
-            self._attach_waiting(hashed, key, counts)
+            self._attach_waiting(ident, key, counts)
         elif block.local_hash is None and parent is not None:
             block.local_hash, block.parent = local_hash, parent
-            self.orphans.wait(hashed, block)
+            self.orphans.wait(ident, block)
         return block
 
     def _add_orphan(
-        self, hashed: int, local_hash: int | None, parent: Hash | None, counts: AppliedCounts
+        self, ident: int, number: int, local_hash: int | None, parent: Hash | None, counts: AppliedCounts
     ) -> Block | None:
         if self.orphans.count >= self._limits.max_orphans:
             self.refused += 1
             counts["refused"] += 1
             return None
-        block = self.blocks[hashed] = Block(None, 0, local_hash, parent)
-        self.orphans.add(hashed, block)
+        block = self.blocks[ident] = Block(number, None, 0, local_hash, parent)
+        self.orphans.add(ident, block)
         counts["orphans"] += 1
         return block
 
@@ -185,9 +275,9 @@ class Publisher:
         for slot in block.copies:
             self.residency.show(key, slot)
 
-    def _attach_waiting(self, hashed: int, key: int, counts: AppliedCounts) -> None:
-        """Attach every block that waited for this hash, and every block that waited for one of those."""
-        parents = [(hashed, key)]
+    def _attach_waiting(self, ident: int, key: int, counts: AppliedCounts) -> None:
+        """Attach every block that waited for this one, and every block that waited for one of those."""
+        parents = [(ident, key)]
         while parents:
             parent, parent_key = parents.pop()
             for child in self.orphans.take_children(parent):
@@ -198,7 +288,7 @@ class Publisher:
                 parents.append((child, key))
 
     def _add_copy(
-        self, hashed: int, raw_hash: Hash, block: Block, slot: int, adds_copy: bool, counts: AppliedCounts
+        self, ident: int, raw_hash: Hash, block: Block, slot: int, adds_copy: bool, counts: AppliedCounts
     ) -> bool:
         """Count the block in the slot; True if it was there already and gained a copy."""
         counts["stored"] += 1
@@ -208,14 +298,15 @@ class Publisher:
             block.copies[slot] = copies + added
             return added
         if not block.copies and isinstance(raw_hash, bytes):
-            self.raw_hashes[hashed] = raw_hash
-        self._put(hashed, block, slot, 1)
+            self.raw_hashes[ident] = raw_hash
+        self._put(ident, block, slot, 1)
         return False
 
-    def _put(self, hashed: int, block: Block, slot: int, copies: int) -> None:
+    def _put(self, ident: int, block: Block, slot: int, copies: int) -> None:
         block.copies[slot] = copies
         self.rows += 1
-        self.slots.digests[slot].add(hashed)
+        self.slots.digests[slot].add(block_id(ident, block.size_number))
+        self.slots.members[slot].add(ident)
         if block.prefix_key is not None:
             self.residency.show(block.prefix_key, slot)
 
@@ -223,61 +314,76 @@ class Publisher:
 
     def _remove(self, event: BlockRemoved, counts: AppliedCounts) -> None:
         slot = self.slots.find(event.medium, event.group_idx)
+        if slot is None:
+            counts["unknown_removed"] += len(event.block_hashes)
+            return
+        members, numbers = self.slots.members[slot], list(self.slots.sizes_of(slot))
         for raw_hash in event.block_hashes:
             hashed = engine_hash(raw_hash)
-            block = self.blocks.get(hashed)
-            if block is None or slot is None or slot not in block.copies:
+            ident = next((one for number in numbers if (one := block_id(hashed, number)) in members), None)
+            if ident is None:
                 counts["unknown_removed"] += 1
                 continue
             counts["removed"] += 1
-            self._tentative.pop((hashed, slot), None)
-            self._release(hashed, block, slot)
+            self._tentative.pop((ident, slot), None)
+            self._release(ident, self.blocks[ident], slot)
 
     def _take_back(self, hashed: int, slot: int) -> None:
         """Remove a copy that this batch added, because a later event shows that it was a report."""
-        if (hashed, slot) in self._tentative:
-            del self._tentative[hashed, slot]
-            self._release(hashed, self.blocks[hashed], slot)
+        for number in self.slots.sizes_of(slot):
+            ident = block_id(hashed, number)
+            if (ident, slot) in self._tentative:
+                del self._tentative[ident, slot]
+                self._release(ident, self.blocks[ident], slot)
+                return
 
-    def _release(self, hashed: int, block: Block, slot: int) -> None:
+    def _release(self, ident: int, block: Block, slot: int) -> None:
         if block.copies[slot] > 1:
             block.copies[slot] -= 1
         else:
-            self._drop(hashed, block, slot)
+            self._drop(ident, block, slot)
 
-    def _drop(self, hashed: int, block: Block, slot: int) -> None:
+    def _drop(self, ident: int, block: Block, slot: int) -> None:
+        self._take_out(ident, block, slot)
+        if not block.copies and block.prefix_key is not None:
+            self._remembered.add(ident, (block.prefix_key, block.parent_tag))
+
+    def _take_out(self, ident: int, block: Block, slot: int) -> None:
+        """Take all copies of a block out of a slot."""
         del block.copies[slot]
         self.rows -= 1
-        self.slots.digests[slot].discard(hashed)
+        self.slots.digests[slot].discard(block_id(ident, block.size_number))
+        self.slots.members[slot].remove(ident)
         if block.prefix_key is not None:
             self.residency.hide(block.prefix_key, slot)
         if block.copies:
             return
-        del self.blocks[hashed]
-        self.raw_hashes.pop(hashed, None)
+        del self.blocks[ident]
+        self.raw_hashes.pop(ident, None)
         if block.prefix_key is None:
-            self.orphans.remove(hashed, block)
+            self.orphans.remove(ident, block)
 
     def _clear(self, event: AllBlocksCleared) -> int:
         before = self.rows
         self._tentative.clear()
         if event.medium is None:
             self._drop_blocks()
-            return before
-        medium = medium_of(event.medium)
-        for slot in [at for at, known in enumerate(self.slots.by_number) if known[0] == medium]:
-            for hashed, block in [item for item in self.blocks.items() if slot in item[1].copies]:
-                self._drop(hashed, block, slot)
+        else:
+            medium = medium_of(event.medium)
+            for slot in [at for at, known in enumerate(self.slots.by_number) if known[0] == medium]:
+                for ident in list(self.slots.members[slot]):
+                    self._take_out(ident, self.blocks[ident], slot)
+        self.cleared_rows += before - self.rows
         return before - self.rows
 
     # -- snapshots ---------------------------------------------------------------------------------------------------
 
-    def restore_block(self, hashed: int, block: Block, raw_hash: bytes | None, held: Iterable[tuple[int, int]]) -> None:
+    def restore_block(self, ident: int, block: Block, raw_hash: bytes | None, held: Iterable[tuple[int, int]]) -> None:
         """Put back a block as a snapshot describes it; `held` gives its copies by slot."""
-        self.blocks[hashed] = block
+        self.blocks[ident] = block
         if raw_hash is not None:
-            self.raw_hashes[hashed] = raw_hash
+            self.raw_hashes[ident] = raw_hash
         if block.prefix_key is None:
-            self.orphans.add(hashed, block)
+            self.orphans.add(ident, block)
         for slot, copies in held:
-            self._put(hashed, block, slot, copies)
+            self._put(ident, block, slot, copies)

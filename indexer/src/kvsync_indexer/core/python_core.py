@@ -7,17 +7,18 @@ computed once for each block size in use.
 import struct
 import threading
 from collections.abc import Collection, Iterator, Sequence
+from operator import itemgetter
 from typing import Final
 
 from kvsync_events import DecodeError, EventBatch, Hash, decode_batch
-from kvsync_indexer.core.blocks import key_tag
+from kvsync_indexer.core.blocks import block_id, key_tag
 from kvsync_indexer.core.errors import LimitError, PublisherConflictError, QueryError, UnknownPublisherError
-from kvsync_indexer.core.groups import group_order
+from kvsync_indexer.core.groups import Plan, group_order
 from kvsync_indexer.core.keys import prompt_keys, token_bytes
-from kvsync_indexer.core.matching import matched_tiers, tier_counts
+from kvsync_indexer.core.matching import KeysBySize, matched_tiers, tier_counts
 from kvsync_indexer.core.protocol import Applied, BlockRow, Context, CoreLimits, CoreStats, DigestRow, Match, Tokens
 from kvsync_indexer.core.publisher import Publisher
-from kvsync_indexer.core.snapshot import read_snapshot, write_snapshot
+from kvsync_indexer.core.snapshot import read_snapshot, sorted_blocks, write_snapshot
 
 _ROW_BYTES: Final = 515
 """Measured growth of the resident set per row: a Block with its dict and the entries that refer to it."""
@@ -52,9 +53,10 @@ class PythonCore:
         with self._lock:
             return self._apply(self._get(publisher), decode_batch(payload, self._limits.wire))
 
-    def apply_many(self, publisher: str, payloads: Sequence[bytes]) -> Applied:
+    def apply_many(self, publisher: str, payloads: Sequence[bytes], budget: int | None = None) -> Applied:
         """Apply payloads in order."""
         totals = [0] * len(Applied._fields)
+        done = 0
         with self._lock:
             known = self._get(publisher)
             for at, payload in enumerate(payloads):
@@ -65,6 +67,9 @@ class PythonCore:
                 except LimitError as error:
                     raise LimitError(f"batch {at + 1} of {len(payloads)}: {error}", at) from error
                 totals = [total + more for total, more in zip(totals, applied, strict=True)]
+                done += len(payload) // 64 + applied.cleared + applied.attached
+                if budget is not None and done >= budget:
+                    break
         return Applied(*totals)
 
     def apply_batch(self, publisher: str, batch: EventBatch) -> Applied:
@@ -76,22 +81,15 @@ class PythonCore:
         """Who holds how much of the prompt."""
         raw = token_bytes(tokens, self._limits.max_query_tokens)
         with self._lock:
-            asked = self._publishers if publishers is None else publishers
-            found: list[Match] = []
             keys: dict[int, list[int]] = {}
-            for name in asked if publishers is None else set(asked):
-                publisher = self._publishers.get(name)
-                if publisher is None or publisher.model != context.model:
-                    continue
-                best: Match | None = None
-                for size in publisher.slots.sizes():
-                    if size not in keys:
-                        keys[size] = prompt_keys(context, raw, size, self._seed)
-                    match = _match_one(publisher, size, keys[size])
-                    if match is not None and (best is None or match.tokens >= best.tokens):
-                        best = match
-                if best is not None:
-                    found.append(best)
+
+            def keys_of(size: int) -> list[int]:
+                if size not in keys:
+                    keys[size] = prompt_keys(context, raw, size, self._seed)
+                return keys[size]
+
+            matches = (_match_one(one, one.slots.plan(), keys_of) for one in self._asked(context.model, publishers))
+            found = [match for match in matches if match is not None]
         found.sort(key=lambda match: (-match.tokens, match.publisher))
         return found
 
@@ -112,13 +110,12 @@ class PythonCore:
         numbers = struct.unpack(f"<{len(keys) // 8}Q", keys)
         found = []
         with self._lock:
-            for name in set(self._publishers if publishers is None else publishers):
-                publisher = self._publishers.get(name)
-                if publisher is None or publisher.model != model:
-                    continue
-                match = _match_one(publisher, block_size, numbers)
-                if match is not None:
-                    found.append(match)
+            for known in self._asked(model, publishers):
+                plan = known.slots.plan()
+                if plan is not None and [size for size, _ in plan.rules] == [block_size]:
+                    match = _match_one(known, plan, lambda _: numbers)
+                    if match is not None:
+                        found.append(match)
         found.sort(key=lambda match: (-match.tokens, match.publisher))
         return found
 
@@ -166,6 +163,12 @@ class PythonCore:
             self._publishers, self._seed = publishers, seed
         return sorted(publishers)
 
+    def sizes(self, publisher: str) -> tuple[int, int]:
+        """Resident blocks and orphans."""
+        with self._lock:
+            known = self._get(publisher)
+            return known.rows, known.orphans.count
+
     def stats(self, publisher: str | None = None) -> CoreStats:
         """Sizes and counters."""
         with self._lock:
@@ -182,7 +185,16 @@ class PythonCore:
                 bytes_estimate=blocks * _ROW_BYTES + len(chosen) * _PUBLISHER_BYTES,
                 conflicts=sum(one.conflicts for one in chosen),
                 refused=sum(one.refused for one in chosen),
+                too_many_groups=sum(one.slots.has_too_many_groups() for one in chosen),
+                work=sum(one.cleared_rows + one.slots.work for one in chosen),
             )
+
+    def _asked(self, model: str, names: Collection[str] | None) -> Iterator[Publisher]:
+        """The publishers of the model, of all or of these names."""
+        for name in self._publishers if names is None else set(names):
+            known = self._publishers.get(name)
+            if known is not None and known.model == model:
+                yield known
 
     def _get(self, publisher: str) -> Publisher:
         known = self._publishers.get(publisher)
@@ -196,31 +208,37 @@ class PythonCore:
         return publisher.apply(batch)
 
 
-def _match_one(publisher: Publisher, size: int, keys: Sequence[int]) -> Match | None:
-    rule = publisher.slots.rule(size)
-    if rule is None:
+def _match_one(publisher: Publisher, plan: Plan | None, keys_of: KeysBySize) -> Match | None:
+    if plan is None:
         return None
-    tiers = matched_tiers(rule, publisher.residency.masks, keys)
+    tiers = matched_tiers(plan, publisher.residency.masks, keys_of)
     if not tiers:
         return None
-    return Match(publisher.name, len(tiers), len(tiers) * size, size, tier_counts(tiers))
+    return Match(publisher.name, len(tiers), len(tiers) * plan.block_size, plan.block_size, tier_counts(tiers))
 
 
 def _rows(publisher: Publisher) -> list[BlockRow]:
     """The rows, sorted. An attached block's parent is the smallest hash whose key has the tag that the block keeps."""
     by_tag: dict[int, int] = {}
-    for hashed in sorted(publisher.blocks, reverse=True):
-        key = publisher.blocks[hashed].prefix_key
+    ordered = sorted_blocks(publisher)
+    for _, _, ident in reversed(ordered):
+        key = publisher.blocks[ident].prefix_key
         if key is not None:
-            by_tag[key_tag(key)] = hashed
+            by_tag[key_tag(key)] = ident
     rows = []
-    for hashed, block in sorted(publisher.blocks.items()):
+    for hashed, _, ident in ordered:
+        block = publisher.blocks[ident]
         parent: Hash | None = block.parent
         if block.prefix_key is not None and block.parent_tag:
             above = by_tag.get(block.parent_tag)
-            parent = None if above is None else publisher.raw_hashes.get(above, above)
-        raw_hash = publisher.raw_hashes.get(hashed, hashed)
-        held = [(*publisher.slots.by_number[slot], copies) for slot, copies in block.copies.items()]
-        for medium, group, copies in sorted(held, key=lambda item: (item[0].encode(), group_order(item[1]))):
-            rows.append(BlockRow(raw_hash, parent, medium, group, copies, block.prefix_key is not None))
-    return rows
+            parent = None if above is None else _raw_hash(publisher, above)
+        for slot, copies in block.copies.items():
+            medium, group = publisher.slots.by_number[slot]
+            row = BlockRow(_raw_hash(publisher, ident), parent, medium, group, copies, block.prefix_key is not None)
+            rows.append(((hashed, medium.encode(), group_order(group)), row))
+    return [row for _, row in sorted(rows, key=itemgetter(0))]
+
+
+def _raw_hash(publisher: Publisher, ident: int) -> Hash:
+    """The hash of a block as it was sent."""
+    return publisher.raw_hashes.get(ident, block_id(ident, publisher.blocks[ident].size_number))

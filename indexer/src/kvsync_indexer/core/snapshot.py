@@ -6,8 +6,10 @@ UTF-8), and each consists of
 
     text name, text model                                text = u32 length, UTF-8
     u16 groups, sorted: i32 group (-1 none), u8 attention, u64 window (2^64-1 none), u8 sizes, sorted u32 each
+    u8 block sizes, in the order of their numbers: u32 each
     u8 slots, sorted:   text medium, i32 group
-    u64 hashes, sorted: u64 engine hash, u8 form, [u8 length, raw hash], content, u8 held, each: u8 slot, u16 copies
+    u64 blocks, sorted: u64 engine hash, u8 number of the block size, u8 form, [u8 length, raw hash], content, u8 held,
+                        each: u8 slot, u16 copies
         form & 3: 0 attached: u64 prefix key, u32 tag of the parent's key
                   1 waits for its parent: u64 local hash, then u8 0, u64 parent or u8 length, raw hash of the parent
                   2 waits for its tokens: nothing
@@ -24,14 +26,14 @@ from typing import Final
 from xxhash import xxh3_64_intdigest
 
 from kvsync_events import Hash
-from kvsync_indexer.core.blocks import Block
+from kvsync_indexer.core.blocks import Block, block_id
 from kvsync_indexer.core.errors import SnapshotError
 from kvsync_indexer.core.groups import Attention, Group, Slot, group_order
-from kvsync_indexer.core.protocol import MAX_BLOCK_SIZES, MAX_MEDIUM_CHARS, MAX_SLOTS, CoreLimits
+from kvsync_indexer.core.protocol import MAX_BLOCK_SIZES, MAX_CHAIN_SIZES, MAX_MEDIUM_CHARS, MAX_SLOTS, CoreLimits
 from kvsync_indexer.core.publisher import Publisher
 
 MAGIC: Final = b"KVSYNCIX"
-VERSION: Final = 1
+VERSION: Final = 2
 _HEAD: Final = struct.Struct("<8sIIQQ")
 _U64: Final = struct.Struct("<Q")
 _U32: Final = struct.Struct("<I")
@@ -50,13 +52,6 @@ def write_snapshot(publishers: dict[str, Publisher], seed: int) -> bytes:
     return whole + _U64.pack(xxh3_64_intdigest(whole))
 
 
-def snapshot_seed(data: bytes) -> int:
-    """The seed of the keys in a snapshot; raises SnapshotError."""
-    if len(data) < _HEAD.size:
-        raise SnapshotError(f"{len(data)} bytes are too few for a snapshot")
-    return int(_HEAD.unpack_from(data)[3])
-
-
 def _write_publisher(out: bytearray, publisher: Publisher) -> None:
     _write_text(out, publisher.name)
     _write_text(out, publisher.model)
@@ -66,6 +61,9 @@ def _write_publisher(out: bytearray, publisher: Publisher) -> None:
         out += _GROUP.pack(group_order(name), group.attention, window, len(group.sizes))
         for size in sorted(group.sizes):
             out += _U32.pack(size)
+    out.append(len(publisher.slots.sizes))
+    for size in publisher.slots.sizes:
+        out += _U32.pack(size)
     order = sorted(range(len(publisher.slots)), key=lambda at: _slot_order(publisher.slots.by_number[at]))
     position = {slot: at for at, slot in enumerate(order)}
     out.append(len(order))
@@ -74,12 +72,20 @@ def _write_publisher(out: bytearray, publisher: Publisher) -> None:
         _write_text(out, medium)
         out += struct.pack("<i", group_order(group_idx))
     out += _U64.pack(len(publisher.blocks))
-    for hashed, block in sorted(publisher.blocks.items()):
+    for hashed, number, ident in sorted_blocks(publisher):
+        block = publisher.blocks[ident]
         out += _U64.pack(hashed)
-        _write_content(out, block, publisher.raw_hashes.get(hashed))
+        out.append(number)
+        _write_content(out, block, publisher.raw_hashes.get(ident))
         out.append(len(block.copies))
         for at, copies in sorted((position[slot], copies) for slot, copies in block.copies.items()):
             out += _HELD.pack(at, copies)
+
+
+def sorted_blocks(publisher: Publisher) -> list[tuple[int, int, int]]:
+    """Engine hash, number of the block size, and id of every block, sorted."""
+    numbers = ((block.size_number, ident) for ident, block in publisher.blocks.items())
+    return sorted((block_id(ident, number), number, ident) for number, ident in numbers)
 
 
 def _slot_order(slot: Slot) -> tuple[bytes, int]:
@@ -190,6 +196,7 @@ def _read_publisher(reader: _Reader, seed: int, limits: CoreLimits) -> Publisher
         group.sizes.update(reader.u32() for _ in range(sizes))
         _require(len(group.sizes) == sizes and 0 not in group.sizes, "block size")
         publisher.slots.groups[group_idx] = group
+    _read_sizes(reader, publisher)
     for at in range(reader.byte()):
         medium, group_idx = reader.text(), reader.group()
         _require(len(medium) <= MAX_MEDIUM_CHARS and group_idx in publisher.slots.groups and at < MAX_SLOTS, "slot")
@@ -200,18 +207,29 @@ def _read_publisher(reader: _Reader, seed: int, limits: CoreLimits) -> Publisher
         raise SnapshotError(
             f"snapshot holds {hashes} blocks of {publisher.name}, over the limit of {limits.max_blocks}"
         )
-    last = -1
+    last = (-1, 0)
     for _ in range(hashes):
-        hashed = reader.u64()
-        _require(hashed > last, "order of hashes")
-        last = hashed
-        block, raw_hash = _read_block(reader)
-        publisher.restore_block(hashed, block, raw_hash, _read_held(reader, len(publisher.slots)))
+        hashed, number = reader.u64(), reader.byte()
+        _require((hashed, number) > last, "order of hashes")
+        last = hashed, number
+        _require(number < max(1, len(publisher.slots.sizes)), "block size")
+        ident = block_id(hashed, number)
+        _require(ident not in publisher.blocks, "hash")
+        block, raw_hash = _read_block(reader, number)
+        publisher.restore_block(ident, block, raw_hash, _read_held(reader, len(publisher.slots)))
     _require(publisher.rows <= limits.max_blocks and publisher.orphans.count <= limits.max_orphans, "number of blocks")
     return publisher
 
 
-def _read_block(reader: _Reader) -> tuple[Block, bytes | None]:
+def _read_sizes(reader: _Reader, publisher: Publisher) -> None:
+    """Read the numbers of block sizes; every size of a group must have one, and each belongs to a group."""
+    slots = publisher.slots
+    slots.sizes = [reader.u32() for _ in range(reader.byte())]
+    known = {size for group in slots.groups.values() for size in group.sizes}
+    _require(len(slots.sizes) <= MAX_CHAIN_SIZES and sorted(slots.sizes) == sorted(known), "block size")
+
+
+def _read_block(reader: _Reader, number: int) -> tuple[Block, bytes | None]:
     form = reader.byte()
     _require(form & 3 != 3 and form < 8, "form of a hash")
     raw_hash = None
@@ -221,12 +239,12 @@ def _read_block(reader: _Reader) -> tuple[Block, bytes | None]:
         raw_hash = reader.raw(size)
     if form & 3 == 0:
         key, tag = reader.take(_ATTACHED)
-        return Block(key, tag, None, None), raw_hash
+        return Block(number, key, tag, None, None), raw_hash
     if form & 3 == 2:
-        return Block(None, 0, None, None), raw_hash
+        return Block(number, None, 0, None, None), raw_hash
     local_hash, size = reader.u64(), reader.byte()
     parent: Hash = reader.raw(size) if size else reader.u64()
-    return Block(None, 0, local_hash, parent), raw_hash
+    return Block(number, None, 0, local_hash, parent), raw_hash
 
 
 def _read_held(reader: _Reader, slots: int) -> Iterable[tuple[int, int]]:

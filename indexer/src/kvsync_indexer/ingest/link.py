@@ -12,7 +12,7 @@ from kvsync_indexer.core import IndexCore
 from kvsync_indexer.ingest.sockets import EventSocket, ReplaySocket, SocketSettings
 from kvsync_indexer.latency import StreamMeter
 from kvsync_indexer.publishers import PublisherSpec
-from kvsync_indexer.sync import Follower, PublisherMachine, State
+from kvsync_indexer.sync import ApplyGuard, Follower, PublisherMachine, State
 
 _log = structlog.get_logger("kvsync_indexer.ingest")
 
@@ -20,6 +20,10 @@ BATCH = 256
 """Messages taken from one socket before other sockets get their turn."""
 BATCH_BYTES = 1 << 20
 """The same limit in bytes: the digest and the core read what was received again, best from the CPU's cache."""
+TURN_S = 0.01
+"""A read that took longer is followed by a smaller one: as long a turn as one publisher may have, about."""
+LEAST = 4
+"""The smallest read, in messages."""
 REOPEN_S = 0.5
 """Pause in seconds after an endpoint could not be opened, for example because its port is taken."""
 
@@ -35,6 +39,9 @@ class Shared:
     watch: Callable[[int, Callable[[], bool]], None]
     """Call the function when the descriptor wakes; it returns True if there is more to read."""
     unwatch: Callable[[int], None]
+    guard: ApplyGuard
+    between: Callable[[], None]
+    """Called between two calls of the core for one run."""
     trust_changed: Callable[[], None]
     matched: frozenset[State]
     """The states in which queries may match a publisher."""
@@ -54,11 +61,15 @@ class PublisherLink:
             self,
             shared.meter,
             matched=shared.matched,
+            guard=shared.guard,
+            between=shared.between,
             trust_changed=shared.trust_changed,
         )
         self.totals = self.follower.totals
         self.problem: str | None = None
         """Why the event socket could not be opened."""
+        self.engine_version: str | None = None
+        """What the engine says of itself; set by the service, None while it is not known."""
         self.connected = False
         """A peer is connected to the event socket."""
         self._shared = shared
@@ -68,6 +79,7 @@ class PublisherLink:
         self._replay_fd = -1
         self._replay_attempt = 0
         self._open_link = 0
+        self._most = BATCH
         self._reopen_at: float | None = None
 
     def tick(self, now: float) -> None:
@@ -165,17 +177,23 @@ class PublisherLink:
         if self._events is None:
             return False
         link = self._open_link
-        received = self._events.receive(BATCH, BATCH_BYTES)
-        self.follower.receive(link, received.messages, self._shared.monotonic())
+        begun = self._shared.monotonic()
+        received = self._events.receive(self._most, BATCH_BYTES * self._most // BATCH)
+        self.follower.receive(link, received.messages, begun)
+        spent_s = self._shared.monotonic() - begun
+        self._most = max(LEAST, self._most // 2) if spent_s > TURN_S else min(BATCH, 2 * self._most)
         if received.problem is not None and self._is_open(link):
             self.follower.bad_frame(link, received.problem, self._shared.monotonic())
         return received.more and self._is_open(link)
 
     def _read_replay(self) -> bool:
         self._read_monitor()
+        until = self._shared.monotonic() + TURN_S
         for _ in range(BATCH):
             if self._replay is None:
                 return False
+            if self._shared.monotonic() > until:
+                return True
             try:
                 frames = self._replay.socket.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:

@@ -24,11 +24,15 @@ _WATCHED = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
 class SocketSettings:
     """ZMQ options; times in seconds."""
 
-    receive_hwm: int = 100_000
-    """Messages queued for one publisher before libzmq drops further ones, which shows as a gap."""
-    replay_hwm: int = 200_000
-    max_message_bytes: int = 256 << 20
+    max_message_bytes: int = 16 << 20
     """libzmq cuts the connection over a larger one; a smaller one that the decoder refuses leads to quarantine."""
+    receive_hwm: int = 32
+    """Messages queued for one publisher; together with the size of a message they bound the memory of the queue.
+
+    libzmq does not drop what exceeds it: it stops reading, so that the rest waits in the kernel and in the publisher's
+    own queue, where a batch that finds no room is lost with its number and shows as a gap.
+    """
+    replay_hwm: int = 64
     heartbeat_s: float = 1.0
     """0 turns heartbeats off, for peers that cannot answer them."""
     heartbeat_timeout_s: float = 3.0

@@ -27,7 +27,7 @@ from kvsync_indexer.ingest.sockets import SocketSettings
 from kvsync_indexer.latency import StreamMeter
 from kvsync_indexer.publishers import PublisherSpec
 from kvsync_indexer.snapshot import StreamPoint
-from kvsync_indexer.sync import SUSPECT, TRUSTED, PublisherMachine, SyncSettings
+from kvsync_indexer.sync import SUSPECT, TRUSTED, ApplyGuard, NoGuard, PublisherMachine, SyncSettings
 
 _log = structlog.get_logger("kvsync_indexer.ingest")
 _T = TypeVar("_T")
@@ -48,6 +48,7 @@ class Ingest:
         sockets: SocketSettings | None = None,
         topic: str = "",
         trust_suspect: bool = False,
+        guard: ApplyGuard | None = None,
         monotonic: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
@@ -68,7 +69,7 @@ class Ingest:
         self._by_model: Mapping[str, tuple[PublisherLink, ...]] = {}
         self._monotonic = monotonic
         self.heartbeat = monotonic()
-        """Monotonic time of the last turn, for the liveness probe."""
+        """Monotonic time at which the thread last began a read or a call of the core, for the liveness probe."""
         self.defects = 0
         """Unexpected exceptions; each is logged."""
         self.shared = Shared(
@@ -78,6 +79,8 @@ class Ingest:
             topic=topic,
             watch=self._watch,
             unwatch=self._unwatch,
+            guard=guard or NoGuard(),
+            between=self._breathe,
             trust_changed=self._publish_trust,
             matched=SUSPECT if trust_suspect else TRUSTED,
             meter=StreamMeter(wall),
@@ -191,8 +194,14 @@ class Ingest:
             self._guarded(self._commands.popleft())
         for fd, read in ready.items():
             self._hot.pop(fd, None)
+            self.heartbeat = self._monotonic()
             if self._guarded(read) and self._is_watched(fd, read):
                 self._hot[fd] = read
+
+    def _breathe(self) -> None:
+        """Let others have the core's lock and the interpreter between two calls of the core."""
+        self.heartbeat = self._monotonic()
+        time.sleep(0)
 
     def _is_watched(self, fd: int, read: Callable[[], bool]) -> bool:
         key = self._selector.get_map().get(fd)

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 
 import msgspec
-from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -13,6 +13,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from kvsync_events import Hash
+from kvsync_indexer import bounded
 from kvsync_indexer.api import (
     AuditRequest,
     BlockLine,
@@ -22,10 +23,11 @@ from kvsync_indexer.api import (
     PredictionReport,
     PublishersAnswer,
 )
+from kvsync_indexer.bounded import read_request
 from kvsync_indexer.core import BlockRow, UnknownPublisherError
 from kvsync_indexer.errors import RequestError
 from kvsync_indexer.service.match import MatchEndpoint
-from kvsync_indexer.service.metrics import IndexerCollector
+from kvsync_indexer.service.metrics import IndexerCollector, render_metrics
 from kvsync_indexer.service.quick import QuickMatch
 from kvsync_indexer.service.requests import decode_request, error_body
 from kvsync_indexer.service.service import IndexService, unknown_publisher
@@ -97,7 +99,7 @@ class IndexApp:
         return _json(DigestAnswer(spec.name, digests, machine.position.last_seq, str(machine.state)))
 
     async def _audit(self, request: Request) -> Response:
-        body = await request.body()
+        body = await read_request(request.receive, bounded.AUDIT_REQUEST)
         wanted = decode_request(body, AuditRequest) if body.strip() else AuditRequest()
         if not 0 <= wanted.wait_quiet_s <= MAX_WAIT_QUIET_S:
             raise RequestError(
@@ -109,7 +111,8 @@ class IndexApp:
         return _json(await self._service.auditor.audit(wanted.publishers, wait_quiet_s=wanted.wait_quiet_s))
 
     async def _predictions(self, request: Request) -> Response:
-        return _json(self._service.record_prediction(decode_request(await request.body(), PredictionReport)))
+        body = await read_request(request.receive, bounded.PREDICTION_REPORT)
+        return _json(self._service.record_prediction(decode_request(body, PredictionReport)))
 
     async def _snapshot(self, _request: Request) -> Response:
         data = await self._service.snapshots.take()
@@ -124,7 +127,7 @@ class IndexApp:
         return _json(readiness, 200 if readiness.ready else 503)
 
     async def _metrics(self, _request: Request) -> Response:
-        data = await asyncio.to_thread(generate_latest, self._registry)
+        data = await asyncio.to_thread(render_metrics, self._registry)
         return Response(data, media_type=CONTENT_TYPE_LATEST)
 
 

@@ -7,6 +7,8 @@ publisher, and discovery bounds the number of publishers.
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+import structlog
+from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
@@ -27,6 +29,8 @@ from kvsync_indexer.sync import State
 
 if TYPE_CHECKING:
     from kvsync_indexer.discovery import KubernetesDiscovery
+
+_log = structlog.get_logger("kvsync_indexer.service")
 
 _COUNTERS = {
     "gaps": "Times sequence numbers were missing.",
@@ -49,6 +53,7 @@ _COUNTERS = {
     "events": "Events applied.",
     "unknown_events": "Events of an unknown type.",
     "unknown_removed": "Removals of blocks that were not resident.",
+    "set_aside": "Batches left out because an earlier process of the index ended while it applied them.",
     "refused": "Blocks left out at a limit.",
 }
 _GAUGES = {
@@ -57,6 +62,30 @@ _GAUGES = {
     "lag": "Batches known to exist and not applied yet.",
     "buffered": "Live batches waiting for a replay.",
 }
+
+
+class _One(Collector):
+    """A single family, for `generate_latest`."""
+
+    def __init__(self, family: Metric) -> None:
+        self._family = family
+
+    def collect(self) -> Iterator[Metric]:
+        """The family."""
+        yield self._family
+
+
+def render_metrics(registry: CollectorRegistry) -> bytes:
+    """Every family as text; one with a value that cannot be written is left out, and the rest is answered."""
+    parts = []
+    for family in registry.collect():
+        one = CollectorRegistry(auto_describe=False)
+        one.register(_One(family))
+        try:
+            parts.append(generate_latest(one))
+        except (ValueError, OverflowError, TypeError) as error:
+            _log.error("metric_left_out", family=family.name, problem=f"{type(error).__name__}: {error}"[:200])
+    return b"".join(parts)
 
 
 class IndexerCollector(Collector):

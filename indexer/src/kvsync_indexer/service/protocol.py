@@ -42,6 +42,7 @@ class MatchProtocol(ReservingProtocol):
 
     def on_message_begin(self) -> None:
         """A request begins. Its ASGI scope is made only if uvicorn handles it."""
+        self.head_begins()
         self.url = b""
         self.expect_100_continue = False
         self.headers = []
@@ -54,6 +55,7 @@ class MatchProtocol(ReservingProtocol):
 
     def on_headers_complete(self) -> None:
         """Decide whether the request is a match that may be answered here."""
+        self.head_ends()
         idle = (self.cycle is None or self.cycle.response_complete) and not self.pipeline
         if (
             idle

@@ -22,9 +22,11 @@ from kvsync_indexer.audit import Auditor
 from kvsync_indexer.config import IndexerConfig
 from kvsync_indexer.core import CoreError, CoreLimits, IndexCore, make_core
 from kvsync_indexer.errors import ConfigError, RequestError
-from kvsync_indexer.ingest import Ingest, PublisherLink
+from kvsync_indexer.ingest import InFlight, Ingest, PublisherLink
+from kvsync_indexer.prediction import MOST_TOKENS
 from kvsync_indexer.publishers import SpecSet
 from kvsync_indexer.publishers_file import PublishersFile
+from kvsync_indexer.service.learning import EngineVersions, Learning
 from kvsync_indexer.service.match import Matcher
 from kvsync_indexer.service.snapshots import Snapshots, check_directory
 from kvsync_indexer.service.tokenizing import Tokenizer
@@ -69,12 +71,14 @@ class IndexService:
         except CoreError as error:
             raise ConfigError(f"--core {config.core}: {error}") from None
         self.discovery: KubernetesDiscovery | None = None
+        self._guard = _open_guard(config)
         self.ingest = Ingest(
             self.core,
             sync=config.sync_settings(),
             sockets=config.socket_settings(),
             topic=config.topic,
             trust_suspect=config.trust == "suspect",
+            guard=self._guard,
             monotonic=monotonic,
             wall=wall,
         )
@@ -83,6 +87,8 @@ class IndexService:
         self.tokenizer = Tokenizer(self._api_key, monotonic)
         self.matcher = Matcher(self.ingest, self.tokenizer, monotonic)
         self.auditor = Auditor(self.ingest, monotonic=monotonic)
+        self.learning = Learning(on=config.learn_from_answers == "on", monotonic=monotonic)
+        self._versions = EngineVersions(self.ingest)
         self.snapshots = Snapshots(self.core, self.ingest, config.snapshot_dir, wall)
         self._file_specs = SpecSet(self.ingest)
         self._started_at: float | None = None
@@ -115,6 +121,7 @@ class IndexService:
             self._tasks.append(asyncio.create_task(self._audit_often(self.config.audit_interval_s), name="audit"))
         if resumed:
             self._tasks.append(asyncio.create_task(self._forget_unclaimed(), name="unclaimed"))
+        self._tasks.append(asyncio.create_task(self._versions.follow(), name="engine-versions"))
         if self.config.snapshot_dir is not None:
             self._tasks.append(asyncio.create_task(self._write_snapshots(), name="snapshots"))
         _log.info("index_started", core=self.core.name, publishers=len(self._first), resumed=resumed)
@@ -129,6 +136,8 @@ class IndexService:
         if self.ingest.running:
             await self.snapshots.write()
         await asyncio.to_thread(self.ingest.stop)
+        if self._guard is not None and not self.ingest.running:
+            self._guard.close()
         await self.auditor.close()
         await self.tokenizer.close()
 
@@ -161,14 +170,17 @@ class IndexService:
         """Count how one prediction turned out. Raises RequestError."""
         for field in ("predicted_tokens", "cached_tokens", "prompt_tokens"):
             value = getattr(report, field)
-            if value is not None and value < 0:
-                raise RequestError(422, f"{field} = {value}: must not be negative", field=field)
+            if value is not None and not 0 <= value <= MOST_TOKENS:
+                raise RequestError(422, f"{field}: must be between 0 and {MOST_TOKENS}", field=field)
         link = self.link(report.publisher)
         predictions = self.auditor.predictions
         if report.publisher not in predictions.totals:  # keeps the totals bounded
-            predictions.keep({each.spec.name for each in self.ingest.links()})
+            current = {each.spec.name for each in self.ingest.links()}
+            predictions.keep(current)
+            self.learning.keep(current)
         totals = predictions.record(report, link.totals.block_size)
-        return PredictionAnswer(report.publisher, totals.requests, totals.error)
+        wants_report = self.learning.wants_report(link, report.predicted_tokens, report.cached_tokens)
+        return PredictionAnswer(report.publisher, totals.requests, totals.error, wants_report)
 
     def health_problem(self) -> str | None:
         """Why this process should be restarted; None if it works."""
@@ -231,6 +243,16 @@ class IndexService:
             report = await self.auditor.audit()
             level = _log.warning if report.differences else _log.info
             level("audit", audited=report.audited, blocks=report.blocks, differences=report.differences)
+
+
+def _open_guard(config: IndexerConfig) -> InFlight | None:
+    """The file that says what is being applied; without a directory for snapshots nothing outlives the process."""
+    if config.snapshot_dir is None:
+        return None
+    try:
+        return InFlight(config.snapshot_dir)
+    except OSError as error:
+        raise ConfigError(f"--snapshot-dir {config.snapshot_dir}: {error.strerror}") from None
 
 
 def unknown_publisher(name: str) -> RequestError:

@@ -9,9 +9,10 @@ from pathlib import Path
 import aiohttp
 import structlog
 
+from kvsync_indexer import bounded
+from kvsync_indexer.bounded import fetched
 from kvsync_indexer.core import IndexCore, SnapshotError
-from kvsync_indexer.core.snapshot import snapshot_seed
-from kvsync_indexer.errors import ConfigError, SnapshotFileError
+from kvsync_indexer.errors import ConfigError, OversizeError, SnapshotFileError
 from kvsync_indexer.ingest import Ingest
 from kvsync_indexer.snapshot import (
     TAIL,
@@ -26,7 +27,6 @@ from kvsync_indexer.sync import State
 
 _log = structlog.get_logger("kvsync_indexer.snapshot")
 
-PEER_TIMEOUT_S = 60.0
 _GONE = frozenset({State.REMOVED, State.QUARANTINED})
 
 
@@ -115,8 +115,6 @@ class Snapshots:
             return 0
         try:
             header, core = decode_snapshot(data)
-            if snapshot_seed(core) != snapshot_seed(self._core.snapshot()):
-                raise SnapshotError("its keys are made with another seed")
             names = set(await asyncio.to_thread(self._core.restore, core))
         except (SnapshotFileError, SnapshotError) as error:
             _log.error("snapshot_refused", origin=origin, problem=str(error))
@@ -143,12 +141,11 @@ class Snapshots:
         url = f"{peer.rstrip('/')}/v1/snapshot"
         try:
             async with (
-                asyncio.timeout(PEER_TIMEOUT_S),
                 aiohttp.ClientSession() as session,
-                session.get(url, allow_redirects=False) as response,
+                fetched(session, url, bounded.PEER_SNAPSHOT) as (response, data),
             ):
                 response.raise_for_status()
-                return await response.read()
-        except (TimeoutError, aiohttp.ClientError, OSError) as error:
+                return data
+        except (TimeoutError, aiohttp.ClientError, OSError, OversizeError) as error:
             _log.error("bootstrap_failed", url=url, problem=f"{type(error).__name__}: {error}")
             return None

@@ -21,8 +21,7 @@ def publisher_row(link: PublisherLink, core: IndexCore, now: float) -> Publisher
     spec, status, totals = link.spec, link.machine.status(now), link.totals
     counters = status.counters
     try:
-        stats = core.stats(spec.name)
-        blocks, orphans = stats.blocks, stats.orphans
+        blocks, orphans = core.sizes(spec.name)
     except UnknownPublisherError:  # removed a moment ago
         blocks = orphans = 0
     return PublisherRow(
@@ -65,7 +64,9 @@ def publisher_row(link: PublisherLink, core: IndexCore, now: float) -> Publisher
         events=totals.events,
         unknown_events=totals.unknown_events,
         unknown_removed=totals.unknown_removed,
+        set_aside=totals.set_aside,
         refused=totals.refused,
+        engine_version=link.engine_version,
         endpoint=spec.endpoint,
         replay_endpoint=spec.replay_endpoint,
         http_url=spec.http_url,

@@ -18,6 +18,7 @@ from kvsync_indexer.sync.actions import (
 )
 from kvsync_indexer.sync.errors import ForbiddenTransitionError, SyncError
 from kvsync_indexer.sync.follower import Follower, PublisherSockets
+from kvsync_indexer.sync.guard import ApplyGuard, NoGuard
 from kvsync_indexer.sync.machine import PublisherMachine
 from kvsync_indexer.sync.states import SUSPECT, TRUSTED, Counters, PublisherStatus, State, SyncSettings
 from kvsync_indexer.sync.totals import Totals
@@ -29,6 +30,7 @@ __all__ = [
     "TRUSTED",
     "Action",
     "Apply",
+    "ApplyGuard",
     "CancelReplay",
     "Clear",
     "Connect",
@@ -37,6 +39,7 @@ __all__ = [
     "Follower",
     "ForbiddenTransitionError",
     "Log",
+    "NoGuard",
     "PublisherMachine",
     "PublisherSockets",
     "PublisherStatus",

@@ -74,7 +74,8 @@ class CatchUp:
         standing.log("warning", "replay_failed", reason=reason, start=session.start, purpose=purpose)
         if session.purpose is Purpose.VERIFY:
             self._verification.done(now)
-            standing.reason = f"in sync as far as heard; {reason}"
+            if standing.state is State.LIVE:
+                standing.reason = f"in sync as far as heard; {reason}"
             return
         if session.purpose is Purpose.REPAIR:
             self._repair.failed(now)
@@ -103,7 +104,7 @@ class CatchUp:
             standing.counters.replay_lies += 1
             self.failed(f"replay sent batch {seq} after batch {session.last_item}", now)
             return False
-        if standing.state in (State.GAP, State.RESTART):
+        if session.required and standing.state in (State.GAP, State.RESTART):
             standing.go(State.RESYNCING, standing.reason, now)
         if verdict is Verdict.DUPLICATE:
             session.proven, self._replays.must_prove = True, False
@@ -143,6 +144,8 @@ class CatchUp:
                 self.failed(f"replay skipped from {wanted} to {seq}", now)
                 return False
             if not session.required:
+                if session.purpose is Purpose.VERIFY:
+                    self._verification.found(0, seq, now)
                 self._recovery.open_gap(seq, payload, now)  # what is missing may be on its way as live frames
                 return False
             self._recovery.give_up_until(seq, f"batches {wanted} to {seq - 1} cannot be replayed", now)
@@ -176,6 +179,9 @@ class CatchUp:
         if not session.required:
             replays.session = None
             self._verification.done(now)
+            if session.purpose is Purpose.VERIFY and session.fresh:
+                self._verification.found(session.fresh, session.last_item, now)
+                self._recovery.missed_live(0, now)
             if session.purpose is Purpose.REPAIR:
                 self._repair.done()
             return

@@ -7,12 +7,12 @@ the core refused, when trust is given and withdrawn, what is counted. A driver o
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import structlog
 
 from kvsync_events import DecodeError, decode_batch
-from kvsync_indexer.core import CoreError, IndexCore
+from kvsync_indexer.core import Applied, CoreError, IndexCore
 from kvsync_indexer.latency import StreamMeter, batch_times
 from kvsync_indexer.sync.actions import (
     Action,
@@ -25,9 +25,13 @@ from kvsync_indexer.sync.actions import (
     Remove,
     RequestReplay,
 )
+from kvsync_indexer.sync.guard import ApplyGuard, NoGuard
 from kvsync_indexer.sync.machine import PublisherMachine
+from kvsync_indexer.sync.ranks import Ranks
+from kvsync_indexer.sync.slices import BUDGET, slices
 from kvsync_indexer.sync.states import TRUSTED, State
-from kvsync_indexer.sync.totals import Totals, Turnover
+from kvsync_indexer.sync.totals import Totals
+from kvsync_indexer.sync.turnover import Turnover
 
 _log = structlog.get_logger("kvsync_indexer.ingest")
 
@@ -48,6 +52,15 @@ class PublisherSockets(Protocol):
         """Close the replay socket."""
 
 
+class Refusal(NamedTuple):
+    """A batch that was not applied, nor was any behind it."""
+
+    seq: int
+    reason: str
+    for_good: bool = False
+    """Asking for the batch again would bring the same."""
+
+
 def write_log(line: Log) -> None:
     """Write a log line with structlog."""
     getattr(_log, line.level)(line.event, **line.fields)
@@ -64,6 +77,8 @@ class Follower:
         meter: StreamMeter,
         *,
         matched: frozenset[State] = TRUSTED,
+        guard: ApplyGuard | None = None,
+        between: Callable[[], None] = lambda: None,
         trust_changed: Callable[[], None] = lambda: None,
         log: Callable[[Log], None] = write_log,
     ) -> None:
@@ -75,6 +90,8 @@ class Follower:
             sockets: Carries out what the machine requests of them.
             meter: Counts bytes and delays; it may be shared with other followers of the thread.
             matched: The states in which queries may match this publisher.
+            guard: Told what is being applied; it knows which payloads an earlier process did not survive.
+            between: Called between two calls of the core for one run, so that others get their turn.
             trust_changed: Called after `trusted` has changed.
             log: Writes log lines; `write_log` hands them to structlog.
         """
@@ -83,11 +100,17 @@ class Follower:
         self.totals = Totals()
         self.trusted = False
         """Queries may match the publisher. Trust is withdrawn before blocks change and given afterwards."""
-        self.turnover = Turnover(self.totals)
+        self.turnover = Turnover()
+        self._unknown_events = 0
+        """Events of unknown types in what was applied since the machine was told of such events."""
         self._core = core
         self._sockets = sockets
         self._meter = meter
         self._matched = matched
+        self._guard = guard or NoGuard()
+        self._between = between
+        self._ranks = Ranks()
+        self._incarnation = machine.standing.incarnation
         self._trust_changed = trust_changed
         self._write_log = log
 
@@ -165,10 +188,11 @@ class Follower:
         if (
             machine.incomplete
             and machine.trusted
-            and self.turnover.moved()
-            and self.turnover.replaced(self._core.stats(self.name).blocks)
+            and self.turnover.moved
+            and self.turnover.replaced(self._core.sizes(self.name)[0])
         ):
             self.totals.turnovers += 1
+            self.turnover.assume()
             machine.complete()
 
     # -- live batches -------------------------------------------------------------------------------------------
@@ -194,7 +218,7 @@ class Follower:
         while True:
             if self.trusted and standing.state not in matched:
                 self._set_trust(trusted=False)
-            refused: tuple[int, str] | None = None
+            refused: Refusal | None = None
             for action in actions:
                 if isinstance(action, Apply):
                     refused = self._apply(action)
@@ -202,9 +226,13 @@ class Follower:
                         break
                 else:
                     self._carry_out(action)
-            if refused is None:
+            if refused is not None:
+                actions = self.machine.apply_failed(refused.seq, refused.reason, now, for_good=refused.for_good)
+            elif self._unknown_events:
+                actions = self.machine.blocks_suspect(self._unknown_events, now)
+                self._unknown_events = 0
+            else:
                 break
-            actions = self.machine.apply_failed(*refused, now)
         if self.trusted is not (standing.state in matched):
             self._set_trust(trusted=not self.trusted)
 
@@ -233,21 +261,73 @@ class Follower:
         self._core.clear_publisher(self.name)
         self.turnover.forget()
 
-    def _apply(self, action: Apply) -> tuple[int, str] | None:
-        """Hand payloads to the core; (sequence number, reason) of the first that it refuses."""
+    def _apply(self, action: Apply) -> Refusal | None:
+        """Hand payloads to the core, slice by slice, up to the first that is refused."""
+        if self._incarnation != self.machine.standing.incarnation:
+            self._incarnation = self.machine.standing.incarnation
+            self._ranks.forget()
+        other = self._ranks.first_other(action.payloads)
+        payloads = action.payloads if other is None else action.payloads[: other[0]]
+        for first_seq, part in slices(action.first_seq, payloads, self._applies_singly):
+            if first_seq != action.first_seq:
+                self._between()
+            refused = self._apply_slice(Apply(first_seq, part))
+            if refused is not None:
+                return Refusal(*refused)
+        if other is None:
+            return None
+        place, rank = other
+        reason = f"ranks {self._ranks.rank} and {rank} share one stream; give each rank an endpoint of its own"
+        return Refusal(action.first_seq + place, reason, for_good=True)
+
+    def _applies_singly(self, seq: int) -> bool:
+        return self._guard.applies_singly(self.name, seq)
+
+    def _apply_slice(self, action: Apply) -> tuple[int, str] | None:
+        """Hand payloads to the core, in as many calls as their work takes; (sequence number, reason) of a refusal."""
+        seq, payloads = action.first_seq, action.payloads
+        if len(payloads) == 1 and self._guard.is_set_aside(self.name, seq, payloads[0]):
+            self.totals.set_aside += 1
+            return seq, "set aside, because an earlier process of the index ended while it applied it"
+        while payloads:
+            if seq != action.first_seq:
+                self._between()
+            applied = self._call_core(Apply(seq, payloads))
+            if not isinstance(applied, Applied):
+                return applied
+            done = max(1, applied.payloads)
+            self._count(applied, payloads[:done])
+            seq, payloads = seq + done, payloads[done:]
+        return None
+
+    def _call_core(self, action: Apply) -> Applied | tuple[int, str]:
+        """Call the core once, which may leave the last payloads for another call."""
         name, payloads = self.name, action.payloads
+        self._guard.begin(name, action.first_seq, payloads)
         try:
             if len(payloads) == 1:
-                applied = self._core.apply(name, payloads[0])
-            else:
-                applied = self._core.apply_many(name, payloads)
+                return self._core.apply(name, payloads[0])
+            return self._core.apply_many(name, payloads, BUDGET)
         except (DecodeError, CoreError) as error:
             return self._refused(action, str(error), _refused_place(error, payloads))
         except Exception as error:  # noqa: BLE001  one publisher's payload must never end the thread for all
             self._write_log(Log("exception", "apply_crashed", {"publisher": name, "seq": action.first_seq}))
             return self._refused(action, f"{type(error).__name__}: {error}", None)
+        finally:
+            self._guard.end()
+
+    def _count(self, applied: Applied, payloads: tuple[bytes, ...]) -> None:
         self.totals.add(applied, payloads)
-        return None
+        self._unknown_events += applied.unknown_events
+        if self.machine.incomplete or self.turnover.assumed:
+            self._watch(applied, payloads)
+
+    def _watch(self, applied: Applied, payloads: tuple[bytes, ...]) -> None:
+        """Look for signs of blocks that are not known here, and of their end."""
+        _, orphans = self._core.sizes(self.name)
+        if self.turnover.contradicts(applied, orphans):
+            self.machine.not_complete()
+        self.turnover.watch(applied, payloads, orphans)
 
     def _refused(self, action: Apply, reason: str, place: int | None) -> tuple[int, str]:
         """Say which batch the core refused: the one at `place`. It has applied those before it and none behind it.

@@ -27,6 +27,8 @@ class LiveBatches:
         self._standing.counters.frames += 1
         self._standing.hear(now)
         self._verification.frame_at = now
+        if self._verification.doubtful:
+            self._recovery.hear_again(seq, now)
         if not self._connection.up:
             self.begin(now)
         elif self._standing.state is State.STALE:

@@ -178,7 +178,9 @@ class PublisherMachine:
     def run_from(self) -> int | None:
         """Where a run may begin that `frames` takes in one go; None while every batch must be looked at."""
         position = self.stream.position
-        return position.next_seq if self.standing.state is State.LIVE and position.known else None
+        if self.standing.state is not State.LIVE or not position.known or self.verification.doubtful:
+            return None
+        return position.next_seq
 
     def frames(self, link: int, first: int, payloads: list[bytes], now: float) -> list[Action]:
         """Live batches with consecutive numbers: the same as `frame` for each, and quicker where they follow on."""
@@ -205,10 +207,17 @@ class PublisherMachine:
         self.recovery.quarantine(reason, now)
         return self._outbox.take()
 
-    def apply_failed(self, seq: int, reason: str, now: float) -> list[Action]:
-        """The core refused the payload of `seq`; later payloads of the same answer were dropped."""
+    def apply_failed(self, seq: int, reason: str, now: float, *, for_good: bool = False) -> list[Action]:
+        """The payload of `seq` was refused; later payloads of the same answer were dropped.
+
+        `for_good`: the publisher itself is refused, and no replay is asked whether the batch is better there.
+        """
         if self.state in _DEAF:
             return []
+        if for_good:
+            self.position.rewind(seq)
+            self.recovery.quarantine(reason, now, longest=True)
+            return self._outbox.take()
         self.counters.decode_errors += 1
         if not self.replays.required or not self.quarantine.may_skip():
             self.position.rewind(seq)
@@ -273,6 +282,19 @@ class PublisherMachine:
         self.standing.incomplete = False
         self.repair.done()
 
+    def not_complete(self) -> None:
+        """The engine has shown that it holds blocks that are not known here."""
+        self.standing.incomplete = True
+        self.standing.log("info", "completeness_withdrawn")
+
+    def blocks_suspect(self, events: int, now: float) -> list[Action]:
+        """Applied batches had events of unknown types, each of which may have removed any block known so far."""
+        if self.state in _DEAF:
+            return []
+        reason = f"{events} events of an unknown type may have removed blocks: dropped those before batch"
+        self.recovery.suspect(f"{reason} {self.next_seq}", now)
+        return self._outbox.take()
+
     def blocks_dropped(self) -> None:
         """The core dropped the blocks without being told to: what is applied from here on is not all there is."""
         self.standing.incomplete = True
@@ -296,7 +318,7 @@ class PublisherMachine:
             self.recovery.grace_until = None
             self.recovery.without_replay(f"batch {self.position.next_seq} is missing", now)
         self._check_stale(now)
-        if self.state is State.LIVE:
+        if self.state is State.LIVE or (self.state is State.GAP and self.verification.deaf):
             self._tick_live(now)
         return self._outbox.take()
 
@@ -312,7 +334,12 @@ class PublisherMachine:
         self.quarantine.credit(now - self.verification.live_at)
         if self.replays.session is not None or not self.settings.replay or not self.connection.up:
             return
-        if self.incomplete and self.repair.due(now):
+        if self.verification.due(now) and (missed := self.verification.give_up_waiting()):
+            self.recovery.missed_live(missed, now)
+        if self.state is State.GAP and self.verification.quiet(now):
+            self.verification.settle()
+            self.recovery.to_live(now, "in sync as far as the last check shows; live batches have not arrived")
+        if self.state is State.LIVE and self.incomplete and self.repair.due(now):
             self.recovery.request(Purpose.REPAIR, now)
         elif self.verification.due(now):
             self.recovery.request(Purpose.VERIFY, now)

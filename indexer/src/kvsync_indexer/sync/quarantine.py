@@ -22,9 +22,9 @@ class Quarantine:
         """The publisher's sockets are closed at present."""
         return self._until is not None
 
-    def impose(self, now: float) -> float:
+    def impose(self, now: float, *, longest: bool = False) -> float:
         """Begin a quarantine and return its length in seconds; the next one will be twice as long."""
-        length_s = self._pause_s
+        length_s = self._settings.quarantine_max_s if longest else self._pause_s
         self._until = now + length_s
         self._skipped = 0
         self._pause_s = min(2 * length_s, self._settings.quarantine_max_s)

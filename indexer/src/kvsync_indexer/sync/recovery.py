@@ -5,6 +5,8 @@ from kvsync_indexer.sync.parts import Parts
 from kvsync_indexer.sync.session import Purpose
 from kvsync_indexer.sync.states import State
 
+_DEAF = "live batches do not arrive, only a replay brings them (another topic, or messages are dropped?)"
+
 
 class Recovery:
     """Requests history, gives up what cannot be had, goes live, starts over. `now` is monotonic seconds."""
@@ -51,6 +53,35 @@ class Recovery:
         else:
             self.grace_until = now + self._settings.gap_grace_s
 
+    # -- batches that only checks bring -------------------------------------------------------------------------
+
+    def missed_live(self, batches: int, now: float) -> None:
+        """Batches that a check found have not arrived live: count them, and distrust a publisher that is deaf."""
+        standing = self._standing
+        if batches:
+            standing.counters.gaps += 1
+            standing.counters.missed += batches
+            standing.log("warning", "live_batches_missed", batches=batches, deaf=self._verification.deaf)
+        if self._verification.deaf:
+            standing.go(State.GAP, _DEAF, now)
+        elif batches:
+            standing.reason = f"in sync as far as the last check shows: {batches} batches did not arrive live"
+
+    def hear_again(self, seq: int, now: float) -> None:
+        """A live batch of a publisher in doubt arrived."""
+        deaf = self._verification.deaf
+        missed = self._verification.heard(seq)
+        if missed:
+            self._standing.counters.gaps += 1
+            self._standing.counters.missed += missed
+        if self._verification.doubtful:
+            return
+        if deaf and self._standing.state is State.GAP:
+            self.cancel()
+            self.request(Purpose.CATCH_UP, now)
+        elif self._standing.state is State.LIVE:
+            self._standing.reason = "in sync"
+
     # -- in sync ------------------------------------------------------------------------------------------------
 
     def drain(self, now: float) -> bool:
@@ -61,14 +92,17 @@ class Recovery:
         return other is None
 
     def to_live(self, now: float, reason: str = "in sync") -> None:
-        """Trust the publisher."""
+        """Trust the publisher, unless it is deaf: then it is only as well known as a check shows."""
         self._replays.settled()
         self.grace_until = None
         self._quarantine.synced()
         self._verification.live(now)
         if self._settings.replay and self._standing.incomplete:
             self._repair.plan_after_sync(now)
-        self._standing.go(State.LIVE, reason, now)
+        if self._verification.deaf:
+            self._standing.go(State.GAP, _DEAF, now)
+        else:
+            self._standing.go(State.LIVE, reason, now)
 
     # -- giving up ----------------------------------------------------------------------------------------------
 
@@ -87,6 +121,15 @@ class Recovery:
         self._replays.must_prove = False
         self._standing.incomplete = True
         self._standing.go(State.RESYNCING, reason, now)
+
+    def suspect(self, reason: str, now: float) -> None:
+        """Any block known so far may have gone: keep none. What is stored from here on can be trusted again."""
+        self.clear(reason)
+        self._standing.counters.resyncs += 1
+        self._standing.incomplete = True
+        if self._standing.state is State.LIVE:
+            self._standing.go(State.RESYNCING, reason, now)
+            self._standing.go(State.LIVE, reason, now)
 
     def without_replay(self, reason: str, now: float) -> None:
         """No history is to be had: start over from live batches, and say that the publisher is incomplete."""
@@ -124,6 +167,7 @@ class Recovery:
         self._stream.forget()
         self._replays.forget()
         self._repair.forget()
+        self._verification.forget()
         self._connection.first_seq = 0
         self.grace_until = None
 
@@ -150,13 +194,13 @@ class Recovery:
             stream.apply(*frame)
         self.to_live(now, f"restarted: {reason}; no replay")
 
-    def quarantine(self, reason: str, now: float) -> None:
-        """Close the publisher's sockets for a while."""
+    def quarantine(self, reason: str, now: float, *, longest: bool = False) -> None:
+        """Close the publisher's sockets for a while, or for the longest time that there is."""
         self._standing.counters.quarantines += 1
         self.cancel()
         self._stream.buffer.clear()
         self.grace_until = None
         self._connection.renew()
-        length_s = self._quarantine.impose(now)
+        length_s = self._quarantine.impose(now, longest=longest)
         self._outbox.emit(Disconnect())
         self._standing.go(State.QUARANTINED, f"{reason} (for {length_s:g} s)", now)

@@ -59,6 +59,8 @@ class SyncSettings:
     """When a new connection is checked for batches lost between the replay and the subscription."""
     verify_idle_s: float = 15.0
     """How often a quiet publisher is asked whether its last batch is the last one known here."""
+    verify_doubt_s: float = 0.75
+    """How soon to ask again after a check has found batches that did not arrive live."""
     repair_s: float = 5.0
     repair_max_s: float = 60.0
     """The longest pause between attempts to complete a history after the replay server could not be reached."""

@@ -1,4 +1,4 @@
-"""What the core made of one publisher's batches, and how far its cache has turned over since."""
+"""What the core made of one publisher's batches."""
 
 from dataclasses import dataclass
 
@@ -19,6 +19,8 @@ class Totals:
     unknown_removed: int = 0
     unknown_events: int = 0
     refused: int = 0
+    set_aside: int = 0
+    """Times that a payload was left out because an earlier process of the index ended while it applied it."""
     turnovers: int = 0
     """Times an incomplete publisher became complete because its cache had turned over."""
     block_size: int | None = None
@@ -47,38 +49,3 @@ def find_block_size(payloads: tuple[bytes, ...]) -> int | None:
             if isinstance(event, BlockStored) and event.block_size > 0:
                 return event.block_size
     return None
-
-
-class Turnover:
-    """Decides when an incomplete publisher has become complete without its history.
-
-    Eviction takes the least recently used block first, and what is unknown was used before what is known. So once as
-    many known blocks were evicted as are resident, what was unknown has gone, unless it is hit again and again. After a
-    clear nothing unknown is left at all. Evictions of unknown blocks do not count: a full cache evicts one for every
-    block that it stores, so that their number says nothing about how many are left.
-    """
-
-    __slots__ = ("_cleared", "_evicted", "_judged", "_totals")
-
-    def __init__(self, totals: Totals) -> None:
-        self._totals = totals
-        self.forget()
-
-    def forget(self) -> None:
-        """The known blocks were dropped: count from here."""
-        self._cleared = self._totals.cleared
-        self._evicted = self._judged = self._removals()
-
-    def moved(self) -> bool:
-        """Something was evicted or cleared since the last call."""
-        judged, self._judged = self._judged, self._removals()
-        return self._judged != judged or self._totals.cleared != self._cleared
-
-    def replaced(self, resident: int) -> bool:
-        """What was unknown has gone; `resident` is the number of blocks known now."""
-        if self._totals.cleared != self._cleared:
-            return True
-        return resident > 0 and self._removals() - self._evicted >= resident
-
-    def _removals(self) -> int:
-        return self._totals.removed

@@ -10,11 +10,11 @@ INTERRUPTIONS: Final[frozenset[State]] = frozenset({State.CONNECTING, State.STAL
 
 TRANSITIONS: Final[Mapping[State, frozenset[State]]] = {
     State.CONNECTING: (INTERRUPTIONS | {State.REPLAYING, State.LIVE}) - {State.CONNECTING},
-    State.REPLAYING: INTERRUPTIONS | {State.LIVE, State.RESYNCING, State.RESTART},
+    State.REPLAYING: INTERRUPTIONS | {State.LIVE, State.GAP, State.RESYNCING, State.RESTART},
     State.LIVE: INTERRUPTIONS | {State.GAP, State.RESTART, State.RESYNCING},
     State.GAP: INTERRUPTIONS | {State.LIVE, State.RESYNCING, State.RESTART},
     State.RESTART: INTERRUPTIONS | {State.LIVE, State.RESYNCING},
-    State.RESYNCING: INTERRUPTIONS | {State.LIVE, State.RESTART},
+    State.RESYNCING: INTERRUPTIONS | {State.LIVE, State.GAP, State.RESTART},
     State.STALE: (INTERRUPTIONS | {State.LIVE, State.RESYNCING}) - {State.STALE},
     State.QUARANTINED: frozenset({State.RESYNCING, State.CONNECTING, State.REMOVED}),
     State.REMOVED: frozenset(),
@@ -25,7 +25,7 @@ CAUSES: Final[Mapping[State, str]] = {
     State.CONNECTING: "the connection ended, or discovery named another epoch",
     State.REPLAYING: "the first connection is up",
     State.LIVE: "every known batch is applied",
-    State.GAP: "sequence numbers are missing",
+    State.GAP: "sequence numbers are missing, or live batches do not arrive",
     State.RESTART: "another process answers",
     State.STALE: "no sign of life for stale_after_s",
     State.QUARANTINED: "something cannot be decoded",

@@ -17,8 +17,19 @@ from kvsync_mockpod.errors import ConfigError
 from kvsync_mockpod.suggestions import did_you_mean
 
 MANY = ("served_model_name", "api_key", "lora_modules")
-_SHORT = {"-dp": "--data-parallel-size", "-dpn": "--data-parallel-rank", "-tp": "--tensor-parallel-size"}
-_SHORT["-pp"] = "--pipeline-parallel-size"
+_SHORT = {
+    "-dp": "--data-parallel-size",
+    "-dpa": "--data-parallel-address",
+    "-dpb": "--data-parallel-backend",
+    "-dpe": "--data-parallel-external-lb",
+    "-dph": "--data-parallel-hybrid-lb",
+    "-dpl": "--data-parallel-size-local",
+    "-dpn": "--data-parallel-rank",
+    "-dpp": "--data-parallel-rpc-port",
+    "-dpr": "--data-parallel-start-rank",
+    "-pp": "--pipeline-parallel-size",
+    "-tp": "--tensor-parallel-size",
+}
 
 _IGNORED_VALUED = (
     "tensor_parallel_size pipeline_parallel_size gpu_memory_utilization dtype tokenizer tokenizer_mode "
@@ -26,11 +37,14 @@ _IGNORED_VALUED = (
     "cpu_offload_gb max_logprobs uvicorn_log_level chat_template chat_template_content_format "
     "generation_config root_path tool_call_parser reasoning_parser distributed_executor_backend "
     "max_lora_rank max_cpu_loras lora_dtype compilation_config limit_mm_per_prompt kv_transfer_config "
-    "hf_overrides config_format task runner optimization_level"
+    "hf_overrides config_format task runner optimization_level data_parallel_address data_parallel_backend "
+    "data_parallel_rpc_port speculative_config override_generation_config max_seq_len_to_capture middleware "
+    "ssl_keyfile ssl_certfile ssl_ca_certs ssl_cert_reqs allowed_origins allowed_methods allowed_headers"
 )
 _IGNORED_SWITCHES = (
     "trust_remote_code enforce_eager disable_log_requests enable_log_requests disable_log_stats "
-    "enable_auto_tool_choice disable_uvicorn_access_log disable_frontend_multiprocessing"
+    "enable_auto_tool_choice disable_uvicorn_access_log disable_frontend_multiprocessing enable_sleep_mode "
+    "enable_request_id_headers enable_ssl_refresh allow_credentials"
 )
 IGNORED_FLAGS = {
     **dict.fromkeys(_IGNORED_VALUED.split(), True),
@@ -69,6 +83,8 @@ def _option(name: str, field: FieldInfo) -> click.Option:
         return click.Option([f"{_flag(name)}/--no-{_flag(name)[2:]}", name], default=None, help=shown)
     if name in MANY:
         return click.Option([_flag(name), name], multiple=True, default=None, help=shown)
+    if name == "max_model_len":
+        kind = str
     if name == "mock_faults":
         kind = click.Path(path_type=Path)
     return click.Option([_flag(name), name], type=kind, default=None, help=shown)
@@ -103,10 +119,9 @@ def normalize_arguments(arguments: Sequence[str]) -> list[str]:
     result: list[str] = []
     many: str | None = None
     for argument in arguments:
-        head, equals, value = argument.partition("=")
-        head = _SHORT.get(head, head)
+        head, equals, value = _long_form(argument).partition("=")
         if head.startswith("--"):
-            flag = head.replace("_", "-")
+            flag = _without_key(head.replace("_", "-"))
             if flag not in known:
                 raise ConfigError(f"no such flag: {head}{did_you_mean(flag, sorted(known))}")
             many = flag if flag[2:].replace("-", "_") in MANY else None
@@ -115,6 +130,26 @@ def normalize_arguments(arguments: Sequence[str]) -> list[str]:
         elif many is not None and count and not argument.startswith("-"):
             result += [many, argument]
         else:
-            result.append(argument if head == argument else head + equals + value)
+            result.append(argument)
             count = 1
     return result
+
+
+def _long_form(argument: str) -> str:
+    """A short flag of vLLM as the long one; `-O3` sets the optimization level, `-O.key` part of a configuration."""
+    head, equals, value = argument.partition("=")
+    if head in _SHORT:
+        return _SHORT[head] + equals + value
+    if head == "-O":
+        return "--optimization-level" + equals + value
+    if head.startswith("-O.") and equals:
+        return f"--compilation-config={value}"
+    if head.startswith("-O") and head[2:].isdigit():
+        return f"--optimization-level={head[2:]}"
+    return argument
+
+
+def _without_key(flag: str) -> str:
+    """`--config.key` as `--config`, if it is one of the ignored flags: no part of it has an effect."""
+    base, dot, _ = flag.partition(".")
+    return base if dot and IGNORED_FLAGS.get(base[2:].replace("-", "_")) else flag

@@ -5,11 +5,13 @@ Fields without the prefix `mock_` have the names of `vllm serve`, so that a Depl
 """
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from kvsync_mockpod.config.events import KVEventsConfig
+from kvsync_mockpod.config.lengths import AUTO, parse_length
+from kvsync_mockpod.config.parallel import ParallelFlags, RankPlan, plan_ranks
 
 
 class LoraModule(BaseModel):
@@ -26,6 +28,9 @@ def _one_or_many(value: object) -> object:
     return (value,) if isinstance(value, str) else value
 
 
+_MODEL_LEN = 32_768
+_BLOCKS = 8192
+_BLOCK_SIZE = 16
 Names = Annotated[tuple[str, ...], BeforeValidator(_one_or_many)]
 
 
@@ -40,12 +45,17 @@ class PodConfig(BaseModel):
     host: str = Field("0.0.0.0", min_length=1, description="HTTP address")
     port: int = Field(8000, ge=0, le=65_535, description="HTTP port; 0 lets the system choose")
     api_key: Names = Field((), max_length=64, description="keys accepted under /v1; without any, keys are not checked")
-    block_size: int = Field(16, ge=1, le=4096, description="tokens per block")
-    num_gpu_blocks_override: int = Field(8192, ge=2, le=2**24, description="device blocks; block 0 is the null block")
+    block_size: int = Field(_BLOCK_SIZE, ge=1, le=4096, description="tokens per block")
+    num_gpu_blocks_override: int = Field(
+        _BLOCKS, ge=2, le=2**24, description="device blocks; block 0 is the null block"
+    )
     max_num_seqs: int = Field(256, ge=1, le=65_536, description="maximum number of running requests")
     max_num_batched_tokens: int = Field(2048, ge=1, le=2**24, description="token budget per step")
     max_model_len: int = Field(
-        32_768, ge=2, le=2**24, description="maximum length of prompt and answer together, in tokens"
+        _MODEL_LEN,
+        ge=2,
+        le=2**24,
+        description="maximum length of prompt and answer, in tokens; also 8k, 8K, auto or -1",
     )
     scheduling_policy: Literal["fcfs", "priority"] = Field("fcfs", description="order of the waiting queue")
     enable_prefix_caching: bool = Field(True, description="reuse blocks of earlier prompts")
@@ -58,8 +68,18 @@ class PodConfig(BaseModel):
     scheduler_reserve_full_isl: bool = Field(True, description="admit a request only if all its tokens fit")
     watermark: float = Field(0.0, ge=0.0, lt=1.0, description="share of the blocks kept free at admission")
     kv_events_config: KVEventsConfig | None = Field(None, description="JSON; default: events on, ports 5557 and 5558")
-    data_parallel_size: int = Field(1, ge=1, le=256, description="ranks in this pod, each with its own engine")
-    data_parallel_rank: int = Field(0, ge=0, le=4095, description="rank of the pod's first engine")
+    data_parallel_size: int = Field(1, ge=1, le=4096, description="ranks in all, each with its own engine")
+    data_parallel_size_local: int | None = Field(None, ge=1, le=256, description="ranks in this pod; default: all")
+    data_parallel_rank: int | None = Field(
+        None, ge=0, le=4095, description="the pod's only rank, with load balancing outside"
+    )
+    data_parallel_start_rank: int | None = Field(
+        None, ge=0, le=4095, description="first rank of this pod, with --data-parallel-size-local"
+    )
+    data_parallel_hybrid_lb: bool = Field(
+        False, description="serve only the ranks of this pod; implied by a start rank"
+    )
+    data_parallel_external_lb: bool = Field(False, description="serve one rank; implied by --data-parallel-rank")
     enable_lora: bool = Field(False, description="accept LoRA adapters; implied by --lora-modules")
     max_loras: int = Field(1, ge=1, le=1024, description="maximum number of adapters in a batch")
     lora_modules: tuple[LoraModule, ...] = Field((), max_length=1024, description="NAME=PATH or JSON, repeatable")
@@ -76,6 +96,9 @@ class PodConfig(BaseModel):
     mock_seed: int | None = Field(None, ge=0, le=2**63 - 1, description="seed of generated text and jitter")
     mock_wire_version: str = Field("newest", description="vLLM version whose event format is used")
     mock_hash_seed: str | None = Field(None, description="default: PYTHONHASHSEED")
+    mock_vocab_size: int = Field(
+        2**32, ge=16, le=2**32, description="prompts with a token id from here on are refused; default: every 32-bit id"
+    )
     mock_output_tokens: int = Field(
         128, ge=1, le=2**20, description="mean length of an answer that ends by itself, in tokens"
     )
@@ -111,6 +134,30 @@ class PodConfig(BaseModel):
     mock_tier_events: Literal["full", "hash_only"] = Field(
         "full", description="stored events of lower tiers: with tokens, or with hashes only as vLLM's offload connector"
     )
+    mock_tier_eviction: Literal["lru", "lineage"] = Field(
+        "lru", description="lower tiers evict the least recently used block; lineage: never before its children"
+    )
+    mock_tier_duplicates: Literal["refuse", "allow"] = Field(
+        "refuse", description="whether host memory takes a further copy of a block that it has"
+    )
+    mock_tier_frequency: Literal["small", "medium", "large"] | None = Field(
+        None, description="size of the sketch that counts how often blocks are used; default: not counted"
+    )
+    mock_offload_min_uses: int = Field(
+        0, ge=0, le=255, description="blocks used less often are not copied to host memory; needs --mock-tier-frequency"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _resolve_length(cls, given: dict[str, Any]) -> dict[str, Any]:
+        """Convert a written length; `auto` is the default length, or what the cache can hold if that is less."""
+        if "max_model_len" not in given:
+            return given
+        length = parse_length(given["max_model_len"])
+        if str(length) == str(AUTO):
+            blocks, size = given.get("num_gpu_blocks_override", _BLOCKS), given.get("block_size", _BLOCK_SIZE)
+            length = min(_MODEL_LEN, (int(blocks) - 1) * int(size))
+        return {**given, "max_model_len": length}
 
     @model_validator(mode="after")
     def _cross_checks(self) -> "PodConfig":
@@ -132,8 +179,11 @@ class PodConfig(BaseModel):
             )
         if self.mock_disk_blocks and not self.mock_host_blocks:
             raise ValueError("mock_disk_blocks: a disk tier needs a host tier (mock_host_blocks)")
+        if self.mock_offload_min_uses and self.mock_tier_frequency is None:
+            raise ValueError("mock_offload_min_uses: uses are counted only with mock_tier_frequency")
         if self.mock_host_blocks and not self.enable_prefix_caching:
             raise ValueError("mock_host_blocks: lower tiers need enable_prefix_caching")
+        _ = self.rank_plan
         names = [module.name for module in self.lora_modules]
         taken = set(self.names)
         for name in names:
@@ -146,6 +196,20 @@ class PodConfig(BaseModel):
     def names(self) -> tuple[str, ...]:
         """The model names that the base model answers to; the first is the one shown."""
         return self.served_model_name or (self.model,)
+
+    @property
+    def rank_plan(self) -> RankPlan:
+        """The data-parallel ranks that run in this pod."""
+        return plan_ranks(
+            ParallelFlags(
+                size=self.data_parallel_size,
+                size_local=self.data_parallel_size_local,
+                rank=self.data_parallel_rank,
+                start_rank=self.data_parallel_start_rank,
+                hybrid_lb=self.data_parallel_hybrid_lb,
+                external_lb=self.data_parallel_external_lb,
+            )
+        )
 
     @property
     def lora_enabled(self) -> bool:

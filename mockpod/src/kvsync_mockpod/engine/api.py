@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from kvsync_events import AllBlocksCleared, BlockRemoved, BlockStored
 
@@ -109,6 +109,9 @@ class ResidentBlock:
     medium: str = "GPU"
     group_idx: int | None = 0
     copies: int = 1
+    lora_name: str | None = None
+    extra_keys: tuple[Any, ...] | None = None
+    """Further content of the hash, as events carry it: salts, adapters and multimodal inputs."""
 
 
 @dataclass(frozen=True, slots=True)

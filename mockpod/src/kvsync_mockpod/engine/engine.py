@@ -19,7 +19,7 @@ from kvsync_mockpod.engine.progress import Finish, Progress
 from kvsync_mockpod.engine.scheduler import Batch
 from kvsync_mockpod.engine.state import EngineState
 from kvsync_mockpod.engine.stats import EngineStats, take_statistics
-from kvsync_mockpod.engine.tiers import Link, TierConfig
+from kvsync_mockpod.engine.tiers import BlockContext, Link, SourceBlock, StoredBlock, TierConfig
 from kvsync_mockpod.engine.validation import check_request, make_sequence
 
 
@@ -257,23 +257,48 @@ class Engine:
         if self._tiers is not None:
             if reset_external:
                 self._tiers.clear()
-            for medium, block in self._tiers.blocks():
-                self._recorder.tier_stored(medium, [block])
+            self._tiers.announce()
         return True
+
+    def lose_blocks(self, now: float) -> None:
+        """Lose every block and every event that was not taken, as when the process ends; requests start again.
+
+        Copies between the tiers are lost with their source, whether they are under way or wait. Nothing is announced:
+        a process that ends does not say so.
+        """
+        scheduler = self._scheduler
+        self._bulk.leave()
+        while scheduler.running:
+            seq = scheduler.running.pop()
+            scheduler.preempt(seq, drop_output=True)
+            self._preempted.append(seq.id)
+        scheduler.forget_progress()
+        if self._tiers is not None:
+            self._tiers.lose(now)
+        emptied = self._state.pool.reset()
+        assert emptied, "a block is held by no sequence and by no copy"
+        self._recorder.lose()
 
     def blocks(self) -> Iterator[ResidentBlock]:
         """The resident blocks of all tiers; parents and token ids are present only if `keep_tokens` is set."""
         self._bulk.leave()
         content = self._recorder.content
         for h, copies in self._state.pool.contents():
-            parent, tokens = content.get(h, (None, ()))
-            yield ResidentBlock(h, parent, tuple(tokens), "GPU", 0, copies)
+            parent, tokens, context = content.get(h, (None, (), None))
+            yield _resident(SourceBlock(h, parent, tuple(tokens), context), "GPU", 0, copies)
         if self._tiers is not None:
             group = None if self._recorder.hash_only else 0
             for medium, block in self._tiers.blocks():
-                yield ResidentBlock(block.hash, block.parent, block.token_ids, medium, group, 1)
+                yield _resident(block, medium, group, block.copies)
 
     def statistics(self) -> EngineStats:
         """A frozen snapshot of the counters and gauges."""
         self._bulk.leave()
         return take_statistics(self._state)
+
+
+def _resident(block: SourceBlock | StoredBlock, medium: str, group: int | None, copies: int) -> ResidentBlock:
+    context = block.context or BlockContext()
+    return ResidentBlock(
+        block.hash, block.parent, block.token_ids, medium, group, copies, context.lora_name, context.extra_keys
+    )

@@ -84,6 +84,8 @@ class BlockManager:
         pool.allocate(seq.table, fresh)
         self.cache(seq, computed + new_tokens)
         self._promised.pop(seq, None)
+        if self.offload is not None and self._caching:
+            self.offload.count_uses(seq.hashes[: seq.total // self._size])
         return True
 
     def grow(self, seq: Sequence, new_tokens: int) -> Fit:

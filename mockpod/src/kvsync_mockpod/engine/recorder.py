@@ -7,7 +7,9 @@ from typing import Any
 from kvsync_events import AllBlocksCleared, BlockRemoved, BlockStored, Hash
 from kvsync_mockpod.engine.api import Event, LoraRef
 from kvsync_mockpod.engine.log import TransitionLog
-from kvsync_mockpod.engine.tiers import SourceBlock, StoredBlock
+from kvsync_mockpod.engine.tiers import BlockContext, SourceBlock, StoredBlock
+
+ExtraKeys = list[tuple[Any, ...] | None] | None
 
 
 class Recorder:
@@ -24,8 +26,8 @@ class Recorder:
         self.counts_only = not (publish or keep_tokens or log.capacity)
         """Whether neither events nor tokens nor log entries are wanted, so that blocks only have to be counted."""
         self._events: list[Event] = []
-        self.content: dict[bytes, tuple[bytes | None, Sequence[int]]] = {}
-        """Parent and tokens of each resident block, if tokens are kept."""
+        self.content: dict[bytes, tuple[bytes | None, Sequence[int], BlockContext | None]] = {}
+        """Parent, tokens and context of each resident block, if tokens are kept."""
         self.evicted: list[SourceBlock] | None = None
         """While this is a list, blocks that lose their last device copy are added to it, to be offered to host memory.
         """
@@ -44,7 +46,7 @@ class Recorder:
         hashes: list[bytes],
         parent: bytes | None,
         token_ids: Callable[[], list[int]],
-        extra_keys: Callable[[], list[tuple[Any, ...] | None] | None],
+        extra_keys: Callable[[], ExtraKeys],
         lora: LoraRef | None,
         session_id: str | None = None,
         *,
@@ -54,9 +56,11 @@ class Recorder:
         if not resident:
             self.stored_blocks += len(hashes)
             self.log.append(self.step, "stored", hashes, parent)
-        tokens = token_ids() if self._keep or self._publish else []
+        if not (self._keep or self._publish):
+            return
+        tokens, keys = token_ids(), extra_keys()
         if self._keep and not resident:
-            self._remember(hashes, parent, tokens)
+            self._remember(hashes, parent, tokens, _contexts(lora, keys, len(hashes)))
         if self._publish:
             self._events.append(
                 BlockStored(
@@ -67,7 +71,7 @@ class Recorder:
                     lora_id=lora.id if lora else None,
                     medium="GPU",
                     lora_name=lora.name if lora else None,
-                    extra_keys=extra_keys(),
+                    extra_keys=keys,
                     group_idx=0,
                     kv_cache_spec_kind="full_attention",
                     session_id=session_id,
@@ -81,9 +85,9 @@ class Recorder:
             return
         if last and self._keep:
             for h in hashes:
-                parent, tokens = self.content.pop(h, (None, ()))
+                parent, tokens, context = self.content.pop(h, (None, (), None))
                 if self.evicted is not None:
-                    self.evicted.append(SourceBlock(h, parent, tuple(tokens)))
+                    self.evicted.append(SourceBlock(h, parent, tuple(tokens), context))
         self.log.append(self.step, "removed", hashes)
         if self._publish and self.merge_removed:
             self._events.append(BlockRemoved(block_hashes=list(hashes), medium="GPU", group_idx=0))
@@ -97,10 +101,18 @@ class Recorder:
         if self._publish:
             self._events.append(AllBlocksCleared())
 
-    def _remember(self, hashes: list[bytes], parent: bytes | None, tokens: list[int]) -> None:
+    def lose(self) -> None:
+        """Record that all blocks are gone and drop every event that was not taken: the publisher is gone as well."""
+        self.content.clear()
+        self.log.append(self.step, "cleared", (None,))
+        self.take()
+
+    def _remember(
+        self, hashes: list[bytes], parent: bytes | None, tokens: list[int], contexts: Sequence[BlockContext | None]
+    ) -> None:
         size, data = self._block_size, array("I", tokens)
         for i, h in enumerate(hashes):
-            self.content[h] = (parent, data[i * size : (i + 1) * size])
+            self.content[h] = (parent, data[i * size : (i + 1) * size], contexts[i])
             parent = h
 
     def tier_stored(self, medium: str, blocks: Sequence[StoredBlock]) -> None:
@@ -113,8 +125,20 @@ class Recorder:
         if self.hash_only:
             self._events.append(BlockStored(hashes, None, [], 0, medium=medium))
             return
-        tokens = [t for b in blocks for t in b.token_ids]
-        self._events.append(BlockStored(hashes, blocks[0].parent, tokens, self._block_size, medium=medium, group_idx=0))
+        first = blocks[0].context or BlockContext()
+        self._events.append(
+            BlockStored(
+                block_hashes=hashes,
+                parent_block_hash=blocks[0].parent,
+                token_ids=[t for b in blocks for t in b.token_ids],
+                block_size=self._block_size,
+                lora_id=first.lora_id,
+                medium=medium,
+                lora_name=first.lora_name,
+                extra_keys=_event_keys(blocks),
+                group_idx=0,
+            )
+        )
 
     def tier_removed(self, medium: str, block: StoredBlock) -> None:
         """Record that a block left a lower tier."""
@@ -129,3 +153,17 @@ class Recorder:
         events, self._events = self._events, []
         self.tier_events = 0
         return events
+
+
+def _contexts(lora: LoraRef | None, keys: ExtraKeys, count: int) -> list[BlockContext | None]:
+    """One context per block; None for blocks whose hash covers nothing but tokens."""
+    keys = keys or [None] * count
+    if lora is None:
+        return [None if key is None else BlockContext(extra_keys=key) for key in keys]
+    return [BlockContext(lora.id, lora.name, key) for key in keys]
+
+
+def _event_keys(blocks: Sequence[StoredBlock]) -> ExtraKeys:
+    """The `extra_keys` of a chain's event; None if no block has any."""
+    keys = [None if block.context is None else block.context.extra_keys for block in blocks]
+    return keys if any(key is not None for key in keys) else None

@@ -80,6 +80,16 @@ class Scheduler:
         self.preemptions += 1
         self.waiting.push_front(seq)
 
+    def forget_progress(self) -> None:
+        """Take their blocks from all waiting sequences, so that they start from their first token."""
+        for seq in reversed(list(self.parked)):
+            self.parked.remove(seq)
+            seq.status = Status.PREEMPTED if seq.preemptions else Status.WAITING
+            self.waiting.push_front(seq)
+        for seq in self.waiting:
+            self.manager.release(seq)
+            seq.computed = 0
+
     def remove(self, seq: Sequence) -> None:
         """Take a sequence out of the queue that it is in and release its blocks."""
         if seq.status is Status.RUNNING:

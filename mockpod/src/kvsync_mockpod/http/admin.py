@@ -110,14 +110,18 @@ async def is_paused(pod: Pod, request: Request) -> Response:
 
 
 async def server_info(pod: Pod, request: Request) -> Response:
-    """The configuration as text, or as an object with `config_format=json`."""
+    """The configuration as text, or as an object with `config_format=json`.
+
+    As in vLLM, the object has a `model_config` with the maximum length; here it also names the size of the vocabulary.
+    """
     form = request.query.get("config_format", "text")
     if form not in ("text", "json"):
         raise bad_request(f"config_format: {form[:40]!r} is not text or json", "config_format")
     shown = pod.config.model_dump(mode="json", exclude={"api_key"})
     if form == "text":
         return json_response({"vllm_config": ", ".join(f"{key}={value!r}" for key, value in shown.items())})
-    return json_response({"vllm_config": shown})
+    sizes = {"max_model_len": pod.config.max_model_len, "vocab_size": pod.config.mock_vocab_size}
+    return json_response({"vllm_config": {**shown, "model_config": {"model": pod.config.model, **sizes}}})
 
 
 async def kv_event_sources(pod: Pod, request: Request) -> Response:

@@ -74,6 +74,18 @@ def refuse_no_tokens(max_tokens: int | None) -> None:
         raise bad_request("max_tokens must be at least 1, got 0", "max_tokens")
 
 
+def _names_tokens(prompt: object) -> bool:
+    """Whether a prompt consists of token ids, so that it did not pass the tokenizer."""
+    return isinstance(prompt, list) and not isinstance(prompt[0], str)
+
+
+def check_vocabulary(prompts: list[list[int]], vocab_size: int) -> None:
+    """Raises `HttpError` 400, with vLLM's message, for prompts of token ids that are outside the vocabulary."""
+    largest = max((max(prompt, default=0) for prompt in prompts), default=0)
+    if largest >= vocab_size:
+        raise bad_request(f"Token id {largest} is out of vocabulary")
+
+
 class Answer(Framing):
     """The answer to one request."""
 
@@ -173,6 +185,8 @@ async def serve(
 ) -> Response | None:
     """Generate and answer; returns None after a stream was sent. Raises `HttpError`, `ClientDisconnectedError`."""
     pod = answer.pod
+    if _names_tokens(getattr(body, "prompt", None)):
+        check_vocabulary(prompts, pod.config.mock_vocab_size)
     final_only = not body.stream and not sampling.stops
     async with Session(pod, request, pick_rank(pod, request), final_only=final_only) as session:
         session.submit(answer.id, prompts, sampling)

@@ -55,6 +55,8 @@ def _block_line(form: WireForm, rank: int, block: ResidentBlock) -> bytes:
             "group_idx": shown_group(form, block.group_idx),
             "copies": block.copies,
             "token_ids": block.token_ids,
+            "lora_name": block.lora_name,
+            "extra_keys": block.extra_keys,
             "rank": rank,
         }
     )

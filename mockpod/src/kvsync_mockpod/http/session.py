@@ -77,19 +77,23 @@ def pick_model(pod: Pod, name: str | None) -> tuple[str, LoraRef | None]:
 
 
 def pick_rank(pod: Pod, request: Request) -> Rank:
-    """The rank named by `X-data-parallel-rank`, or the least loaded one. Raises `HttpError` 400 for an unknown rank."""
-    header = request.header(b"x-data-parallel-rank")
-    if header is None:
-        return pod.choose_rank(None)
-    here = [rank.rank for rank in pod.ranks]
+    """The rank named by `X-data-parallel-rank`, or the least loaded one.
+
+    As in vLLM, a header that is not a number is ignored. Raises `HttpError` 400 for a rank that is not in this pod.
+    """
     try:
-        wanted = int(header)
-        return pod.choose_rank(wanted)
-    except (ValueError, KeyError):
-        raise bad_request(
-            f"X-data-parallel-rank: {header[:40]!r} is not one of this pod's ranks {here[0]} to {here[-1]}",
-            "X-data-parallel-rank",
-        ) from None
+        named = int(request.header(b"x-data-parallel-rank") or "")
+    except ValueError:
+        return pod.choose_rank(None)
+    try:
+        return pod.choose_rank(named)
+    except KeyError:
+        plan = pod.config.rank_plan
+        if 0 <= named < plan.named:
+            message = f"data_parallel_rank {named} runs in another pod; this one has ranks 0 to {plan.count - 1}."
+        else:
+            message = f"data_parallel_rank {str(named)[:40]} is out of range [0, {plan.named})."
+        raise bad_request(message, "X-data-parallel-rank") from None
 
 
 def check_cache_salt(salt: str | None) -> None:

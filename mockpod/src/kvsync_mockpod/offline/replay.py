@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
 
-from kvsync_mockpod.engine import Engine, EngineConfig, EngineConfigError, Event, Link, Request, TierConfig
+from kvsync_mockpod.engine import Engine, EngineConfig, EngineConfigError, Event, Request, TierConfig
 from kvsync_mockpod.engine.latency import make_latency
 from kvsync_mockpod.offline.model import TraceExecutor, TraceIdentity, make_request
 from kvsync_mockpod.offline.result import ReplayResult, RequestRecord
@@ -178,9 +178,7 @@ def _make_workers(config: ReplayConfig, *, publish: bool) -> list[Worker]:
         update={"async_scheduling": config.asynchronous, "log_entries": 0, "keep_tokens": tiers is not None}
     )
     identity = TraceIdentity(engine.block_size)
-    disk = None
-    if tiers is not None and config.shared_disk:
-        disk = Link(float("inf") if tiers.instant else tiers.disk_bandwidth, "disk")
+    disk = tiers.make_disk_link() if tiers is not None and config.shared_disk else None
     workers = []
     for i in range(config.workers):
         latency = make_latency(config.latency, jitter=config.jitter, seed=config.seed * 1_000_003 + i)

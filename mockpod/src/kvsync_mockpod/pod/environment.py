@@ -5,6 +5,20 @@ from dataclasses import dataclass
 
 from kvsync_mockpod.errors import ConfigError
 
+_OBEYED = frozenset(
+    (
+        "VLLM_KV_EVENTS_USE_INT_BLOCK_HASHES",
+        "VLLM_ALLOW_RUNTIME_LORA_UPDATING",
+        "VLLM_SERVER_DEV_MODE",
+        "VLLM_API_KEY",
+    )
+)
+
+
+def ignored_variables(variables: Mapping[str, str]) -> list[str]:
+    """Names of vLLM's variables that are set and have no effect on the pod."""
+    return sorted(name for name in variables if name.startswith("VLLM_") and name not in _OBEYED)
+
 
 @dataclass(frozen=True, slots=True)
 class Environment:

@@ -11,7 +11,7 @@ import zmq
 from kvsync_events import NEWEST_VERSION, EventsError, WireForm, hash_algorithms
 from kvsync_mockpod.config import PodConfig, read_yaml
 from kvsync_mockpod.engine import Engine, EngineConfig, LatencyModel, LoraRef
-from kvsync_mockpod.engine.tiers import Link, TierConfig
+from kvsync_mockpod.engine.tiers import TierConfig
 from kvsync_mockpod.errors import ConfigError
 from kvsync_mockpod.faults.active import ActiveFaults
 from kvsync_mockpod.faults.spec import FaultPlan, parse_plan
@@ -111,14 +111,14 @@ class Pod:
             enable_prefix_caching=config.enable_prefix_caching,
             max_loras=config.max_loras if self.accepts_loras else 0,
             eos_token_id=EOS,
-            vocab_size=2**32,
+            vocab_size=config.mock_vocab_size,
             vllm_version=self.version,
             max_waiting=config.mock_max_waiting,
             keep_tokens=config.mock_debug or bool(config.mock_host_blocks),
             log_entries=1_000_000 if config.mock_debug else 0,
         )
         tiers = self._tiers()
-        disk = Link(config.mock_disk_bandwidth, "disk") if config.mock_disk_blocks else None
+        disk = tiers.make_disk_link() if tiers is not None else None
         ranks = []
         for endpoints in plan_endpoints(config):
             publisher = self._publisher_maker(endpoints)
@@ -143,6 +143,10 @@ class Pod:
             concurrent_batches=config.mock_offload_concurrency,
             instant=config.mock_tier_transfers == "instant",
             events=config.mock_tier_events,
+            eviction=config.mock_tier_eviction,
+            duplicates=config.mock_tier_duplicates,
+            frequency=config.mock_tier_frequency,
+            offload_min_uses=config.mock_offload_min_uses,
         )
 
     def _publisher_maker(self, endpoints: RankEndpoints) -> Callable[[Rank], EventPublisher]:
@@ -204,18 +208,17 @@ class Pod:
             raise KeyError(name)
         return adapter
 
-    def choose_rank(self, wanted: int | None) -> Rank:
-        """The rank with this number, or the one with the fewest requests in flight.
+    def choose_rank(self, named: int | None) -> Rank:
+        """The rank that a client names (`RankPlan.named`), or the one with the fewest requests in flight.
 
         Raises:
             KeyError: the rank is not in this pod.
         """
-        if wanted is None:
+        if named is None:
             return min(self.ranks, key=lambda rank: rank.load)
-        for rank in self.ranks:
-            if rank.rank == wanted:
-                return rank
-        raise KeyError(wanted)
+        if not 0 <= named < len(self.ranks):
+            raise KeyError(named)
+        return self.ranks[named]
 
     async def drain(self, timeout_s: float) -> bool:
         """Refuse new work, let requests end and abort the rest at the deadline; returns True if none was aborted."""

@@ -57,6 +57,8 @@ class Rank:
         self._task: asyncio.Task[None] | None = None
         self._stepping = False
         self._reset_unpublished = False
+        self._losses = 0
+        """How often all blocks were lost; the events of a step that was under way then are not published."""
         self.dead: str | None = None
         """The reason why the engine stopped permanently, None while it runs."""
 
@@ -118,7 +120,9 @@ class Rank:
 
     def lose_blocks(self) -> None:
         """Empty the cache as a crash does; running requests start again."""
-        self.engine.reset_prefix_cache(reset_running_requests=True, reset_external=True)
+        self._losses += 1
+        self.engine.lose_blocks(self.engine_now())
+        self._reset_unpublished = False
         self._notify()
 
     def log_since(self, since: int, limit: int) -> list[LogEntry]:
@@ -195,6 +199,7 @@ class Rank:
                 if not due and not self.engine.has_work():
                     continue
             now = clock_s()
+            losses = self._losses
             self._stepping = True
             try:
                 result = engine.step((now - self._origin_s) / scale)
@@ -203,8 +208,10 @@ class Rank:
                     target = max(target, now - _CATCH_UP_S) + duration
                     delay = target - clock_s()
                     await asyncio.sleep(max(delay, 0.0))
+                if losses != self._losses:
+                    result.events.clear()
                 self._complete(result)
-                wait_until = result.wait_until
+                wait_until = result.wait_until if losses == self._losses else None
             finally:
                 self._stepping = False
             if duration <= 0.0 and clock_s() - yielded >= _SLICE_S:

@@ -21,13 +21,13 @@ class RankEndpoints:
 
 
 def plan_endpoints(config: PodConfig) -> list[RankEndpoints]:
-    """The endpoints of ranks `data_parallel_rank` to `data_parallel_rank + data_parallel_size - 1`.
+    """The endpoints of the ranks that run in this pod.
 
     Raises:
         ConfigError: an endpoint cannot serve its rank, or two endpoints need the same local port.
     """
     events = config.events
-    ranks = range(config.data_parallel_rank, config.data_parallel_rank + config.data_parallel_size)
+    ranks = config.rank_plan.ranks
     if not events.publishes:
         return [RankEndpoints(rank, None, None) for rank in ranks]
     planned = [
@@ -81,6 +81,6 @@ def _refuse_overlap(config: PodConfig, planned: list[RankEndpoints]) -> None:
                 where = f"port {key}" if isinstance(key, int) else key
                 raise ConfigError(
                     f"kv_events_config: {mine} and {taken[key]} both need {where}; set replay_endpoint apart from "
-                    f"endpoint by at least data_parallel_size ({config.data_parallel_size})"
+                    f"endpoint by at least the number of ranks ({config.rank_plan.count})"
                 )
             taken[key] = mine

@@ -9,7 +9,7 @@ import asyncio
 import random
 from collections.abc import Sequence
 
-from kvsync_events import AllBlocksCleared, Event
+from kvsync_events import Event
 from kvsync_mockpod.faults import spec
 from kvsync_mockpod.faults.active import ActiveFaults
 from kvsync_mockpod.faults.outbox import Outbox, Outgoing
@@ -30,12 +30,11 @@ class FaultInjector:
         self._outbox = Outbox()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._suppress_clear = False
 
     @property
     def busy(self) -> bool:
-        """Whether messages are held back, or the AllBlocksCleared of a restart is still to be suppressed."""
-        return bool(len(self._outbox)) or self._suppress_clear
+        """Whether messages are held back."""
+        return bool(len(self._outbox))
 
     @property
     def pending(self) -> int:
@@ -57,9 +56,6 @@ class FaultInjector:
 
     def publish(self, events: Sequence[Event]) -> None:
         """Apply the plan to one batch."""
-        events = self._without_suppressed_clear(events)
-        if not events:
-            return
         fired = self._faults.on_batch(self._stream.rank, self._stream.next_number)
         for fault, _ in fired:
             if self._apply_to_stream(fault):
@@ -79,16 +75,6 @@ class FaultInjector:
         if live is not None:
             self._dispatch(Outgoing(seq, live), fired)
         self._send_due()
-
-    def _without_suppressed_clear(self, events: Sequence[Event]) -> Sequence[Event]:
-        """Remove the AllBlocksCleared of a restart: a new process does not announce that earlier blocks are gone."""
-        if not self._suppress_clear:
-            return events
-        for index, event in enumerate(events):
-            if isinstance(event, AllBlocksCleared):
-                self._suppress_clear = False
-                return [*events[:index], *events[index + 1 :]]
-        return events
 
     def _payloads(self, seq: int, events: Sequence[Event], fired: Fired) -> tuple[bytes | None, bytes | None]:
         """The payloads for the live stream and for the replay buffer."""
@@ -136,7 +122,6 @@ class FaultInjector:
             self._outbox = Outbox()
             self._stream.restart()
             if fault.blocks == "lost":
-                self._suppress_clear = True
                 self._hooks.lose_blocks()
                 return True
         return False

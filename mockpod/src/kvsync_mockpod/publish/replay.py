@@ -2,7 +2,8 @@
 
 Requests are served on the event loop, a slice of batches at a time, so that a long replay does not delay other work. As
 in vLLM, a request that does not have exactly three frames is never answered, and libzmq may drop frames of a long
-replay to a client that reads slowly.
+replay to a client that reads slowly. Unlike vLLM, the memory that clients which do not read can take is bounded
+(`backlog.py`): their answers are dropped without an end marker, and counted.
 """
 
 import asyncio
@@ -17,12 +18,15 @@ from kvsync_mockpod.errors import StartError
 from kvsync_mockpod.faults.active import ActiveFaults
 from kvsync_mockpod.faults.spec import ReplaySilent, ReplaySlow, ReplayTruncate
 from kvsync_mockpod.logs import get_logger
+from kvsync_mockpod.publish.backlog import Backlog, BacklogLimits
 
 _log = get_logger(__name__)
 _SLICE = 64
 _MAX_ACTIVE = 64
 _LINGER_MS = 200
 _LIBZMQ_DEFAULT_HWM = 1000
+_POLL_S = 0.02
+"""How often an interrupted answer checks whether its client has read."""
 
 
 class ReplayServer:
@@ -36,7 +40,9 @@ class ReplayServer:
         buffer: deque[tuple[int, bytes]],
         faults: ActiveFaults,
         log_position: Callable[[], int],
+        limits: BacklogLimits | None = None,
     ) -> None:
+        self.backlog = Backlog(limits or BacklogLimits())
         self._rank = rank
         self._form = form
         self._topic = config.topic
@@ -47,7 +53,8 @@ class ReplayServer:
         self._hwm = min(2 * (config.buffer_steps + 1), 2**31 - 1) if newest else _LIBZMQ_DEFAULT_HWM
         self._socket: zmq.Socket[bytes] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._active: set[asyncio.Task[None]] = set()
+        self._active: dict[asyncio.Task[None], bytes] = {}
+        """The answers being sent, with the identity of the client of each."""
         self.endpoint: str | None = None
         self.requests = self.refused = self.batches = 0
 
@@ -60,6 +67,7 @@ class ReplayServer:
         socket = context.socket(zmq.ROUTER)
         socket.setsockopt(zmq.SNDHWM, self._hwm)
         socket.setsockopt(zmq.LINGER, 0)
+        socket.copy_threshold = 0
         if "::" in endpoint:
             socket.setsockopt(zmq.IPV6, 1)
         try:
@@ -99,6 +107,9 @@ class ReplayServer:
         if len(self._active) >= _MAX_ACTIVE or self._loop is None:
             self._refuse(f"{_MAX_ACTIVE} replays are being served")
             return
+        if not self.backlog.admits(frames[0], self._active.values()):
+            self._refuse("the client, or too many clients, have not read earlier answers")
+            return
         delay_s, limit, marker = 0.0, None, True
         if self._faults.replay_active:
             for fault, _ in self._faults.on_replay(self._rank, number):
@@ -110,8 +121,8 @@ class ReplayServer:
                 elif isinstance(fault, ReplayTruncate):
                     limit, marker = fault.replies, fault.marker
         task = self._loop.create_task(self._serve(frames[0], start, delay_s, limit, marker=marker))
-        self._active.add(task)
-        task.add_done_callback(self._active.discard)
+        self._active[task] = frames[0]
+        task.add_done_callback(self._active.pop)
 
     def _refuse(self, reason: str) -> None:
         self.refused += 1
@@ -124,20 +135,38 @@ class ReplayServer:
             if delay_s:
                 await asyncio.sleep(delay_s)
             for seq, payload in wanted[position : position + size]:
+                if self.backlog.full(identity) and not await self._read_by(identity):
+                    self._refuse(f"the client has not read for {self.backlog.limits.patience_s:g} s; its answer ends")
+                    return
                 self._send([identity, *replay_reply(self._form, self._topic, seq, payload)])
                 self.batches += 1
             await asyncio.sleep(0)
         if marker:
             self._send([identity, *replay_end(self._form, self._topic)])
 
+    async def _read_by(self, client: bytes) -> bool:
+        """Wait until the client has read enough to get more; False if it reads nothing for too long."""
+        before, waited = self.backlog.unread(client), 0.0
+        while self.backlog.full(client):
+            if waited >= self.backlog.limits.patience_s:
+                return False
+            await asyncio.sleep(_POLL_S)
+            now = self.backlog.unread(client)
+            waited = waited + _POLL_S if now >= before else 0.0
+            before = now
+        return True
+
     def _send(self, frames: list[bytes]) -> None:
         socket = self._socket
         if socket is None:
             return
         try:
-            socket.send_multipart(frames, zmq.NOBLOCK)
+            tracker = socket.send_multipart(frames, zmq.NOBLOCK, copy=False, track=True)
         except zmq.Again:
             self.refused += 1
+        else:
+            assert tracker is not None
+            self.backlog.add(frames[0], tracker, sum(map(len, frames)))
         # Sending may have consumed the signal of a request that arrived in the meantime.
         if self._loop is not None and socket.poll(0, zmq.POLLIN):
             self._loop.call_soon(self._on_readable)

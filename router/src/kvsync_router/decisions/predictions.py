@@ -13,6 +13,7 @@ from kvsync_router.errors import UsageUnreadableError
 
 Outcome: TypeAlias = Literal["reported", "no_usage", "unreadable", "dropped", "failed"]
 CountOutcome: TypeAlias = Callable[[Outcome], None]
+Grant: TypeAlias = Callable[[str], None]
 
 
 class PredictionSink(Protocol):
@@ -25,8 +26,11 @@ class PredictionSink(Protocol):
         """Take one report."""
         ...
 
-    async def start(self, count: CountOutcome) -> None:
-        """Begin to deliver reports; `count` is called with the outcome of each."""
+    async def start(self, count: CountOutcome, grant: Grant) -> None:
+        """Begin to deliver reports. `count` is called with the outcome of each.
+
+        `grant` is called with the name of a publisher if the index answers that it wants a report of its engine.
+        """
         ...
 
     async def stop(self) -> None:
@@ -38,12 +42,20 @@ class AnswerWatch:
     """Reads one answer for which the index made a prediction. A front `add`s every chunk and then calls `done`."""
 
     def __init__(
-        self, sink: PredictionSink, count: CountOutcome, endpoint: Endpoint, predicted_tokens: int, content_type: str
+        self,
+        sink: PredictionSink,
+        count: CountOutcome,
+        endpoint: Endpoint,
+        predicted_tokens: int,
+        content_type: str,
+        underestimated: Callable[[], None] = lambda: None,
     ) -> None:
+        """`underestimated` is called if more tokens were cached than the index predicted."""
         self._sink = sink
         self._count = count
         self._endpoint = endpoint
         self._predicted_tokens = predicted_tokens
+        self._underestimated = underestimated
         self._reader = UsageReader(content_type)
         self.add = self._reader.add
 
@@ -58,6 +70,8 @@ class AnswerWatch:
             self._count("no_usage")
             return
         self._endpoint.tells_cached = True
+        if (usage.cached_tokens or 0) > self._predicted_tokens:
+            self._underestimated()
         self._sink.report(
             PredictionReport(
                 self._endpoint.info.name, self._predicted_tokens, usage.cached_tokens or 0, usage.prompt_tokens

@@ -176,7 +176,8 @@ class Proxy:
             table.began(endpoint)
             final = attempt + 1 == self._config.attempts
             try:
-                upstream = await self._upstreams.begin(scope, body, endpoint, timeout_s=timeout_s, final=final)
+                sent = self._routing.reports.body_for(endpoint.info.name, request, body)
+                upstream = await self._upstreams.begin(scope, sent, endpoint, timeout_s=timeout_s, final=final)
             except UpstreamError as error:
                 ticket.finish()
                 self._failed(endpoint, error)

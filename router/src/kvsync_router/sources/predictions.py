@@ -10,9 +10,9 @@ from collections.abc import Callable
 import aiohttp
 import msgspec
 
-from kvsync_indexer.api import PredictionReport
+from kvsync_indexer.api import PredictionAnswer, PredictionReport
 from kvsync_indexer.fronts import IndexAnswers
-from kvsync_router.decisions.predictions import CountOutcome, Outcome
+from kvsync_router.decisions.predictions import CountOutcome, Grant
 
 QUEUE = 1024
 """Reports that may wait for an index over HTTP; one more is dropped and counted."""
@@ -26,7 +26,7 @@ class NoPredictions:
     def report(self, prediction: PredictionReport) -> None:
         """Drop the report."""
 
-    async def start(self, count: CountOutcome) -> None:
+    async def start(self, count: CountOutcome, grant: Grant) -> None:
         """Do nothing."""
 
     async def stop(self) -> None:
@@ -41,19 +41,23 @@ class InProcessPredictions:
     def __init__(self, index: IndexAnswers) -> None:
         self._index = index
         self._count: CountOutcome = _ignore
+        self._grant: Grant = _ignore
 
     def report(self, prediction: PredictionReport) -> None:
         """Record it at once."""
         try:
-            self._index.record_prediction(prediction)
+            answer = self._index.record_prediction(prediction)
         except Exception:  # noqa: BLE001  the request is answered already
             self._count("failed")
         else:
             self._count("reported")
+            if answer.wants_report:
+                self._grant(prediction.publisher)
 
-    async def start(self, count: CountOutcome) -> None:
+    async def start(self, count: CountOutcome, grant: Grant) -> None:
         """Count outcomes with `count` from now on."""
         self._count = count
+        self._grant = grant
 
     async def stop(self) -> None:
         """Do nothing, because no report waits."""
@@ -73,6 +77,7 @@ class HttpPredictions:
         self._backoff_s = backoff_s
         self._queue: asyncio.Queue[PredictionReport] = asyncio.Queue(QUEUE)
         self._count: CountOutcome = _ignore
+        self._grant: Grant = _ignore
         self._task: asyncio.Task[None] | None = None
 
     def report(self, prediction: PredictionReport) -> None:
@@ -82,9 +87,10 @@ class HttpPredictions:
         except asyncio.QueueFull:
             self._count("dropped")
 
-    async def start(self, count: CountOutcome) -> None:
+    async def start(self, count: CountOutcome, grant: Grant) -> None:
         """Begin to post, and count outcomes with `count`."""
         self._count = count
+        self._grant = grant
         self._task = asyncio.create_task(self._post_all(), name="predictions")
 
     async def stop(self) -> None:
@@ -114,10 +120,19 @@ class HttpPredictions:
         """Post one report. Returns whether the index is failing; an index that refuses one report is not."""
         headers = {"content-type": "application/json"}
         async with self._session().post(self._url, data=body, headers=headers, allow_redirects=False) as response:
-            await response.read()
+            data = await response.read()
             self._count("reported" if response.status == 200 else "failed")
+            if response.status == 200:
+                self._take(data)
             return response.status >= 500
 
+    def _take(self, data: bytes) -> None:
+        """Read the answer; an index that answers in another way wants nothing."""
+        with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            answer = msgspec.json.decode(data, type=PredictionAnswer)
+            if answer.wants_report:
+                self._grant(answer.publisher)
 
-def _ignore(_outcome: Outcome) -> None:
-    """Count nothing, until `start` provides a counter."""
+
+def _ignore(_told: str) -> None:
+    """Do nothing, until `start` provides what to do."""

@@ -11,6 +11,8 @@ import random
 from collections import deque
 from dataclasses import dataclass, field
 
+import msgpack  # type: ignore[import-untyped]
+
 from kvsync_events import (
     AllBlocksCleared,
     BlockRemoved,
@@ -19,6 +21,7 @@ from kvsync_events import (
     EventBatch,
     SetDigest,
     WireForm,
+    digest_key,
     encode_batch,
 )
 from kvsync_testkit.checks import Row, Transition
@@ -46,6 +49,12 @@ class Workload:
     """Share of batches whose encoding fails: the sequence number is used up and the events are lost for ever."""
     poisoned_batches: float = 0.0
     """Share of batches that no reader can decode, live or replayed."""
+    unknown_events: float = 0.0
+    """Share of batches with an event of a type that no reader knows, which removes blocks."""
+    lethal_batches: float = 0.0
+    """Share of batches over which the process of the index ends, as often as it applies them."""
+    second_rank: float = 0.0
+    """Share of batches that another data-parallel rank sends on the same stream: it clears its own cache."""
     wire_version: str = "0.33.0"
 
 
@@ -58,8 +67,10 @@ class Published:
     truth: dict[Row, int]
     digests: tuple[tuple[str, int, str], ...]
     """(medium, count, digest) of every tier that holds something."""
-    removals: int = 0
+    removed: tuple[int, ...] = ()
     """Block hashes in its removal events."""
+    lethal: bool = False
+    """The process of the index ends over it."""
     cleared: bool = False
     """It says that the cache was cleared."""
 
@@ -83,6 +94,8 @@ class ModelProcess:
     next_seq: int = 0
     lost_seqs: int = 0
     """Sequence numbers whose events never reach a reader."""
+    mixed: bool = False
+    """A batch of another rank was published."""
     buffer: deque[tuple[int, bytes]] = field(init=False)
     parents: dict[int, int | None] = field(default_factory=dict)
     _gpu: dict[int, int] = field(default_factory=dict)
@@ -104,6 +117,8 @@ class ModelProcess:
 
     def step(self, now: float) -> Published | None:
         """One engine step that changes something; None when its batch could not be encoded."""
+        if self.workload.second_rank and self._rng.random() < self.workload.second_rank:
+            return self._other_rank(now)
         events: list[Event] = []
         while not events:
             events = self._clear() if self._rng.random() < self.workload.clears else self._request()
@@ -112,16 +127,41 @@ class ModelProcess:
             self.lost_seqs += 1
             return None
         payload = encode_batch(EventBatch(self._wall(now, seq), events, 0), self._form)
+        unknown = self.workload.unknown_events
+        if unknown and self._gpu and self._rng.random() < unknown:
+            self.lost_seqs += 1
+            payload = self._trim(payload)
         if self._rng.random() < self.workload.poisoned_batches:
             self.lost_seqs += 1
             payload = b"\xc1" + payload
         digests = tuple((medium, found.count, found.hex()) for medium, found in self._digests.items() if found.count)
-        removals = sum(len(event.block_hashes) for event in events if isinstance(event, BlockRemoved))
+        lethal = bool(self.workload.lethal_batches) and self._rng.random() < self.workload.lethal_batches
+        self.lost_seqs += lethal
+        removed = [hashed for event in events if isinstance(event, BlockRemoved) for hashed in event.block_hashes]
         cleared = any(isinstance(event, AllBlocksCleared) for event in events)
-        done = Published(seq, payload, dict(self.truth), digests, removals, cleared)
+        done = Published(seq, payload, dict(self.truth), digests, tuple(map(digest_key, removed)), lethal, cleared)
         self.published[seq] = done
         self.buffer.append((seq, payload))
         return done
+
+    def _other_rank(self, now: float) -> Published:
+        """Send a batch of another rank, which changes nothing in this cache."""
+        self.mixed = True
+        seq, self.next_seq = self.next_seq, self.next_seq + 1
+        payload = encode_batch(EventBatch(self._wall(now, seq), [AllBlocksCleared()], 1), self._form)
+        digests = tuple((medium, found.count, found.hex()) for medium, found in self._digests.items() if found.count)
+        done = self.published[seq] = Published(seq, payload, dict(self.truth), digests)
+        self.buffer.append((seq, payload))
+        return done
+
+    def _trim(self, payload: bytes) -> bytes:
+        """Remove half of the blocks with an event of a type that is not in any version of the wire."""
+        trimmed = list(self._gpu)[::2]
+        for block_hash in trimmed:
+            for _ in range(self._gpu.pop(block_hash)):
+                self._drop(block_hash, GPU)
+        ts, events, rank = msgpack.unpackb(payload)
+        return bytes(msgpack.packb([ts, [*events, ["BlocksTrimmed", trimmed]], rank]))
 
     def _wall(self, now: float, seq: int) -> float:
         """Return a time at which no other batch of any life is made."""

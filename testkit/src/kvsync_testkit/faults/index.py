@@ -8,6 +8,7 @@ from kvsync_indexer.latency import StreamMeter
 from kvsync_indexer.sync import Follower, Log, PublisherMachine, SyncSettings
 from kvsync_testkit.checks import Row, TrustSample
 from kvsync_testkit.clock import VirtualClock
+from kvsync_testkit.faults.dying import SurvivingMark
 from kvsync_testkit.faults.engine import ModelProcess, Published
 from kvsync_testkit.faults.network import Path
 from kvsync_testkit.faults.recording import IndexHistory, RecordingCore
@@ -31,6 +32,7 @@ class IndexSide:
         time: VirtualClock,
         identify: Callable[[bytes], tuple[ModelProcess, Published]],
         on_settled: Callable[["IndexSide"], None],
+        mark: SurvivingMark,
         history: IndexHistory | None = None,
     ) -> None:
         self.name = name
@@ -51,9 +53,15 @@ class IndexSide:
         self._on_settled = on_settled
         path.listener = self
         core.add_publisher(name, MODEL)
-        self.core = RecordingCore(core, self.history, time, identify, self._before_change)
+        self.core = RecordingCore(core, self.history, time, identify, self._before_change, mark)
         self.follower = follower(
-            machine, self.core, self, StreamMeter(lambda: time.now), trust_changed=self._trust_changed, log=self._log
+            machine,
+            self.core,
+            self,
+            StreamMeter(lambda: time.now),
+            guard=mark,
+            trust_changed=self._trust_changed,
+            log=self._log,
         )
 
     def rows(self) -> dict[Row, int]:
@@ -136,11 +144,11 @@ class IndexSide:
 
     def _check_turnover(self) -> None:
         """The follower took the cache to have turned over: what was applied must bear it out."""
-        history, resident = self.history, self.core.stats(self.name).blocks
+        history, (resident, orphans) = self.history, self.core.sizes(self.name)
         if not history.cleared:
             history.assumed_complete = True
-            if not resident or history.removals < resident:
-                found = f"{history.removals} of {resident} blocks evicted at {self.time.now:.3f} s"
+            if not resident or orphans or len(history.evicted) < resident:
+                found = f"{len(history.evicted)} of {resident} blocks evicted at {self.time.now:.3f} s, {orphans} wait"
                 self.completed_early.append(found)
 
     # -- what the follower requests ---------------------------------------------------------------------------------

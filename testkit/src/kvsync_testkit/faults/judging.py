@@ -142,11 +142,16 @@ class Judge:
             if side.removed:
                 self._report(check_departure(engine.name, self._heal_s, side.history.after_removal, 0.0))
                 continue
+            if engine.process.mixed:
+                if side.matched:
+                    self.violations.append(Violation("I4", engine.name, "matched although two ranks share its stream"))
+                continue
             if not side.matched:
                 detail = f"still {side.machine.state} {CONVERGE_S:g} s after the last fault: {side.machine.reason}"
                 self.violations.append(Violation("I1", engine.name, detail))
                 continue
             self._judge_blocks(engine)
+            self._judge_completeness(engine)
             self._report(check_prefix_closure(self._answers(core, engine), {engine.name: side.rows()}))
         for engine in self.engines.values():
             history = engine.side.history
@@ -177,6 +182,21 @@ class Judge:
         self._report(check_epoch(engine.name, rows, process.ever_stored), "at the end: ")
         self._report(check_cleared(engine.name, rows, process.log), "at the end: ")
 
+    def _judge_completeness(self, engine: Engine) -> None:
+        """A publisher that was assumed to be complete must not be called so while blocks wait for unknown parents."""
+        side = engine.side
+        _, orphans = side.core.sizes(engine.name)
+        if side.history.assumed_complete and orphans and not side.machine.incomplete:
+            self.violations.append(Violation("I1", engine.name, f"called complete while {orphans} blocks wait"))
+
+    def judge_muted(self, side: IndexSide, since_s: float) -> None:
+        """While no batch arrives live, only checks show what an engine does, so that it soon must not be matched."""
+        settings = side.settings
+        allowed_s = settings.verify_idle_s + 3 * settings.verify_doubt_s
+        if side.matched and self._time.now - since_s > allowed_s:
+            detail = f"matched at {self._time.now:.3f} s although nothing has arrived live since {since_s:.3f} s"
+            self.violations.append(Violation("I9", side.name, detail))
+
     def _answers(self, core: IndexCore, engine: Engine) -> list[Answer]:
         answers = []
         for number in range(engine.process.workload.chains):
@@ -202,7 +222,7 @@ class Judge:
 
     def _judge_healthy(self) -> None:
         """Check I12: the healthy publisher was not disturbed."""
-        if any(fault.kind == "index_restart" for fault in self._schedule.faults):
+        if self._schedule.workload.lethal_batches or any(one.kind == "index_restart" for one in self._schedule.faults):
             return
         engine = self.engines[HEALTHY]
         lost = [f"{at:.3f} s {state}" for at, state, _ in engine.side.history.states if state not in _CALM]

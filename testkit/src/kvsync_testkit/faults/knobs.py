@@ -8,6 +8,8 @@ class Knobs:
     """Rates are shares of batches, requests or items."""
 
     drop: float = 0.0
+    mute: float = 0.0
+    """No batch arrives live, as if the topics differed: the connection is up and the replay server answers."""
     duplicate: float = 0.0
     reorder: float = 0.0
     corrupt: float = 0.0

@@ -22,8 +22,9 @@ class Wrapped:
         """Apply one batch."""
         return self.core.apply(publisher, payload)
 
-    def apply_many(self, publisher: str, payloads: Sequence[bytes]) -> Applied:
+    def apply_many(self, publisher: str, payloads: Sequence[bytes], budget: int | None = None) -> Applied:
         """Apply a run; an error names the batch as the real core does."""
+        del budget
         total = Applied()
         for place, payload in enumerate(payloads, 1):
             try:
@@ -31,7 +32,7 @@ class Wrapped:
             except DecodeError as error:
                 raise DecodeError(f"batch {place} of {len(payloads)}: {error}") from error
             total = Applied(*(one + other for one, other in zip(total, done, strict=True)))
-        return total
+        return total._replace(payloads=len(payloads))
 
 
 class IgnoresClears(Wrapped):
@@ -100,10 +101,10 @@ class ClearsEverybody(Wrapped):
 class Crashes(Wrapped):
     """Fails within some runs for a reason of its own, after a part of them was applied; a follower must survive it."""
 
-    def apply_many(self, publisher: str, payloads: Sequence[bytes]) -> Applied:
+    def apply_many(self, publisher: str, payloads: Sequence[bytes], budget: int | None = None) -> Applied:
         """Apply the run, or its first half and then fail, as its bytes decide."""
         if crc32(payloads[-1]) % 8:
-            return super().apply_many(publisher, payloads)
+            return super().apply_many(publisher, payloads, budget)
         super().apply_many(publisher, payloads[: len(payloads) // 2])
         raise RuntimeError("a defect of the core")
 

@@ -6,7 +6,8 @@ from typing import Any
 from kvsync_events import BlockStored, decode_batch
 from kvsync_indexer.core import Applied
 from kvsync_indexer.sync import Action, Apply, Follower, State, Totals
-from kvsync_indexer.sync.totals import Turnover
+from kvsync_indexer.sync.ranks import Ranks
+from kvsync_indexer.sync.turnover import Turnover
 
 
 class BlamesTheFirst(Follower):
@@ -19,8 +20,8 @@ class BlamesTheFirst(Follower):
 class IgnoresRefusals(Follower):
     """Goes on behind a batch that the core refused."""
 
-    def _apply(self, action: Apply) -> tuple[int, str] | None:
-        super()._apply(action)
+    def _apply_slice(self, action: Apply) -> tuple[int, str] | None:
+        super()._apply_slice(action)
         return None
 
 
@@ -93,7 +94,7 @@ class BelievesAnyLink(Follower):
 
 class _AnyTurnover(Turnover):
     def replaced(self, resident: int) -> bool:
-        del resident
+        super().replaced(resident)
         return True
 
 
@@ -102,7 +103,7 @@ class CompletesTooSoon(Follower):
 
     def __init__(self, *parts: Any, **options: Any) -> None:  # noqa: ANN401  whatever a follower takes
         super().__init__(*parts, **options)
-        self.turnover = _AnyTurnover(self.totals)
+        self.turnover = _AnyTurnover()
 
 
 class RemembersTurnover(Follower):
@@ -110,6 +111,78 @@ class RemembersTurnover(Follower):
 
     def _clear(self) -> None:
         self._core.clear_publisher(self.name)
+
+
+class _IgnoresOrphans(Turnover):
+    def watch(self, applied: Applied, payloads: Iterable[bytes], orphans: int) -> None:
+        del orphans
+        super().watch(applied, payloads, 0)
+
+
+class IgnoresOrphans(Follower):
+    """Takes a cache for turned over although blocks wait for parents that the engine must still hold."""
+
+    def __init__(self, *parts: Any, **options: Any) -> None:  # noqa: ANN401  whatever a follower takes
+        super().__init__(*parts, **options)
+        self.turnover = _IgnoresOrphans()
+
+
+class _CountsUnknownEvictions(Turnover):
+    def watch(self, applied: Applied, payloads: Iterable[bytes], orphans: int) -> None:
+        known = applied.removed + applied.unknown_removed
+        super().watch(applied._replace(removed=known, unknown_removed=0), payloads, orphans)
+
+
+class CountsUnknownEvictions(Follower):
+    """Counts the evictions that show unknown blocks towards the turnover."""
+
+    def __init__(self, *parts: Any, **options: Any) -> None:  # noqa: ANN401  whatever a follower takes
+        super().__init__(*parts, **options)
+        self.turnover = _CountsUnknownEvictions()
+
+
+class _NeverDoubts(Turnover):
+    def contradicts(self, applied: Applied, orphans: int) -> bool:
+        del applied, orphans
+        return False
+
+
+class KeepsAnAssumption(Follower):
+    """Calls a publisher complete although it has shown since that it is not."""
+
+    def __init__(self, *parts: Any, **options: Any) -> None:  # noqa: ANN401  whatever a follower takes
+        super().__init__(*parts, **options)
+        self.turnover = _NeverDoubts()
+
+
+class IgnoresUnknownEvents(Follower):
+    """Keeps blocks that an event of an unknown type may have removed."""
+
+    def _apply_slice(self, action: Apply) -> tuple[int, str] | None:
+        refused = super()._apply_slice(action)
+        self._unknown_events = 0
+        return refused
+
+
+class _AnyRank(Ranks):
+    def first_other(self, payloads: Iterable[bytes]) -> tuple[int, int] | None:
+        del payloads
+        return None
+
+
+class MergesRanks(Follower):
+    """Applies the batches of all ranks to one cache."""
+
+    def __init__(self, *parts: Any, **options: Any) -> None:  # noqa: ANN401  whatever a follower takes
+        super().__init__(*parts, **options)
+        self._ranks = _AnyRank()
+
+
+class ForgetsDeaths(Follower):
+    """Marks nothing, so that a payload which ends the process ends every later one as well."""
+
+    def __init__(self, *parts: Any, **options: Any) -> None:  # noqa: ANN401  whatever a follower takes
+        super().__init__(*parts, **{**options, "guard": None})
 
 
 class _FirstSize(Totals):
@@ -126,4 +199,3 @@ class BelievesAnyBlockSize(Follower):
     def __init__(self, *parts: Any, **options: Any) -> None:  # noqa: ANN401  whatever a follower takes
         super().__init__(*parts, **options)
         self.totals = _FirstSize()
-        self.turnover = Turnover(self.totals)

@@ -77,6 +77,10 @@ def _follower(kind: type[Follower]) -> Subject:
     return Subject(follower=kind)
 
 
+def _miss_nothing(recovery: Recovery, batches: int, now: float) -> None:
+    del recovery, batches, now
+
+
 def _unbounded(name: str, settings: SyncSettings, now: float) -> PublisherMachine:
     machine = build_machine(name, settings, now)
     machine.stream.buffer = LiveBuffer(1_000_000_000, 1_000_000_000)
@@ -154,6 +158,26 @@ def _loses_tail(schedule: Schedule) -> bool:
     return schedule.loses_tail and not schedule.nudges
 
 
+def _mute(schedule: Schedule) -> bool:
+    return any(fault.kind == "mute" for fault in schedule.faults)
+
+
+def _joins_late(schedule: Schedule) -> bool:
+    return schedule.join_after > schedule.buffer_steps
+
+
+def _unknown_events(schedule: Schedule) -> bool:
+    return schedule.workload.unknown_events > 0
+
+
+def _mixes_ranks(schedule: Schedule) -> bool:
+    return schedule.workload.second_rank > 0
+
+
+def _ends_processes(schedule: Schedule) -> bool:
+    return schedule.workload.lethal_batches > 0
+
+
 def _reads_late(schedule: Schedule) -> bool:
     """Without a replay only the number of the link tells late batches of a process from those of its successor."""
     fenced = any(fault.how == "epoch_first" and fault.kind == "restart" for fault in schedule.faults)
@@ -184,6 +208,9 @@ MUTANTS = (
     Mutant("applies live batches during a replay", frozenset({"I2"}), _patched("live", _wait=_apply_at_once)),
     Mutant("skips lost batches silently", frozenset({"I2"}), _patched("recovery", give_up_until=_skip_silently)),
     Mutant("takes a cut history for complete", frozenset({"I1"}), _patched("catch_up", _take=_take_for_complete)),
+    Mutant(
+        "takes lost batches for heard", frozenset({"I9"}), _patched("recovery", missed_live=_miss_nothing), when=_mute
+    ),
     # the core
     Mutant("keeps blocks whose removal was lost", frozenset({"I2"}), _core(cores.KeepsDeadBlocks)),
     Mutant("keeps a dead epoch", frozenset({"I6"}), _core(cores.KeepsDeadBlocks), when=_restarts),
@@ -204,5 +231,15 @@ MUTANTS = (
     Mutant("believes any link", frozenset({"I6"}), _follower(followers.BelievesAnyLink), when=_reads_late),
     Mutant("completes too soon", frozenset({"I1"}), _follower(followers.CompletesTooSoon)),
     Mutant("remembers turnover", frozenset({"I1"}), _follower(followers.RemembersTurnover)),
+    Mutant("merges ranks", frozenset({"I4"}), _follower(followers.MergesRanks), when=_mixes_ranks),
+    Mutant("forgets deaths", frozenset({"I12"}), _follower(followers.ForgetsDeaths), when=_ends_processes),
+    Mutant("ignores orphans", frozenset({"I1"}), _follower(followers.IgnoresOrphans), when=_joins_late),
+    Mutant(
+        "counts unknown evictions", frozenset({"I1"}), _follower(followers.CountsUnknownEvictions), when=_joins_late
+    ),
+    Mutant("keeps an assumption", frozenset({"I1"}), _follower(followers.KeepsAnAssumption), when=_joins_late),
+    Mutant(
+        "ignores unknown events", frozenset({"I2"}), _follower(followers.IgnoresUnknownEvents), when=_unknown_events
+    ),
     Mutant("believes any block size", frozenset({"C1"}), _follower(followers.BelievesAnyBlockSize), when=_offloads),
 )

@@ -138,7 +138,7 @@ class Path:
         if link is None or link.process is not self.process or self.knobs.partition:
             return
         rng, knobs = self.rng, self.knobs
-        if rng.random() < knobs.drop:
+        if knobs.mute or rng.random() < knobs.drop:
             return
         if rng.random() < knobs.corrupt:
             payload = payload[: rng.randrange(len(payload))]

@@ -13,7 +13,7 @@ from kvsync_testkit.faults.engine import Workload
 Kind = Literal[
     "drop", "duplicate", "reorder", "delay", "corrupt", "bad_frames", "partition", "stall", "disconnect",
     "replay_silent", "replay_slow", "replay_truncated", "replay_skipping", "replay_empty", "replay_other",
-    "replay_refused", "replay_holes", "replay_shuffled", "replay_twice", "restart", "index_restart",
+    "replay_refused", "replay_holes", "replay_shuffled", "replay_twice", "restart", "index_restart", "mute",
 ]  # fmt: skip
 
 LASTING: Final[tuple[Kind, ...]] = (
@@ -116,6 +116,8 @@ def expand_schedule(seed: int) -> Schedule:
         poisoned_batches=rng.choice((0.0, 0.0, 0.0, 0.01)),
         wire_version=rng.choice(("0.10.2", "0.23.0", "0.25.1", "0.33.0")),
     )
+    new_kinds = random.Random(f"new kinds/{seed}")  # of its own, so that it changes nothing for the other faults
+    workload = replace(workload, unknown_events=new_kinds.choice((0.0,) * 9 + (0.02,)))
     heartbeats = rng.random() < 0.9
     faulty_s = rng.choice((1.0, 3.0)) if heartbeats else 5.0
     faults = sorted((_fault(rng, faulty_s, replay) for _ in range(rng.choice((1, 1, 2, 3, 5)))), key=lambda f: f.at_s)
@@ -124,8 +126,20 @@ def expand_schedule(seed: int) -> Schedule:
         faults = [fault for fault in faults if fault.kind != "replay_other"]
     if not heartbeats:
         faults.append(Fault(rng.choice(("partition", "stall")), rng.uniform(0.2, 1.0), for_s=3.5, rate=1.0))
+    if replay and heartbeats and new_kinds.random() < 0.06:
+        # Alone, because a check that gets no answer cannot show that live batches do not arrive.
+        workload = replace(workload, poisoned_batches=0.0)
+        faults = [Fault("mute", new_kinds.uniform(0.0, 1.0), for_s=new_kinds.uniform(1.0, 12.0), rate=1.0)]
+    if replay and heartbeats and new_kinds.random() < 0.05:
+        # Alone, because a publisher that is refused for it is never in sync again, whatever else happens to it.
+        workload = replace(workload, second_rank=0.05, poisoned_batches=0.0, lost_batches=0.0, unknown_events=0.0)
+        faults = []
+    alone = bool(workload.second_rank) or any(fault.kind == "mute" for fault in faults)
+    if replay and heartbeats and not alone and new_kinds.random() < 0.06:
+        # Without a replay server no payload comes again.
+        workload = replace(workload, lethal_batches=0.004)
     blind = not replay or workload.lost_batches > 0
-    return Schedule(
+    schedule = Schedule(
         seed=seed,
         workload=workload,
         replay=replay,
@@ -144,6 +158,8 @@ def expand_schedule(seed: int) -> Schedule:
         heartbeats=heartbeats,
         faults=tuple(faults),
     )
+    # A history that no longer has a batch of the other rank would show a stream of one rank.
+    return replace(schedule, buffer_steps=1000, join_after=0) if workload.second_rank else schedule
 
 
 def _fault(rng: random.Random, faulty_s: float, replay: bool) -> Fault:

@@ -9,6 +9,7 @@ from kvsync_events import DecodeError
 from kvsync_indexer.core import Applied, CoreError, IndexCore
 from kvsync_testkit.checks import AppliedBatch, Forgotten, TrustSample
 from kvsync_testkit.clock import VirtualClock
+from kvsync_testkit.faults.dying import SurvivingMark
 from kvsync_testkit.faults.engine import ModelProcess, Published
 
 _PLACE = re.compile(r"batch (\d+) of ")
@@ -21,8 +22,8 @@ class IndexHistory:
     applied: list[AppliedBatch | Forgotten] = field(default_factory=list)
     last_payload: bytes | None = None
     """The payload applied last, None if the blocks were dropped since."""
-    removals: int = 0
-    """Blocks that the batches applied since the blocks were last dropped say were evicted."""
+    evicted: set[int] = field(default_factory=set)
+    """Different blocks that were evicted since the engine last showed that it holds, or held, unknown blocks."""
     cleared: bool = False
     """One of those batches cleared the cache."""
     assumed_complete: bool = False
@@ -39,7 +40,8 @@ class IndexHistory:
         """The blocks are gone."""
         self.applied.append(Forgotten(at_s, publisher))
         self.last_payload = None
-        self.removals, self.cleared, self.assumed_complete = 0, False, False
+        self.evicted.clear()
+        self.cleared = self.assumed_complete = False
 
 
 class RecordingCore:
@@ -56,6 +58,7 @@ class RecordingCore:
         publishers: Any
         query_keys: Any
         restore: Any
+        sizes: Any
         snapshot: Any
         stats: Any
 
@@ -66,6 +69,7 @@ class RecordingCore:
         time: VirtualClock,
         identify: Callable[[bytes], tuple[ModelProcess, Published]],
         before_change: Callable[[], None],
+        mark: SurvivingMark,
     ) -> None:
         self.batches = 0
         """Batches applied through this core, however often the blocks were dropped."""
@@ -74,6 +78,7 @@ class RecordingCore:
         self._time = time
         self._identify = identify
         self._before_change = before_change
+        self._mark = mark
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401  whatever the core has
         return getattr(self._core, name)
@@ -81,15 +86,18 @@ class RecordingCore:
     def apply(self, publisher: str, payload: bytes) -> Applied:
         """Apply one batch and record it."""
         self._before_change()
+        self._live_through([payload])
         applied = self._core.apply(publisher, payload)
         self._record(publisher, payload)
+        self._look_for_unknown_blocks(publisher, applied)
         return applied
 
-    def apply_many(self, publisher: str, payloads: Sequence[bytes]) -> Applied:
+    def apply_many(self, publisher: str, payloads: Sequence[bytes], budget: int | None = None) -> Applied:
         """Apply a run and record the batches before the first that was refused, whose place the core's error names."""
         self._before_change()
+        self._live_through(payloads)
         try:
-            applied = self._core.apply_many(publisher, payloads)
+            applied = self._core.apply_many(publisher, payloads, budget)
         except (DecodeError, CoreError) as error:
             place = _PLACE.match(str(error))
             if place is None:
@@ -97,8 +105,9 @@ class RecordingCore:
             for payload in payloads[: int(place[1]) - 1]:
                 self._record(publisher, payload)
             raise
-        for payload in payloads:
+        for payload in payloads[: applied.payloads]:
             self._record(publisher, payload)
+        self._look_for_unknown_blocks(publisher, applied)
         return applied
 
     def clear_publisher(self, publisher: str) -> int:
@@ -113,11 +122,20 @@ class RecordingCore:
         self._history.forget(self._time.now, publisher)
         return self._core.remove_publisher(publisher)
 
+    def _live_through(self, payloads: Sequence[bytes]) -> None:
+        """End the process if one of the payloads is lethal."""
+        if not self._mark.lethal.isdisjoint(payloads):
+            self._mark.die()
+
+    def _look_for_unknown_blocks(self, publisher: str, applied: Applied) -> None:
+        if applied.unknown_removed or self._core.sizes(publisher)[1]:
+            self._history.evicted.clear()
+
     def _record(self, publisher: str, payload: bytes) -> None:
         process, published = self._identify(payload)
         history = self._history
         history.applied.append(AppliedBatch(self._time.now, publisher, process.name, published.seq))
         history.last_payload = payload
-        history.removals += published.removals
+        history.evicted.update(published.removed)
         history.cleared = history.cleared or published.cleared
         self.batches += 1

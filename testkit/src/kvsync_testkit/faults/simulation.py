@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from kvsync_indexer.sync import SyncSettings
 from kvsync_testkit.checks import Violation
-from kvsync_testkit.clock import VirtualClock
+from kvsync_testkit.faults.clock import SimulationClock
+from kvsync_testkit.faults.dying import SurvivingMark
 from kvsync_testkit.faults.engine import ModelProcess, Published, Workload
 from kvsync_testkit.faults.index import IndexSide
 from kvsync_testkit.faults.judging import CONVERGE_S, FAULTED, HEALTHY, TICK_S, Engine, Judge
@@ -70,12 +71,14 @@ class Simulation:
         settings: SyncSettings = SETTINGS,
     ) -> None:
         self.schedule = schedule
-        self.time = VirtualClock()
+        self.time = SimulationClock()
         self.heal_s = max([schedule.faulty_s, *(fault.at_s + fault.for_s + 0.4 for fault in schedule.faults)])
         self._subject = subject
         self._settings = settings
         self._rng = random.Random(f"faults/{schedule.seed}")
         self._core = subject.core()
+        self._mark = SurvivingMark()
+        self.time.index_died = self._index_died
         self._stop_s = self.heal_s + 0.5
         self.judge = Judge(schedule, self.time, self.heal_s, settings.stale_after_s)
         self.engines = self.judge.engines
@@ -127,6 +130,7 @@ class Simulation:
             self.time,
             self.judge.payloads.__getitem__,
             self.judge.judge,
+            self._mark,
             history,
         )
 
@@ -163,6 +167,8 @@ class Simulation:
         done = process.step(self.time.now)
         if done is not None:
             self.judge.payloads[done.payload] = (process, done)
+            if done.lethal:
+                self._mark.lethal.add(done.payload)
             self.judge.sent[done.payload] = self.time.now
         return done
 
@@ -194,6 +200,8 @@ class Simulation:
         engine.path.publish(done.seq, done.payload)
 
     def _tick_on(self, engine: Engine) -> None:
+        if engine.path.knobs.mute:
+            self.judge.judge_muted(engine.side, min(one.at_s for one in self.schedule.faults if one.kind == "mute"))
         engine.side.tick(HEARTBEAT_S, heartbeats=self.schedule.heartbeats or engine.name == HEALTHY)
         if self.time.now < self.heal_s + CONVERGE_S:
             self.time.call_later(TICK_S if self.time.now < self.heal_s else 2.5 * TICK_S, lambda: self._tick_on(engine))
@@ -248,6 +256,15 @@ class Simulation:
 
     def _save(self) -> SavedIndex:
         return save(self._core, [engine.side for engine in self.engines.values()])
+
+    def _index_died(self) -> None:
+        """The process ended over a payload; the next one must not end over the same one again and again."""
+        self._mark.take_over()
+        if self._mark.deaths > 2 * len(self._mark.lethal):
+            detail = f"{self._mark.deaths} processes ended over {len(self._mark.lethal)} payloads"
+            self.judge.violations.append(Violation("I12", FAULTED, detail))
+            self._mark.lethal.clear()
+        self._restart_index(None)
 
     def _restart_index(self, saved: SavedIndex | None) -> None:
         """Start a new index, from nothing or from a snapshot that may be a little old."""

@@ -6,9 +6,9 @@ what the mock engine does without: an id for each block, so that tests can put r
 block as separate steps: allocate, complete, register, match, release.
 """
 
+from kvsync_mockpod.engine.tiers import FrequencyTracker, TrackerSize
 from kvsync_testkit.managers.building import ManagerBuilder
 from kvsync_testkit.managers.events import EventsManager
-from kvsync_testkit.managers.frequency import FrequencyTracker, TrackerSize
 from kvsync_testkit.managers.manager import TierManager
 from kvsync_testkit.managers.policies import AllEvents, EventPolicy, PowersOfTwo
 from kvsync_testkit.managers.populating import (

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 from kvsync_events import Hash
+from kvsync_mockpod.engine.tiers import Eviction
 from kvsync_testkit.errors import CapacityError, ConfigurationError
 from kvsync_testkit.managers.events import EventsManager
 from kvsync_testkit.managers.registry import BlockRegistry
@@ -22,7 +23,15 @@ class TierManager:
     """
 
     def __init__(
-        self, tier: Tier, block_count: int, block_size: int, registry: BlockRegistry, events: EventsManager | None
+        self,
+        tier: Tier,
+        block_count: int,
+        block_size: int,
+        registry: BlockRegistry,
+        events: EventsManager | None,
+        *,
+        eviction: Eviction = "lru",
+        duplicates: bool = False,
     ) -> None:
         self.tier = tier
         self.block_count = block_count
@@ -33,7 +42,15 @@ class TierManager:
         self._store: Store = (
             DeviceStore(block_count, block_size, self._removed, publish=publish)
             if tier is Tier.G1
-            else LowerStore(block_count, block_size, tier.medium, self._removed, publish=publish)
+            else LowerStore(
+                block_count,
+                block_size,
+                tier.medium,
+                self._removed,
+                publish=publish,
+                eviction=eviction,
+                duplicates=duplicates,
+            )
         )
         self._free_ids = deque(range(block_count))
         self._ids: dict[bytes, list[int]] = {}

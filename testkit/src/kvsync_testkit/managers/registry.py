@@ -2,9 +2,9 @@
 
 from typing import TYPE_CHECKING, Self
 
+from kvsync_mockpod.engine.tiers import FrequencyTracker, TrackerSize
 from kvsync_testkit.errors import ConfigurationError
 from kvsync_testkit.managers.events import EventsManager
-from kvsync_testkit.managers.frequency import FrequencyTracker, TrackerSize
 from kvsync_testkit.naming import unknown_name
 
 if TYPE_CHECKING:

@@ -13,8 +13,7 @@ from kvsync_events import Event
 from kvsync_mockpod.engine.log import TransitionLog
 from kvsync_mockpod.engine.pool import BlockPool, BlockTable
 from kvsync_mockpod.engine.recorder import Recorder
-from kvsync_mockpod.engine.tiers.blocks import StoredBlock
-from kvsync_mockpod.engine.tiers.store import TierStore
+from kvsync_mockpod.engine.tiers import Eviction, StoredBlock, make_store
 from kvsync_testkit.token_blocks import TokenBlock
 
 OnRemoved = Callable[[bytes], None]
@@ -112,18 +111,30 @@ class _Pins:
 
 
 class LowerStore:
-    """G2 and G3: the tier store of the engine's offload path. It refuses duplicates."""
+    """G2 and G3: the tier store of the engine's offload path, with its eviction order and its duplication policy."""
 
-    def __init__(self, blocks: int, block_size: int, medium: str, on_removed: OnRemoved, *, publish: bool) -> None:
+    def __init__(
+        self,
+        blocks: int,
+        block_size: int,
+        medium: str,
+        on_removed: OnRemoved,
+        *,
+        publish: bool,
+        eviction: Eviction = "lru",
+        duplicates: bool = False,
+    ) -> None:
         self._on_removed = on_removed
         self._medium = medium
         self._recorder = Recorder(block_size, TransitionLog(0), publish=publish, keep_tokens=False)
-        self._store = TierStore(blocks)
+        self._store = make_store(blocks, eviction)
+        self._lineage = eviction == "lineage"
+        self._duplicates = duplicates
 
     @property
     def available(self) -> int:
         """As `Store`."""
-        return self._store.vacant + sum(not block.pins for block in self._store.blocks())
+        return self._store.vacant + sum(block.copies for block in self._evictable())
 
     def allocate(self, count: int, after: Sequence[bytes]) -> _Pins:
         """As `Store`."""
@@ -143,19 +154,32 @@ class LowerStore:
         for block in blocks:
             grip.reserved -= 1
             stored = self._store.get(block.hash)
-            taken.append(stored is None)
-            if stored is None:
-                stored = StoredBlock(block.hash, block.parent_hash, block.tokens)
-                self._store.insert(stored)
+            taken.append(stored is None or self._duplicates)
+            if taken[-1]:
+                fresh = StoredBlock(block.hash, block.parent_hash, block.tokens)
+                self._store.insert(fresh)
+                stored = stored or fresh
             else:
                 self._store.unreserve(1)
+            assert stored is not None
             self._store.pin(stored)
             grip.blocks.append(stored)
-        fresh = [block for block, new in zip(blocks, taken, strict=True) if new]
-        for chain in chains(fresh):
+        for chain in chains([block for block, new in zip(blocks, taken, strict=True) if new]):
             stored_chain = [StoredBlock(block.hash, block.parent_hash, block.tokens) for block in chain]
             self._recorder.tier_stored(self._medium, stored_chain)
         return taken
+
+    def _evictable(self) -> list[StoredBlock]:
+        """Blocks that eviction can reach: not pinned and, with lineage, without a pinned descendant in the tier."""
+        blocks = {block.hash: block for block in self._store.blocks()}
+        stuck = {block.hash for block in blocks.values() if block.pins}
+        if self._lineage:
+            for h in list(stuck):
+                parent = blocks[h].parent
+                while parent in blocks and parent not in stuck:
+                    stuck.add(parent)
+                    parent = blocks[parent].parent
+        return [block for h, block in blocks.items() if h not in stuck]
 
     def match(self, hashes: Sequence[bytes]) -> tuple[_Pins, int]:
         """As `Store`."""

@@ -5,6 +5,9 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from kvsync_mockpod.engine.config_model import ConfigModel
+from kvsync_mockpod.engine.tiers.frequency import FrequencyTracker, TrackerSize
+from kvsync_mockpod.engine.tiers.links import Link
+from kvsync_mockpod.engine.tiers.store import Eviction
 
 
 class TierConfig(ConfigModel):
@@ -33,6 +36,22 @@ class TierConfig(ConfigModel):
     `hash_only`: they do not, as with vLLM's offload connector.
     """
 
+    eviction: Eviction = "lru"
+    """`lru`: the least recently used block leaves a tier. `lineage`: the least recently used one without a child in it.
+    """
+    duplicates: Literal["refuse", "allow"] = "refuse"
+    """Whether host memory takes a further copy of a block that it has, or that is on its way there."""
+    frequency: Literal["small", "medium", "large"] | None = None
+    """Size of the sketch that counts how often blocks are used; None: uses are not counted."""
+    offload_min_uses: int = Field(default=0, ge=0, le=255)
+    """Blocks used less often are not copied to host memory (the `store_threshold` of vLLM's offload connector)."""
+
+    @model_validator(mode="after")
+    def _counts(self) -> "TierConfig":
+        if self.offload_min_uses and self.frequency is None:
+            raise ValueError(f"offload_min_uses {self.offload_min_uses}: uses are counted only with a frequency sketch")
+        return self
+
     @model_validator(mode="after")
     def _moves(self) -> "TierConfig":
         if self.instant:
@@ -43,3 +62,15 @@ class TierConfig(ConfigModel):
             if not 0 < getattr(self, name) < float("inf"):
                 raise ValueError(f"{name} {getattr(self, name)}: must be positive and finite (or ask for instant)")
         return self
+
+    def effective(self, bandwidth: float) -> float:
+        """The bandwidth with which a link is made: an infinite one if transfers take no time."""
+        return float("inf") if self.instant else bandwidth
+
+    def make_disk_link(self) -> Link:
+        """The disk's link, of which all workers that share the disk need the same one."""
+        return Link(self.effective(self.disk_bandwidth), "disk")
+
+    def make_tracker(self) -> FrequencyTracker | None:
+        """The sketch that counts uses, if uses are counted."""
+        return None if self.frequency is None else FrequencyTracker(TrackerSize[self.frequency.upper()])

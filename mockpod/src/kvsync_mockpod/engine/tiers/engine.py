@@ -5,32 +5,32 @@ It is synchronous and deterministic. Blocks move only within `tick(now)`, `offer
 
 from collections.abc import Callable, Sequence
 
-from kvsync_mockpod.engine.tiers.blocks import DISK, HOST, SourceBlock, StoredBlock, TierSink
+from kvsync_mockpod.engine.tiers.blocks import DISK, HOST, SourceBlock, StoredBlock, TierSink, chains
 from kvsync_mockpod.engine.tiers.config import TierConfig
 from kvsync_mockpod.engine.tiers.links import Link, TierLinks
 from kvsync_mockpod.engine.tiers.offload import Offloader
 from kvsync_mockpod.engine.tiers.onboard import Onboarder, OnboardHandle, PreparedOnboard
 from kvsync_mockpod.engine.tiers.report import TierReport
-from kvsync_mockpod.engine.tiers.store import TierStore
+from kvsync_mockpod.engine.tiers.store import make_store
 
 
 class OffloadEngine:
     """Host memory and disk of one worker. Several workers share a disk's bandwidth by sharing `disk_link`."""
 
     def __init__(self, config: TierConfig, sink: TierSink, *, disk_link: Link | None = None) -> None:
-        infinite = float("inf")
-        instant = config.instant
         self.config = config
-        self._host = TierStore(config.host_blocks)
-        self._disk = TierStore(config.disk_blocks)
+        self._host = make_store(config.host_blocks, config.eviction)
+        self._disk = make_store(config.disk_blocks, config.eviction)
+        self._frequency = config.make_tracker()
         if disk_link is None:
-            disk_link = Link(infinite if instant else config.disk_bandwidth, "disk")
+            disk_link = config.make_disk_link()
         self._links = TierLinks(
-            device_to_host=Link(infinite if instant else config.device_to_host_bandwidth, "device_to_host"),
-            host_to_device=Link(infinite if instant else config.host_to_device_bandwidth, "host_to_device"),
+            device_to_host=Link(config.effective(config.device_to_host_bandwidth), "device_to_host"),
+            host_to_device=Link(config.effective(config.host_to_device_bandwidth), "host_to_device"),
             disk=disk_link,
         )
-        self._offloader = Offloader(config, sink, self._host, self._disk, self._links)
+        self._sink = sink
+        self._offloader = Offloader(config, sink, self._host, self._disk, self._links, self._frequency)
         self._onboarder = Onboarder(self._host, self._disk, self._links, config.block_bytes or 0)
 
     @property
@@ -64,6 +64,12 @@ class OffloadEngine:
             self._complete_instant(now)
         return accepted
 
+    def count_uses(self, hashes: Sequence[bytes]) -> None:
+        """Count one use of each block, if uses are counted."""
+        if self._frequency is not None:
+            for block_hash in hashes:
+                self._frequency.touch(block_hash)
+
     def prepare_onboard_prefix(self, hashes: Sequence[bytes]) -> PreparedOnboard | None:
         """Find and pin the longest prefix of `hashes` in host memory and what follows it on disk; None if empty."""
         return self._onboarder.prepare(hashes)
@@ -96,10 +102,26 @@ class OffloadEngine:
         """Resident blocks of both tiers, each with its medium."""
         return [(HOST, b) for b in self._host.blocks()] + [(DISK, b) for b in self._disk.blocks()]
 
+    def announce(self) -> None:
+        """Report every resident block to the sink again, in chains."""
+        for medium, store in ((HOST, self._host), (DISK, self._disk)):
+            for chain in chains(store.blocks()):
+                self._sink.tier_stored(medium, chain)
+
     def clear(self) -> None:
         """Forget every resident block; copies under way still arrive."""
         self._host.clear()
         self._disk.clear()
+
+    def lose(self, now: float) -> None:
+        """Lose every block, whether resident or under way, as when the process ends; nothing is reported to the sink.
+
+        Pinned prefixes must have been released. Transfers of other workers on a shared disk link go on.
+        """
+        self._links.cancel(now)
+        self._host.lose()
+        self._disk.lose()
+        self._offloader.lose()
 
     def report(self) -> TierReport:
         """Hits, bytes moved and busy times since start."""

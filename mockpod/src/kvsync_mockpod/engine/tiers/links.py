@@ -16,12 +16,15 @@ from kvsync_mockpod.engine.tiers.report import LinkReport
 class Transfer:
     """Bytes in transit; `done_s` is set when the last byte has arrived."""
 
-    __slots__ = ("done_s", "on_done", "size", "started_s")
+    __slots__ = ("done_s", "on_done", "owner", "size", "started_s")
 
-    def __init__(self, size: int, started_s: float, on_done: Callable[[float], None] | None) -> None:
+    def __init__(
+        self, size: int, started_s: float, on_done: Callable[[float], None] | None, owner: object = None
+    ) -> None:
         self.size = size
         self.started_s = started_s
         self.on_done = on_done
+        self.owner = owner
         self.done_s: float | None = None
 
 
@@ -47,15 +50,23 @@ class Link:
         """Transfers under way."""
         return len(self._heap)
 
-    def start(self, size: int, now: float, on_done: Callable[[float], None] | None = None) -> Transfer:
+    def start(
+        self, size: int, now: float, on_done: Callable[[float], None] | None = None, *, owner: object = None
+    ) -> Transfer:
         """Begin a transfer of `size` bytes; the `advance` that ends it calls `on_done(time)`."""
         self.advance(now)
         if not self._heap:
             self._service = 0.0
-        transfer = Transfer(size, self.now, on_done)
+        transfer = Transfer(size, self.now, on_done, owner)
         self._sequence += 1
         heapq.heappush(self._heap, (self._service + size, self._sequence, transfer))
         return transfer
+
+    def cancel(self, owner: object, now: float) -> None:
+        """End the transfers of one owner at `now` without completing them; the others keep their progress."""
+        self.advance(now)
+        self._heap = [entry for entry in self._heap if entry[2].owner is not owner]
+        heapq.heapify(self._heap)
 
     def deadline(self) -> float | None:
         """Time at which the next transfer ends if no other starts; None when idle."""
@@ -96,13 +107,22 @@ class Link:
         return LinkReport(self._transfers, self._bytes, self._busy_s)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class TierLinks:
     """The links of one worker. The disk's link may be shared with other workers."""
 
     device_to_host: Link
     host_to_device: Link
     disk: Link
+
+    def start(self, link: Link, size: int, now: float, on_done: Callable[[float], None]) -> None:
+        """Begin a transfer of this worker on one of its links."""
+        link.start(size, now, on_done, owner=self)
+
+    def cancel(self, now: float) -> None:
+        """End all transfers of this worker without completing them."""
+        for link in (self.device_to_host, self.host_to_device, self.disk):
+            link.cancel(self, now)
 
     def tick(self, now: float) -> None:
         """Advance all links to `now` in time order, so that an end on one link can start a transfer on another."""

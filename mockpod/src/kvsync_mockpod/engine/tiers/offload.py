@@ -4,12 +4,14 @@ Blocks evicted together form a burst. Its device slots stay unusable until every
 copied or has failed. A burst of which no block is accepted keeps no slot.
 """
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
-from kvsync_mockpod.engine.tiers.blocks import DISK, HOST, SourceBlock, StoredBlock, TierSink
+from kvsync_mockpod.engine.tiers.blocks import DISK, HOST, SourceBlock, StoredBlock, TierSink, chains
 from kvsync_mockpod.engine.tiers.config import TierConfig
+from kvsync_mockpod.engine.tiers.frequency import FrequencyTracker
 from kvsync_mockpod.engine.tiers.links import TierLinks
 from kvsync_mockpod.engine.tiers.store import TierStore
 
@@ -45,7 +47,15 @@ class OffloadCounts:
 class Offloader:
     """Copies blocks from the device to host memory and from host memory to disk."""
 
-    def __init__(self, config: TierConfig, sink: TierSink, host: TierStore, disk: TierStore, links: TierLinks) -> None:
+    def __init__(
+        self,
+        config: TierConfig,
+        sink: TierSink,
+        host: TierStore,
+        disk: TierStore,
+        links: TierLinks,
+        frequency: FrequencyTracker | None = None,
+    ) -> None:
         self.held_slots = 0
         """Device slots that copies still read."""
         self.on_release: Callable[[int], None] = lambda _slots: None
@@ -56,24 +66,23 @@ class Offloader:
         self._host = host
         self._disk = disk
         self._links = links
+        self._frequency = frequency
         self._bytes = config.block_bytes or 0
         self._queue: deque[_Batch] = deque()
         self._active = 0
         """Transfers to host memory under way."""
         self._leaving = 0
         """Host slots whose blocks are being copied to disk."""
-        self._to_host: set[bytes] = set()
+        self._to_host: Counter[bytes] = Counter()
         self._to_disk: set[bytes] = set()
 
     def offer(self, blocks: Sequence[SourceBlock], now: float, slots: int | None) -> bool:
-        """Queue the evicted blocks that host memory does not have; returns False if there is none among them."""
+        """Queue the evicted blocks that host memory wants; returns False if there is none among them."""
         wanted = []
         for block in blocks:
-            if block.hash in self._host or block.hash in self._to_host:
-                self.counts.duplicates += 1
-            else:
-                wanted.append(StoredBlock(block.hash, block.parent, block.token_ids))
-                self._to_host.add(block.hash)
+            if self._wants(block.hash):
+                wanted.append(StoredBlock(block.hash, block.parent, block.token_ids, block.context))
+                self._to_host[block.hash] += 1
         if not wanted:
             return False
         burst = _Burst(len(blocks) if slots is None else slots, len(wanted))
@@ -82,6 +91,32 @@ class Offloader:
         self._queue.extend(_Batch(wanted[i : i + size], burst) for i in range(0, len(wanted), size))
         self._start_batches(now)
         return True
+
+    def _wants(self, block_hash: bytes) -> bool:
+        """Whether to copy a block, by the duplication policy and the number of its uses."""
+        if block_hash in self._host or block_hash in self._to_host:
+            self.counts.duplicates += 1
+            if self._config.duplicates == "refuse":
+                return False
+        if self._frequency is not None and self._frequency.count(block_hash) < self._config.offload_min_uses:
+            self.counts.dropped += 1
+            return False
+        return True
+
+    def _no_longer_moves(self, block_hash: bytes) -> None:
+        """A copy to host memory has ended."""
+        self._to_host[block_hash] -= 1
+        if not self._to_host[block_hash]:
+            del self._to_host[block_hash]
+
+    def lose(self) -> None:
+        """Forget all copies, under way or queued, and release the device slots that they read."""
+        self._queue.clear()
+        self._active = self._leaving = 0
+        self._to_host.clear()
+        self._to_disk.clear()
+        slots, self.held_slots = self.held_slots, 0
+        self.on_release(slots)
 
     def _start_batches(self, now: float) -> None:
         """Start queued batches while fewer than `concurrent_batches` are under way and host memory has room."""
@@ -97,7 +132,7 @@ class Offloader:
             self._host.reserve(len(batch.blocks))
             self._active += 1
             size = len(batch.blocks) * self._bytes
-            self._links.device_to_host.start(size, now, lambda at, b=batch: self._arrived(b, at))  # type: ignore[misc]
+            self._links.start(self._links.device_to_host, size, now, partial(self._arrived, batch))
 
     def _make_room(self, count: int, now: float) -> bool:
         """Evict from host memory until `count` slots are vacant; a block that is not on disk is copied there first."""
@@ -108,6 +143,8 @@ class Offloader:
             if victim is None:
                 return False
             self._sink.tier_removed(HOST, victim)
+            if victim.hash in self._host:
+                continue  # a copy of it stays
             if not self._demote(victim, now):
                 self.counts.dropped += victim.hash not in self._disk
         return True
@@ -136,16 +173,16 @@ class Offloader:
             self._sink.tier_stored(DISK, [block])
             self._start_batches(at)
 
-        self._links.disk.start(self._bytes, now, done)
+        self._links.start(self._links.disk, self._bytes, now, done)
         return True
 
     def _arrived(self, batch: _Batch, at: float) -> None:
         self._active -= 1
         for block in batch.blocks:
-            self._to_host.discard(block.hash)
+            self._no_longer_moves(block.hash)
             self._host.insert(block)
         self.counts.offloaded += len(batch.blocks)
-        for chain in _chains(batch.blocks):
+        for chain in chains(batch.blocks):
             self._sink.tier_stored(HOST, chain)
         self._end(batch)
         self._start_batches(at)
@@ -153,7 +190,7 @@ class Offloader:
     def _fail(self, batch: _Batch) -> None:
         """Drop a batch for which host memory can make no room; its device slots are released."""
         for block in batch.blocks:
-            self._to_host.discard(block.hash)
+            self._no_longer_moves(block.hash)
         self.counts.dropped += len(batch.blocks)
         self._end(batch)
 
@@ -163,14 +200,3 @@ class Offloader:
         if not burst.outstanding:
             self.held_slots -= burst.slots
             self.on_release(burst.slots)
-
-
-def _chains(blocks: list[StoredBlock]) -> list[list[StoredBlock]]:
-    """Group blocks given in eviction order (leaf first) into chains, first block first: one event carries one chain."""
-    chains: list[list[StoredBlock]] = []
-    for block in reversed(blocks):
-        if chains and chains[-1][-1].hash == block.parent:
-            chains[-1].append(block)
-        else:
-            chains.append([block])
-    return chains

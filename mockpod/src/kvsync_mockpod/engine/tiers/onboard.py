@@ -78,7 +78,7 @@ class Onboarder:
     def start(self, prepared: PreparedOnboard, now: float) -> OnboardHandle:
         """Begin to copy a prepared prefix; the blocks on disk pass the disk link first, then the device's."""
         handle = OnboardHandle(prepared)
-        to_device = self._links.host_to_device
+        links = self._links
         self.host_hits += len(prepared.host)
         self.disk_hits += len(prepared.disk)
 
@@ -88,14 +88,14 @@ class Onboarder:
                 handle.done_s = at
 
         def read(at: float) -> None:
-            to_device.start(len(prepared.disk) * self._bytes, at, landed)
+            links.start(links.host_to_device, len(prepared.disk) * self._bytes, at, landed)
 
         if prepared.host:
             handle.outstanding += 1
-            to_device.start(len(prepared.host) * self._bytes, now, landed)
+            links.start(links.host_to_device, len(prepared.host) * self._bytes, now, landed)
         if prepared.disk:
             handle.outstanding += 1
-            self._links.disk.start(len(prepared.disk) * self._bytes, now, read)
+            links.start(links.disk, len(prepared.disk) * self._bytes, now, read)
         return handle
 
     def release(self, onboard: PreparedOnboard | OnboardHandle) -> None:

@@ -26,9 +26,11 @@ class TierReport:
     demoted: int = 0
     """Blocks that arrived on disk."""
     duplicates: int = 0
-    """Offered blocks that were refused because they were in host memory or on their way there."""
+    """Offered blocks that were in host memory or on their way there; they are refused unless duplicates are allowed."""
     dropped: int = 0
-    """Blocks that left a tier without having been copied to a lower one."""
+    """Blocks that left a tier without having been copied to a lower one, for lack of room or because they were used too
+    rarely.
+    """
     device_to_host: LinkReport = LinkReport()
     host_to_device: LinkReport = LinkReport()
     disk: LinkReport = LinkReport()

@@ -1,7 +1,10 @@
-"""How often a block was used, estimated in bounded memory: a count-min sketch with ageing.
+"""How often a block was used, estimated in bounded memory: a count-min sketch with conservative update and ageing.
 
-Source: Einziger, Friedman, Manes, "TinyLFU: A Highly Efficient Cache Admission Policy" (2017). The estimate is never
-below the true count until counters are halved, which happens after ten uses per counter.
+Source: Einziger, Friedman, Manes, "TinyLFU: A Highly Efficient Cache Admission Policy" (2017). Between two halvings,
+which happen after ten uses per counter of a row, an estimate is never below the true count (which saturates at 255),
+and with N uses in all it exceeds it by more than e * N / size with a probability of at most e ** -4, which is 1.8 %
+(Cormode, Muthukrishnan, "An Improved Data Stream Summary", 2005). N is at most ten times the size, so that the excess
+is at most 27 in 98.2 % of all cases however long the sketch is used, and far less for skewed or sparse traffic.
 """
 
 from enum import Enum
