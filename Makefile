@@ -5,7 +5,7 @@ SHELL := /bin/bash
 .PHONY: help setup demo test test-random test-pure cover lint lint-workflows dialect fmt typecheck imports manifests docs links \
 	verify lock native clean test-charts build-images cluster-up cluster-down chaos-mesh-up chaos-mesh-down \
 	test-kv-sync-e2e test-kv-sync-benchmark test-kv-sync-benchmark-release benchmark-trend test-kv-sync-chaos \
-	test-kv-sync-all test-fidelity test-interop test-faults soak ci-verdict ci-alarm \
+	test-kv-sync-all test-fidelity test-interop test-faults test-kit-wheels soak ci-verdict ci-alarm \
 	release-build release-push release-sign release-publish
 
 BIN := .venv/bin
@@ -120,6 +120,9 @@ test-interop: setup ## Run vLLM's own publisher and subscriber against kvsync's 
 
 test-faults: setup ## Play 10,000 seeded fault schedules in virtual time on both index cores
 	$(BIN)/python -m kvsync_testkit.faults --core both --seeds 0-9999 $(FAULTS_ARGS)
+
+test-kit-wheels: setup ## Run the examples of docs/testing against the test kit's wheels in an empty environment
+	hack/test-kit-wheels.sh
 
 soak: setup ## Run engines, index and router under load and faults for MINUTES=20, with a full comparison every 2 minutes
 	$(BIN)/python test/soak/run.py --minutes $(or $(MINUTES),20) $(SOAK_ARGS)

@@ -1,12 +1,8 @@
-"""A small API server: pods of any namespace, list with pages, watch with bookmarks and expiry, faults."""
-
-import json
-import queue
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import parse_qs, urlsplit
+"""Pods as the API server shows them, and the kit's API server for the tests that watch them."""
 
 from kubernetes import client
+
+from kvsync_testkit.cluster import FakeKube
 
 LABELS = {"kvsync.dev/kv-events": "true"}
 
@@ -42,155 +38,35 @@ class Sink:
         del self.specs[name]
 
 
-class FakeApiServer:
-    """Only `GET .../pods`; label selectors of the form `key=value`."""
+class FakeApiServer(FakeKube):
+    """The kit's API server in the words of these tests, which are about pods only; its lists come in pages of two."""
 
     def __init__(self):
-        self.version = 100
-        self.oldest = 0
-        self.pods = {}
-        self.requests = []
-        self.status = 200
-        self.watchers = []
-        self.log = []
-        self._lock = threading.Lock()
-        server = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def log_message(self, *args):
-                pass
-
-            def do_GET(self):
-                server.serve(self)
-
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.http.daemon_threads = True
-        self.thread = threading.Thread(target=self.http.serve_forever, args=(0.01,), daemon=True)
-        self.thread.start()
+        super().__init__(page_size=2)
+        self.__enter__()
 
     def api(self):
-        settings = client.Configuration(host=f"http://127.0.0.1:{self.http.server_port}")
+        settings = client.Configuration(host=self.url)
         settings.retries = False
         return client.CoreV1Api(client.ApiClient(settings))
 
     def close(self):
         self.end_watches()
-        self.http.shutdown()
-        self.http.server_close()
+        self.__exit__()
 
-    # -- what happens in the cluster ----------------------------------------------------------------------------
+    @property
+    def watchers(self):
+        return self.watches
 
     def apply(self, made):
-        with self._lock:
-            self.version += 1
-            key = (made["metadata"]["namespace"], made["metadata"]["name"])
-            kind = "MODIFIED" if key in self.pods else "ADDED"
-            made["metadata"]["resourceVersion"] = str(self.version)
-            self.pods[key] = made
-            self._tell(kind, made)
+        self.replace({"apiVersion": "v1", "kind": "Pod", **made})
 
     def delete(self, name, namespace="default"):
-        with self._lock:
-            self.version += 1
-            made = json.loads(json.dumps(self.pods.pop((namespace, name))))
-            made["metadata"]["resourceVersion"] = str(self.version)
-            self._tell("DELETED", made)
+        self.store.delete(("pods", namespace, name))
 
-    def bookmark(self):
-        with self._lock:
-            self.version += 1
-            self._tell("BOOKMARK", {"metadata": {"resourceVersion": str(self.version), "namespace": None}})
+    def refuse(self, status):
+        """Answer every request with this status from now on."""
+        self.fail("GET", "/pods$", status, times=1_000_000)
 
-    def tell_raw(self, line):
-        """Send a line to every watch, whatever it is."""
-        with self._lock:
-            for each in self.watchers:
-                each.put(line)
-
-    def expire(self):
-        """Compact the history: no watch can resume, running ones are told."""
-        with self._lock:
-            self.version += 1
-            self.oldest = self.version
-            for each in self.watchers:
-                each.put({"type": "ERROR", "object": {"kind": "Status", "code": 410, "message": "too old"}})
-
-    def end_watches(self):
-        with self._lock:
-            for each in self.watchers:
-                each.put(None)
-
-    def _tell(self, kind, made):
-        self.log.append((self.version, kind, made))
-        for each in self.watchers:
-            each.put({"type": kind, "object": made})
-
-    # -- what is asked ------------------------------------------------------------------------------------------
-
-    def serve(self, handler):
-        url = urlsplit(handler.path)
-        query = {key: values[0] for key, values in parse_qs(url.query).items()}
-        parts = url.path.strip("/").split("/")
-        namespace = parts[3] if len(parts) == 5 else None
-        self.requests.append((namespace, query))
-        if self.status != 200:
-            return self._json(handler, {"kind": "Status", "code": self.status, "message": "no"}, self.status)
-        if query.get("watch") in ("true", "True"):
-            return self._watch(handler, namespace, query)
-        return self._list(handler, namespace, query)
-
-    def _matches(self, made, namespace, query):
-        key, _, value = query.get("labelSelector", "").partition("=")
-        metadata = made["metadata"]
-        if namespace is not None and metadata.get("namespace") not in (namespace, None):
-            return False
-        return not key or "labels" not in metadata or metadata["labels"].get(key) == value
-
-    def _list(self, handler, namespace, query):
-        with self._lock:
-            found = [made for _, made in sorted(self.pods.items()) if self._matches(made, namespace, query)]
-            start, limit = int(query.get("continue", 0)), min(2, int(query.get("limit", 500)))
-            metadata = {"resourceVersion": str(self.version)}
-            if start + limit < len(found):
-                metadata["continue"] = str(start + limit)
-            answer = {"kind": "PodList", "metadata": metadata, "items": found[start : start + limit]}
-        self._json(handler, answer, 200)
-
-    @staticmethod
-    def _json(handler, answer, status):
-        data = json.dumps(answer).encode()
-        handler.send_response(status)
-        handler.send_header("content-type", "application/json")
-        handler.send_header("content-length", str(len(data)))
-        handler.end_headers()
-        handler.wfile.write(data)
-
-    def _watch(self, handler, namespace, query):
-        events = queue.Queue()
-        since = int(query["resourceVersion"])
-        with self._lock:
-            if since < self.oldest:
-                events.put({"type": "ERROR", "object": {"kind": "Status", "code": 410, "message": "too old"}})
-            for version, kind, made in self.log:
-                if version > since:
-                    events.put({"type": kind, "object": made})
-            self.watchers.append(events)
-        handler.send_response(200)
-        handler.send_header("content-type", "application/json")
-        handler.send_header("transfer-encoding", "chunked")
-        handler.end_headers()
-        try:
-            while (event := events.get()) is not None:
-                raw = isinstance(event, bytes)  # sent as it is, whatever it is
-                if raw or event["type"] == "ERROR" or self._matches(event["object"], namespace, query):
-                    line = (event if raw else json.dumps(event).encode()) + b"\n"
-                    handler.wfile.write(b"%x\r\n%s\r\n" % (len(line), line))
-                    handler.wfile.flush()
-            handler.wfile.write(b"0\r\n\r\n")
-        except OSError:
-            pass
-        finally:
-            with self._lock:
-                self.watchers.remove(events)
+    def heal(self):
+        self.faults.clear()

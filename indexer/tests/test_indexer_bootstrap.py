@@ -13,7 +13,7 @@ from kvsync_indexer.core import make_core
 from kvsync_indexer.service.service import IndexService
 from kvsync_indexer.snapshot import SnapshotHeader, encode_snapshot
 from kvsync_testkit.ports import free_port
-from kvsync_testkit.processes import Process, stopping
+from kvsync_testkit.processes import Index, stopping
 from kvsync_testkit.waiting import wait_until
 
 KEPT = 4
@@ -72,13 +72,9 @@ def answers(index):
 
 @pytest.mark.parametrize("cores", [("auto", "python"), ("python", "auto")])
 def test_a_new_replica_answers_as_the_old_one_and_goes_on(tmp_path, pubs, cores):
-    path = tmp_path / "publishers.yaml"
-    path.write_text(json.dumps(entries(pubs)))
-    flags = ("--publishers", path)
-    old = Process("kvsync_indexer.main", *flags, "--core", cores[0])
+    old = Index(*entries(pubs), folder=tmp_path, core=cores[0])
     with stopping(old):
-        old.ready("/readyz")
-        wait_until("the old index is live", lambda: old.ok("GET", "/readyz")["live"] == 2, deadline_s=DEADLINE_S)
+        old.live()
         hashes = chain(pubs[0], 30)
         pubs[0].remove(hashes[20:])
         chain(pubs[1], 12)
@@ -86,10 +82,9 @@ def test_a_new_replica_answers_as_the_old_one_and_goes_on(tmp_path, pubs, cores)
         applied(old, sent)
         before = answers(old)
         assert [row["matched_blocks"] for row in before[0][2]["matches"]] == [20, 12]
-        new = Process("kvsync_indexer.main", *flags, "--core", cores[1], "--bootstrap-from", old.url)
+        new = Index(*entries(pubs), folder=tmp_path, core=cores[1], bootstrap_from=old.url)
         with stopping(new):
-            new.ready("/readyz")
-            wait_until("the new index is live", lambda: new.ok("GET", "/readyz")["live"] == 2, deadline_s=DEADLINE_S)
+            new.live()
             assert answers(new) == before
             taken = rows(new)
             for name, seq in zip(("pod-0", "pod-1"), sent, strict=True):

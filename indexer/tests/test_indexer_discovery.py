@@ -183,18 +183,17 @@ def test_resumes_from_the_last_version_and_from_bookmarks(server, follow):
     server.apply(pod("a"))
     sink, found = follow(namespaces=("default",))
     wait_until("a watch runs", lambda: server.watchers, deadline_s=DEADLINE_S)
-    server.bookmark()
-    version = str(server.version)
+    version = server.bookmark()
     server.end_watches()
     wait_until(
         "a watch resumes from the bookmark",
-        lambda: any(query.get("resourceVersion") == version for _, query in server.requests),
+        lambda: any(asked.query.get("resourceVersion") == version for asked in server.asked),
         deadline_s=DEADLINE_S,
     )
     server.apply(pod("b"))
     wait_until("pod b is found", lambda: "b" in sink.specs, deadline_s=DEADLINE_S)
     assert found.watchers[0].lists == 1
-    assert server.requests[-1][1]["allowWatchBookmarks"].lower() == "true"
+    assert server.asked[-1].query["allowWatchBookmarks"].lower() == "true"
 
 
 def test_expired_version_lists_again_and_finds_what_left(server, follow):
@@ -202,8 +201,7 @@ def test_expired_version_lists_again_and_finds_what_left(server, follow):
     server.apply(pod("b"))
     sink, found = follow(namespaces=("default",))
     wait_until("two publishers and a watch", lambda: len(sink.specs) == 2 and server.watchers, deadline_s=DEADLINE_S)
-    with server._lock:
-        del server.pods["default", "a"]  # nobody is told
+    server.store.forget(("pods", "default", "a"))  # nobody is told
     server.expire()
     wait_until("only pod b is left", lambda: sorted(sink.specs) == ["b"], deadline_s=DEADLINE_S)
     assert found.watchers[0].lists == 2
@@ -213,24 +211,24 @@ def test_outage_changes_nothing_and_heals(server, follow):
     server.apply(pod("a"))
     sink, found = follow(namespaces=("default",))
     wait_until("a watch runs", lambda: server.watchers, deadline_s=DEADLINE_S)
-    server.status = 503
+    server.refuse(503)
     server.end_watches()
     wait_until("two failed requests", lambda: found.watchers[0].failures >= 2, deadline_s=DEADLINE_S)
     assert sorted(sink.specs) == ["a"]
     assert "503" in found.problems["namespace default"]
     server.apply(pod("b"))
-    server.status = 200
+    server.heal()
     wait_until("pods a and b are found", lambda: sorted(sink.specs) == ["a", "b"], deadline_s=DEADLINE_S)
     wait_until("a watch runs", lambda: server.watchers, deadline_s=DEADLINE_S)
 
 
 def test_forbidden_is_said_and_retried(server, follow):
-    server.status = 403
+    server.refuse(403)
     sink, found = follow(namespaces=("default",))
     wait_until("a problem is reported", lambda: found.problems, deadline_s=DEADLINE_S)
     assert "403" in found.problems["namespace default"]
     assert not found.synced
-    server.status = 200
+    server.heal()
     server.apply(pod("a"))
     wait_until("the pod is found", lambda: sink.specs, deadline_s=DEADLINE_S)
 

@@ -17,7 +17,7 @@ from kvsync_indexer.service.match import MatchEndpoint, Matcher
 from kvsync_indexer.service.quick import QuickMatch
 from kvsync_indexer.service.tokenizing import Tokenizer
 from kvsync_indexer.sync import State
-from kvsync_testkit.processes import Process, stopping
+from kvsync_testkit.processes import Index, stopping
 from kvsync_testkit.waiting import wait_until
 
 PROMPT = list(range(40, 40 + 6 * BLOCK))
@@ -179,13 +179,10 @@ def test_any_damage_is_seen_the_same(both, data):
 def index(tmp_path_factory):
     pub = ScriptedPublisher()
     pub.store(6, PROMPT)
-    path = tmp_path_factory.mktemp("quick") / "publishers.yaml"
     entry = {"name": "pod", "model": MODEL, "endpoint": pub.endpoint, "replay_endpoint": pub.replay_endpoint}
-    path.write_text(json.dumps([entry]))
-    process = Process("kvsync_indexer.main", "--publishers", path)  # the wire is the same with any core
+    process = Index(entry, folder=tmp_path_factory.mktemp("quick"))  # the wire is the same with any core
     with stopping(process):
-        process.ready("/readyz")
-        wait_until("the publisher is live", lambda: process.ok("GET", "/readyz")["live"] == 1, deadline_s=DEADLINE_S)
+        process.live()
         wait_until(
             "every block is applied",
             lambda: process.ok("GET", "/v1/publishers")["publishers"][0]["blocks"] == 6,

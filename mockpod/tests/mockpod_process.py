@@ -1,7 +1,6 @@
 """A pod in a process of its own, on free ports."""
 
 import contextlib
-import http.client
 import json
 import os
 import subprocess
@@ -10,6 +9,7 @@ import threading
 from collections.abc import Iterator
 
 from kvsync_testkit.ports import free_ports
+from kvsync_testkit.processes import HttpPort
 
 READY_S = 60.0
 
@@ -18,9 +18,10 @@ def command(*flags: str) -> list[str]:
     return [sys.executable, "-m", "kvsync_mockpod", "--host", "127.0.0.1", *flags]
 
 
-class Process:
+class Process(HttpPort):
     def __init__(self, *flags: str, env: dict[str, str] | None = None) -> None:
-        self.port, self.events, self.replay = free_ports(3)
+        port, self.events, self.replay = free_ports(3)
+        super().__init__(port)
         config = {
             "enable_kv_cache_events": True,
             "endpoint": f"tcp://*:{self.events}",
@@ -45,9 +46,7 @@ class Process:
                 self.ready.set()
 
     def get(self, path: str) -> dict:
-        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)) as connection:
-            connection.request("GET", path)
-            return json.loads(connection.getresponse().read())
+        return self.ok("GET", path)
 
     def wait(self) -> int:
         code = self.process.wait(30)

@@ -4,12 +4,12 @@ import asyncio
 import random
 
 import pytest
-from operator_clock import VirtualClock
 
 from kvsync_operator.cache import Key
 from kvsync_operator.clock import SystemClock, wait_for_event
 from kvsync_operator.controller import Backoff, Controller
 from kvsync_operator.errors import IncompleteError
+from kvsync_testkit.clock import AsyncVirtualClock
 
 KEY = Key("MockEngine", "lab", "a")
 RESYNC_S = 3600.0
@@ -38,7 +38,7 @@ class Passes:
 
 @pytest.fixture
 def clock():
-    return VirtualClock()
+    return AsyncVirtualClock()
 
 
 @pytest.fixture
@@ -53,8 +53,8 @@ async def test_wake_ups_in_quick_succession_are_one_pass(made, clock):
     controller, passes = made
     for _ in range(50):
         controller.wake(KEY)
-        await clock.advance(0.001)
-    await clock.advance(60.0)
+        await clock.elapse(0.001)
+    await clock.elapse(60.0)
     assert len(passes.seen) == 1
     assert not passes.seen[0].enforce
 
@@ -63,14 +63,14 @@ async def test_wake_ups_during_a_pass_make_one_more(made, clock):
     controller, passes = made
     passes.gate.clear()
     controller.wake(KEY)
-    await clock.advance(1.0)
+    await clock.elapse(1.0)
     assert controller.stats().running == 1
     controller.wake(KEY)
     controller.wake(KEY)
-    await clock.advance(60.0)
+    await clock.elapse(60.0)
     assert len(passes.seen) == 1, "a worker makes one pass at a time"
     passes.gate.set()
-    await clock.advance(60.0)
+    await clock.elapse(60.0)
     assert len(passes.seen) == 2
 
 
@@ -79,7 +79,7 @@ async def test_every_resource_has_a_worker_of_its_own(made, clock):
     passes.gate.clear()
     for name in ("a", "b", "c"):
         controller.wake(KEY._replace(name=name))
-    await clock.advance(1.0)
+    await clock.elapse(1.0)
     assert {request.key.name for request in passes.seen} == {"a", "b", "c"}
     assert controller.stats().running == 3
 
@@ -89,7 +89,7 @@ async def test_a_failed_pass_is_retried_without_a_wake_up(made, clock, error):
     controller, passes = made
     passes.raises = [error]
     controller.wake(KEY)
-    await clock.advance(10.0)
+    await clock.elapse(10.0)
     assert len(passes.seen) == 2
     assert controller.stats().workers == 1
 
@@ -98,7 +98,7 @@ async def test_failures_in_a_row_are_retried_with_growing_delays(made, clock):
     controller, passes = made
     passes.raises = [IncompleteError("missing")] * 5
     controller.wake(KEY)
-    await clock.advance(120.0)
+    await clock.elapse(120.0)
     delays = [later - earlier for earlier, later in zip(passes.times, passes.times[1:], strict=False)]
     assert len(delays) == 5
     assert all(0.8 * 2**number <= delay <= 1.2 * 2**number for number, delay in enumerate(delays, start=0)), delays
@@ -109,7 +109,7 @@ async def test_wake_ups_do_not_turn_a_failing_pass_into_a_busy_loop(made, clock)
     passes.raises = [IncompleteError("missing")] * 1000
     for _ in range(1000):
         controller.wake(KEY)
-        await clock.advance(0.01)
+        await clock.elapse(0.01)
     assert 2 <= len(passes.seen) <= 11, "at most one pass per second"
 
 
@@ -117,27 +117,27 @@ async def test_a_pass_can_ask_for_the_next_one(made, clock):
     controller, passes = made
     passes.again_s = 5.0
     controller.wake(KEY)
-    await clock.advance(16.0)
+    await clock.elapse(16.0)
     assert passes.times == pytest.approx([0.05, 5.05, 10.05, 15.05])
 
 
 async def test_the_slow_resync_enforces(made, clock):
     controller, passes = made
     controller.wake(KEY)
-    await clock.advance(0.85 * RESYNC_S)
+    await clock.elapse(0.85 * RESYNC_S)
     assert [request.enforce for request in passes.seen] == [False]
-    await clock.advance(0.3 * RESYNC_S)
+    await clock.elapse(0.3 * RESYNC_S)
     assert [request.enforce for request in passes.seen] == [False, True]
-    await clock.advance(1.15 * RESYNC_S)
+    await clock.elapse(1.15 * RESYNC_S)
     assert [request.enforce for request in passes.seen] == [False, True, True]
 
 
 async def test_a_resync_that_fails_is_enforced_again(made, clock):
     controller, passes = made
     controller.wake(KEY)
-    await clock.advance(1.0)
+    await clock.elapse(1.0)
     passes.raises = [IncompleteError("missing")]
-    await clock.advance(1.2 * RESYNC_S)
+    await clock.elapse(1.2 * RESYNC_S)
     assert [request.enforce for request in passes.seen] == [False, True, True]
 
 
@@ -145,10 +145,10 @@ async def test_a_forgotten_resource_gets_no_more_passes(made, clock):
     controller, passes = made
     passes.gate.clear()
     controller.wake(KEY)
-    await clock.advance(1.0)
+    await clock.elapse(1.0)
     controller.forget(KEY)
     passes.gate.set()
-    await clock.advance(2 * RESYNC_S)
+    await clock.elapse(2 * RESYNC_S)
     assert len(passes.seen) == 1
     assert controller.stats().workers == 0
 
@@ -158,7 +158,7 @@ async def test_the_time_of_a_stuck_pass_is_reported(made, clock):
     passes.gate.clear()
     controller.wake(KEY)
     assert controller.stats().woken == 1
-    await clock.advance(100.05)
+    await clock.elapse(100.05)
     assert controller.stats().longest_s == pytest.approx(100.0)
     passes.gate.set()
     await clock.settle()

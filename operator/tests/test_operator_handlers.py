@@ -10,7 +10,6 @@ import aiohttp
 import kubernetes
 import pytest
 from aiohttp import web
-from operator_fakeapi import FakeApi
 
 from kvsync_operator import names
 from kvsync_operator.cache import Key
@@ -18,6 +17,7 @@ from kvsync_operator.client import KubeClient
 from kvsync_operator.reconcile import Reference
 from kvsync_operator.running import Operator
 from kvsync_operator.settings import build_settings
+from kvsync_testkit.cluster import FakeKube
 from kvsync_testkit.waiting import until
 
 until = functools.partial(until, deadline_s=30.0, every_s=0.02)
@@ -55,7 +55,7 @@ def is_ready(api, plural="mockengines", name="llama", namespace="lab"):
 
 
 @contextlib.asynccontextmanager
-async def running(api: FakeApi, folder, monkeypatch, **settings) -> AsyncIterator[Operator]:
+async def running(api: FakeKube, folder, monkeypatch, **settings) -> AsyncIterator[Operator]:
     monkeypatch.setenv("KUBECONFIG", str(api.kubeconfig(folder)))
     values = {"namespaces": ("lab", "far"), "http_host": "127.0.0.1", "http_port": 0, **settings}
     own = build_settings(**values)
@@ -88,7 +88,7 @@ def writes(api):
 
 @pytest.fixture
 def api():
-    with FakeApi() as server:
+    with FakeKube() as server:
         yield server
 
 
@@ -333,7 +333,7 @@ async def test_a_role_of_another_index_is_never_taken_over(api, tmp_path, monkey
 
 
 @contextlib.asynccontextmanager
-async def index_pod(api: FakeApi, address: str, states: list[str]) -> AsyncIterator[list[str]]:
+async def index_pod(api: FakeKube, address: str, states: list[str]) -> AsyncIterator[list[str]]:
     """Run a ready index pod of `main` at a loopback address. Its publishers are in `states`, which may be changed."""
 
     async def publishers(_: web.Request) -> web.Response:

@@ -13,8 +13,8 @@ import time
 from pathlib import Path
 
 import psutil
-from operator_fakeapi import FakeApi
 
+from kvsync_testkit.cluster import FakeKube
 from kvsync_testkit.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -32,7 +32,7 @@ def count_ready(api):
 
 
 def test_many_engines_become_ready(tmp_path):
-    with FakeApi() as api:
+    with FakeKube() as api:
         for number in range(COUNT):
             metadata = {"name": f"engine-{number}", "namespace": "lab"}
             spec = {"replicas": 2, "model": {"name": "m"}}

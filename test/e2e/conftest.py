@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import subprocess
 import uuid
 from collections.abc import Iterator
@@ -10,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from e2e_dump import dump_namespace
 from e2e_engines import Engine, build_engine
 from e2e_index import Index, build_index
 from e2e_install import Installation
-from e2e_wait import wait_until
 
+from kvsync_testkit.cluster import TestNamespaces, dump_namespace, sweep_namespaces
 from kvsync_testkit.kube import Kube, Object, cluster_setting, find_kubeconfig, has_writable_volumes
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -75,42 +73,26 @@ def kube() -> Iterator[Kube]:
 @pytest.fixture(scope="session")
 def installation(kube: Kube) -> Iterator[Installation]:
     """The CRDs and the operator, installed by helm as a user would, and uninstalled at the end."""
-    _sweep(kube)
+    sweep_namespaces(kube, label=NAMESPACE_LABEL)
     install = Installation(kube, ROOT)
     install.install()
     yield install
     if not KEEP:
-        _sweep(kube)
+        sweep_namespaces(kube, label=NAMESPACE_LABEL)
         install.uninstall()
-
-
-def _sweep(kube: Kube) -> None:
-    """Delete the namespaces of this run and of any interrupted run, and wait until they no longer exist."""
-
-    def ours() -> list[str]:
-        return [item["metadata"]["name"] for item in kube.objects("Namespace", selector=NAMESPACE_LABEL)]
-
-    for name in ours():
-        kube.delete("Namespace", name)
-    wait_until("the namespaces of the tests no longer exist", lambda: not ours(), deadline_s=180.0, every_s=1.0)
 
 
 class Deploy:
     """Creates namespaces, engines and indexes for one test."""
 
-    def __init__(self, kube: Kube, installation: Installation, stem: str) -> None:
+    def __init__(self, kube: Kube, installation: Installation, test: str) -> None:
         self.kube = kube
         self.installation = installation
-        self.namespaces: list[str] = []
-        self._stem = stem
+        self.namespaces = TestNamespaces(kube, test, label=NAMESPACE_LABEL)
 
     def namespace(self, suffix: str = "") -> str:
         """Create a namespace that enforces the `restricted` pod security standard."""
-        name = f"e2e-{self._stem[:38].strip('-')}-{uuid.uuid4().hex[:5]}{suffix}"
-        labels = {NAMESPACE_LABEL: "true", "pod-security.kubernetes.io/enforce": "restricted"}
-        self.kube.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
-        self.namespaces.append(name)
-        return name
+        return self.namespaces.create(suffix)
 
     def engine(self, name: str, namespace: str, **spec: Any) -> Engine:
         self.kube.apply(build_engine(name, namespace, **spec))
@@ -124,18 +106,16 @@ class Deploy:
 @pytest.fixture
 def deploy(kube: Kube, installation: Installation, request: pytest.FixtureRequest) -> Iterator[Deploy]:
     """Creates the objects of one test; they are dumped to out/e2e if the test fails, and deleted afterwards."""
-    stem = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower().removeprefix("test_"))
-    maker = Deploy(kube, installation, stem)
+    maker = Deploy(kube, installation, request.node.name)
     yield maker
     report = getattr(request.node, "report_call", None)
     if report is None or report.failed:
         folder = OUT / request.node.name.replace("/", "-")
-        for namespace in maker.namespaces:
+        for namespace in maker.namespaces.names:
             dump_namespace(kube, namespace, folder / namespace)
         dump_namespace(kube, installation.namespace, folder / installation.namespace)
     if not KEEP:
-        for namespace in maker.namespaces:
-            kube.delete("Namespace", namespace)
+        maker.namespaces.delete()
 
 
 @pytest.fixture

@@ -6,8 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from e2e_wait import wait_until
-
+from kvsync_testkit.cluster import wait_until
 from kvsync_testkit.kube import Kube, KubeError, Object, is_ready
 
 API = "kvsync.dev/v1alpha1"

@@ -6,8 +6,8 @@ from typing import Any
 from urllib.parse import quote
 
 from e2e_engines import API, Pod, parse_blocks
-from e2e_wait import wait_until
 
+from kvsync_testkit.cluster import wait_until
 from kvsync_testkit.kube import Kube, KubeError, Object, is_ready
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from e2e_wait import wait_until
 
+from kvsync_testkit.cluster import wait_until
 from kvsync_testkit.kube import Kube, Object, is_ready
 
 NAMESPACE = "kvsync-e2e-system"

@@ -7,8 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-from e2e_wait import wait_until
-
+from kvsync_testkit.cluster import wait_until
 from kvsync_testkit.kube import Answer, Kube
 
 

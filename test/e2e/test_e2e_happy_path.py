@@ -1,7 +1,8 @@
 """HappyPath: the requests to one pod become events on real sockets, and the index equals the block table of the pod."""
 
 from e2e_engines import BLOCK, tokens_of
-from e2e_wait import wait_until
+
+from kvsync_testkit.cluster import wait_until
 
 
 def test_requests_become_events_and_the_index_equals_the_pods_own_table(deploy, namespace):

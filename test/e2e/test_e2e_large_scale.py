@@ -8,7 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from e2e_engines import BLOCK, tokens_of
 from e2e_metrics import Metrics
-from e2e_wait import wait_until
+
+from kvsync_testkit.cluster import wait_until
 
 SCALE = int(os.environ.get("KVSYNC_SCALE", "10"))
 REQUESTS_PER_POD = 8

@@ -1,7 +1,8 @@
 """Late index: an index that starts after its engines, and an index pod that is killed and replaced."""
 
 from e2e_engines import BLOCK, tokens_of
-from e2e_wait import wait_until
+
+from kvsync_testkit.cluster import wait_until
 
 
 def fill(pods, model, label, count=5):

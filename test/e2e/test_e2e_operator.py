@@ -1,11 +1,11 @@
 """Operator: upgrades during traffic, restarts, drift, invalid resources, permissions, pod security, deletion."""
 
 import pytest
-from e2e_dump import KINDS
 from e2e_engines import BLOCK, Engine, tokens_of
 from e2e_router import BackgroundTraffic, Router
-from e2e_wait import wait_until, wait_while
 
+from kvsync_testkit.cluster import wait_until, wait_while
+from kvsync_testkit.cluster.dumping import KINDS
 from kvsync_testkit.kube import KubeError, condition
 
 OWNED = [kind for kind in KINDS if kind not in ("MockEngine", "PrefixIndex", "ReplicaSet", "Pod")]

@@ -1,10 +1,11 @@
 """Package: the charts are installed, tested, upgraded and uninstalled, and leave no objects behind."""
 
-from e2e_dump import KINDS
 from e2e_engines import Engine
 from e2e_index import Index
 from e2e_install import CRDS
-from e2e_wait import wait_until
+
+from kvsync_testkit.cluster import wait_until
+from kvsync_testkit.cluster.dumping import KINDS
 
 CLUSTER_KINDS = ["ClusterRole", "ClusterRoleBinding"]
 

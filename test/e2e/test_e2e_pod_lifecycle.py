@@ -1,7 +1,8 @@
 """PodLifecycle: pods are created, deleted and replaced; the index follows, and the entries of other pods persist."""
 
 from e2e_engines import BLOCK, tokens_of
-from e2e_wait import wait_until, wait_while
+
+from kvsync_testkit.cluster import wait_until, wait_while
 
 GONE_WITHIN_S = 15.0
 """T_del of invariant I10 in seconds: from the deletion until no entry and no route is left, with termination grace."""

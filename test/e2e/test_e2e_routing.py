@@ -4,7 +4,8 @@ import random
 
 from e2e_engines import BLOCK, tokens_of
 from e2e_router import BackgroundTraffic, Router
-from e2e_wait import wait_until
+
+from kvsync_testkit.cluster import wait_until
 
 GROUPS, ROUNDS = 12, 6
 ROUTE_GONE_WITHIN_S = 15.0

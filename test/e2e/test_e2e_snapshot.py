@@ -2,7 +2,8 @@
 
 from e2e_engines import BLOCK, tokens_of
 from e2e_index import parse_blocks
-from e2e_wait import wait_until
+
+from kvsync_testkit.cluster import wait_until
 
 
 def test_a_restarted_index_container_resumes_from_its_snapshot(deploy, namespace, kube):

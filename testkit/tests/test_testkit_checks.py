@@ -111,7 +111,7 @@ def test_bounds():
     assert not check_bounds(samples, {"memory": 109.0})
     assert not check_bounds(samples, {"memory": 109.0}, growth_per_s=1.5)
     assert "109 at 9.000 s, over the limit of 100" in said(check_bounds(samples, {"memory": 100.0}))[0]
-    assert "grows by 1 a second" in said(check_bounds(samples, {"memory": 200.0}, growth_per_s=0.5))[0]
+    assert "grows by 1 per second" in said(check_bounds(samples, {"memory": 200.0}, growth_per_s=0.5))[0]
     assert said(check_bounds(samples, {"queue": 1.0})) == ["I11 queue: was never measured"]
     assert not check_bounds([Sample(0.0, "queue", 1.0)], {"queue": 1.0}, growth_per_s=0.0)
 

@@ -1,8 +1,10 @@
 """Virtual time moves only when it is told to, and fires timers in the order of their deadlines."""
 
+import asyncio
+
 import pytest
 
-from kvsync_testkit.clock import VirtualClock
+from kvsync_testkit.clock import AsyncVirtualClock, VirtualClock
 from kvsync_testkit.errors import ConfigurationError
 
 
@@ -46,3 +48,21 @@ def test_time_does_not_run_backwards():
     clock = VirtualClock(5.0)
     with pytest.raises(ConfigurationError, match="cannot go back"):
         clock.run_until(4.0)
+
+
+async def test_tasks_sleep_on_virtual_time():
+    clock, woken = AsyncVirtualClock(), []
+
+    async def sleep(seconds, again=0.0):
+        await clock.sleep(seconds)
+        woken.append(clock.monotonic())
+        if again:
+            await sleep(again)
+
+    tasks = [asyncio.create_task(sleep(*times)) for times in ((3.0, 4.0), (1.0,), (60.0,))]
+    await clock.elapse(10.0)
+    assert woken == [1.0, 3.0, 7.0]
+    assert clock.now == 10.0
+    tasks[-1].cancel()
+    await clock.settle()
+    assert clock.next_deadline() is None

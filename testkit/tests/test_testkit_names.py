@@ -10,7 +10,19 @@ import kvsync_testkit
 
 PUBLIC = {
     "agents": "KNOWN_BACKENDS Agent AgentBuilder Carrier backend_unavailable skip_without_backend",
-    "clock": "Timer VirtualClock",
+    "checks": (
+        "Answer AppliedBatch Forgotten History Holding Isolated Limits Outcome RequestSent Row Rows Sample Sighting "
+        "Transition TrustSample Verdict Violation check_agreement check_bounds check_cleared check_counts "
+        "check_departure check_epoch check_isolation check_no_departed_target check_no_false_positive check_no_loss "
+        "check_non_interference check_one_outcome check_prefix_closure check_sequence check_staleness judge "
+        "parse_rows require_kept"
+    ),
+    "checks.model": "BUGS record_history",
+    "clock": "AsyncVirtualClock Timer VirtualClock",
+    "cluster": (
+        "Answer Asked Change FakeKube Fault Kube KubeError Object RefusedError Store TestNamespaces Watch condition "
+        "dump_namespace find_kubeconfig is_ready sweep_namespaces wait_until wait_while"
+    ),
     "connector": (
         "ConnectorLeader ConnectorRole ConnectorSettings ConnectorTestConfig ConnectorWorker LoadPlan SavePlan"
     ),
@@ -20,12 +32,17 @@ PUBLIC = {
         "populate_leader_with_blocks scan_blocks"
     ),
     "errors": (
-        "BackendUnavailableError BusError CapacityError ChecksumError ConfigurationError GuardError KitError "
-        "SessionClosedError SessionError StorageUnavailableError TransferError TransportError UnavailableError"
+        "BackendUnavailableError BusError CapacityError ChecksumError ConfigurationError GuardError InvariantError "
+        "KitError SessionClosedError SessionError StorageUnavailableError TransferError TransportError "
+        "UnavailableError"
     ),
     "events": (
         "AllEvents BatchingPublisher Bus Delivery EventPolicy EventsManager EventsPipelineBuilder "
         "EventsPipelineFixture FaultHook FaultScript NoFaults PowersOfTwo ReceivedBatch StubBus Subscription ZmqBus"
+    ),
+    "faults": (
+        "REAL Delivery Fault FaultHook FaultScript ModelProcess NoFaults Outcome Published Schedule Simulation Subject "
+        "Workload build_core build_native_core expand_schedule find_failures run_schedule shrink"
     ),
     "managers": (
         "AllEvents AllocatedBlocks BlockRegistry CompletedBlocks EventPolicy EventsManager FrequencyTracker HeldBlocks "
@@ -38,6 +55,7 @@ PUBLIC = {
         "standard_config storage_unavailable verify_guard_blocks_unchanged"
     ),
     "ports": "free_port free_ports",
+    "processes": "HttpPort Index MockEngine Process Router as_flags stopping",
     "scheduler": (
         "EOS_TOKEN FailingExecutor Outcome RecordingLatency RefusingExecutor SchedulerBuilder ScriptedExecutor StepLog "
         "SteppedScheduler engine_config make_request prompt_tokens run_requests"

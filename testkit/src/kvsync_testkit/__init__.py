@@ -8,14 +8,15 @@ Parts to build a test from:
 - `transport/`, `agents/`: messages over ZMQ, and transfers over files, shared memory and TCP
 - `distributed/`, `connector/`: two instances and their transfer sessions; saving and loading as a KV connector does
 - `events/`: manager to subscriber over a bus, in virtual time
+- `cluster/`: a small Kubernetes API server for reconcile tests, and namespaces of a real cluster; `kube` connects to it
+- `processes`: mock engines, indexes and routers as processes on free ports
 - `clock`, `waiting`, `ports`: virtual time, polling with a deadline, free ports
 
 Verdicts:
 
-- `checks/`: the invariants I1-I13 as pure functions over ground truth, index dumps and histories
-- `faults/`: seeded fault schedules in virtual time: publisher, lossy channel, the real state machine and core
-
-- `chaos/`: experiments on running systems: break, prove, heal, judge; `kube` is its connection to a cluster
+- `checks/`: the invariants I1-I13 as pure functions: a history goes in, a verdict for each invariant comes out
+- `faults/`: faults at chosen batches, and seeded schedules of them against the real state machine and core
+- `chaos/`: experiments on running systems: break, prove, heal, judge
 
 `plugin` is the pytest plugin, `errors` the tree of exceptions. `docs/testing/testkit.md` has an example of each part.
 """

@@ -4,8 +4,10 @@ Whatever waits for a deadline in the kit (the batching window of an event publis
 instead of sleeping, so that a test of a ten-second window takes no time and gives the same result on every run.
 """
 
+import asyncio
 import heapq
-from collections.abc import Callable
+import types
+from collections.abc import Callable, Generator
 
 from kvsync_testkit.errors import ConfigurationError
 
@@ -68,9 +70,54 @@ class VirtualClock:
             raise ConfigurationError(f"the clock reads {self.now:g} s and cannot go back to {end:g} s")
         while (deadline := self.next_deadline()) is not None and deadline <= end:
             self.now, _, timer = heapq.heappop(self._timers)
-            timer.callback()
+            self.fire(timer)
         self.now = end
+
+    def fire(self, timer: Timer) -> None:
+        """Call a timer that is due; a subclass may catch what its callback raises."""
+        timer.callback()
 
     def advance(self, seconds: float) -> None:
         """Let `seconds` pass."""
         self.run_until(self.now + seconds)
+
+
+class AsyncVirtualClock(VirtualClock):
+    """A virtual clock that tasks of an event loop sleep on: it has the `monotonic` and `sleep` of a real one.
+
+    `elapse` lets time pass and the tasks run. `advance` and `run_until` only fire timers; the tasks that these wake run
+    at the next chance.
+    """
+
+    def monotonic(self) -> float:
+        """The present time in seconds."""
+        return self.now
+
+    async def sleep(self, seconds: float) -> None:
+        """Return after `seconds` have passed on this clock."""
+        woken = asyncio.get_running_loop().create_future()
+        timer = self.call_later(seconds, lambda: None if woken.done() else woken.set_result(None))
+        try:
+            await woken
+        finally:
+            timer.cancel()
+
+    async def elapse(self, seconds: float) -> None:
+        """Let `seconds` pass: wake every sleeper when its time has come, and let its task run until it waits again."""
+        end = self.now + seconds
+        await self.settle()
+        while (deadline := self.next_deadline()) is not None and deadline <= end:
+            self.run_until(deadline)
+            await self.settle()
+        self.run_until(end)
+
+    async def settle(self, rounds: int = 50) -> None:
+        """Let every task run until all of them wait; `rounds` is more than the longest chain of callbacks has."""
+        for _ in range(rounds):
+            await _yield_once()
+
+
+@types.coroutine
+def _yield_once() -> Generator[None, None, None]:
+    """Let the event loop run what is ready."""
+    yield

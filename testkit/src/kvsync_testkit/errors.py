@@ -18,6 +18,7 @@ What a test is *about* fails as an assertion instead, so that pytest reports a f
 AssertionError
 ├── ChecksumError             bytes differ from those that were captured
 ├── GuardError                a block that nothing should have written was written
+├── InvariantError            a history breaks a promise, or has no facts to judge it by
 └── waiting.DeadlineError     a condition did not come to hold in time
 """
 
@@ -82,3 +83,7 @@ class ChecksumError(AssertionError):
 
 class GuardError(AssertionError):
     """A guard block changed, so something wrote outside the blocks it was given."""
+
+
+class InvariantError(AssertionError):
+    """An invariant was violated or could not be checked; the message has the first counter-example."""

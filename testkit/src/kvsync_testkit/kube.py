@@ -15,6 +15,8 @@ from urllib.parse import quote, urlencode
 import urllib3
 from kubernetes import client, config, stream
 
+from kvsync_testkit.errors import KitError
+
 Object = dict[str, Any]
 Json: TypeAlias = Any
 """A decoded JSON value."""
@@ -52,7 +54,7 @@ _PATHS = {
 }
 
 
-class KubeError(Exception):
+class KubeError(KitError):
     """An answer of the API server, or of a pod or Service behind its proxy, whose status is not 2xx."""
 
     def __init__(self, status: int, method: str, path: str, body: str) -> None:

@@ -4,17 +4,24 @@ It is loaded wherever the kit is installed, so it imports the rest of the kit on
 needs pytest-asyncio: fixtures whose set-up is asynchronous give a function to await.
 """
 
+import contextlib
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pytest
 
 if TYPE_CHECKING:
     from kvsync_testkit.clock import VirtualClock
+    from kvsync_testkit.cluster import Kube
     from kvsync_testkit.events import EventsPipelineFixture
+    from kvsync_testkit.processes import Index, MockEngine, Router
 
 NewPipeline: TypeAlias = "Callable[..., Awaitable[EventsPipelineFixture]]"
+NewEngine: TypeAlias = "Callable[..., MockEngine]"
+NewIndex: TypeAlias = "Callable[..., Index]"
+NewRouter: TypeAlias = "Callable[..., Router]"
 _SHOWN = 5
 """Tests that the list names for each reason."""
 
@@ -59,6 +66,87 @@ def events_pipeline(virtual_clock: "VirtualClock") -> Iterator[NewPipeline]:
     yield new_pipeline
     for pipeline in opened:
         pipeline.close()
+
+
+@pytest.fixture
+def stopped_at_the_end() -> Iterator[contextlib.ExitStack]:
+    """A stack of what the test started; it is stopped in reverse order when the test ends."""
+    with contextlib.ExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture
+def mock_engine(stopped_at_the_end: contextlib.ExitStack, tmp_path: Path) -> NewEngine:
+    """A function that starts a mock engine in a process of its own and waits until it serves.
+
+    Its arguments are those of `MockEngine`: flags, or the same as keywords, such as `block_size=16`.
+    """
+    from kvsync_testkit.processes import MockEngine, stopping
+
+    def start(*flags: object, **settings: Any) -> "MockEngine":  # noqa: ANN401 - flags of another program
+        engine = MockEngine(*flags, **{"log": _log_file(tmp_path, "engine"), **settings})
+        stopped_at_the_end.enter_context(stopping(engine))
+        return engine.ready("/health")
+
+    return start
+
+
+@pytest.fixture
+def index(stopped_at_the_end: contextlib.ExitStack, tmp_path: Path) -> NewIndex:
+    """A function that starts an index of the engines it is given, and waits until it trusts all of them.
+
+    Engines are mock engines or entries of a publishers file; keyword arguments become flags.
+    """
+    from kvsync_testkit.processes import Index, stopping
+
+    def start(*engines: "MockEngine | Mapping[str, object]", **settings: Any) -> "Index":  # noqa: ANN401
+        made = Index(*engines, **{"folder": tmp_path, "log": _log_file(tmp_path, "index"), **settings})
+        stopped_at_the_end.enter_context(stopping(made))
+        return made.live()
+
+    return start
+
+
+@pytest.fixture
+def router(stopped_at_the_end: contextlib.ExitStack, tmp_path: Path) -> NewRouter:
+    """A function that starts a router before the engines of an index, and waits until it knows all of them."""
+    from kvsync_testkit.processes import Router, stopping
+
+    def start(of: "Index", **settings: Any) -> "Router":  # noqa: ANN401 - flags of another program
+        made = Router(of, **{"log": _log_file(tmp_path, "router"), **settings})
+        stopped_at_the_end.enter_context(stopping(made))
+        return made.live()
+
+    return start
+
+
+def _log_file(folder: Path, name: str) -> Path:
+    """A file for the log of another process of this kind."""
+    return folder / f"{name}-{len(list(folder.glob(f'{name}-*.log')))}.log"
+
+
+@pytest.fixture(scope="session")
+def kube(request: pytest.FixtureRequest) -> "Iterator[Kube]":
+    """The cluster of KUBECONFIG, or the one that `make cluster-up` recorded; without a cluster the test is skipped."""
+    from kvsync_testkit.cluster import Kube, find_kubeconfig
+
+    try:
+        connection = Kube(find_kubeconfig(request.config.rootpath))
+    except FileNotFoundError as error:
+        pytest.skip(str(error))
+    connection.call("GET", "/readyz")
+    yield connection
+    connection.close()
+
+
+@pytest.fixture
+def kube_namespace(kube: "Kube", request: pytest.FixtureRequest) -> Iterator[str]:
+    """A namespace of the real cluster for this test; it is deleted afterwards."""
+    from kvsync_testkit.cluster import TestNamespaces
+
+    namespaces = TestNamespaces(kube, request.node.name)
+    yield namespaces.create()
+    namespaces.delete()
 
 
 def pytest_configure(config: pytest.Config) -> None:

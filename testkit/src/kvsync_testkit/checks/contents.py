@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from kvsync_testkit.checks.facts import Row, Rows, Transition, Violation
+from kvsync_testkit.checks.facts import Holding, Row, Rows, Transition, Violation
 
 _SHOWN = 5
 
@@ -16,13 +16,14 @@ def check_agreement(publisher: str, truth: Rows, index: Rows, *, copies: bool = 
     if copies and not found:
         wrong = [row for row, count in truth.items() if index[row] != count]
         if wrong:
-            first = wrong[0]
+            first = min(wrong, key=_order)
             found.append(
                 Violation(
                     "I1",
                     publisher,
-                    f"{len(wrong)} blocks with another number of copies, e.g. {_name(first)}: "
+                    f"{len(wrong)} blocks with another number of copies, e.g. {first}: "
                     f"{truth[first]} in the engine, {index[first]} in the index",
+                    (Holding(first, (truth[first], index[first])),),
                 )
             )
     return found
@@ -45,14 +46,20 @@ def check_isolation(before: Mapping[str, Rows], after: Mapping[str, Rows], touch
         old, new = before.get(name, {}), after.get(name, {})
         if old != new:
             changed = [row for row in {**old, **new} if old.get(row) != new.get(row)]
-            found.append(Violation("I4", name, f"changed by events of others: {_list(changed)}"))
+            first = min(changed, key=_order)
+            evidence = Holding(first, (old.get(first, 0), new.get(first, 0)), ("index before", "index after"))
+            found.append(Violation("I4", name, f"changed by events of others: {_list(changed)}", (evidence,)))
     return found
 
 
 def check_epoch(publisher: str, index: Rows, stored_by_current: Collection[Row]) -> list[Violation]:
     """I6: every block in the index was announced by the process that lives now."""
     dead = [row for row in index if row not in stored_by_current]
-    return [Violation("I6", publisher, f"blocks of a dead process: {_list(dead)}")] if dead else []
+    if not dead:
+        return []
+    first = min(dead, key=_order)
+    evidence = Holding(first, (0, index[first]), ("log of the living process", "index"))
+    return [Violation("I6", publisher, f"blocks of a dead process: {_list(dead)}", (evidence,))]
 
 
 def check_cleared(publisher: str, index: Rows, log: Sequence[Transition]) -> list[Violation]:
@@ -64,7 +71,20 @@ def check_cleared(publisher: str, index: Rows, log: Sequence[Transition]) -> lis
         elif entry.kind == "cleared":
             alive = {row for row in alive if entry.medium is not None and row.medium != entry.medium}
     survivors = [row for row in index if row not in alive]
-    return [Violation("I7", publisher, f"blocks that a clear took: {_list(survivors)}")] if survivors else []
+    if not survivors:
+        return []
+    first = min(survivors, key=_order)
+    evidence = (*_last_story(first, log), Holding(first, (0, index[first])))
+    return [Violation("I7", publisher, f"blocks that a clear took: {_list(survivors)}", evidence)]
+
+
+def _last_story(row: Row, log: Sequence[Transition]) -> list[Transition]:
+    """The last time that the engine stored this block, and the first clear after it."""
+    stored = max((at for at, entry in enumerate(log) if entry.kind == "stored" and entry.row == row), default=None)
+    if stored is None:
+        return []
+    clears = (entry for entry in log[stored:] if entry.kind == "cleared" and entry.medium in (None, row.medium))
+    return [log[stored], *([clear] if (clear := next(clears, None)) else [])]
 
 
 def _differences(invariant: str, publisher: str, left: Rows, right: Rows, *, swapped: bool = False) -> list[Violation]:
@@ -72,15 +92,16 @@ def _differences(invariant: str, publisher: str, left: Rows, right: Rows, *, swa
     if not missing:
         return []
     what = "only in the index" if swapped else "only in the engine"
-    return [Violation(invariant, publisher, f"{what}: {_list(missing)}")]
+    first = min(missing, key=_order)
+    evidence = Holding(first, (0, left[first]) if swapped else (left[first], 0))
+    return [Violation(invariant, publisher, f"{what}: {_list(missing)}", (evidence,))]
 
 
 def _list(rows: Iterable[Row]) -> str:
-    rows = sorted(rows, key=lambda row: (row.key, row.medium, row.group_idx or 0))
-    shown = ", ".join(map(_name, rows[:_SHOWN]))
+    rows = sorted(rows, key=_order)
+    shown = ", ".join(map(str, rows[:_SHOWN]))
     return f"{len(rows)} ({shown}{', …' if len(rows) > _SHOWN else ''})"
 
 
-def _name(row: Row) -> str:
-    group = "" if row.group_idx is None else f"/{row.group_idx}"
-    return f"{row.key:016x}@{row.medium}{group}"
+def _order(row: Row) -> tuple[int, str, int]:
+    return row.key, row.medium, row.group_idx or 0

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, TypeAlias
 
 from kvsync_events import Hash, digest_key
@@ -15,6 +15,10 @@ class Row(NamedTuple):
     medium: str
     group_idx: int | None = None
 
+    def __str__(self) -> str:
+        group = "" if self.group_idx is None else f"/{self.group_idx}"
+        return f"{self.key:016x}@{self.medium}{group}"
+
 
 Rows: TypeAlias = Mapping[Row, int]
 """A block table: row -> copies."""
@@ -25,12 +29,28 @@ class Violation:
     """A broken promise."""
 
     invariant: str
-    """`I1` … `I12`, or `C1`."""
+    """`I1` … `I13`, or `C1`."""
     publisher: str
     detail: str
+    evidence: tuple[object, ...] = field(default=(), compare=False, repr=False)
+    """The facts that break the promise on their own, in order of time; each has a readable `str`."""
 
     def __str__(self) -> str:
         return f"{self.invariant} {self.publisher}: {self.detail}"
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """How many copies of a block the engine has and the index, or other sides that are compared."""
+
+    row: Row
+    copies: tuple[int, ...]
+    sides: tuple[str, ...] = ("engine", "index")
+
+    def __str__(self) -> str:
+        return f"{self.row}: " + ", ".join(
+            f"{copies} in the {side}" for side, copies in zip(self.sides, self.copies, strict=True)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +62,10 @@ class Transition:
     medium: str | None = None
     """Of a clear: the only tier it emptied, None for all."""
 
+    def __str__(self) -> str:
+        what = self.row if self.row is not None else self.medium or "everything"
+        return f"the engine {self.kind} {what}"
+
 
 @dataclass(frozen=True, slots=True)
 class AppliedBatch:
@@ -51,6 +75,9 @@ class AppliedBatch:
     publisher: str
     epoch: str
     seq: int
+
+    def __str__(self) -> str:
+        return f"{self.at_s:.3f} s: batch {self.seq} of epoch {self.epoch} applied"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +97,9 @@ class Answer:
     matched: int
     group_idx: int | None = None
 
+    def __str__(self) -> str:
+        return f"{self.matched} of {len(self.query)} blocks matched ({' '.join(f'{key:016x}' for key in self.query)})"
+
 
 @dataclass(frozen=True, slots=True)
 class TrustSample:
@@ -80,6 +110,9 @@ class TrustSample:
     matched: bool
     heard_s: float
 
+    def __str__(self) -> str:
+        return f"{self.at_s:.3f} s: {'' if self.matched else 'not '}matched, last heard at {self.heard_s:.3f} s"
+
 
 @dataclass(frozen=True, slots=True)
 class Sample:
@@ -88,6 +121,21 @@ class Sample:
     at_s: float
     name: str
     value: float
+
+    def __str__(self) -> str:
+        return f"{self.at_s:.3f} s: {self.name} {self.value:g}"
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """Something of a publisher was seen, such as "routed to" or "blocks in the index"."""
+
+    at_s: float
+    publisher: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.at_s:.3f} s: {self.what}"
 
 
 def parse_rows(lines: Iterable[str | bytes]) -> dict[Row, int]:

@@ -2,26 +2,40 @@
 
 from collections.abc import Mapping, Sequence
 
-from kvsync_testkit.checks.facts import Answer, AppliedBatch, Forgotten, Rows, Sample, TrustSample, Violation
+from kvsync_testkit.checks.facts import (
+    Answer,
+    AppliedBatch,
+    Forgotten,
+    Holding,
+    Row,
+    Rows,
+    Sample,
+    Sighting,
+    TrustSample,
+    Violation,
+)
 from kvsync_workload.percentiles import percentile
 
 
 def check_sequence(history: Sequence[AppliedBatch | Forgotten]) -> list[Violation]:
     """I5: per publisher and epoch the applied sequence rises strictly, unless its blocks were dropped in between."""
     found = []
-    last: dict[str, tuple[str, int]] = {}
+    latest: dict[str, AppliedBatch] = {}
     for entry in history:
         if isinstance(entry, Forgotten):
-            last.pop(entry.publisher, None)
+            latest.pop(entry.publisher, None)
             continue
-        epoch, seq = last.get(entry.publisher, (entry.epoch, -1))
-        if epoch == entry.epoch and entry.seq <= seq:
-            detail = f"batch {entry.seq} of epoch {entry.epoch} applied after batch {seq}, at {entry.at_s:.3f} s"
-            found.append(Violation("I5", entry.publisher, detail))
-        elif epoch != entry.epoch:
-            detail = f"batch {entry.seq} of epoch {entry.epoch} applied on top of blocks of epoch {epoch}"
-            found.append(Violation("I5", entry.publisher, detail))
-        last[entry.publisher] = (entry.epoch, entry.seq)
+        last = latest.get(entry.publisher)
+        latest[entry.publisher] = entry
+        if last is None:
+            continue
+        if last.epoch != entry.epoch:
+            detail = f"batch {entry.seq} of epoch {entry.epoch} applied on top of blocks of epoch {last.epoch}"
+        elif entry.seq <= last.seq:
+            detail = f"batch {entry.seq} of epoch {entry.epoch} applied after batch {last.seq}, at {entry.at_s:.3f} s"
+        else:
+            continue
+        found.append(Violation("I5", entry.publisher, detail, (last, entry)))
     return found
 
 
@@ -32,10 +46,13 @@ def check_prefix_closure(answers: Sequence[Answer], index: Mapping[str, Rows]) -
         held = {row.key for row in index.get(answer.publisher, {})}
         missing = [at for at, key in enumerate(answer.query[: answer.matched]) if key not in held]
         if answer.matched > len(answer.query):
-            found.append(Violation("I8", answer.publisher, f"{answer.matched} of {len(answer.query)} blocks matched"))
+            found.append(
+                Violation("I8", answer.publisher, f"{answer.matched} of {len(answer.query)} blocks matched", (answer,))
+            )
         elif missing:
             detail = f"{answer.matched} blocks matched but block {missing[0]} is not in the index"
-            found.append(Violation("I8", answer.publisher, detail))
+            gone = Holding(Row(answer.query[missing[0]], "any tier"), (0,), ("index",))
+            found.append(Violation("I8", answer.publisher, detail, (answer, gone)))
     for short in answers:
         for long in answers:
             same = short.publisher == long.publisher and short.group_idx == long.group_idx
@@ -43,7 +60,7 @@ def check_prefix_closure(answers: Sequence[Answer], index: Mapping[str, Rows]) -
                 detail = (
                     f"{len(long.query)} blocks matched {long.matched}, their first {len(short.query)} {short.matched}"
                 )
-                found.append(Violation("I8", short.publisher, detail))
+                found.append(Violation("I8", short.publisher, detail, (short, long)))
     return found
 
 
@@ -51,7 +68,7 @@ def check_staleness(samples: Sequence[TrustSample], stale_after_s: float, slack_
     """I9: whoever was matched had given a sign of life within `stale_after_s` (plus the sampling slack)."""
     silences = [(sample, sample.at_s - sample.heard_s) for sample in samples if sample.matched]
     return [
-        Violation("I9", sample.publisher, f"matched at {sample.at_s:.3f} s, last heard {silence:.3f} s ago")
+        Violation("I9", sample.publisher, f"matched at {sample.at_s:.3f} s, last heard {silence:.3f} s ago", (sample,))
         for sample, silence in silences
         if silence > stale_after_s + slack_s
     ]
@@ -65,7 +82,10 @@ def check_departure(
     `seen` are (time in seconds, what), e.g. (12.5, "routed to") or (13.0, "blocks in the index").
     """
     late = [(at, what) for at, what in seen if at > gone_s + within_s]
-    return [Violation("I10", publisher, f"{what} {at - gone_s:.3f} s after it went") for at, what in late[:5]]
+    return [
+        Violation("I10", publisher, f"{what} {at - gone_s:.3f} s after it went", (Sighting(at, publisher, what),))
+        for at, what in late[:5]
+    ]
 
 
 def check_bounds(
@@ -80,10 +100,14 @@ def check_bounds(
             continue
         top = max(series, key=lambda sample: sample.value)
         if top.value > limit:
-            found.append(Violation("I11", name, f"{top.value:g} at {top.at_s:.3f} s, over the limit of {limit:g}"))
+            found.append(
+                Violation("I11", name, f"{top.value:g} at {top.at_s:.3f} s, over the limit of {limit:g}", (top,))
+            )
         slope = _slope(series)
         if growth_per_s is not None and slope > growth_per_s:
-            found.append(Violation("I11", name, f"grows by {slope:g} a second, over {growth_per_s:g}"))
+            found.append(
+                Violation("I11", name, f"grows by {slope:g} per second, over {growth_per_s:g}", (series[0], series[-1]))
+            )
     return found
 
 
@@ -99,7 +123,7 @@ def check_non_interference(
     `quiet_s` and `during_s` are event lags in seconds by unfaulted publisher; the percentile may grow by `factor`, and
     anything under `floor_s` counts as unchanged. `disagreements` are what other checkers found for them meanwhile.
     """
-    found = [Violation("I12", one.publisher, f"during the fault: {one}") for one in disagreements]
+    found = [Violation("I12", one.publisher, f"during the fault: {one}", one.evidence) for one in disagreements]
     percentiles = {name: (_p99(quiet_s.get(name, ())), _p99(lags)) for name, lags in during_s.items()}
     found += [
         Violation("I12", name, f"99th percentile of lag {now:.4f} s, {before:.4f} s before the fault")
@@ -124,7 +148,7 @@ def _p99(values: Sequence[float]) -> float:
 
 
 def _slope(series: Sequence[Sample]) -> float:
-    """Least squares, in units a second."""
+    """Least squares, in units per second."""
     count = len(series)
     mean_x = sum(sample.at_s for sample in series) / count
     mean_y = sum(sample.value for sample in series) / count

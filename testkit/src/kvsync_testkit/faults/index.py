@@ -7,7 +7,7 @@ from kvsync_indexer.core import IndexCore
 from kvsync_indexer.latency import StreamMeter
 from kvsync_indexer.sync import Follower, Log, PublisherMachine, SyncSettings
 from kvsync_testkit.checks import Row, TrustSample
-from kvsync_testkit.faults.clock import VirtualTime
+from kvsync_testkit.clock import VirtualClock
 from kvsync_testkit.faults.dying import SurvivingMark
 from kvsync_testkit.faults.engine import ModelProcess, Published
 from kvsync_testkit.faults.network import Path
@@ -29,7 +29,7 @@ class IndexSide:
         follower: type[Follower],
         core: IndexCore,
         path: Path,
-        time: VirtualTime,
+        time: VirtualClock,
         identify: Callable[[bytes], tuple[ModelProcess, Published]],
         on_settled: Callable[["IndexSide"], None],
         mark: SurvivingMark,

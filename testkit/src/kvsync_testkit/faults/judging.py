@@ -5,7 +5,7 @@ The facts come from the model engines, which keep their tables after each batch;
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from kvsync_indexer.core import Context, IndexCore
 from kvsync_testkit.checks import (
@@ -27,7 +27,7 @@ from kvsync_testkit.checks import (
     check_sequence,
     check_staleness,
 )
-from kvsync_testkit.faults.clock import VirtualTime
+from kvsync_testkit.clock import VirtualClock
 from kvsync_testkit.faults.engine import BLOCK_SIZE, ModelProcess, Published
 from kvsync_testkit.faults.index import MODEL, IndexSide
 from kvsync_testkit.faults.network import Path
@@ -59,7 +59,7 @@ class Engine:
 class Judge:
     """Collects violations. The simulation fills `engines` at first, and `payloads` and `sent` as it publishes."""
 
-    def __init__(self, schedule: Schedule, time: VirtualTime, heal_s: float, stale_after_s: float) -> None:
+    def __init__(self, schedule: Schedule, time: VirtualClock, heal_s: float, stale_after_s: float) -> None:
         self.violations: list[Violation] = []
         self.engines: dict[str, Engine] = {}
         self.payloads: dict[bytes, tuple[ModelProcess, Published]] = {}
@@ -133,7 +133,7 @@ class Judge:
         self._healthy_inputs = len(side.history.applied)
 
     def _report(self, found: Sequence[Violation], when: str = "") -> None:
-        self.violations += [Violation(one.invariant, one.publisher, when + one.detail) for one in found]
+        self.violations += [replace(one, detail=when + one.detail) for one in found]
 
     def judge_end(self, core: IndexCore) -> None:
         """Check after enough time to converge that what is left is right."""

@@ -8,7 +8,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from kvsync_testkit.faults.clock import VirtualTime
+from kvsync_testkit.clock import VirtualClock
 from kvsync_testkit.faults.engine import ModelProcess
 from kvsync_testkit.faults.knobs import Knobs
 from kvsync_testkit.faults.replay_server import LATENCY_S, Listener, ReplayServer
@@ -43,7 +43,7 @@ class Path:
 
     def __init__(
         self,
-        time: VirtualTime,
+        time: VirtualClock,
         rng: random.Random,
         process: ModelProcess,
         heartbeat_s: float,
@@ -99,15 +99,15 @@ class Path:
         link.open = False
         unread = [message for message in link.inbox if message is not None]
         if unread and self.late_reads and not for_good:
-            self.time.after(self.rng.uniform(0.0, 0.05), lambda: self._hand_in(link, unread))
+            self.time.call_later(self.rng.uniform(0.0, 0.05), lambda: self._hand_in(link, unread))
 
     def _try_handshake(self, link: Link) -> None:
         if not link.open or link.process is not None:
             return
         if not self.up or self.knobs.partition or self.knobs.stall:
-            self.time.after(0.05, lambda: self._try_handshake(link))
+            self.time.call_later(0.05, lambda: self._try_handshake(link))
             return
-        self.time.after(LATENCY_S, lambda: self._handshake(link))
+        self.time.call_later(LATENCY_S, lambda: self._handshake(link))
 
     def _handshake(self, link: Link) -> None:
         if not link.open or link.process is not None:
@@ -156,14 +156,14 @@ class Path:
             arrive += self.rng.uniform(0.005, 0.08)
         elif not extra:
             link.last_s = arrive
-        self.time.at(arrive, lambda: self._later(link, 0.0, call))
+        self.time.call_at(arrive, lambda: self._later(link, 0.0, call))
 
     def _later(self, link: Link, delay: float, call: Callable[[], None]) -> None:
         """Call now, or once a stall is over."""
         if self.knobs.stall:
             link.waiting.append(call)
         elif delay:
-            self.time.after(delay, lambda: self._later(link, 0.0, call))
+            self.time.call_later(delay, lambda: self._later(link, 0.0, call))
         else:
             call()
 
@@ -185,7 +185,7 @@ class Path:
             return  # a read is coming
         pause_s = self.rng.uniform(0.0, self.busy_s)
         if pause_s:
-            self.time.after(pause_s, lambda: self._read(link))
+            self.time.call_later(pause_s, lambda: self._read(link))
         else:
             self._read(link)
 
@@ -215,10 +215,10 @@ class Path:
             lag_s = self.rng.uniform(0.0, self.monitor_lag_s)
             link.told_s = max(self.time.now + told_after_s + lag_s, link.told_s)
             link.untold += 1
-            self.time.at(link.told_s, lambda: self._tell(link, connected=False))
+            self.time.call_at(link.told_s, lambda: self._tell(link, connected=False))
             # A socket that the index keeps connects again by itself, whether or not the index has read of it.
             again_s = self.time.now + 0.002 if self.monitor_lag_s else link.told_s + 0.05
-            self.time.at(again_s, lambda: self._try_handshake(link))
+            self.time.call_at(again_s, lambda: self._try_handshake(link))
 
     def join_new_process(self, process: ModelProcess, *, silently: bool) -> None:
         """Another process took the place of the old one; `silently` even the connection is handed on to it."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from kvsync_events import DecodeError
 from kvsync_indexer.core import Applied, CoreError, IndexCore
 from kvsync_testkit.checks import AppliedBatch, Forgotten, TrustSample
-from kvsync_testkit.faults.clock import VirtualTime
+from kvsync_testkit.clock import VirtualClock
 from kvsync_testkit.faults.dying import SurvivingMark
 from kvsync_testkit.faults.engine import ModelProcess, Published
 
@@ -66,7 +66,7 @@ class RecordingCore:
         self,
         core: IndexCore,
         history: IndexHistory,
-        time: VirtualTime,
+        time: VirtualClock,
         identify: Callable[[bytes], tuple[ModelProcess, Published]],
         before_change: Callable[[], None],
         mark: SurvivingMark,

@@ -48,10 +48,10 @@ class ReplayServer:
         self._attempt = attempt
         knobs, rng = self._path.knobs, self._path.rng
         if rng.random() < knobs.replay_refused:
-            self._path.time.after(LATENCY_S, lambda: self._answer(attempt, lambda to: to.on_refused(attempt)))
+            self._path.time.call_later(LATENCY_S, lambda: self._answer(attempt, lambda to: to.on_refused(attempt)))
         elif not (knobs.partition or knobs.stall or rng.random() < knobs.replay_silent):
             # vLLM serves replays between two reads of its queue, up to 0.1 s late.
-            self._path.time.after(LATENCY_S + rng.choice((0.0, 0.02, 0.1)), lambda: self._serve(attempt, start))
+            self._path.time.call_later(LATENCY_S + rng.choice((0.0, 0.02, 0.1)), lambda: self._serve(attempt, start))
 
     def close(self) -> None:
         """The index closes its replay socket."""
@@ -71,9 +71,9 @@ class ReplayServer:
         arrive = path.time.now + LATENCY_S + (0.2 if knobs.delay else 0.0)
         for seq, payload in items:
             arrive += step
-            path.time.at(arrive, partial(self._answer, attempt, partial(_item, attempt, seq, payload)))
+            path.time.call_at(arrive, partial(self._answer, attempt, partial(_item, attempt, seq, payload)))
         if ends:
-            path.time.at(arrive + step, lambda: self._answer(attempt, lambda to: to.on_end(attempt)))
+            path.time.call_at(arrive + step, lambda: self._answer(attempt, lambda to: to.on_end(attempt)))
 
     def _disturbed(self, items: list[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
         """Return the items as a faulty server sends them."""

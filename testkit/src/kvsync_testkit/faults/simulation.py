@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from kvsync_indexer.sync import SyncSettings
 from kvsync_testkit.checks import Violation
-from kvsync_testkit.faults.clock import VirtualTime
+from kvsync_testkit.faults.clock import SimulationClock
 from kvsync_testkit.faults.dying import SurvivingMark
 from kvsync_testkit.faults.engine import ModelProcess, Published, Workload
 from kvsync_testkit.faults.index import IndexSide
@@ -71,7 +71,7 @@ class Simulation:
         settings: SyncSettings = SETTINGS,
     ) -> None:
         self.schedule = schedule
-        self.time = VirtualTime()
+        self.time = SimulationClock()
         self.heal_s = max([schedule.faulty_s, *(fault.at_s + fault.for_s + 0.4 for fault in schedule.faults)])
         self._subject = subject
         self._settings = settings
@@ -147,7 +147,7 @@ class Simulation:
         if not self.schedule.heartbeats:
             self._chatter()
         for fault in self.schedule.faults:
-            self.time.at(fault.at_s, lambda fault=fault: self._begin(fault))  # type: ignore[misc]
+            self.time.call_at(fault.at_s, lambda fault=fault: self._begin(fault))  # type: ignore[misc]
         self.time.run_until(self.heal_s)
         self.engines[FAULTED].path.knobs = Knobs()
         self.engines[FAULTED].path.release_stalled()
@@ -156,7 +156,7 @@ class Simulation:
         if self.schedule.departs:
             self.engines[FAULTED].side.depart()
         for number in range(self.schedule.nudges):
-            self.time.at(self.heal_s + 1.5 + number * 0.05, lambda: self._nudge(self.engines[FAULTED]))
+            self.time.call_at(self.heal_s + 1.5 + number * 0.05, lambda: self._nudge(self.engines[FAULTED]))
         self.time.run_until(self.heal_s + CONVERGE_S)
         self.judge.judge_end(self._core)
         trace = [f"{at:7.3f} s {state}: {reason}" for at, state, reason in self.engines[FAULTED].side.history.states]
@@ -179,7 +179,7 @@ class Simulation:
         if engine.path.up:
             self._publish(engine)
         pace_s = self.schedule.pace_s if engine.name == FAULTED else 0.05
-        self.time.after(engine.path.rng.expovariate(1 / pace_s), lambda: self._publish_on(engine))
+        self.time.call_later(engine.path.rng.expovariate(1 / pace_s), lambda: self._publish_on(engine))
 
     def _publish(self, engine: Engine) -> None:
         done = self._step(engine.process)
@@ -191,7 +191,7 @@ class Simulation:
         engine = self.engines[FAULTED]
         if self.heal_s + 1.0 < self.time.now < self.heal_s + CONVERGE_S - 1.0:
             self._nudge(engine)
-        self.time.after(0.5, self._chatter)
+        self.time.call_later(0.5, self._chatter)
 
     def _nudge(self, engine: Engine) -> None:
         done = None
@@ -204,7 +204,7 @@ class Simulation:
             self.judge.judge_muted(engine.side, min(one.at_s for one in self.schedule.faults if one.kind == "mute"))
         engine.side.tick(HEARTBEAT_S, heartbeats=self.schedule.heartbeats or engine.name == HEALTHY)
         if self.time.now < self.heal_s + CONVERGE_S:
-            self.time.after(TICK_S if self.time.now < self.heal_s else 2.5 * TICK_S, lambda: self._tick_on(engine))
+            self.time.call_later(TICK_S if self.time.now < self.heal_s else 2.5 * TICK_S, lambda: self._tick_on(engine))
 
     # -- faults -----------------------------------------------------------------------------------------------------
 
@@ -216,12 +216,12 @@ class Simulation:
             self._restart(engine, fault)
         elif fault.kind == "index_restart":
             saved = self._save() if self._rng.random() < 0.5 else None
-            self.time.after(self._rng.choice((0.0, 0.2)), lambda: self._restart_index(saved))
+            self.time.call_later(self._rng.choice((0.0, 0.2)), lambda: self._restart_index(saved))
         else:
             setattr(engine.path.knobs, fault.kind, fault.rate or 1.0)
-            self.time.after(fault.for_s, lambda: self._end(fault))
+            self.time.call_later(fault.for_s, lambda: self._end(fault))
             if fault.kind in ("partition", "stall") and self.schedule.heartbeats:
-                self.time.after(HEARTBEAT_S, lambda: self._heartbeat_lost(engine))
+                self.time.call_later(HEARTBEAT_S, lambda: self._heartbeat_lost(engine))
 
     def _end(self, fault: Fault) -> None:
         path = self.engines[FAULTED].path
@@ -250,9 +250,9 @@ class Simulation:
             path.join_new_process(engine.process, silently=fault.how == "silent")
             path.up = True
 
-        self.time.after(fault.for_s, reborn)
+        self.time.call_later(fault.for_s, reborn)
         if fault.how == "epoch_late":
-            self.time.after(fault.for_s + 0.3, lambda: engine.side.epoch(str(life)))
+            self.time.call_later(fault.for_s + 0.3, lambda: engine.side.epoch(str(life)))
 
     def _save(self) -> SavedIndex:
         return save(self._core, [engine.side for engine in self.engines.values()])

@@ -1,22 +1,25 @@
-"""Records of a failed test in out/e2e/<test>/: objects, events, logs, and the publishers and metrics of its indexes."""
+"""Records of a failed test on a cluster: objects, events, logs, and the publishers and metrics of its indexes."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import yaml
 
 from kvsync_testkit.kube import Kube, KubeError, Object
 
-KINDS = [
+KINDS = (
     "MockEngine", "PrefixIndex", "Deployment", "StatefulSet", "ReplicaSet", "Pod", "Service", "ConfigMap",
     "ServiceAccount", "Role", "RoleBinding", "NetworkPolicy", "PodDisruptionBudget", "PersistentVolumeClaim",
-]  # fmt: skip
+)  # fmt: skip
+"""The kinds that are written down, and that have a namespace."""
 
 
 def dump_namespace(kube: Kube, namespace: str, folder: Path) -> None:
     """Write everything that may explain a failure to `folder`. The file of what cannot be read contains the error."""
     folder.mkdir(parents=True, exist_ok=True)
     for kind in KINDS:
-        _write(folder / f"{kind.lower()}s.yaml", lambda kind=kind: _objects(kube, kind, namespace))
+        _write(folder / f"{kind.lower()}s.yaml", partial(_objects, kube, kind, namespace))
     _write(folder / "events.txt", lambda: _events(kube, namespace))
     try:
         pods = kube.objects("Pod", namespace)
@@ -31,7 +34,7 @@ def dump_namespace(kube: Kube, namespace: str, folder: Path) -> None:
             path = kube.service_path(namespace, service, "http", f"/{page}")
             _write(
                 folder / f"{service}.{page.replace('/', '-')}",
-                lambda path=path: kube.send("GET", path).data.decode(errors="replace"),
+                partial(_text, kube, path),
             )
 
 
@@ -39,19 +42,23 @@ def _dump_logs(kube: Kube, pod: Object, folder: Path) -> None:
     name, namespace = pod["metadata"]["name"], pod["metadata"]["namespace"]
     for status in pod["status"].get("containerStatuses", []):
         container = status["name"]
-        _write(folder / f"{name}.{container}.log", lambda c=container: kube.logs(name, namespace, c))
+        _write(folder / f"{name}.{container}.log", partial(kube.logs, name, namespace, container))
         if status.get("restartCount"):
             _write(
                 folder / f"{name}.{container}.previous.log",
-                lambda c=container: kube.logs(name, namespace, c, previous=True),
+                partial(kube.logs, name, namespace, container, previous=True),
             )
+
+
+def _text(kube: Kube, path: str) -> str:
+    return kube.send("GET", path).data.decode(errors="replace")
 
 
 def _objects(kube: Kube, kind: str, namespace: str) -> str:
     items = kube.objects(kind, namespace)
     for item in items:
         item["metadata"].pop("managedFields", None)
-    return yaml.safe_dump_all(items, sort_keys=False)
+    return str(yaml.safe_dump_all(items, sort_keys=False))
 
 
 def _events(kube: Kube, namespace: str) -> str:
@@ -66,9 +73,9 @@ def _events(kube: Kube, namespace: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _write(path: Path, produce: object) -> None:
+def _write(path: Path, produce: Callable[[], str]) -> None:
     try:
-        text = produce()  # type: ignore[operator]
+        text = produce()
     except (KubeError, OSError) as error:
         text = f"could not be read: {error}\n"
     path.write_text(text)

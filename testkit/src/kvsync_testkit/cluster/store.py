@@ -1,8 +1,9 @@
-"""The storage of the small API server in `operator_fakeapi`: objects, versions, server-side apply and owners.
+"""The storage of `FakeKube`: objects, versions, server-side apply, owners, and the history that watches resume from.
 
-It implements what the operator relies on: resource versions increase, generations increase with the spec, apply
-removes fields that its manager no longer applies, the deletion of an owner deletes what it owns, and a workload gets a
-status. It deliberately omits what the operator must not rely on: defaults, validation and managed fields.
+It implements what an operator relies on: resource versions increase, generations increase with the spec, apply removes
+fields that its manager no longer applies, the deletion of an owner deletes what it owns, the deletion of a namespace
+deletes its contents, and a workload gets a status. It deliberately omits what an operator must not rely on: defaults,
+validation and managed fields.
 """
 
 import copy
@@ -11,10 +12,16 @@ import itertools
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Concatenate, Literal, NamedTuple, ParamSpec, TypeAlias, TypeVar
 
-Object = dict[str, Any]
-Path = tuple[str, str, str]  # plural, namespace, name
+from kvsync_testkit.errors import KitError
+from kvsync_testkit.kube import Object
+
+Path: TypeAlias = tuple[str, str, str]
+"""Plural, namespace (empty for kinds without one), name."""
+ChangeKind: TypeAlias = Literal["ADDED", "MODIFIED", "DELETED"]
+P = ParamSpec("P")
+R = TypeVar("R")
 
 KINDS = {
     ("v1", "Namespace"): "namespaces",
@@ -33,18 +40,19 @@ KINDS = {
     ("kvsync.dev/v1alpha1", "MockEngine"): "mockengines",
     ("kvsync.dev/v1alpha1", "PrefixIndex"): "prefixindexes",
 }
+"""(apiVersion, kind) -> plural of every kind that is served."""
 BY_PLURAL = {plural: key for key, plural in KINDS.items()}
 
 
-class RefusedError(Exception):
-    """An answer with a status other than 200."""
+class RefusedError(KitError):
+    """The server answers with a status other than 200."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
         self.status = status
 
 
-def merged(base: Any, change: Any) -> Any:
+def merged(base: Any, change: Any) -> Any:  # noqa: ANN401 - any JSON value
     """Merge `change` into `base`: maps by key, lists of named entries by name; other values are replaced."""
     if isinstance(base, dict) and isinstance(change, dict):
         return {**base, **{key: merged(base.get(key), value) for key, value in change.items()}}
@@ -57,7 +65,7 @@ def merged(base: Any, change: Any) -> Any:
     return copy.deepcopy(change)
 
 
-def without(live: Any, before: Any, after: Any) -> Any:
+def without(live: Any, before: Any, after: Any) -> Any:  # noqa: ANN401
     """Return `live` without the fields that are in `before` but not in `after`, which a manager no longer applies."""
     if isinstance(live, dict) and isinstance(before, dict):
         after = after if isinstance(after, dict) else {}
@@ -70,39 +78,73 @@ def without(live: Any, before: Any, after: Any) -> Any:
     return live
 
 
-def locked(method: Any) -> Any:
+def locked(method: Callable[Concatenate["Store", P], R]) -> Callable[Concatenate["Store", P], R]:
     """Serialise changes, because tests and the thread of the server both write."""
 
     @functools.wraps(method)
-    def call(self: "Store", *args: Any, **kwargs: Any) -> Any:
+    def call(self: "Store", /, *args: P.args, **kwargs: P.kwargs) -> R:
         with self.lock:
             return method(self, *args, **kwargs)
 
     return call
 
 
+class Change(NamedTuple):
+    """An entry of the history. `before` is the object as it was, None for a new one."""
+
+    version: int
+    kind: ChangeKind
+    path: Path
+    object: Object
+    before: Object | None = None
+
+
 @dataclass
 class Store:
     """All objects, and a callback for every change."""
 
-    feed: Callable[[str, str, Object, Object | None], None]
+    feed: Callable[[Change], None]
     workloads_ready: bool = True
+    """Deployments and stateful sets get the status of a finished rollout by themselves."""
     objects: dict[Path, Object] = field(default_factory=dict)
+    history: list[Change] = field(default_factory=list)
+    oldest: int = 0
+    """Watches cannot resume from versions before this one."""
     lock: Any = field(default_factory=threading.RLock)
     _applied: dict[tuple[Path, str, bool], Object] = field(default_factory=dict)
-    _versions: Any = field(default_factory=lambda: itertools.count(1000))
+    _version: int = 1000
     _uids: Any = field(default_factory=lambda: itertools.count(1))
 
     @property
     @locked
     def version(self) -> str:
-        """Return the version of the latest change, which a list contains."""
-        current = next(self._versions)
-        self._versions = itertools.count(current)
-        return str(current - 1)
+        """The version of the latest change, which a list contains."""
+        return str(self._version)
 
     @locked
-    def apply(self, path: Path, body: Object, manager: str, force: bool, status: bool) -> Object:
+    def next_version(self) -> int:
+        """Count a change of which nobody is told."""
+        self._version += 1
+        return self._version
+
+    @locked
+    def expire(self) -> None:
+        """Forget the history, so that no watch can resume from what came before."""
+        self.oldest = self.next_version()
+        self.history.clear()
+
+    @locked
+    def forget(self, path: Path) -> None:
+        """Take an object away without a change that a watch could show."""
+        del self.objects[path]
+
+    @locked
+    def replace(self, path: Path, body: Object) -> Object:
+        """Put an object there as it is, status included, whatever was there before."""
+        return self._put(path, copy.deepcopy(body), self.objects.get(path))
+
+    @locked
+    def apply(self, path: Path, body: Object, manager: str, *, status: bool) -> Object:
         """Server-side apply."""
         live = self.objects.get(path)
         if live is None and status:
@@ -126,7 +168,9 @@ class Store:
     @locked
     def edit(self, path: Path, change: Mapping[str, Any]) -> Object:
         """Merge `change` into an object, like a person who uses `kubectl edit`."""
-        return self._put(path, merged(self.objects[path], dict(change)), self.objects[path])
+        if path not in self.objects:
+            raise RefusedError(404, f"{path[2]} not found")
+        return self._put(path, merged(copy.deepcopy(self.objects[path]), dict(change)), self.objects[path])
 
     @locked
     def delete(self, path: Path) -> Object:
@@ -135,14 +179,21 @@ class Store:
         if live is None:
             raise RefusedError(404, f"{path[2]} not found")
         self._applied = {key: value for key, value in self._applied.items() if key[0] != path}
-        live["metadata"]["resourceVersion"] = str(next(self._versions))
-        self.feed("DELETED", path[0], live, None)
+        self._tell("DELETED", path, live)
         uid = live["metadata"]["uid"]
         for other, obj in list(self.objects.items()):
             owned = any(owner["uid"] == uid for owner in obj["metadata"].get("ownerReferences") or ())
-            if owned and other in self.objects:
+            inside = path[0] == "namespaces" and other[1] == path[2]
+            if (owned or inside) and other in self.objects:
                 self.delete(other)
         return live
+
+    def _tell(self, kind: ChangeKind, path: Path, obj: Object, before: Object | None = None) -> None:
+        version = self.next_version()
+        obj["metadata"]["resourceVersion"] = str(version)
+        change = Change(version, kind, path, copy.deepcopy(obj), before)
+        self.history.append(change)
+        self.feed(change)
 
     def _put(self, path: Path, obj: Object, live: Object | None) -> Object:
         metadata = obj["metadata"]
@@ -152,9 +203,8 @@ class Store:
         metadata.setdefault("creationTimestamp", "2026-01-01T00:00:00Z")
         changed = live is None or obj.get("spec") != live.get("spec")
         metadata["generation"] = (live["metadata"].get("generation", 0) if live else 0) + changed
-        metadata["resourceVersion"] = str(next(self._versions))
         self.objects[path] = obj
-        self.feed("MODIFIED" if live is not None else "ADDED", path[0], copy.deepcopy(obj), live)
+        self._tell("ADDED" if live is None else "MODIFIED", path, obj, live)
         if path[0] in ("deployments", "statefulsets") and changed and self.workloads_ready:
             self.finish_rollout(path)
         return self.objects[path]
