@@ -11,7 +11,7 @@ import random
 from collections import deque
 from dataclasses import dataclass, field
 
-import msgpack  # type: ignore[import-untyped]
+import msgspec
 
 from kvsync_events import (
     AllBlocksCleared,
@@ -160,8 +160,8 @@ class ModelProcess:
         for block_hash in trimmed:
             for _ in range(self._gpu.pop(block_hash)):
                 self._drop(block_hash, GPU)
-        ts, events, rank = msgpack.unpackb(payload)
-        return bytes(msgpack.packb([ts, [*events, ["BlocksTrimmed", trimmed]], rank]))
+        ts, events, rank = msgspec.msgpack.decode(payload)
+        return msgspec.msgpack.encode([ts, [*events, ["BlocksTrimmed", trimmed]], rank])
 
     def _wall(self, now: float, seq: int) -> float:
         """Return a time at which no other batch of any life is made."""
