@@ -1,7 +1,7 @@
 """What becomes of a replay server's answers: proving continuity, filling in, giving up, and the end of a replay."""
 
 from kvsync_indexer.sync.parts import Parts
-from kvsync_indexer.sync.position import Verdict
+from kvsync_indexer.sync.position import Continuity
 from kvsync_indexer.sync.recovery import Recovery
 from kvsync_indexer.sync.session import Purpose, Session
 from kvsync_indexer.sync.states import State
@@ -96,21 +96,21 @@ class CatchUp:
         if session.purpose is Purpose.REPAIR and not self._begin_repair(session, seq, now):
             return False
         standing, position = self._standing, self._stream.position
-        verdict = position.judge(seq, payload)
-        if verdict is Verdict.OTHER or self._stream.buffer.get(seq) not in (None, payload):
+        continuity = position.judge(seq, payload)
+        if continuity is Continuity.OTHER or self._stream.buffer.get(seq) not in (None, payload):
             self._recovery.restart(f"replay shows other bytes for batch {seq}", now)
             return False
-        if seq <= session.last_item and verdict is not Verdict.DUPLICATE:
+        if seq <= session.last_item and continuity is not Continuity.DUPLICATE:
             standing.counters.replay_lies += 1
             self.failed(f"replay sent batch {seq} after batch {session.last_item}", now)
             return False
         if session.required and standing.state in (State.GAP, State.RESTART):
             standing.go(State.RESYNCING, standing.reason, now)
-        if verdict is Verdict.DUPLICATE:
+        if continuity is Continuity.DUPLICATE:
             session.proven, self._replays.must_prove = True, False
-        elif verdict is Verdict.AHEAD:
+        elif continuity is Continuity.AHEAD:
             return self._hole(session, seq, payload, now)
-        elif verdict is Verdict.NEXT:
+        elif continuity is Continuity.NEXT:
             if self._replays.must_prove:
                 self._recovery.give_up_until(seq, f"nothing proves that batch {seq} follows what is known", now)
             self._take(session, seq, payload)

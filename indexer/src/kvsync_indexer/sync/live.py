@@ -1,7 +1,7 @@
 """What becomes of live batches: they begin a link, wake a stale publisher, and are applied, kept waiting or doubted."""
 
 from kvsync_indexer.sync.parts import Parts
-from kvsync_indexer.sync.position import Verdict
+from kvsync_indexer.sync.position import Continuity
 from kvsync_indexer.sync.recovery import Recovery
 from kvsync_indexer.sync.session import Purpose
 from kvsync_indexer.sync.states import State
@@ -67,17 +67,17 @@ class LiveBatches:
 
     def _route(self, seq: int, payload: bytes, now: float) -> None:
         standing, stream = self._standing, self._stream
-        verdict = stream.position.judge(seq, payload)
-        if verdict is Verdict.DUPLICATE:
+        continuity = stream.position.judge(seq, payload)
+        if continuity is Continuity.DUPLICATE:
             standing.counters.duplicates += 1
-        elif verdict is Verdict.LATE:
+        elif continuity is Continuity.LATE:
             standing.counters.late += 1
-        elif verdict in (Verdict.UNKNOWN, Verdict.OTHER):
+        elif continuity in (Continuity.UNKNOWN, Continuity.OTHER):
             reason = f"sequence went back from {stream.position.next_seq - 1} to {seq}"
             self._recovery.restart(reason, now, (seq, payload))
         elif standing.state in _WAITING:
             self._wait(seq, payload, now)
-        elif verdict is Verdict.NEXT:
+        elif continuity is Continuity.NEXT:
             if not stream.position.known:
                 standing.incomplete = seq != 0
             stream.apply(seq, payload)

@@ -14,7 +14,7 @@ REORDER = 8
 """How far out of order batches may arrive: TCP never reorders them, but proxies and fault injection do."""
 
 
-class Verdict(Enum):
+class Continuity(Enum):
     """How a batch relates to what was applied."""
 
     NEXT = auto()
@@ -56,18 +56,18 @@ class Position:
         """The highest applied sequence number, None if nothing was applied."""
         return self.next_seq - 1 if self.known and self.next_seq else None
 
-    def judge(self, seq: int, payload: bytes) -> Verdict:
+    def judge(self, seq: int, payload: bytes) -> Continuity:
         """Classify a batch. Before anything is known, every batch is the next one."""
         if seq == self.next_seq or not self.known:
-            return Verdict.NEXT
+            return Continuity.NEXT
         if seq > self.next_seq:
-            return Verdict.AHEAD
+            return Continuity.AHEAD
         slot = seq % self._ring
         if self._seqs[slot] == seq:
-            return Verdict.DUPLICATE if self._digests[slot] == self._digest(payload) else Verdict.OTHER
+            return Continuity.DUPLICATE if self._digests[slot] == self._digest(payload) else Continuity.OTHER
         base = self.base_seq
         late = self.hole[0] <= seq < self.hole[1] or (base is not None and base - REORDER <= seq < base)
-        return Verdict.LATE if late else Verdict.UNKNOWN
+        return Continuity.LATE if late else Continuity.UNKNOWN
 
     def accept(self, seq: int, payload: bytes) -> None:
         """Record that a batch is being applied. Its number may jump forward, never back."""

@@ -2,7 +2,7 @@
 
 from kvsync_indexer.sync.buffer import LiveBuffer
 from kvsync_indexer.sync.outbox import Outbox
-from kvsync_indexer.sync.position import Position, Verdict
+from kvsync_indexer.sync.position import Continuity, Position
 from kvsync_indexer.sync.states import Counters, SyncSettings
 
 
@@ -35,13 +35,13 @@ class Stream:
         for seq in self.buffer:
             payload = self.buffer.get(seq)
             assert payload is not None
-            verdict = self.position.judge(seq, payload)
-            if verdict is Verdict.OTHER:
+            continuity = self.position.judge(seq, payload)
+            if continuity is Continuity.OTHER:
                 return seq
-            if verdict is Verdict.AHEAD:
+            if continuity is Continuity.AHEAD:
                 return None
             self.buffer.pop(seq)
-            if verdict is Verdict.NEXT:
+            if continuity is Continuity.NEXT:
                 self.apply(seq, payload)
             else:
                 self._counters.duplicates += 1

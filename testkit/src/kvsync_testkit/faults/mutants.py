@@ -12,7 +12,7 @@ from kvsync_indexer.sync import Action, Follower, PublisherMachine, SyncSettings
 from kvsync_indexer.sync.buffer import LiveBuffer
 from kvsync_indexer.sync.catch_up import CatchUp
 from kvsync_indexer.sync.live import LiveBatches
-from kvsync_indexer.sync.position import Position, Verdict
+from kvsync_indexer.sync.position import Continuity, Position
 from kvsync_indexer.sync.recovery import Recovery
 from kvsync_indexer.sync.session import Session
 from kvsync_testkit.faults import mutant_cores as cores
@@ -37,15 +37,15 @@ class Mutant:
 
 
 class _SkipsGapCheck(Position):
-    def judge(self, seq: int, payload: bytes) -> Verdict:
-        verdict = super().judge(seq, payload)
-        return Verdict.NEXT if verdict is Verdict.AHEAD else verdict
+    def judge(self, seq: int, payload: bytes) -> Continuity:
+        continuity = super().judge(seq, payload)
+        return Continuity.NEXT if continuity is Continuity.AHEAD else continuity
 
 
 class _AppliesDuplicates(Position):
-    def judge(self, seq: int, payload: bytes) -> Verdict:
-        verdict = super().judge(seq, payload)
-        return Verdict.NEXT if verdict is Verdict.DUPLICATE else verdict
+    def judge(self, seq: int, payload: bytes) -> Continuity:
+        continuity = super().judge(seq, payload)
+        return Continuity.NEXT if continuity is Continuity.DUPLICATE else continuity
 
 
 class _TrustsNumbers(Position):
