@@ -8,7 +8,7 @@ say() { printf 'test-images: %s\n' "$*" >&2; }
 images_key() { # prints a hash of everything from which the images are built
   {
     echo "${KVSYNC_NO_NATIVE:-native}"
-    git ls-files -z --cached --others --exclude-standard -- LICENSE images requirements events workload mockpod indexer operator native ':!*/tests/*' |
+    git ls-files -z --cached --others --exclude-standard -- LICENSE images requirements events workload mockpod indexer router operator native ':!*/tests/*' |
       sort -z | xargs -0 sha256sum 2>/dev/null
   } | sha256sum | cut -c1-12
 }
