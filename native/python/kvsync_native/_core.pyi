@@ -4,7 +4,7 @@ from array import array
 from collections.abc import Collection, Iterator, Sequence
 from typing import Self
 
-from kvsync_indexer.core.protocol import Applied, BlockRow, CoreStats, DigestRow, Match
+from kvsync_indexer.core.protocol import Applied, BlockRow, Context, CoreStats, DigestRow, Match, Tokens
 
 class NativeIndex:
     """A core that takes plain values.
@@ -45,6 +45,14 @@ class NativeIndex:
     def apply_many(self, publisher: str, payloads: Sequence[bytes], budget: int | None = None) -> Applied: ...
     def block_sizes(self, model: str) -> list[int]:
         """The block sizes that publishers of the model use, ascending."""
+
+    def match(
+        self,
+        context: Context,
+        tokens: Tokens,
+        publishers: Collection[str] | None = None,
+    ) -> Sequence[Match]:
+        """Reads bytes and arrays of u32 itself; the rest goes to `match_converted` of the subclass."""
 
     def match_prompt(
         self,

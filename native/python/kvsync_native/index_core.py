@@ -75,12 +75,13 @@ class IndexCore(NativeIndex):
         """Apply a decoded batch."""
         return self.apply(publisher, encode(batch))._replace(unknown_events=batch.unknown_events)
 
-    def match(self, context: Context, tokens: Tokens, publishers: Collection[str] | None = None) -> Sequence[Match]:
-        """Who holds how much of the prompt."""
-        if context.extra_keys is None:
-            buffer = tokens if type(tokens) is bytes else self._buffer(tokens)
-            return self.match_prompt(context.model, context.lora, context.cache_salt, buffer, publishers)
+    def match_converted(
+        self, context: Context, tokens: Tokens, publishers: Collection[str] | None = None
+    ) -> Sequence[Match]:
+        """`match` for extra keys, and for tokens in a form that the compiled part does not read."""
         raw = token_bytes(tokens, self.max_query_tokens)
+        if context.extra_keys is None:
+            return self.match_prompt(context.model, context.lora, context.cache_salt, raw, publishers)
         chains = [(size, self._keys(context, raw, size)) for size in self.block_sizes(context.model)]
         return self.match_chains(context.model, chains, publishers)
 

@@ -1,9 +1,10 @@
 //! The methods of the core's Python class.
 
 use pyo3::buffer::PyBuffer;
+use pyo3::exceptions::{PyBufferError, PyTypeError};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyList, PyString};
+use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
 
 use super::classes::{Classes, ErrorClasses, ResultClasses};
 use super::locked::NativeIndex;
@@ -129,6 +130,28 @@ impl NativeIndex {
     /// The block sizes that publishers of the model use, ascending.
     fn block_sizes(&self, py: Python<'_>, model: &str) -> Vec<u32> {
         self.briefly(py, |core| core.block_sizes(model))
+    }
+
+    /// `IndexCore.match`. The context is a tuple of model, LoRA, cache salt and extra keys. What this cannot read
+    /// (extra keys, tokens in another form) goes to the Python class, as `match_converted`.
+    #[pyo3(name = "match", signature = (context, tokens, publishers=None))]
+    fn match_tokens<'py>(
+        slf: &Bound<'py, Self>,
+        context: &Bound<'py, PyTuple>,
+        tokens: &Bound<'py, PyAny>,
+        publishers: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = slf.py();
+        if context.get_borrowed_item(3)?.is_none() {
+            let (model, lora, salt) =
+                (context.get_borrowed_item(0)?, context.get_borrowed_item(1)?, context.get_borrowed_item(2)?);
+            let plain = Context { model: model.extract()?, lora: lora.extract()?, salt: salt.extract()? };
+            match slf.get().find_prompt(py, plain, tokens, publishers) {
+                Err(error) if error.is_instance_of::<PyBufferError>(py) || error.is_instance_of::<PyTypeError>(py) => {}
+                answer => return Ok(Bound::new(py, answer?)?.into_any()),
+            }
+        }
+        slf.call_method1(intern!(py, "match_converted"), (context, tokens, publishers))
     }
 
     #[pyo3(signature = (model, lora, salt, tokens, publishers=None))]

@@ -60,9 +60,11 @@ class CoreLimits:
                 raise ValueError(f"{name} must be positive, not {getattr(self, name)}")
 
 
-@dataclass(frozen=True, slots=True)
-class Context:
-    """What must be equal, besides the tokens, for a block to be the same block."""
+class Context(NamedTuple):
+    """What must be equal, besides the tokens, for a block to be the same block.
+
+    A tuple, because the native core reads it for every query and should not look names up.
+    """
 
     model: str
     lora: str | None = None
