@@ -2,7 +2,6 @@
 
 import multiprocessing
 import os
-import time
 
 import pytest
 from service_helpers import MODEL, ScriptedPublisher
@@ -12,6 +11,7 @@ from kvsync_indexer.core import PythonCore
 from kvsync_indexer.ingest import InFlight, Ingest
 from kvsync_indexer.publishers import PublisherSpec
 from kvsync_indexer.sync import State
+from kvsync_testkit.waiting import wait_until
 
 
 def reopened(directory, **marks):
@@ -83,8 +83,8 @@ def follow(endpoint, replay_endpoint, directory, result):
     ingest = Ingest(core, guard=InFlight(directory))
     ingest.start()
     ingest.add(PublisherSpec("p", MODEL, endpoint, replay_endpoint=replay_endpoint))
-    while not ((link := ingest.link("p")) and link.machine.state is State.LIVE and core.sizes("p")[0]):
-        time.sleep(0.01)
+    link = wait_until("the publisher is in the I/O thread", lambda: ingest.link("p"), deadline_s=60.0)
+    wait_until("it is live", lambda: link.machine.state is State.LIVE and core.sizes("p")[0], deadline_s=60.0)
     result.put((link.machine.incomplete, link.totals.set_aside, core.sizes("p")[0]))
     ingest.stop()
 

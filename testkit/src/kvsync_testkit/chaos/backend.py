@@ -1,5 +1,6 @@
 """What a backend provides: a running system, the means to break it, and access for independent probes."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -88,18 +89,18 @@ class Backend(Protocol):
         """Return whether the router runs in the process of the index, and dies with it."""
 
 
-class Remembered:
+class Remembered(ABC):
     """What the backends have in common: the pair of a fault, and the fault plane of the mock engine."""
 
     _pair: Pair | None = None
 
+    @abstractmethod
     def engines(self) -> Sequence[str]:
         """Return the names of the engines."""
-        raise NotImplementedError
 
+    @abstractmethod
     def call(self, target: str, method: str, path: str, body: object = None, *, timeout_s: float = 10.0) -> Answer:
         """Send a request to a component."""
-        raise NotImplementedError
 
     def pair(self, fault: Fault) -> Pair:
         """Return the first two engines by name, as they were at the injection."""
