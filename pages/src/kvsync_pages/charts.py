@@ -1,7 +1,7 @@
 """The charts of a page: what they show, and where everything lies in shares of the drawing's width and height.
 
-The template draws lines as SVG that is stretched to the width of the page. Everything else, including every text, is HTML
-that is placed by percentages, so that texts keep their size on a phone.
+The template draws lines as SVG that is stretched to the width of the page. Everything else, including every text, is
+HTML that is placed by percentages, so that texts keep their size on a phone.
 """
 
 from collections.abc import Sequence

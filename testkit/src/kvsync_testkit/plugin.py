@@ -23,6 +23,7 @@ NewPipeline: TypeAlias = "Callable[..., Awaitable[EventsPipelineFixture]]"
 NewEngine: TypeAlias = "Callable[..., MockEngine]"
 NewIndex: TypeAlias = "Callable[..., Index]"
 NewRouter: TypeAlias = "Callable[..., Router]"
+StartBrowser: TypeAlias = "Callable[[], contextlib.AbstractContextManager[Browser]]"
 _SHOWN = 5
 """Tests that the list names for each reason."""
 
@@ -126,17 +127,26 @@ def _log_file(folder: Path, name: str) -> Path:
     return folder / f"{name}-{len(list(folder.glob(f'{name}-*.log')))}.log"
 
 
-@pytest.fixture(scope="module")
-def browser() -> "Iterator[Browser]":
-    """A headless Chromium for the tests of a module, which are synchronous; without one the test is skipped."""
-    from kvsync_testkit.browser import open_browser
+@pytest.fixture(scope="session")
+def start_browser() -> StartBrowser:
+    """A function that starts a headless Chromium for the duration of a block; without one the test is skipped.
+
+    No event loop can be run inside of the block, because Playwright occupies the thread's.
+    """
+    from kvsync_testkit.browser import find_chromium, open_browser
     from kvsync_testkit.errors import BrowserUnavailableError
 
-    with contextlib.ExitStack() as stack:
-        try:
-            running = stack.enter_context(open_browser())
-        except BrowserUnavailableError as error:
-            pytest.skip(str(error))
+    try:
+        find_chromium()
+    except BrowserUnavailableError as error:
+        pytest.skip(str(error))
+    return open_browser
+
+
+@pytest.fixture(scope="module")
+def browser(start_browser: StartBrowser) -> "Iterator[Browser]":
+    """A headless Chromium for all tests of a module, none of which runs an event loop."""
+    with start_browser() as running:
         yield running
 
 

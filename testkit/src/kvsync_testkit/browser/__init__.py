@@ -4,8 +4,8 @@
 - `looking`: what is wrong with an open page: overflow, text over text, series of one colour, accessibility
 - `finding`: the Chromium of this machine
 
-The fixture `browser` of the plugin gives a test the browser, or skips the test if the machine has none. Tests that use
-it are synchronous functions.
+The fixture `browser` of the plugin gives the tests of a module one browser, and skips them if the machine has none. A
+module with tests that run an event loop uses `start_browser` instead.
 """
 
 from kvsync_testkit.browser.driving import LOOKS, Browser, Look, OpenPage, open_browser

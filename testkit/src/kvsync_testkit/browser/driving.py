@@ -1,7 +1,7 @@
 """The browser: one process, and pages in contexts of their own that cannot reach anything but the page's own origin.
 
-Playwright drives the browser. Its synchronous interface occupies the thread's event loop while a browser is open, which
-is why the fixture closes the browser at the end of each test module.
+Playwright drives the browser. Its synchronous interface occupies the thread's event loop while a browser is open, so
+that no other loop can run in this thread.
 """
 
 import contextlib
