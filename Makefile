@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-random test-pure cover lint lint-workflows dialect fmt typecheck imports manifests docs links \
-	verify lock native browser clean test-charts build-images cluster-up cluster-down chaos-mesh-up chaos-mesh-down \
+	verify lock native browser images clean test-charts build-images cluster-up cluster-down chaos-mesh-up chaos-mesh-down \
 	test-kv-sync-e2e test-kv-sync-benchmark test-kv-sync-benchmark-release benchmark-trend test-kv-sync-chaos \
 	test-kv-sync-all test-fidelity test-interop test-faults test-kit-wheels soak ci-verdict ci-alarm \
 	release-build release-push release-sign release-publish
@@ -51,6 +51,12 @@ dialect: setup ## Check the house rules that no linter has: __all__, log event n
 
 browser: ## Find a Chromium for the tests of pages, or install Debian's as root
 	hack/lib/chromium.sh
+
+images: setup browser ## Run the demo and a replay, and take the pictures of docs/images from their pages
+	$(BIN)/kvsync demo
+	$(BIN)/kvsync replay examples/traces/mooncake_conversation.jsonl --offline --requests 2000 --block-size 512 --workers 4 \
+	  --blocks 4096 --batched-tokens 131072 --json out/replay/report.json --html out/replay/report.html
+	$(BIN)/python hack/take_pictures.py
 
 fmt: setup ## Format the code and apply ruff's fixes
 	$(BIN)/ruff check --fix . || true

@@ -32,7 +32,7 @@ def test_an_axis_has_a_few_ticks(span):
 
 def test_numbers_are_short():
     assert [plain(v) for v in (0, 0.25, 12.0, 1234567, 1.005)] == ["0", "0.25", "12", "1,234,567", "1"]
-    assert [percent(v) for v in (0, 0.05, 0.125, 1)] == ["0 %", "5 %", "12.5 %", "100 %"]
+    assert [percent(v) for v in (0, 0.05, 0.125, 1)] == ["0%", "5%", "12.5%", "100%"]
 
 
 def test_a_value_outside_an_axis_lies_on_its_end():

@@ -37,8 +37,10 @@ def test_a_clean_page_has_no_problems_and_its_picture_has_the_width(browser, wri
         assert page.problems() == []
         assert page.dom.evaluate("matchMedia('(prefers-color-scheme: dark)').matches") is look.dark
         page.save(tmp_path / "out" / "page.png")
-    picture = (tmp_path / "out" / "page.png").read_bytes()
-    assert struct.unpack(">I", picture[16:20])[0] == look.width
+        page.save(tmp_path / "out" / "head.png", until="h1")
+    whole, head = ((tmp_path / "out" / name).read_bytes()[16:24] for name in ("page.png", "head.png"))
+    assert struct.unpack(">I", whole[:4])[0] == struct.unpack(">I", head[:4])[0] == look.width
+    assert struct.unpack(">I", head[4:])[0] < struct.unpack(">I", whole[4:])[0]
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ def plain(value: float) -> str:
 
 def percent(value: float) -> str:
     """Write a share as a percentage."""
-    return f"{plain(round(value * 100, 1))} %"
+    return f"{plain(round(value * 100, 1))}%"
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ SLOWEST_SCALE, FASTEST_SCALE = 9999.0, 1e-6
 BLOCK_SIZE = 16
 CACHE_SHARE = 0.75
 """The share of the distinct blocks that all engines hold together: enough for reuse, and few enough for evictions."""
-ENGINE_BUSY_S = 2.5
+ENGINE_BUSY_S = 3.5
 """The longest time that an engine may need to compute all of its prompts."""
 
 

@@ -9,7 +9,7 @@ from kvsync_pages.tones import BAD, GOOD, INK, POLICIES
 from kvsync_workload.percentiles import REPORTED
 
 MEASURES = (("ttft_ms", "time to first token"), ("itl_ms", "between tokens"), ("e2e_ms", "whole answer"))
-DRAWN = (("ttft_ms", "time to first token", "s3"), ("itl_ms", "between tokens", "s2"))
+DRAWN = (("ttft_ms", "Time to first token", "s3"), ("itl_ms", "Time between tokens", "s2"))
 COMPUTED, CACHED = "s3", "s1"
 
 
@@ -31,7 +31,7 @@ def build_page(report: dict[str, Any]) -> Page:
         sections=[
             *_failures(report),
             Section("Hit ratio", [_hits(report)]),
-            Section("Latency", [_latency(report), _latency_table(report)]),
+            Section("Latency", [*_latency(report), _latency_table(report)]),
             Section("Workers", [_workers(report), _worker_table(report)]),
         ],
         footer=f"Lengths divided by {report['scale']}; blocks of {report['block_size']} tokens. Times are {time} time."
@@ -58,13 +58,13 @@ def _hits(report: dict[str, Any]) -> Lines:
     )
 
 
-def _latency(report: dict[str, Any]) -> Bars:
-    groups = []
-    for name, _ in REPORTED:
-        values = [(text, tone, report[key][name]) for key, text, tone in DRAWN]
-        rows = [BarRow(text, _segments((text, value, tone)), _ms(value)) for text, tone, value in values]
-        groups.append((name, rows))
-    return Bars("Times to the first token and between tokens", groups)
+def _latency(report: dict[str, Any]) -> list[Bars]:
+    charts = []
+    for key, title, tone in DRAWN:
+        values = [(name, report[key][name]) for name, _ in REPORTED]
+        rows = [BarRow(name, _segments((title, value, tone)), _ms(value)) for name, value in values]
+        charts.append(Bars(title, [("", rows)]))
+    return charts
 
 
 def _segments(*parts: tuple[str, float | None, str]) -> list[Segment]:

@@ -22,6 +22,10 @@ PHONE = 600
 """Narrower viewports, in CSS pixels, behave as a phone does: they honour the page's `viewport` element."""
 LOAD_MS = 60_000
 """Generous, because a loaded machine may take long to start a renderer."""
+_HEIGHT = """
+(until) => until === null ? document.documentElement.scrollHeight
+  : Math.ceil(document.querySelector(until).getBoundingClientRect().bottom + window.scrollY) + 16
+"""
 FLAGS = (
     "--disable-gpu",
     "--disable-dev-shm-usage",
@@ -64,10 +68,16 @@ class OpenPage:
         """Return what the browser complained about so far, and what is wrong with the page as it stands now."""
         return [*self._complaints, *judge(self.dom, self.look.width)]
 
-    def save(self, path: Path, *, whole: bool = True) -> None:
-        """Save a picture as PNG: of the whole page, or of what the window shows of it."""
+    def save(self, path: Path, *, until: str | None = None) -> None:
+        """Save a picture as PNG: of the whole page, or of its beginning up to the end of the element `until`."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.dom.screenshot(path=path, full_page=whole, animations="disabled")
+        height: int = self.dom.evaluate(_HEIGHT, until)
+        self.dom.screenshot(
+            path=path,
+            full_page=True,
+            clip={"x": 0, "y": 0, "width": self.look.width, "height": height},
+            animations="disabled",
+        )
 
     def _is_own(self, url: str) -> bool:
         return url.startswith(("data:", "blob:")) or origin_of(url) == self._origin

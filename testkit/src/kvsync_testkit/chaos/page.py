@@ -126,4 +126,6 @@ def build_charts(curves: Mapping[str, Sequence[Sequence[float]]], marks: Mapping
 
 def _skipped(faults: Sequence[Fault]) -> Section:
     rows = [(fault["name"], fault["reason"]) for fault in faults]
-    return Section("Skipped for want of a capability", [Table("", ("fault", "what is missing"), rows)])
+    return Section(
+        "Skipped for want of a capability", [Table("", ("fault", "what is missing"), rows, texts=("what is missing",))]
+    )
