@@ -10,7 +10,7 @@ from rich.console import Console
 from kvsync.demo.run import run_demo
 from kvsync.demo.settings import DemoSettings
 from kvsync.demo.table import print_results
-from kvsync.errors import UsageProblemError
+from kvsync.folders import check_folder
 from kvsync.local import detached_run
 from kvsync_router.decisions.policies import POLICY_NAMES
 
@@ -86,8 +86,7 @@ def command(
     Each policy gets new processes. In the run of kv, one engine is killed and restarted. The exit code is 0 if every
     request was answered, the audit found no difference, and kv had a higher hit ratio than round robin.
     """
-    if out.exists() and not out.is_dir():
-        raise UsageProblemError(f"--out {out}: is a file")
+    check_folder(out, "--out")
     settings = DemoSettings(
         trace=trace or default_trace(),
         engines=engines,
