@@ -1,6 +1,7 @@
 """Losing the index is one log line, however many requests notice it; and an answer has one date."""
 
-from router_helpers import MODEL
+import aiohttp
+from router_helpers import MODEL, running_engines, running_router
 from structlog.testing import capture_logs
 
 from kvsync_indexer.api import MatchRequest
