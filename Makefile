@@ -71,15 +71,18 @@ imports: setup ## Check the layers, written as import contracts
 manifests: setup ## Generate the CRDs, the CRD chart and the reference pages from the models
 	$(BIN)/python -m kvsync_operator.manifests
 	$(BIN)/python -m kvsync_indexer.sync.diagram docs/design/sync-protocol.md
+	$(BIN)/python -m kvsync_indexer.publishers_reference docs/reference/publishers-file.md
 
 docs: manifests links ## Generate the generated pages and check the links of every page
 
 links: setup ## Check the links and anchors of every Markdown page, without a network
 	$(BIN)/python hack/check_links.py
 
-verify: links ## Check that generated files match their sources and that every link leads somewhere
+verify: links ## Check generated files, the links of the pages, and the commands and tests that the pages name
 	$(BIN)/python -m kvsync_operator.manifests --check
 	$(BIN)/python -m kvsync_indexer.sync.diagram --check docs/design/sync-protocol.md
+	$(BIN)/python -m kvsync_indexer.publishers_reference --check docs/reference/publishers-file.md
+	$(BIN)/python hack/check_claims.py
 
 native: setup ## Check the native index core with rustfmt and clippy and run its tests (needs cargo)
 	cd native && cargo fmt --check && cargo clippy --all-targets -- -D warnings && cargo test --release

@@ -51,6 +51,22 @@ def test_every_command_has_help():
     assert "kvsync, version" in invoke("--version")[1]
 
 
+def test_without_arguments_the_help_is_printed():
+    code, out, err = invoke()
+    assert (code, err) == (0, "")
+    assert out == invoke("--help")[1].replace("\n\n\n", "\n\n")
+    assert out.count("\n") > len(COMMANDS)
+
+
+@pytest.mark.parametrize("command", [("demo", "--requests", "5"), ("up", "-f", "r.yaml")])
+@pytest.mark.parametrize("out", ["/proc/x", "r.yaml", "r.yaml/below"])
+def test_an_output_folder_that_cannot_be_written_is_one_line(tmp_path, command, out):
+    (tmp_path / "r.yaml").write_text(manifest(ENGINE))
+    code, _, err = invoke(*command, "--out", out, cwd=tmp_path)
+    assert code == 2
+    assert one_line(err).startswith(f"kvsync: --out {out}: ")
+
+
 @pytest.mark.parametrize(
     ("args", "says"),
     [
@@ -99,6 +115,8 @@ def test_doctor_finds_this_machine_able():
     assert findings["packages"]["level"] == "ok"
     assert findings["events sockets"]["level"] == "ok"
     assert findings["index core"]["detail"].startswith(("python", "native"))
+    assert "make setup downloads packages" in findings["first build"]["detail"]
+    assert "no run" in findings["running"]["detail"]
     assert code == (1 if any(finding["level"] == "problem" for finding in findings.values()) else 0)
 
 
@@ -166,7 +184,7 @@ def test_bad_resources_are_one_line(tmp_path, text, says):
     assert one_line(err)
 
 
-def test_up_runs_resources_restarts_what_dies_and_ends_with_ctrl_c(tmp_path):
+def test_up_runs_resources_restarts_what_dies_and_is_found_by_other_commands(tmp_path):
     (tmp_path / "r.yaml").write_text(manifest(ENGINE).replace("replicas: 2", "replicas: 1") + manifest(INDEX))
     command = [KVSYNC, "up", "-f", "r.yaml", "--out", str(tmp_path / "out")]
     started = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -175,17 +193,26 @@ def test_up_runs_resources_restarts_what_dies_and_ends_with_ctrl_c(tmp_path):
         wait_until("ready", lambda: state.exists() or started.poll() is not None, deadline_s=90)
         pods = {pod["name"]: pod for pod in json.loads(state.read_text())}
         assert pods["idx-index-0"]["router_url"].endswith(":8080")
+        code, _, err = invoke("up", "-f", "r.yaml", "--out", tmp_path / "out", cwd=tmp_path)
+        assert code == 2
+        assert "still runs; `kvsync stop --out" in one_line(err)
+        assert f"index {pods['idx-index-0']['http_url']}" in invoke("doctor")[1]
         index = pods["idx-index-0"]["http_url"]
-        code, out, _ = invoke("audit", "--index", index, "--json")
+        code, out, err = invoke("audit", "--json", cwd="/")
+        assert err == ""
         assert (code, [row["publisher"] for row in json.loads(out)["publishers"]]) == (0, ["eng-engine-0"])
         mark = str(tmp_path / "out" / "eng-engine-0")
         (victim,) = descendants_mentioning(mark)
         os.kill(victim, signal.SIGKILL)
         wait_until("restarted", lambda: descendants_mentioning(mark) not in ([], [victim]), deadline_s=60)
     finally:
-        started.send_signal(signal.SIGINT)
+        stopped = invoke("stop", cwd="/")
         out, err = started.communicate(timeout=60)
-    assert started.returncode == 130
+    assert started.returncode == 143
+    assert stopped == (0, f"up in {tmp_path / 'out'}, index {index}: ended (1 process)\n", "")
+    host = index.removeprefix("http://").rpartition(".")[0]
+    assert f"eng-engine-0  http http://{host}.1:8000  events tcp://{host}.1:5557  replay tcp://{host}.1:6557" in out
+    assert f"idx-index-0   http {index}  router http://{host}.2:8080" in out
     assert one_line(err).startswith("kvsync: interrupted")
     assert "2 pods are ready" in out
     assert descendants_mentioning(str(tmp_path / "out")) == []

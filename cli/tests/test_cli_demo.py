@@ -10,7 +10,7 @@ from collections import Counter
 import pytest
 from cli_helpers import KVSYNC, descendants_mentioning, invoke, kvsync, one_line, write_trace
 
-from kvsync.local import addresses
+from kvsync.local import addresses, detached_run
 from kvsync_testkit.browser import LOOKS
 from kvsync_testkit.waiting import wait_until
 
@@ -36,7 +36,7 @@ def report(demo):
 
 @pytest.fixture(scope="module")
 def index_url(demo, report):
-    return json.loads((demo[0] / "run" / "kept.json").read_text())["index_url"]
+    return detached_run.find(demo[0] / "run").index_url
 
 
 def test_report_has_every_key_that_outside_checks_read(report):
@@ -146,7 +146,7 @@ def test_match_finds_what_the_trace_left(demo, index_url):
 
 
 def test_kept_demo_is_replayed_against(demo, report, tmp_path):
-    router = json.loads((demo[0] / "run" / "kept.json").read_text())["router_url"]
+    router = detached_run.find(demo[0] / "run").router_url
     trace = write_trace(tmp_path / "t.jsonl", requests=8)
     code, out, err = invoke(
         "replay", trace, "--target", router, "--scale", 32, "--rate", 50, "--json", "r.json", cwd=tmp_path
@@ -184,7 +184,7 @@ def test_stop_ends_a_kept_demo(demo, index_url):
     mark = index_url.removeprefix("http://").partition(":")[0]
     assert descendants_mentioning(mark)
     code, out, _ = kvsync("stop", "--out", "run", cwd=demo[0])
-    assert (code, out) == (0, "run: 5 processes ended\n")
+    assert (code, out) == (0, f"demo in {demo[0] / 'run'}, index {index_url}: ended (5 processes)\n")
     assert descendants_mentioning(mark) == []
     code, _, err = invoke("audit", "--index", index_url)
     assert code == 1
@@ -201,7 +201,7 @@ def test_stop_ends_a_kept_demo(demo, index_url):
         (("--trace", "bad.jsonl"), "bad.jsonl:2:"),
         (("--trace", "good.jsonl", "--blocks", "5"), "--blocks 5"),
         (("--out", "good.jsonl"), "is a file"),
-        (("--trace", "good.jsonl", "--out", "/proc/x"), "--out /proc/x: cannot be used"),
+        (("--trace", "good.jsonl", "--out", "/proc/x"), "--out /proc/x: cannot be written"),
     ],
 )
 def test_what_cannot_be_used_is_one_line_and_exit_2(tmp_path, args, says):

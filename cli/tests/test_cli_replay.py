@@ -122,6 +122,7 @@ def test_the_command_writes_the_same_bytes_and_a_page(tmp_path):
         (("t.jsonl", "--target", "x", "--scale", "3"), 2, "scale = 3: allowed is a divisor of 512"),
         (("--synthetic", "t.jsonl", "--offline"), 2, "workload t.jsonl: "),
         (("t.jsonl", "--offline", "--latency", "quadratics"), 2, "did you mean 'quadratic'"),
+        (("t.jsonl", "--offline", "--prefill-weight", "-1"), 2, "--prefill-weight"),
         (("t.jsonl", "--offline", "--rate", "1", "--poisson", "1"), 2, "exclude each other"),
         (("t.jsonl", "--target", "http://127.1.202.1:9"), 1, "http://127.1.202.1:9"),
     ],
@@ -161,6 +162,23 @@ def test_a_trace_out_of_time_order_is_sorted_and_the_report_says_so(tmp_path):
     ordered, out = replay_lines(tmp_path, sorted(lines, key=lambda each: each["timestamp"]))
     assert report | {"reordered": 0} == ordered
     assert "not in order of time" not in out + build_page(ordered).footer
+
+
+def test_the_weights_of_the_kv_policy_reach_it(tmp_path):
+    write_trace(tmp_path / "t.jsonl", requests=120, gap_ms=5)
+    args = ("replay", "t.jsonl", "--offline", "--workers", 3, "--json", "r.json")
+    placed = {}
+    for weights in (
+        (),
+        ("--prefill-weight", 0.3, "--decode-weight", 0.05),
+        ("--prefill-weight", 0, "--decode-weight", 0),
+    ):
+        assert invoke(*args, *weights, cwd=tmp_path)[0] == 0
+        report = json.loads((tmp_path / "r.json").read_text())
+        placed[weights] = [row["requests"] for row in report["workers"].values()]
+        assert report["settings"]["prefill_weight"] == (weights[1] if weights else 0.3)
+    default, same, none = placed.values()
+    assert default == same != none
 
 
 def test_gaps_of_a_trace_are_filled_offline_as_they_are_live(tmp_path):

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import socket
 import threading
 
 import pytest
@@ -20,6 +21,7 @@ from kvsync_events import (
     replay_end,
     replay_reply,
 )
+from kvsync_testkit.ports import free_port
 
 FORM = WireForm.for_version("0.33.0")
 
@@ -122,10 +124,46 @@ def test_live_stream_with_a_gap():
     live = [(seq, payload(stored(seq + 1))) for seq in (0, 1, 4)]
     with publishing(live) as publisher:
         code, out, err = invoke("tail", f"tcp://127.0.0.1:{publisher.port}", "--count", 3, "--idle", 60)
-    assert (code, err) == (0, "")
+    assert code == 0
+    assert one_line(err) == f"-- connected to tcp://127.0.0.1:{publisher.port}; waiting for events"
     lines = out.splitlines()
     assert len(lines) == 4
     assert lines[2] == "-- gap: 2 batches missing, seq 2..3"
+
+
+@pytest.mark.parametrize("bind", [(), ("--bind",)])
+def test_a_quiet_stream_says_that_it_is_connected(bind):
+    context = zmq.Context()
+    with context.socket(zmq.PUB) as publisher:
+        publisher.setsockopt(zmq.LINGER, 0)
+        if bind:
+            endpoint = f"tcp://127.0.0.1:{free_port()}"
+            publisher.connect(endpoint)
+        else:
+            endpoint = f"tcp://127.0.0.1:{publisher.bind_to_random_port('tcp://127.0.0.1')}"
+        code, out, err = invoke("tail", *bind, endpoint, "--idle", 1)
+    context.term()
+    assert (code, out) == (0, "")
+    assert one_line(err) == f"-- connected to {endpoint}; waiting for events"
+
+
+def test_a_server_without_zmq_is_named():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+
+        def greet():
+            with contextlib.suppress(OSError):
+                while True:
+                    connection, _ = server.accept()
+                    with connection:
+                        connection.recv(1000)
+                        connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+        thread = threading.Thread(target=greet, daemon=True)
+        thread.start()
+        code, out, err = invoke("tail", f"tcp://127.0.0.1:{port}", "--idle", 1)
+    assert (code, out) == (0, "")
+    assert one_line(err) == f"-- tcp://127.0.0.1:{port} accepts connections, but does not speak ZMQ; trying again"
 
 
 def test_history_comes_first_and_a_gap_is_filled_from_replay():
@@ -178,5 +216,5 @@ def test_an_unreachable_publisher_is_one_line():
     from kvsync.errors import UnreachableError
     from kvsync.tailing.sockets import wait_connectable
 
-    with pytest.raises(UnreachableError, match="Connection refused"):
+    with pytest.raises(UnreachableError, match="connection refused"):
         wait_connectable("tcp://127.0.0.1:1", deadline_s=0.2)

@@ -297,3 +297,39 @@ def test_it_is_counted(index, wire):
     wire.socket.sendall(request(body_of()))
     assert wire.matched() == (200, [6])
     assert index.metric("kvsync_indexer_match_seconds_count") == before + 1
+
+
+@pytest.fixture
+def followed():
+    """Two that are asked both ways while the publisher `p` lives."""
+    pytest.importorskip("kvsync_native", reason="the quick way is the native core's", exc_type=ImportError)
+    pubs = [ScriptedPublisher()]
+    ingest = Ingest(make_core("native"))
+    ingest.start()
+    yield pubs, ingest, Both(ingest)
+    ingest.stop()
+    pubs[-1].close()
+
+
+def test_a_row_names_the_epoch_of_the_engine_that_answers_now(followed):
+    pubs, ingest, both = followed
+
+    def epoch():
+        quick = both.quick.answer(body_of())
+        rows = both.usual(body_of())[1]["matches"]
+        assert quick is None or json.loads(quick)["matches"] == rows
+        return rows[0]["epoch"] if rows and rows[0]["state"] == "live" else None
+
+    (pub,) = pubs
+    pub.store(6, PROMPT)
+    pub.store(1)
+    ingest.add(spec("p", pub))
+    wait_until("the first epoch", lambda: epoch() == "stream#0", deadline_s=DEADLINE_S)
+    pub.close()
+    pubs.append(pub := ScriptedPublisher(*pub.ports))
+    pub.store(2, PROMPT[: 2 * BLOCK])
+    wait_until("the epoch after a restart", lambda: epoch() == "stream#1", deadline_s=DEADLINE_S)
+    ingest.add(spec("p", pub, epoch="uid/0/0"))
+    wait_until("the epoch that discovery names", lambda: epoch() == "uid/0/0#1", deadline_s=DEADLINE_S)
+    ingest.add(spec("p", pub, epoch="uid/1/0"))
+    wait_until("the epoch that discovery names next", lambda: epoch() == "uid/1/0#2", deadline_s=DEADLINE_S)

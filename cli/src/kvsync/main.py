@@ -23,7 +23,7 @@ COMMANDS = {
     "match": "Show which engine holds how much of a prompt.",
     "replay": "Replay a trace against a running server, or offline in virtual time.",
     "steps": "Run the mock engine on a scripted schedule and write its step log.",
-    "stop": "End a demo that was left running with --keep.",
+    "stop": "End what `up` or `demo --keep` runs.",
     "tail": "Print the decoded events of a publisher, one per line, with gaps marked.",
     "trace": "Make a trace from a log of OpenAI requests.",
     "up": "Run MockEngine and PrefixIndex resources as local processes.",
@@ -61,10 +61,17 @@ class LazyGroup(click.Group):
             formatter.write_dl(sorted(COMMANDS.items()))
 
 
-@click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.command(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    invoke_without_command=True,
+)
 @click.version_option(version("kvsync"), prog_name="kvsync")
-def cli() -> None:
+@click.pass_context
+def cli(ctx: click.Context) -> None:
     """Run mock engines, a prefix index and a router, and check that the index is right."""
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -90,6 +97,11 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except BrokenPipeError:
         sys.stderr.close()
         code = 0
+    except OSError as error:
+        if error.filename is None:
+            raise
+        _report("kvsync", f"{error.filename}: {(error.strerror or str(error)).lower()}")
+        code = KvsyncError.exit_code
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -25,19 +25,30 @@ _TCP = re.compile(r"^tcp://(\*|\[[0-9a-fA-F:.]+\]|[A-Za-z0-9_.:-]+):(\d{1,5})$")
 class PublisherEntry(BaseModel):
     """One entry of the file."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     name: str = Field(min_length=1, max_length=300)
+    """Name in answers and metrics, unique in the file. `POD/RANK` implies the pod and the rank."""
     model: str = Field(min_length=1, max_length=1000)
+    """Name of the base model under which queries ask, as the engine serves it."""
     endpoint: str
+    """Event socket: `tcp://HOST:PORT` or `ipc://PATH`. Each data-parallel rank has its own."""
     replay_endpoint: str | None = None
+    """Replay socket of the engine. Without it, a gap in the events costs all entries of the publisher."""
     rank: int | None = Field(default=None, ge=0, le=65535)
+    """Data-parallel rank; by default the number at the end of the name, else 0."""
     pod: str | None = Field(default=None, max_length=300)
+    """Name of the server to which ranks belong; by default the name without the rank."""
     epoch: str | None = Field(default=None, max_length=1000)
+    """Identity of the engine process, if the writer of the file knows it. A new value drops the entries of the old one."""
     bind: bool = False
+    """Bind the endpoint instead of connecting to it, for engines whose publisher connects."""
     topic: str | None = None
+    """Subscription prefix, in place of `--topic`; the empty text is every topic."""
     debug_url: str | None = Field(default=None, pattern=r"^https?://")
+    """Base URL of the engine's `/debug/kv`, which mock engines have; audits need it."""
     http_url: str | None = Field(default=None, pattern=r"^https?://")
+    """Base URL of the engine's HTTP API: the router sends requests there, and texts are tokenized there."""
     api_key: SecretStr | None = Field(default=None, min_length=1, max_length=4096)
     """Key of the engine's HTTP API, for engines that were started with `--api-key`."""
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from kvsync_mockpod import __version__
-from kvsync_mockpod.config import build_config
+from kvsync_mockpod.config import build_config, ignored_keys
 from kvsync_mockpod.config.flags import IGNORED_FLAGS, build_options, normalize_arguments
 from kvsync_mockpod.engine import EngineConfigError
 from kvsync_mockpod.errors import ConfigError, StartError
@@ -21,16 +21,18 @@ NAME = "kvsync-mockpod"
 
 def _callback(config_file: Path | None, model_tag: str | None, **flags: object) -> None:
     from kvsync_mockpod.latency import build_latency
-    from kvsync_mockpod.pod import Environment, ignored_variables
-    from kvsync_mockpod.server import run_pod
+    from kvsync_mockpod.pod import Environment, ignored_variables, unknown_variables
+    from kvsync_mockpod.server import WithoutEffect, run_pod
 
     given = {name: value for name, value in flags.items() if not name.startswith("ignored_")}
     if model_tag is not None and given.get("model") is None:
         given["model"] = model_tag
     config = build_config(given, config_file)
     environment = Environment.read(os.environ)
-    ignored = [name for name in IGNORED_FLAGS if flags.get(f"ignored_{name}") is not None]
-    run_pod(config, environment, build_latency(config), ignored, ignored_variables(os.environ))
+    ignored = [name for name in IGNORED_FLAGS if flags.get(f"ignored_{name}") not in (None, ())]
+    ignored += [] if config_file is None else ignored_keys(config_file)
+    without_effect = WithoutEffect(ignored, ignored_variables(os.environ), unknown_variables(os.environ))
+    run_pod(config, environment, build_latency(config), without_effect)
 
 
 def _command() -> click.Command:

@@ -11,6 +11,7 @@ import resource
 import signal
 import socket
 from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 
 import uvicorn
@@ -20,12 +21,24 @@ from kvsync_mockpod.config import PodConfig
 from kvsync_mockpod.engine import LatencyModel
 from kvsync_mockpod.errors import StartError
 from kvsync_mockpod.http.app import Application
+from kvsync_mockpod.http.wrappers import wrap
 from kvsync_mockpod.logs import configure_logging, get_logger
 from kvsync_mockpod.pod import Environment, Pod
+from kvsync_mockpod.tls import tls_settings
 
 _log = get_logger(__name__)
 _BACKLOG = 4096
 _DESCRIPTORS = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class WithoutEffect:
+    """What was given and has no effect; each kind is named in one log line."""
+
+    flags: Sequence[str] = ()
+    variables: Sequence[str] = ()
+    unknown: Sequence[str] = ()
+    """Variables that look like vLLM's and are not, perhaps because they are misspelt."""
 
 
 def bind_http(host: str, port: int) -> socket.socket:
@@ -62,7 +75,8 @@ async def serve(pod: Pod, listener: socket.socket, stop: asyncio.Event, on_ready
     """Serve until `stop` is set, then drain and close. The pod must be open and not yet started."""
     pod.start()
     settings = uvicorn.Config(
-        cast("Any", Application(pod)),
+        cast("Any", wrap(Application(pod), pod.config)),
+        **tls_settings(pod.config),
         loop="none",
         http="httptools",
         ws="none",
@@ -116,7 +130,7 @@ async def _main(pod: Pod, listener: socket.socket) -> None:
     def on_ready() -> None:
         _log.info(
             "ready",
-            http=f"http://{host}:{port}",
+            http=f"{'http' if pod.config.ssl_certfile is None else 'https'}://{host}:{port}",
             model=pod.config.names[0],
             vllm_version=pod.version,
             ranks=[
@@ -142,8 +156,7 @@ def run_pod(
     config: PodConfig,
     environment: Environment,
     latency: Callable[[int], LatencyModel | None],
-    ignored_flags: Sequence[str] = (),
-    ignored_variables: Sequence[str] = (),
+    without_effect: WithoutEffect,
 ) -> None:
     """Run a pod until it receives a signal.
 
@@ -152,6 +165,7 @@ def run_pod(
         StartError: a socket cannot be opened. Both are raised before anything is served.
     """
     _raise_descriptor_limit()
+    tls_settings(config)
     pod = Pod(config, environment, latency=latency)
     listener = bind_http(config.host, config.port)
     try:
@@ -160,9 +174,11 @@ def run_pod(
         listener.close()
         raise
     configure_logging()
-    if ignored_flags:
-        _log.info("flags_ignored", flags=list(ignored_flags))
-    if ignored_variables:
-        _log.info("variables_ignored", variables=list(ignored_variables))
+    if without_effect.flags:
+        _log.info("flags_ignored", flags=list(without_effect.flags))
+    if without_effect.variables:
+        _log.info("variables_ignored", variables=list(without_effect.variables))
+    if without_effect.unknown:
+        _log.warning("variables_unknown", variables=list(without_effect.unknown))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_main(pod, listener))

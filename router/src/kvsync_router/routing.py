@@ -15,6 +15,7 @@ from kvsync_router.decisions.reports import ReportWishes
 from kvsync_router.decisions.requests import InferenceRequest
 from kvsync_router.decisions.scoring import Scorer
 from kvsync_router.metrics import RouterMetrics
+from kvsync_router.sources.announcing import AnnouncingScorer
 from kvsync_router.sources.client import HttpClient
 from kvsync_router.sources.directory import Directory, HttpDirectory, InProcessDirectory
 from kvsync_router.sources.health import EndpointKeeper
@@ -43,7 +44,7 @@ class Routing:
         self.table = EndpointTable(clock)
         self.metrics = RouterMetrics(self.table.statistics, registry)
         self.keeper = EndpointKeeper(config, self.table, directory, self.client)
-        self.picker = Picker(config, self.table, scorer or NoScorer())
+        self.picker = Picker(config, self.table, NoScorer() if scorer is None else AnnouncingScorer(scorer))
         self._predictions = predictions or NoPredictions()
         self.reports = ReportWishes()
 

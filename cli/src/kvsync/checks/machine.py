@@ -1,5 +1,6 @@
 """Checks of this machine: versions, commands, the index core, addresses and sockets."""
 
+import os
 import platform
 import shutil
 import sys
@@ -19,6 +20,8 @@ from kvsync.report.versions import MEMBERS, native_version
 ENTRY_POINTS = ("kvsync-mockpod", "kvsync-indexer", "kvsync-router", "kvsync-operator")
 SETUP = "make setup"
 DEMO_ENGINES = 3
+RUST_CPU_S = 35
+"""CPU time of the compilation on a 2.x GHz server core; docs/testing/benchmarks.md has the measurement."""
 
 
 def check_machine() -> Iterator[Finding]:
@@ -27,15 +30,16 @@ def check_machine() -> Iterator[Finding]:
     yield _versions()
     yield _entry_points()
     yield _core()
+    yield _first_build()
     yield _addresses()
     yield _binding()
-    yield _kept()
+    yield _runs()
 
 
 def _python() -> Finding:
     found = f"Python {platform.python_version()} on {platform.system()} {platform.machine()}"
     if sys.platform != "linux":
-        step = "use Linux for demo and up, which need one address of 127.0.0.0/8 per engine"
+        step = "use Linux (or WSL 2 or a container), which demo and up need for one address of 127.0.0.0/8 per engine"
         return Finding("problem", "system", found, step)
     return Finding("ok", "system", found)
 
@@ -69,6 +73,19 @@ def _core() -> Finding:
     return Finding("ok", "index core", f"{core.name}; native {native}")
 
 
+def _first_build() -> Finding:
+    """How long `make setup` takes in a clean clone, of which other machines need to be told before they try."""
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    on = f"on {cores} core{'s' if cores > 1 else ''}"
+    if shutil.which("cargo") is None:
+        detail = f"make setup downloads packages and compiles nothing {on}; later runs take about a second"
+        return Finding(
+            "note", "first build", detail, "install Rust for the native core, which is several times as fast"
+        )
+    detail = f"make setup downloads packages and compiles the native core, {RUST_CPU_S} s of CPU time {on}"
+    return Finding("ok", "first build", f"{detail}; later runs take about a second")
+
+
 def _addresses() -> Finding:
     try:
         network = claim_network(lambda network: wanted_ports(network, DEMO_ENGINES))
@@ -98,10 +115,9 @@ def _binding() -> Finding:
     return Finding("ok", "events sockets", "can be bound to a single address")
 
 
-def _kept() -> Finding:
-    run = detached_run.find(detached_run.DEFAULT_FOLDER)
-    if run is None:
-        return Finding("ok", "left running", f"nothing in {detached_run.DEFAULT_FOLDER}")
-    return Finding(
-        "note", "left running", f"a demo in {detached_run.DEFAULT_FOLDER}: index {run.index_url}", "kvsync stop"
-    )
+def _runs() -> Finding:
+    runs = detached_run.find_all()
+    if not runs:
+        return Finding("ok", "running", "no run of kvsync up or kvsync demo --keep")
+    step = "kvsync stop" if len(runs) == 1 else "kvsync stop --out FOLDER, or kvsync stop --all"
+    return Finding("note", "running", "; ".join(run.describe() for run in runs), step)

@@ -6,10 +6,11 @@ from pathlib import Path
 import click
 from rich.console import Console
 
+from kvsync.demo.next_steps import DEFAULT_FOLDER
 from kvsync.demo.run import run_demo, write_report
 from kvsync.demo.settings import DemoSettings
 from kvsync.demo.table import print_next_steps, print_results
-from kvsync.errors import UsageProblemError
+from kvsync.folders import check_folder
 from kvsync_router.decisions.policies import POLICY_NAMES
 
 TRACE = Path("examples/traces/mooncake_conversation.jsonl")
@@ -61,7 +62,7 @@ def _policies(_ctx: click.Context, _param: click.Parameter, value: str) -> tuple
     show_default=True,
     help="Blocks in the host tier of each engine.",
 )
-@click.option("--out", type=click.Path(path_type=Path), default=Path("out/demo"), show_default=True)
+@click.option("--out", type=click.Path(path_type=Path), default=DEFAULT_FOLDER, show_default=True)
 @click.option("--no-restart", is_flag=True, help="Leave out the leg in which an engine is killed and started again.")
 @click.option("--keep", is_flag=True, help="Leave the last run's processes running; `kvsync stop` ends them.")
 @click.option("--core", type=click.Choice(CORE_CHOICES), default="auto", show_default=True, help="Index core.")
@@ -86,8 +87,7 @@ def command(
     difference, and the index noticed the kill. From 300 requests on, kv must also have a higher hit ratio than round
     robin.
     """
-    if out.exists() and not out.is_dir():
-        raise UsageProblemError(f"--out {out}: is a file")
+    check_folder(out, "--out")
     settings = DemoSettings(
         trace=trace or default_trace(),
         engines=engines,

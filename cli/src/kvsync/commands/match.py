@@ -59,6 +59,7 @@ def _print(answer: MatchAnswer) -> None:
     table = Table(box=None, padding=(0, 2), pad_edge=False, header_style="bold")
     table.add_column("publisher", no_wrap=True)
     table.add_column("state")
+    table.add_column("epoch", overflow="fold")
     for name in ("blocks", "tokens", "of prompt", "tiers", "age"):
         table.add_column(name, justify="right")
     for row in answer.matches:
@@ -66,5 +67,5 @@ def _print(answer: MatchAnswer) -> None:
         share = f"{row.matched_blocks / blocks:.0%}" if blocks else "-"
         age = "-" if row.age_s is None else f"{row.age_s:.2f} s"
         matched = (str(row.matched_blocks), str(row.matched_tokens), share)
-        table.add_row(row.publisher, row.state, *matched, tiers or "-", age)
+        table.add_row(row.publisher, row.state, row.epoch, *matched, tiers or "-", age)
     Console().print(table)

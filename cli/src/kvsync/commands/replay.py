@@ -11,6 +11,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from kvsync.addresses import check_http_url
 from kvsync.replay.failures import failure_text
 from kvsync.replay.limits import ServerLimits, find_limits, fit_requests
 from kvsync.replay.live import replay_live
@@ -20,7 +21,7 @@ from kvsync.replay.report import Described, build_report
 from kvsync.report.files import write_whole
 from kvsync.report.order import order_note
 from kvsync.running import client_session, run_interruptible
-from kvsync_router.decisions.policies import POLICY_NAMES
+from kvsync_router.decisions.policies import DEFAULT_DECODE_WEIGHT, DEFAULT_PREFILL_WEIGHT, POLICY_NAMES
 from kvsync_workload.arrivals import Arrivals, arrival_times
 from kvsync_workload.ideal import compute_ideal
 from kvsync_workload.percentiles import REPORTED
@@ -60,6 +61,20 @@ Runs = tuple[str | None, dict[str, Any], ReplayResult, float]
 )
 @click.option(
     "--policy", type=click.Choice(POLICY_NAMES), default="kv", show_default=True, help="Offline: routing policy."
+)
+@click.option(
+    "--prefill-weight",
+    type=click.FloatRange(min=0),
+    default=DEFAULT_PREFILL_WEIGHT,
+    show_default=True,
+    help="Offline, kv: cost of a prompt token that waits for its prefill.",
+)
+@click.option(
+    "--decode-weight",
+    type=click.FloatRange(min=0),
+    default=DEFAULT_DECODE_WEIGHT,
+    show_default=True,
+    help="Offline, kv: cost of a context token of a running request.",
 )
 @click.option(
     "--workers", type=click.IntRange(1, 1024), default=1, show_default=True, help="Offline: number of engines."
@@ -144,14 +159,15 @@ def _run_offline(flags: dict[str, Any], requests: Sequence[TraceRequest], arriva
         host_blocks=flags["host_blocks"],
         disk_blocks=flags["disk_blocks"],
         core=flags["core"],
+        prefill_weight=flags["prefill_weight"],
+        decode_weight=flags["decode_weight"],
     )
     result, ideal_hit_ratio = replay_offline(requests, arrivals, settings)
     return settings.policy, settings.describe(), result, ideal_hit_ratio
 
 
 def _run_live(flags: dict[str, Any], requests: Sequence[TraceRequest], arrivals: Arrivals) -> Runs:
-    url = flags["target"].rstrip("/")
-    url = url if "://" in url else f"http://{url}"
+    url = check_http_url(flags["target"], "--target")
     times = arrival_times(requests, arrivals, flags["seed"])
     Scale(flags["scale"])
 

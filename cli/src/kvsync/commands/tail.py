@@ -37,6 +37,9 @@ def command(
     lines = follow(TailRequest(endpoint, replay, topic, bind, first, idle_s))
     try:
         for line in lines:
+            if line.kind == "connection":
+                click.echo(line.text, err=True)
+                continue
             click.echo(as_json(line) if json_lines else line.text)
             events += line.kind == "event"
             if count is not None and events >= count:

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import click
@@ -11,8 +11,10 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from kvsync.errors import KvsyncError
+from kvsync.errors import KvsyncError, UsageProblemError
+from kvsync.folders import check_folder
 from kvsync.index_client import IndexClient
+from kvsync.local import detached_run
 from kvsync.local.addresses import claim_network
 from kvsync.local.cluster import LocalCluster
 from kvsync.local.manifests import read_resources
@@ -24,6 +26,8 @@ from kvsync_indexer.api import PublisherRow
 
 REFRESH_S = 0.5
 STATE_FILE = "state.json"
+HTTP_PORTS = ("http", "router")
+"""Names of the ports of pods that speak HTTP; on all others, ZMQ is spoken."""
 
 
 @click.command("up")
@@ -38,6 +42,10 @@ def command(files: tuple[Path, ...], out: Path) -> None:
     OUT holds the logs, the configuration and, when every pod is ready, state.json with their addresses.
     """
     resources = read_resources(files)
+    check_folder(out, "--out")
+    running = detached_run.find(out)
+    if running is not None:
+        raise UsageProblemError(f"{running.describe()} still runs; `kvsync stop --out {out}` ends it")
     (out / STATE_FILE).unlink(missing_ok=True)
     network = claim_network(lambda network: _ports(plan_pods(resources, network, out)))
     supervisor = Supervisor()
@@ -48,6 +56,7 @@ def command(files: tuple[Path, ...], out: Path) -> None:
         supervisor.close()
         network.release()
         (out / STATE_FILE).unlink(missing_ok=True)
+        detached_run.forget(out)
 
 
 def _ports(pods: list[LocalPod]) -> Iterator[tuple[str, int]]:
@@ -60,13 +69,28 @@ async def _run(pods: list[LocalPod], supervisor: Supervisor, out: Path) -> None:
         cluster = LocalCluster(pods, supervisor, session)
         await cluster.start()
         write_whole(out / STATE_FILE, json.dumps([_address(pod) for pod in pods], indent=2) + "\n")
-        for pod in pods:
-            click.echo(f"{pod.name}: {pod.router_url or pod.http_url}")
-        click.echo(f"{len(pods)} pods are ready; Ctrl-C ends them")
+        index = next((pod.http_url for pod in pods if pod.role == "index"), None)
+        router = next((pod.router_url for pod in pods if pod.router_url is not None), None)
+        detached_run.remember_this_process("up", out, index, router)
+        for line in address_lines(pods):
+            click.echo(line)
+        click.echo(f"{len(pods)} pods are ready; Ctrl-C or kvsync stop ends them")
         indexes = [IndexClient(session, pod.http_url) for pod in pods if pod.role == "index"]
         async with asyncio.TaskGroup() as group:
             group.create_task(cluster.keep_running())
             group.create_task(_show(cluster, indexes))
+
+
+def address_lines(pods: Sequence[LocalPod]) -> list[str]:
+    """One line per pod with every address that it serves."""
+    width = max(len(pod.name) for pod in pods)
+    lines: list[str] = []
+    for pod in pods:
+        served = (
+            f"{name} {'http' if name in HTTP_PORTS else 'tcp'}://{pod.host}:{port}" for name, port in pod.ports.items()
+        )
+        lines.append(f"{pod.name:<{width}}  {'  '.join(served)}")
+    return lines
 
 
 def _address(pod: LocalPod) -> dict[str, object]:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kvsync.local.addresses import EVENTS_PORT, REPLAY_PORT
-from kvsync.local.detached_run import DEFAULT_FOLDER
+
+DEFAULT_FOLDER = Path("out/demo")
 
 
 @dataclass(frozen=True, slots=True)

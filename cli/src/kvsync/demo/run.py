@@ -41,7 +41,10 @@ def run_demo(settings: DemoSettings, console: Console) -> dict[str, Any]:
     if detached_run.find(settings.out) is not None:
         raise UsageProblemError(f"a demo in {settings.out} still runs; `kvsync stop --out {settings.out}` ends it")
     legs = plan_legs(settings.policies, kill=settings.restart)
-    _clear(settings.out, legs)
+    for name in REPORT_NAMES:
+        (settings.out / name).unlink(missing_ok=True)
+    for leg in legs:
+        shutil.rmtree(settings.out / leg.folder, ignore_errors=True)
     results, kept = run_interruptible(_run_legs(settings, workload, legs, console))
     return build_report(settings, workload, results, kept)
 
@@ -57,18 +60,6 @@ def write_report(report: dict[str, Any], out: Path) -> None:
 
     write_whole(out / "report.html", render(build_page(report)))
     write_whole(out / "report.json", json.dumps(report, indent=2) + "\n")
-
-
-def _clear(out: Path, legs: list[Leg]) -> None:
-    """Make the folder, and remove from it what an earlier demo wrote."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        for name in REPORT_NAMES:
-            (out / name).unlink(missing_ok=True)
-    except OSError as error:
-        raise UsageProblemError(f"--out {out}: cannot be used: {(error.strerror or str(error)).lower()}") from None
-    for leg in legs:
-        shutil.rmtree(out / leg.folder, ignore_errors=True)
 
 
 async def _run_legs(

@@ -13,6 +13,7 @@ from kvsync_mockpod.engine import EngineConfig, EngineError, TierConfig
 from kvsync_mockpod.model_size import TOKEN_BYTES
 from kvsync_mockpod.offline import ReplayConfig, RequestRecord, replay
 from kvsync_mockpod.offline import ReplayResult as EngineResult
+from kvsync_router.decisions.policies import DEFAULT_DECODE_WEIGHT, DEFAULT_PREFILL_WEIGHT
 from kvsync_workload.arrivals import Arrivals
 from kvsync_workload.trace import TraceRequest
 
@@ -31,9 +32,12 @@ class OfflineSettings:
     host_blocks: int = 0
     disk_blocks: int = 0
     core: CoreKind = "auto"
+    prefill_weight: float = DEFAULT_PREFILL_WEIGHT
+    decode_weight: float = DEFAULT_DECODE_WEIGHT
 
     def describe(self) -> dict[str, Any]:
         """The settings that decide the outcome, as JSON values for the report."""
+        weights = {"prefill_weight": self.prefill_weight, "decode_weight": self.decode_weight}
         return {
             "workers": self.workers,
             "blocks": self.blocks,
@@ -41,6 +45,7 @@ class OfflineSettings:
             "latency": self.latency,
             "host_blocks": self.host_blocks,
             "disk_blocks": self.disk_blocks,
+            **(weights if self.policy == "kv" else {}),
         }
 
 
@@ -53,7 +58,13 @@ def replay_offline(
     """
     router: KvRouter | PolicyRouter
     if settings.policy == "kv":
-        router = KvRouter(settings.seed, settings.workers, settings.core)
+        router = KvRouter(
+            settings.seed,
+            settings.workers,
+            settings.core,
+            prefill_weight=settings.prefill_weight,
+            decode_weight=settings.decode_weight,
+        )
     else:
         router = PolicyRouter(settings.policy, settings.seed, settings.workers)
     longest = max(request.input_tokens + request.output_tokens for request in requests)

@@ -12,7 +12,12 @@ from kvsync_indexer.core import Context, make_core
 from kvsync_indexer.core.factory import CoreKind
 from kvsync_mockpod.engine import Event, Request
 from kvsync_mockpod.offline import WorkerLoad
-from kvsync_router.decisions.policies import Candidate, make_policy
+from kvsync_router.decisions.policies import (
+    DEFAULT_DECODE_WEIGHT,
+    DEFAULT_PREFILL_WEIGHT,
+    Candidate,
+    make_policy,
+)
 from kvsync_workload.prompts import pack_tokens
 
 MODEL = "offline"
@@ -50,8 +55,16 @@ class KvRouter:
     wants_loads = True
     wants_events = True
 
-    def __init__(self, seed: int, workers: int, core: CoreKind = "auto") -> None:
-        self._policy = make_policy("kv", seed)
+    def __init__(
+        self,
+        seed: int,
+        workers: int,
+        core: CoreKind = "auto",
+        *,
+        prefill_weight: float = DEFAULT_PREFILL_WEIGHT,
+        decode_weight: float = DEFAULT_DECODE_WEIGHT,
+    ) -> None:
+        self._policy = make_policy("kv", seed, prefill_weight, decode_weight)
         self._core = make_core(core)
         self._form = WireForm.for_version(NEWEST_VERSION)
         self._context = Context(MODEL)

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+import zmq
+
 from kvsync_events import (
     AllBlocksCleared,
     BlockRemoved,
@@ -25,7 +27,11 @@ SHOWN_HASHES = 3
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line of output. `kind` is event, error, gap, restart or empty, and `record` has the values for --json."""
+    """One line of output.
+
+    `kind` is event, error, gap, restart, empty or connection, and `record` has the values for --json. A line about the
+    connection goes to stderr, since it says nothing about the stream.
+    """
 
     kind: str
     text: str
@@ -82,6 +88,27 @@ def _remarks(head: str, batch: EventBatch, common: dict[str, object]) -> Iterato
         yield Line("error", text, common | {"unknown_events": batch.unknown_events})
     elif not batch.events:
         yield Line("empty", f"{head} (no events)", common)
+
+
+class Connection:
+    """Remarks on the connection to a publisher, from the events of a ZMQ socket monitor: one per change."""
+
+    def __init__(self, endpoint: str) -> None:
+        self._endpoint = endpoint
+        self._state = "new"
+
+    def lines(self, event: int) -> Iterator[Line]:
+        """Yield what a monitor event says, if it says something new."""
+        if event == zmq.EVENT_HANDSHAKE_SUCCEEDED and self._state != "connected":
+            yield self._enter("connected", f"connected to {self._endpoint}; waiting for events")
+        elif event == zmq.EVENT_DISCONNECTED and self._state == "connected":
+            yield self._enter("lost", f"the connection to {self._endpoint} ended; trying again")
+        elif event != zmq.EVENT_HANDSHAKE_SUCCEEDED and self._state == "new":
+            yield self._enter("refused", f"{self._endpoint} accepts connections, but does not speak ZMQ; trying again")
+
+    def _enter(self, state: str, text: str) -> Line:
+        self._state = state
+        return Line("connection", f"-- {text}", {"state": state, "endpoint": self._endpoint})
 
 
 def describe(event: Event) -> str:

@@ -1,14 +1,17 @@
 """Reads the live stream of a publisher and, if given, its replay endpoint."""
 
+import errno
 import socket
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import zmq
+from zmq.utils.monitor import recv_monitor_message
 
+from kvsync.addresses import check_endpoint, split_tcp
 from kvsync.errors import UnreachableError, UsageProblemError
-from kvsync.tailing.lines import Line, Tail
+from kvsync.tailing.lines import Connection, Line, Tail
 from kvsync_events import (
     REPLAY_END,
     FrameError,
@@ -21,7 +24,8 @@ from kvsync_events import (
 CONNECT_DEADLINE_S = 5.0
 REPLAY_SILENCE_MS = 5000
 RECEIVE_HWM = 100_000
-_TRANSPORTS = ("tcp://", "ipc://")
+_SILENCE = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_DISCONNECTED
+"""What happens to the connection while no message arrives."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +49,9 @@ def follow(request: TailRequest) -> Iterator[Line]:
         UsageProblemError: ZMQ cannot use an endpoint.
         UnreachableError: the publisher does not accept connections.
     """
-    for endpoint in filter(None, (request.endpoint, request.replay)):
-        check_endpoint(endpoint)
+    check_endpoint(request.endpoint, bind=request.bind)
+    if request.replay is not None:
+        check_endpoint(request.replay)
     if not request.bind:
         wait_connectable(request.endpoint)
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
@@ -56,34 +61,32 @@ def follow(request: TailRequest) -> Iterator[Line]:
         context.destroy(linger=0)
 
 
-def check_endpoint(endpoint: str) -> None:
-    """Raise UsageProblemError unless ZMQ can use the endpoint."""
-    if not endpoint.startswith(_TRANSPORTS) or (endpoint.startswith("tcp://") and ":" not in endpoint[6:]):
-        raise UsageProblemError(f"endpoint {endpoint!r} must be tcp://HOST:PORT or ipc://PATH")
-
-
 def wait_connectable(endpoint: str, deadline_s: float = CONNECT_DEADLINE_S) -> None:
-    """Wait until a TCP endpoint accepts connections, because ZMQ would wait silently and without a limit.
+    """Wait until an endpoint accepts connections, because ZMQ would wait silently and without a limit.
 
     Raises:
-        UsageProblemError: the endpoint does not end in a port.
         UnreachableError: the deadline passed.
     """
-    if not endpoint.startswith("tcp://"):
-        return
-    host, _, port = endpoint[6:].rpartition(":")
     end = time.monotonic() + deadline_s
     while True:
         try:
-            socket.create_connection((host.strip("[]"), int(port)), timeout=deadline_s).close()
-        except ValueError:
-            raise UsageProblemError(f"endpoint {endpoint!r}: {port!r} is not a port") from None
+            _connect_once(endpoint, deadline_s)
         except OSError as error:
             if time.monotonic() > end:
-                raise UnreachableError(f"{endpoint}: {error.strerror or error}") from None
+                raise UnreachableError(f"{endpoint}: {(error.strerror or str(error)).lower()}") from None
             time.sleep(0.1)
         else:
             return
+
+
+def _connect_once(endpoint: str, timeout_s: float) -> None:
+    if endpoint.startswith("ipc://"):
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.settimeout(timeout_s)
+            path = endpoint.removeprefix("ipc://")
+            probe.connect(f"\0{path[1:]}" if path.startswith("@") else path)
+    else:
+        socket.create_connection(split_tcp(endpoint), timeout=timeout_s).close()
 
 
 @dataclass(slots=True)
@@ -91,23 +94,46 @@ class _Follower:
     context: "zmq.Context[zmq.Socket[bytes]]"
     request: TailRequest
     tail: Tail = field(default_factory=Tail)
+    monitor: "zmq.Socket[bytes]" = field(init=False)
+    """Says when the subscription connects and disconnects."""
     _replayed_to: int | None = None
     """The last number of the first replay, until a live batch beyond it arrives."""
 
     def lines(self) -> Iterator[Line]:
         """Yield the lines of the replay and of the live stream, until the stream is idle."""
         with self.context.socket(zmq.SUB) as subscriber:
-            self._subscribe(subscriber)
-            if self.request.start_seq is not None:
-                yield from self._replay(self.request.start_seq, None)
-            idle_ms = None if self.request.idle_s is None else int(self.request.idle_s * 1000)
-            while subscriber.poll(idle_ms):
+            self.monitor = subscriber.get_monitor_socket(_SILENCE)
+            try:
+                self._subscribe(subscriber)
+                if self.request.start_seq is not None:
+                    yield from self._replay(self.request.start_seq, None)
+                yield from self._live(subscriber)
+            finally:
+                subscriber.disable_monitor()
+                self.monitor.close()
+
+    def _live(self, subscriber: "zmq.Socket[bytes]") -> Iterator[Line]:
+        idle_s = self.request.idle_s
+        poller = zmq.Poller()
+        poller.register(subscriber, zmq.POLLIN)
+        poller.register(self.monitor, zmq.POLLIN)
+        connection = Connection(self.request.endpoint)
+        heard = time.monotonic()
+        while True:
+            left_ms = None if idle_s is None else int(max(heard + idle_s - time.monotonic(), 0.0) * 1000)
+            ready = dict(poller.poll(left_ms))
+            if self.monitor in ready:
+                yield from connection.lines(recv_monitor_message(self.monitor)["event"])
+            if subscriber in ready:
+                heard = time.monotonic()
                 try:
                     frame = parse_pub_frames(subscriber.recv_multipart())
                 except FrameError as error:
                     yield self.tail.bad_frames(error)
                     continue
                 yield from self._batch(frame.seq, frame.payload)
+            elif idle_s is not None and time.monotonic() >= heard + idle_s:
+                return
 
     def _subscribe(self, subscriber: "zmq.Socket[bytes]") -> None:
         subscriber.set_hwm(RECEIVE_HWM)
@@ -118,7 +144,8 @@ class _Follower:
             else:
                 subscriber.connect(self.request.endpoint)
         except zmq.ZMQError as error:
-            raise UsageProblemError(f"endpoint {self.request.endpoint!r}: {error.strerror}") from None
+            verb = "bind" if self.request.bind else "connect to"
+            raise UsageProblemError(f"cannot {verb} {self.request.endpoint}: {_zmq_reason(error)}") from None
 
     def _batch(self, seq: int, payload: bytes) -> Iterator[Line]:
         expected = self.tail.next_seq
@@ -143,7 +170,11 @@ class _Follower:
         count = 0
         last = first - 1
         with dealer:
-            dealer.connect(self.request.replay)
+            try:
+                dealer.connect(self.request.replay)
+            except zmq.ZMQError as error:
+                reason = _zmq_reason(error)
+                raise UsageProblemError(f"cannot connect to {self.request.replay}: {reason}") from None
             dealer.send_multipart(replay_request(first))
             while True:
                 if not dealer.poll(REPLAY_SILENCE_MS):
@@ -171,3 +202,9 @@ class _Follower:
         if found > first:
             text = f"-- replay no longer has seq {first}..{found - 1}"
             yield Line("gap", text, {"first": first, "last": found - 1, "lost": True})
+
+
+def _zmq_reason(error: zmq.ZMQError) -> str:
+    if error.errno == errno.ENODEV:
+        return "this machine has no such address"
+    return (error.strerror or str(error)).partition(" (addr=")[0].rstrip(".").lower()

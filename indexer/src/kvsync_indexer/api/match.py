@@ -49,6 +49,8 @@ class MatchRow(msgspec.Struct):
     """Seconds since the last sign of life of the publisher; null if there was none yet."""
     incomplete: bool
     """The publisher may hold more than the index knows."""
+    epoch: str = ""
+    """Identity of the engine process behind the publisher, as in `/v1/publishers`."""
 
 
 class MatchAnswer(msgspec.Struct, omit_defaults=True):

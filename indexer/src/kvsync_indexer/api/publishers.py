@@ -16,7 +16,8 @@ class PublisherRow(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
     """Why the publisher is in this state."""
     epoch: str | None = None
-    """Identity of the engine process as discovery knows it: pod UID, restart count and rank."""
+    """Identity of the engine process: what discovery knows of it (pod UID, restart count and rank), or `stream`, then
+    `#` and the incarnation. It changes with every restart that discovery or the stream shows."""
     last_seq: int | None = None
     """Sequence number of the last batch that was applied."""
     lag: int = 0

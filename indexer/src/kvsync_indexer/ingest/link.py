@@ -82,6 +82,12 @@ class PublisherLink:
         self._most = BATCH
         self._reopen_at: float | None = None
 
+    @property
+    def epoch(self) -> str:
+        """Identity of the process behind the stream: that of discovery if it has one, and the incarnation."""
+        standing = self.machine.standing
+        return f"{standing.epoch or 'stream'}#{standing.incarnation}"
+
     def tick(self, now: float) -> None:
         """Run the timers: the follower's, and opening again what could not be opened."""
         settings = self._shared.sockets

@@ -90,7 +90,7 @@ def _row(link: PublisherLink, blocks: int, tokens: int, tiers: dict[str, int], n
     heard = machine.last_alive
     age = None if heard is None else max(0.0, round(now - heard, 6))
     state = str(machine.state) if spec.ready else "not_ready"
-    return MatchRow(spec.name, spec.pod, spec.rank, blocks, tokens, tiers, state, age, machine.incomplete)
+    return MatchRow(spec.name, spec.pod, spec.rank, blocks, tokens, tiers, state, age, machine.incomplete, link.epoch)
 
 
 class MatchEndpoint:

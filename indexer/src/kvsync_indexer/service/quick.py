@@ -82,9 +82,9 @@ class QuickMatch:
     ) -> "tuple[AnswerTable, list[PublisherLink], bool]":
         """The model's table, its links by row, and whether all of them are trusted (the core then needs no list).
 
-        The table is made again when publishers are added or removed or their trust changes; `trusted` and the links are
-        replaced, never changed, so their identity tells. A publisher that is not in the table is not in an answer, even
-        if the core holds blocks of it.
+        The table is made again when publishers are added or removed, or their trust or epoch changes; `trusted` and the
+        links are replaced, never changed, so their identity tells. A publisher that is not in the table is not in an
+        answer, even if the core holds blocks of it.
         """
         if trusted is not self._trusted:
             self._tables.clear()
@@ -102,7 +102,7 @@ class QuickMatch:
 
 def _line(link: PublisherLink) -> tuple[str, bytes, bool]:
     spec = link.spec
-    fixed = {"publisher": spec.name, "pod": spec.pod, "rank": spec.rank, "matched_blocks": 0}
+    fixed = {"publisher": spec.name, "pod": spec.pod, "rank": spec.rank, "epoch": link.epoch, "matched_blocks": 0}
     return spec.name, msgspec.json.encode(fixed)[:-2], spec.ready
 
 

@@ -32,7 +32,7 @@ def publisher_row(link: PublisherLink, core: IndexCore, now: float) -> Publisher
         http_rank=spec.http_rank,
         state=str(status.state),
         reason=_reason(link, status.reason),
-        epoch=status.epoch,
+        epoch=link.epoch,
         last_seq=status.last_seq,
         lag=status.lag,
         age_s=None if status.age_s is None else round(status.age_s, 6),

@@ -92,7 +92,7 @@ class Follower:
             matched: The states in which queries may match this publisher.
             guard: Told what is being applied; it knows which payloads an earlier process did not survive.
             between: Called between two calls of the core for one run, so that others get their turn.
-            trust_changed: Called after `trusted` has changed.
+            trust_changed: Called after `trusted` or the incarnation has changed.
             log: Writes log lines; `write_log` hands them to structlog.
         """
         self.name = machine.name
@@ -111,6 +111,7 @@ class Follower:
         self._between = between
         self._ranks = Ranks()
         self._incarnation = machine.standing.incarnation
+        self._told_incarnation = machine.standing.incarnation
         self._trust_changed = trust_changed
         self._write_log = log
 
@@ -233,8 +234,9 @@ class Follower:
                 self._unknown_events = 0
             else:
                 break
-        if self.trusted is not (standing.state in matched):
-            self._set_trust(trusted=not self.trusted)
+        if self.trusted is not (standing.state in matched) or self._told_incarnation != standing.incarnation:
+            self._told_incarnation = standing.incarnation
+            self._set_trust(trusted=standing.state in matched)
 
     def _set_trust(self, *, trusted: bool) -> None:
         self.trusted = trusted

@@ -12,6 +12,7 @@ import msgspec
 from pydantic import ValidationError
 
 from kvsync_mockpod.config.model import PodConfig
+from kvsync_mockpod.config.vllm_flags import recorded
 from kvsync_mockpod.errors import ConfigError
 from kvsync_mockpod.suggestions import did_you_mean
 
@@ -50,10 +51,11 @@ def build_config(flags: Mapping[str, object], file: Path | None = None) -> PodCo
     """
     given: dict[str, object] = {}
     if file is not None:
-        given.update(read_yaml(file))
-        known = PodConfig.model_fields
-        for key in given:
-            if key not in known:
+        known = {**PodConfig.model_fields, **recorded()}
+        for key, value in read_yaml(file).items():
+            if key in PodConfig.model_fields:
+                given[key] = value
+            elif key not in known:
                 raise ConfigError(f"{file}: unknown key {key!r}{did_you_mean(key, known)}")
     given.update({key: value for key, value in flags.items() if value is not None and value != ()})
     for key in ("kv_events_config",):
@@ -65,6 +67,11 @@ def build_config(flags: Mapping[str, object], file: Path | None = None) -> PodCo
         return PodConfig.model_validate(given)
     except ValidationError as error:
         raise ConfigError(_one_line(error)) from None
+
+
+def ignored_keys(file: Path) -> list[str]:
+    """The keys of the file that are flags of `vllm serve` without an effect here. Raises ConfigError."""
+    return [key for key in read_yaml(file) if key not in PodConfig.model_fields]
 
 
 def _from_json(field: str, text: str) -> object:

@@ -4,6 +4,7 @@ Fields without the prefix `mock_` have the names of `vllm serve`, so that a Depl
 `config.flags` generates the command line from the fields and their descriptions.
 """
 
+import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -28,10 +29,21 @@ def _one_or_many(value: object) -> object:
     return (value,) if isinstance(value, str) else value
 
 
+def _json_list(value: object) -> object:
+    """The list that a text in JSON stands for; other values are returned as they are."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError:
+        raise ValueError("not a JSON list, such as '[\"*\"]'") from None
+
+
 _MODEL_LEN = 32_768
 _BLOCKS = 8192
 _BLOCK_SIZE = 16
 Names = Annotated[tuple[str, ...], BeforeValidator(_one_or_many)]
+JsonNames = Annotated[tuple[str, ...], BeforeValidator(_json_list)]
 
 
 class PodConfig(BaseModel):
@@ -50,7 +62,9 @@ class PodConfig(BaseModel):
         _BLOCKS, ge=2, le=2**24, description="device blocks; block 0 is the null block"
     )
     max_num_seqs: int = Field(256, ge=1, le=65_536, description="maximum number of running requests")
-    max_num_batched_tokens: int = Field(2048, ge=1, le=2**24, description="token budget per step")
+    max_num_batched_tokens: Annotated[int, BeforeValidator(parse_length)] = Field(
+        2048, ge=1, le=2**24, description="token budget per step"
+    )
     max_model_len: int = Field(
         _MODEL_LEN,
         ge=2,
@@ -85,6 +99,17 @@ class PodConfig(BaseModel):
     lora_modules: tuple[LoraModule, ...] = Field((), max_length=1024, description="NAME=PATH or JSON, repeatable")
     enable_prompt_tokens_details: bool = Field(False, description="report cached_tokens in usage")
     enable_server_load_tracking: bool = Field(True, description="count requests for /load")
+    ssl_keyfile: Path | None = Field(None, description="key of the certificate")
+    ssl_certfile: Path | None = Field(None, description="certificate; with it, the pod serves HTTPS")
+    ssl_ca_certs: Path | None = Field(None, description="certificates that sign those of clients")
+    ssl_cert_reqs: int = Field(0, ge=0, le=2, description="certificate of clients: 0 none, 1 optional, 2 required")
+    ssl_ciphers: str | None = Field(None, min_length=1, description="ciphers of TLS 1.2, in the notation of OpenSSL")
+    allowed_origins: JsonNames = Field((), description="JSON list of origins whose pages may ask (CORS); * for all")
+    allowed_methods: JsonNames = Field(("*",), description="JSON list of methods that these pages may use")
+    allowed_headers: JsonNames = Field(("*",), description="JSON list of headers that these pages may send")
+    allow_credentials: bool = Field(False, description="let these pages send cookies and keys")
+    enable_request_id_headers: bool = Field(False, description="return X-Request-Id, or make one")
+    disable_fastapi_docs: bool = Field(False, description="do not serve /openapi.json")
     seed: int = Field(0, description="used if --mock-seed is not given")
 
     # options of the mock pod
@@ -183,6 +208,8 @@ class PodConfig(BaseModel):
             raise ValueError("mock_offload_min_uses: uses are counted only with mock_tier_frequency")
         if self.mock_host_blocks and not self.enable_prefix_caching:
             raise ValueError("mock_host_blocks: lower tiers need enable_prefix_caching")
+        if self.ssl_keyfile is not None and self.ssl_certfile is None:
+            raise ValueError("ssl_keyfile: needs ssl_certfile")
         _ = self.rank_plan
         names = [module.name for module in self.lora_modules]
         taken = set(self.names)

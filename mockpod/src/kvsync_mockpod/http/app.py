@@ -25,7 +25,8 @@ class Application:
         self._prefixed: dict[tuple[str, str], Route] = {}
         self._methods: dict[str, list[str]] = {}
         self._routes = build_routes(pod)
-        self._routes.append(Route("GET", "/openapi.json", self._openapi, "This description"))
+        if not pod.config.disable_fastapi_docs:
+            self._routes.append(Route("GET", "/openapi.json", self._openapi, "This description"))
         for route in self._routes:
             path, braces, _ = route.path.partition("{")
             table = self._prefixed if braces else self._exact

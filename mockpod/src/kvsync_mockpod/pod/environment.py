@@ -3,7 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from kvsync_mockpod.config.vllm_flags import known_variables
 from kvsync_mockpod.errors import ConfigError
+from kvsync_mockpod.suggestions import did_you_mean
 
 _OBEYED = frozenset(
     (
@@ -17,7 +19,14 @@ _OBEYED = frozenset(
 
 def ignored_variables(variables: Mapping[str, str]) -> list[str]:
     """Names of vLLM's variables that are set and have no effect on the pod."""
-    return sorted(name for name in variables if name.startswith("VLLM_") and name not in _OBEYED)
+    return sorted(name for name in variables if name in known_variables() and name not in _OBEYED)
+
+
+def unknown_variables(variables: Mapping[str, str]) -> list[str]:
+    """Names of variables that are set and look like vLLM's, which does not read them; each with the nearest name."""
+    known = known_variables() | _OBEYED
+    found = sorted(name for name in variables if name.startswith("VLLM_") and name not in known)
+    return [name + did_you_mean(name, known) for name in found]
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,6 @@ from collections.abc import Callable
 
 import aiohttp
 import msgspec
-import structlog
 
 from kvsync_indexer.api import MatchAnswer, MatchRequest
 from kvsync_indexer.errors import RequestError
@@ -19,8 +18,6 @@ from kvsync_router.errors import ScorerUnavailableError
 
 REFUSED = "the index refuses the question"
 _FAILURES = (TimeoutError, aiohttp.ClientError, OSError, msgspec.MsgspecError, RecursionError)
-
-_log = structlog.get_logger("kvsync_router.scoring")
 
 
 class HttpScorer:
@@ -85,7 +82,6 @@ class InProcessScorer:
         except RequestError:
             return Score(unknown=REFUSED)
         except Exception as error:
-            _log.warning("router_without_match", problem=f"{type(error).__name__}: {error}")
             raise ScorerUnavailableError(f"{type(error).__name__}: {error}") from error
 
 
