@@ -26,7 +26,6 @@ PICTURES = (
     Picture("demo-report", "out/demo/report.html", DESKTOP, "section.card:nth-of-type(4)"),
     Picture("demo-report-phone", "out/demo/report.html", PHONE, "section.card figure"),
     Picture("replay-report", "out/replay/report.html", DARK, "section.card:nth-of-type(3)"),
-    Picture("chaos-report", "out/chaos/local/report.html", DESKTOP, "section.card:nth-of-type(2)"),
 )
 
 

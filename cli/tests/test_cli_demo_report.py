@@ -5,7 +5,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from cli_helpers import invoke, one_line, write_trace
 
+from kvsync.commands import demo
 from kvsync.demo.answers import count_answers, count_answers_after_kill
 from kvsync.demo.drawing import draw_blocks, draw_trust
 from kvsync.demo.headline import headline
@@ -130,16 +132,40 @@ def test_next_steps_name_the_folder_only_if_it_is_not_the_default(out):
 
 def make_report(answers):
     curve = {"at_s": [0.1, 0.2, 0.3, 0.4], "blocks": [5, 6, 6, 2], "state": ["live", "live", "connecting", "live"]}
-    leg = {"hit_ratio": 0.3, "cached_tokens": 30, "prompt_tokens": 100, "publishers": {"e-0": curve}}
+    leg = {
+        "hit_ratio": 0.3, "cached_tokens": 30, "prompt_tokens": 100, "publishers": {"e-0": curve}, "failed": 0,
+        "reissued": 0, "ttft_ms": dict.fromkeys(("p50", "p95", "p99"), 1.0), "audit": {"differences": 0},
+        "predictions": {"requests": 0},
+    }  # fmt: skip
     restart = {
         "performed": True, "policy": "kv", "publisher": "e-0", "killed_at_s": 0.25, "detected_s": 0.05,
-        "started_at_s": 0.3, "live_s": 0.1, "leg": leg, "answers_after_kill": answers,
+        "started_at_s": 0.3, "live_s": 0.1, "leg": leg, "detected_as": "connecting", "rebuilt": True, "blocks_after": 2,
+        "answers_after_kill": answers,
     }  # fmt: skip
     return {
         "policies": {"round_robin": leg | {"cached_tokens": 10}, "kv": leg},
         "restart": restart,
         "ideal_hit_ratio": 1,
     }
+
+
+def test_the_results_are_printed_even_if_the_report_cannot_be_written(tmp_path, monkeypatch):
+    trace = write_trace(tmp_path / "trace.jsonl", requests=3)
+    out = tmp_path / "run"
+    document = make_report({"answers": 8, "wrong": 0}) | {
+        "note": "", "reasons": [], "passed": True, "next": [], "host_blocks_per_engine": 0, "reordered": 0,
+        "event_lag_ms": {"p50": None, "p99": None},
+    }  # fmt: skip
+
+    def run(settings, _console):
+        settings.out.write_text("a file where the folder was")
+        return document
+
+    monkeypatch.setattr(demo, "run_demo", run)
+    code, said, err = invoke("demo", "--trace", trace, "--out", out)
+    assert code == 2
+    assert "cannot be written" in one_line(err)
+    assert "Wrong answers after a kill -9: 0 (of 8" in said
 
 
 def test_the_headline_shows_what_was_measured():

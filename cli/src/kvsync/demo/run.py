@@ -58,8 +58,8 @@ def write_report(report: dict[str, Any], out: Path) -> None:
     from kvsync.demo.page import build_page
     from kvsync_pages import render
 
-    write_whole(out / "report.html", render(build_page(report)))
     write_whole(out / "report.json", json.dumps(report, indent=2) + "\n")
+    write_whole(out / "report.html", render(build_page(report)))
 
 
 async def _run_legs(
