@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kvsync_events import BlockStored
+from kvsync_events import BlockStored, RemovedRun, StoredRun
 from kvsync_mockpod.engine import EngineConfig, EngineConfigError, TierConfig
 from kvsync_mockpod.offline import (
     LeastRequestRouter,
@@ -157,6 +157,32 @@ def test_a_router_sees_every_event_in_order_of_time():
     assert [stored[i] for i in range(3)] == [w.stored_blocks for w in result.workers]
     blind = replay(trace, small(workers=3), RoundRobinRouter())
     assert blind.records == result.records, "watching changes nothing"
+
+
+class RunsRouter(WatchingRouter):
+    wants_events = False
+    wants_runs = True
+
+
+def replayed_sets(seen):
+    """The resident hashes by worker and medium after everything that was published, with their copies."""
+    resident = Counter()
+    for worker, change in seen:
+        stored = isinstance(change, (BlockStored, StoredRun))
+        hashes = change.hashes if isinstance(change, (StoredRun, RemovedRun)) else change.block_hashes
+        resident.update({(worker, change.medium, one): 1 if stored else -1 for one in hashes})
+    return +resident
+
+
+@pytest.mark.parametrize("with_tiers", [False, True])
+def test_runs_tell_the_same_as_events(with_tiers):
+    tiers = TierConfig.build(block_bytes=2**21, host_blocks=300, disk_blocks=4000) if with_tiers else None
+    config = small(workers=2, engine={"num_gpu_blocks": 1030, "max_num_seqs": 2}, tiers=tiers)
+    trace, events, runs = make_trace(8, count=40), WatchingRouter(), RunsRouter()
+    of_events, of_runs = replay(trace, config, events), replay(trace, config, runs)
+    assert of_runs == of_events
+    assert any(isinstance(change, RemovedRun) for _, change in runs.seen)
+    assert replayed_sets(runs.seen) == replayed_sets(events.seen)
 
 
 @pytest.mark.parametrize("cap", [1, 3])

@@ -44,7 +44,7 @@ def run(trace: Sequence[TraceRequest], workers: int, policy: str, kind: str) -> 
     engine = EngineConfig(
         num_gpu_blocks=values.pop("blocks", BLOCKS), max_model_len=131_072, max_num_batched_tokens=8192, **values
     )
-    router = KvRouter(0, workers) if policy == "kv" else PolicyRouter(policy, 0, workers)
+    router = KvRouter(0, workers, engine.block_size) if policy == "kv" else PolicyRouter(policy, 0, workers)
     config = ReplayConfig(workers=workers, engine=engine, tiers=tiers, asynchronous=asynchronous)
     begun = time.process_time()
     result = replay(trace, config, router)

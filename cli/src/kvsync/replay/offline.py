@@ -53,7 +53,7 @@ def replay_offline(
     """
     router: KvRouter | PolicyRouter
     if settings.policy == "kv":
-        router = KvRouter(settings.seed, settings.workers, settings.core)
+        router = KvRouter(settings.seed, settings.workers, settings.block_size, settings.core)
     else:
         router = PolicyRouter(settings.policy, settings.seed, settings.workers)
     longest = max(request.input_tokens + request.output_tokens for request in requests)

@@ -9,8 +9,9 @@ import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
+from typing import Any
 
-from kvsync_mockpod.engine import Engine, EngineConfig, EngineConfigError, Event, Request, TierConfig
+from kvsync_mockpod.engine import Engine, EngineConfig, EngineConfigError, Request, TierConfig
 from kvsync_mockpod.engine.latency import make_latency
 from kvsync_mockpod.offline.model import TraceExecutor, TraceIdentity, make_request
 from kvsync_mockpod.offline.result import ReplayResult, RequestRecord
@@ -56,7 +57,7 @@ def replay(requests: Sequence[TraceRequest], config: ReplayConfig, router: Route
         raise EngineConfigError("there is no request to replay")
     times = arrival_times(requests, config.arrivals, config.seed)
     size = config.engine.block_size
-    workers = _make_workers(config, publish=router.wants_events)
+    workers = _make_workers(config, router)
     run = _Run(workers, router)
     tree, ideal, ideal_hit_tokens = PrefixTree(), UnlimitedCache(size), 0
     in_turns = config.tiers is not None and config.shared_disk
@@ -91,7 +92,8 @@ class _Run:
         self.router = router
         self.records: list[RequestRecord] = []
         self._now = 0.0
-        self._aware = router.wants_loads or router.wants_events
+        self._watching = router.wants_events or router.wants_runs
+        self._aware = router.wants_loads or self._watching
         self._blank = [WorkerLoad(0, 0)] * len(workers)
 
     def admit_at(self, due: float, cap: int | None) -> float:
@@ -145,9 +147,9 @@ class _Run:
         """Pass the router what was published up to `now`, ordered by time, then by worker."""
         for worker in self.workers:
             worker.settle(now)
-        if not self.router.wants_events:
+        if not self._watching:
             return
-        due: list[tuple[float, int, list[Event]]] = []
+        due: list[tuple[float, int, list[Any]]] = []
         for i, worker in enumerate(self.workers):
             published = worker.published
             while published and published[0][0] <= now:
@@ -172,7 +174,7 @@ class _Run:
                 heapq.heappush(heap, (actual, i))
 
 
-def _make_workers(config: ReplayConfig, *, publish: bool) -> list[Worker]:
+def _make_workers(config: ReplayConfig, router: Router) -> list[Worker]:
     tiers = config.tiers
     engine = config.engine.model_copy(
         update={"async_scheduling": config.asynchronous, "log_entries": 0, "keep_tokens": tiers is not None}
@@ -191,8 +193,8 @@ def _make_workers(config: ReplayConfig, *, publish: bool) -> list[Worker]:
                     tiers=tiers,
                     disk_link=disk,
                     identity=identity,
-                    publish=publish,
-                    merge_removed=True,
+                    publish=router.wants_events or router.wants_runs,
+                    runs=router.wants_runs,
                 )
             )
         )

@@ -2,8 +2,9 @@
 
 import math
 from collections import deque
+from typing import Any
 
-from kvsync_mockpod.engine import Engine, Event, Progress, Request, RequestRefusedError
+from kvsync_mockpod.engine import Engine, Progress, Request, RequestRefusedError
 from kvsync_mockpod.offline.result import RequestRecord, WorkerRecord
 
 
@@ -19,7 +20,7 @@ class Worker:
         self.in_flight = 0
         self.tokens_in_flight = 0
         self.gaps_us: dict[int, int] = {}
-        self.published: deque[tuple[float, list[Event]]] = deque()
+        self.published: deque[tuple[float, list[Any]]] = deque()
         """Event batches that the router has not observed yet, in order of time."""
         self.ended: list[RequestRecord] = []
         """Requests that have ended but are not settled yet, in order of time."""
