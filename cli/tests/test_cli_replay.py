@@ -20,6 +20,7 @@ from kvsync_indexer.core import Context
 from kvsync_mockpod.engine import EngineConfig
 from kvsync_mockpod.offline import ReplayConfig, replay
 from kvsync_mockpod.text import Tokenizer
+from kvsync_router.decisions.policies import KvAware
 from kvsync_workload.arrivals import Arrivals
 from kvsync_workload.prompts import pack_tokens
 from kvsync_workload.trace import read_trace
@@ -98,7 +99,7 @@ class WireRouter(KvRouter):
     wants_events, wants_runs = True, False
 
     def __init__(self, workers, core):
-        super().__init__(0, workers, 16, core)
+        super().__init__(KvAware(), workers, 16, core)
         self._form = WireForm.for_version(NEWEST_VERSION)
 
     def _matches(self, request):
@@ -119,7 +120,9 @@ def test_decisions_are_those_of_an_index_that_is_fed_from_the_wire(shared, block
         engine=EngineConfig.build(num_gpu_blocks=blocks, max_model_len=4096, max_num_batched_tokens=2048),
         arrivals=Arrivals(speed=5.0),
     )
-    runs, wire = (replay(shared, config, router) for router in (KvRouter(0, 3, 16, "python"), WireRouter(3, "python")))
+    runs, wire = (
+        replay(shared, config, router) for router in (KvRouter(KvAware(), 3, 16, "python"), WireRouter(3, "python"))
+    )
     assert runs == wire
     assert len({record.worker for record in runs.records}) == 3
 

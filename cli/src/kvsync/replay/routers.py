@@ -13,7 +13,7 @@ from kvsync_indexer.core import make_core
 from kvsync_indexer.core.factory import CoreKind
 from kvsync_mockpod.engine import Published, Request
 from kvsync_mockpod.offline import WorkerLoad
-from kvsync_router.decisions.policies import Candidate, make_policy
+from kvsync_router.decisions.policies import Candidate, KvAware, make_policy
 
 MODEL = "offline"
 
@@ -52,8 +52,10 @@ class KvRouter:
     wants_events = False
     wants_runs = True
 
-    def __init__(self, seed: int, workers: int, block_size: int, core: CoreKind = "auto") -> None:
-        self._policy = make_policy("kv", seed)
+    def __init__(self, policy: KvAware, workers: int, block_size: int, core: CoreKind = "auto") -> None:
+        self._policy = policy
+        self.regret_tokens = 0
+        """Prompt tokens that some worker held and the chosen one did not."""
         self._core = make_core(core)
         self._block_size = block_size
         self._names = [worker_name(number) for number in range(workers)]
@@ -90,6 +92,7 @@ class KvRouter:
         ]
         chosen = self._policy.choose(length, candidates)
         number = self._numbers[chosen.name]
+        self.regret_tokens += max(matches.values(), default=0) - chosen.matched_tokens
         self._send(number, request, length - chosen.matched_tokens)
         return number
 
