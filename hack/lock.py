@@ -11,7 +11,7 @@ import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-MEMBERS = ("events", "workload", "mockpod", "indexer", "router", "operator", "cli", "testkit")
+MEMBERS = ("events", "workload", "pages", "mockpod", "indexer", "router", "operator", "cli", "testkit")
 IMAGES = {"mockpod": ("mockpod",), "indexer": ("indexer", "router"), "operator": ("operator",)}
 """The members in each image."""
 TYPES_ONLY = {("operator", "kvsync-indexer")}

@@ -15,7 +15,7 @@ die() { say "ERROR: $*"; exit 2; }
 
 images=(operator mockpod indexer)
 charts=(kvsync kvsync-crds)
-members=(events workload mockpod indexer router operator cli testkit)
+members=(events workload pages mockpod indexer router operator cli testkit)
 out=out/release
 
 version() {

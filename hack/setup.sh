@@ -49,7 +49,7 @@ install_pip() {
   fi
 }
 
-members=(events workload mockpod indexer router operator cli testkit)
+members=(events workload pages mockpod indexer router operator cli testkit)
 python=$(find_python)
 state() {
   { "$python" -V; cat requirements/dev.lock hack/setup.sh "${members[@]/%//pyproject.toml}"; pwd; } | sha256sum

@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 say() { printf 'test-kit-wheels: %s\n' "$*" >&2; }
 
-members=(events workload mockpod indexer router testkit)
+members=(events workload pages mockpod indexer router testkit)
 uv=$(command -v uv || echo .tools/bin/uv)
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

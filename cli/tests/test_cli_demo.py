@@ -1,6 +1,7 @@
 """A small demo as a user runs it, the commands that ask a demo left running, and the failures of a demo."""
 
 import json
+import shlex
 import signal
 import socket
 import subprocess
@@ -10,6 +11,7 @@ import pytest
 from cli_helpers import KVSYNC, descendants_mentioning, invoke, kvsync, one_line, write_trace
 
 from kvsync.local import addresses
+from kvsync_testkit.browser import LOOKS
 from kvsync_testkit.waiting import wait_until
 
 SMALL = ("--speed", "6")
@@ -59,24 +61,65 @@ def test_what_the_index_predicted_is_compared_with_what_the_engines_found(report
     assert not any(report["policies"]["round_robin"]["predictions"].values())
 
 
-def test_kv_beats_round_robin_although_an_engine_was_killed(report):
+def test_kv_beats_round_robin_on_engines_that_are_left_alone(report):
     policies = report["policies"]
     assert policies["kv"]["hit_ratio"] > policies["round_robin"]["hit_ratio"]
     assert policies["round_robin"]["by_endpoint"] == {f"demo-engine-{number}": 40 for number in range(3)}
+    assert [policy["moments"] for policy in policies.values()] == [[], []]
+    assert "the comparison needs more requests" in report["note"]
+
+
+def test_a_leg_of_its_own_has_the_kill(report):
     restart = report["restart"]
+    assert restart["policy"] == "kv"
     assert restart["detected_s"] is not None
     assert restart["rebuilt"] is True
-    assert Counter(text.rpartition(" ")[2] for _, text in policies["kv"]["moments"])["again"] == 1
+    assert Counter(text.rpartition(" ")[2] for _, text in restart["leg"]["moments"])["again"] == 1
+    states = restart["leg"]["publishers"][restart["publisher"]]["state"]
+    assert states[0] == states[-1] == "live"
+    assert set(states) - {"live"}
+    answers = restart["answers_after_kill"]
+    assert answers["wrong"] == 0 <= answers["answers"]
 
 
-def test_page_is_self_contained(demo, report):
-    page = (demo[0] / "run" / "report.html").read_text()
-    assert "Hit ratio over time" in page
-    assert "Every check passed." in page
-    head = page.replace(page[page.index("<script>") : page.index("</script>")], "")
-    assert "http://" not in head
-    assert "https://" not in head
-    assert head.count("Plotly.newPlot") == 4
+def test_the_lag_is_in_milliseconds(report):
+    curves = report["restart"]["leg"]["publishers"].values()
+    assert any(lag_ms for curve in curves for lag_ms in curve["lag_ms"])
+
+
+def test_every_request_has_a_reason_for_its_place(report):
+    for leg in (*report["policies"].values(), report["restart"]["leg"]):
+        assert sum(sum(reasons.values()) for reasons in leg["by_reason"].values()) == 120
+    assert 0 < len(report["restart"]["examples"]) <= 8
+
+
+def test_the_terminal_ends_with_the_headline_and_commands_that_work(demo, report):
+    out = demo[2]
+    assert "Wrong answers after a kill -9: 0 (" in out
+    assert "Prefill work saved: " in out
+    asked = next(step["command"] for step in report["next"] if " match " in step["command"])
+    assert asked in out
+    code, answer, err = invoke(*shlex.split(asked)[1:])
+    assert (code, err) == (0, "")
+    assert any("100%" in line for line in answer.splitlines() if line.startswith("demo-engine"))
+    assert out.splitlines()[-1] == "report: run/report.html"
+
+
+def test_a_browser_finds_nothing_wrong_with_the_page(start_browser, demo, report):
+    page = demo[0] / "run" / "report.html"
+    assert page.stat().st_size < 1_500_000
+    with start_browser() as browser:
+        for look in LOOKS:
+            with browser.open(page, look) as opened:
+                assert opened.problems() == []
+                text = opened.dom.inner_text("main")
+    for said in (
+        "Every check passed.",
+        "Wrong answers after a kill -9",
+        "Trust state of each engine",
+        "Who was chosen",
+    ):
+        assert said in text
 
 
 def test_kept_demo_answers_match_and_audit(demo, index_url):
@@ -158,6 +201,7 @@ def test_stop_ends_a_kept_demo(demo, index_url):
         (("--trace", "bad.jsonl"), "bad.jsonl:2:"),
         (("--trace", "good.jsonl", "--blocks", "5"), "--blocks 5"),
         (("--out", "good.jsonl"), "is a file"),
+        (("--trace", "good.jsonl", "--out", "/proc/x"), "--out /proc/x: cannot be used"),
     ],
 )
 def test_what_cannot_be_used_is_one_line_and_exit_2(tmp_path, args, says):

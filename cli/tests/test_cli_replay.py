@@ -14,13 +14,14 @@ from kvsync.replay.page import build_page
 from kvsync.replay.records import Record, ReplayResult, by_worker, imbalance
 from kvsync.replay.report import Described, build_report
 from kvsync.replay.routers import MODEL, KvRouter, worker_name
-from kvsync.report.page import render
 from kvsync_events import NEWEST_VERSION, BlockStored, EventBatch, WireForm, encode_batch
 from kvsync_indexer.core import Context
 from kvsync_mockpod.engine import EngineConfig
 from kvsync_mockpod.offline import ReplayConfig, replay
 from kvsync_mockpod.text import Tokenizer
+from kvsync_pages import render
 from kvsync_router.decisions.policies import KvAware
+from kvsync_testkit.browser import LOOKS
 from kvsync_workload.arrivals import Arrivals
 from kvsync_workload.prompts import pack_tokens
 from kvsync_workload.trace import read_trace
@@ -279,6 +280,19 @@ def test_failures_are_counted_by_kind_and_shown_in_the_report_and_on_the_page():
     assert "Token id 0 is out of vocabulary" in page
     assert "&lt;b&gt;away" in page
     assert "<b>away" not in page
+
+
+def test_a_browser_finds_nothing_wrong_with_the_page(start_browser, tmp_path):
+    failed = Record(9, "worker-with-a-long-name", 0.0, 0.0, 0.0, 10, 0, 0, Failure("no answer", 500))
+    served = [Record(number, "w", number, number + 0.2, number + 1.0, 64, 32, 8) for number in range(9)]
+    described = Described("live", "t", 0, None, 1, 16, Arrivals(), {"target": "http://a"})
+    with start_browser() as browser:
+        for name, records in (("nothing-served", [failed]), ("whole", [failed, *served])):
+            path = tmp_path / f"{name}.html"
+            path.write_text(render(build_page(build_report(described, ReplayResult(records, {}, ["w"]), 0.5))))
+            for look in LOOKS:
+                with browser.open(path, look) as page:
+                    assert page.problems() == []
 
 
 def test_kinds_of_failures_are_bounded():

@@ -1,150 +1,130 @@
-"""Renders the benchmark report as one HTML page that contains its tables, charts and scripts."""
+"""Builds the page of a benchmark report."""
 
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import plotly.graph_objects as go
 from bench_figures import Figure
 from bench_peers import NOTE
 from bench_report import figure_rows, job_rows, write_whole
-from jinja2 import Environment
-from markupsafe import Markup
 
-PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>kvsync benchmarks: {{ document.title }}</title>
-<style>
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; color: #1c2733 }
-table { border-collapse: collapse; width: 100%; margin: .5rem 0 1.5rem }
-th, td { padding: .3rem .6rem; border-bottom: 1px solid #d9e0e7; text-align: right; vertical-align: top }
-th:first-child, td:first-child, .text { text-align: left } .note { color: #5b6b7a; font-size: .85em }
-.failed, .no { color: #b3261e; font-weight: 600 } .yes { color: #1b7f4b }
-.remark { background: #fff4d6; padding: .4rem .8rem }
-.charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(24rem, 1fr)); gap: 1rem }
-.charts > div { min-width: 0 } td { white-space: nowrap } td.text, td:first-child { white-space: normal }
-footer { color: #5b6b7a }
-</style></head><body>
-<h1>Benchmarks: {{ document.title }}</h1>
-<p><b class="{{ 'yes' if document.verdict.passed else 'failed' }}">{{ document.verdict.text }}</b></p>
-{% for reason in document.verdict.reasons %}<p class="failed">{{ reason }}</p>{% endfor %}
-{% for remark in document.remarks %}<p class="remark">{{ remark }}</p>{% endfor %}
-{% if jobs %}<h2>Gate</h2>
-<p>{{ document.rounds }} interleaved runs of each side (A B B A), each a process; CPU time or memory; ratio of medians
-with a 95 % bootstrap interval. A job fails if the lower bound of the interval exceeds its limit, which is 1.10, or
-three times the spread between two runs of the same revision if that is larger.
-{% if document.gate.canary %}{{ document.gate.canary.text }}{% endif %}</p>
-{{ ratios }}
-<table><tr><th>job</th><th>base</th><th>head</th><th>head / base</th><th>interval</th><th>limit</th>
-<th>head / baseline</th></tr>
-{% for row in jobs %}<tr{% if row.failed %} class="failed"{% endif %}><td>{{ row.name }}
-{% if row.note %}<div class="note">{{ row.note }}</div>{% endif %}</td><td>{{ row.base }}</td><td>{{ row.head }}</td>
-<td>{{ row.ratio }}</td><td>{{ row.interval }}</td><td>{{ row.limit }}</td><td>{{ row.trend }}</td></tr>
-{% endfor %}</table>{% endif %}
-{% if series %}<h2>Figures</h2>
-<div class="charts">{% for chart in series %}<div>{{ chart }}</div>{% endfor %}</div>{% endif %}
-{% for group, rows in groups %}<h3>{{ group.title }}</h3>
-{% if group.left_out %}<p class="remark">Left out: {{ group.left_out }}</p>{% endif %}
-{% if group.problem %}<p class="failed">{{ group.problem }}</p>{% endif %}
-{% if rows %}<table><tr><th>figure</th><th>value</th><th>target</th><th>met</th><th>/ baseline</th>
-<th class="text">reference in the same run</th><th class="text">other systems, elsewhere</th><th>measured in</th></tr>
-{% for row in rows %}<tr><td>{{ row.name }}</td><td>{{ row.value }}</td><td>{{ row.target }}</td>
-<td class="{{ row.met }}">{{ row.met }}</td><td>{{ row.trend }}</td><td class="text">{{ row.reference }}</td>
-<td class="text note">{{ row.peers }}</td><td class="note">{{ row.meaning }}</td></tr>
-{% endfor %}</table>
-<p class="note">Load at the start: {{ "%.2f"|format(group.load) }} runnable processes per processor.</p>{% endif %}
-{% endfor %}
-<footer><p>{{ note }}</p><p>{{ document.head }}{% if document.base %} against {{ document.base[:12] }}{% endif %};
-index core: {{ document.fingerprint.index_core }}; {{ document.fingerprint.cpu }}, {{ document.fingerprint.cores }}
-cores, {{ document.fingerprint.memory_gib }} GiB, {{ document.fingerprint.system }}, Python
-{{ document.fingerprint.python }}; {{ "%.0f"|format(document.duration_s) }} s.</p></footer>
-</body></html>"""
+from kvsync_pages import Cell, Interval, Intervals, Lines, Page, Remark, Section, Series, Table, render
+from kvsync_pages.tones import BAD, GOOD, WARN
 
-CONFIG = {"displayModeBar": False, "responsive": True}
-LEGEND = {"orientation": "h", "x": 1, "xanchor": "right", "y": 1.02, "yanchor": "bottom"}
+JOB_COLUMNS = ("job", "base", "head", "head / base", "interval", "limit", "head / baseline")
+FIGURE_COLUMNS = (
+    "figure",
+    "value",
+    "target",
+    "met",
+    "/ baseline",
+    "reference in the same run",
+    "other systems, elsewhere",
+    "measured in",
+)
 
 
-def draw_ratios(comparisons: list[dict[str, Any]]) -> go.Figure:
+def build_page(document: dict[str, Any]) -> Page:
+    """Build the page: the verdict, the gate, the series as charts, and a table per group of figures."""
+    verdict = document["verdict"]
+    passed = verdict["passed"]
+    sections = [_gate(document)] if job_rows(document) else []
+    series = [draw_series(figures) for figures in collect_series(document["groups"])]
+    if series:
+        sections.append(Section("Figures", series))
+    sections += [_group(group, document["baseline"]["figures"]) for group in document["groups"]]
+    return Page(
+        title=f"kvsync benchmarks: {document['title']}",
+        subtitle=_describe_machine(document),
+        verdict=verdict["text"],
+        tone=GOOD if passed else BAD,
+        remarks=[Remark(reason, BAD) for reason in verdict["reasons"]]
+        + [Remark(remark, WARN) for remark in document["remarks"]],
+        sections=sections,
+        footer=NOTE,
+    )
+
+
+def _describe_machine(document: dict[str, Any]) -> str:
+    machine = document["fingerprint"]
+    against = f" against {document['base'][:12]}" if document["base"] else ""
+    where = f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB, {machine['system']}"
+    return (
+        f"{document['head']}{against}; index core: {machine['index_core']}; {where}, Python {machine['python']}; "
+        f"{document['duration_s']:.0f} s."
+    )
+
+
+def _gate(document: dict[str, Any]) -> Section:
+    gate = document["gate"]
+    rows = [
+        (
+            Cell(row["name"], BAD if row["failed"] else "", note=row["note"]),
+            *(row[key] for key in ("base", "head", "ratio", "interval", "limit", "trend")),
+        )
+        for row in job_rows(document)
+    ]
+    canary = f" {gate['canary']['text']}" if gate["canary"] else ""
+    text = (
+        f"{document['rounds']} interleaved runs of each side (A B B A), each a process; CPU time or memory; ratio of "
+        "medians with a 95 % bootstrap interval. A job fails if the lower bound of the interval exceeds its limit, "
+        "which is 1.10, or three times the spread between two runs of the same revision if that is larger." + canary
+    )
+    ratios = [draw_ratios(gate["comparisons"])] if gate["comparisons"] else []
+    return Section("Gate", [*ratios, Table("Jobs", JOB_COLUMNS, rows)], text)
+
+
+def draw_ratios(comparisons: list[dict[str, Any]]) -> Intervals:
     """Draw the ratios with their intervals and limits."""
-    names = [one["name"] for one in comparisons]
-    figure = go.Figure(
-        [
-            go.Scatter(
-                x=[one["ratio"] for one in comparisons],
-                y=names,
-                mode="markers",
-                name="head / base",
-                error_x={
-                    "type": "data",
-                    "array": [one["high"] - one["ratio"] for one in comparisons],
-                    "arrayminus": [one["ratio"] - one["low"] for one in comparisons],
-                },
-            ),
-            go.Scatter(
-                x=[one["limit"] for one in comparisons],
-                y=names,
-                mode="markers",
-                name="limit",
-                marker={"symbol": "line-ns-open", "size": 12, "color": "#b3261e"},
-            ),
-        ]
-    )
-    figure.add_vline(x=1.0, line_dash="dot")
-    height = 120 + 24 * len(comparisons)
-    return figure.update_layout(
-        xaxis_title="above 1: the head costs more", height=height, yaxis_autorange="reversed", legend=LEGEND
-    )
+    rows = [Interval(one["name"], one["ratio"], one["low"], one["high"], one["limit"]) for one in comparisons]
+    return Intervals("Ratios", rows, "Above 1, the head costs more than the base.", "head / base")
 
 
-def draw_series(figures: list[Figure]) -> go.Figure:
+def draw_series(figures: list[Figure]) -> Lines:
     """Draw one series over its axis, with its reference and its target."""
-    at = [figure.at for figure in figures]
-    lines = [("measured", [figure.value for figure in figures], None)]
+    first = figures[0]
+    series = [Series("measured", [(figure.at, figure.value) for figure in figures], "s1")]
     if all(figure.reference for figure in figures):
-        lines.append((figures[0].reference_name, [figure.reference for figure in figures], "dot"))
+        series.append(Series(first.reference_name, [(figure.at, figure.reference) for figure in figures], "s3", 2))
     if all(figure.target is not None for figure in figures):
-        lines.append(("target", [figure.target for figure in figures], "dash"))
-    chart = go.Figure([go.Scatter(x=at, y=y, name=name, line={"dash": dash}) for name, y, dash in lines])
-    chart.update_xaxes(type="log", tickvals=at)
-    chart.update_yaxes(rangemode="tozero", title=figures[0].unit)
-    return chart.update_layout(title=figures[0].series, height=340, showlegend=len(lines) > 1, legend=LEGEND)
+        series.append(Series("target", [(figure.at, figure.target) for figure in figures], "s2", 1))
+    return Lines(first.series, series, x_title="", y_title=first.unit, x_logarithmic=True)
 
 
 def collect_series(groups: list[dict[str, Any]]) -> Iterator[list[Figure]]:
-    """Yield the series that have two figures or more."""
+    """Yield the series that have two figures or more, each in order of its axis."""
     found: dict[str, list[Figure]] = {}
     for group in groups:
         for given in group["figures"]:
             figure = Figure(**given)
             if figure.series and figure.at is not None:
                 found.setdefault(figure.series, []).append(figure)
-    yield from (figures for figures in found.values() if len(figures) > 1)
+    yield from (sorted(figures, key=lambda figure: figure.at) for figures in found.values() if len(figures) > 1)
 
 
-def render(document: dict[str, Any]) -> str:
-    """Return the page as HTML."""
-    charts = []
-    if document["gate"]["comparisons"]:
-        charts.append(draw_ratios(document["gate"]["comparisons"]))
-    ratios = len(charts)
-    charts += [draw_series(figures) for figures in collect_series(document["groups"])]
-    fragments = []
-    for number, chart in enumerate(charts):
-        chart.update_layout(template="plotly_white", margin={"t": 70 if number >= ratios else 30, "r": 10})
-        html = chart.to_html(full_html=False, include_plotlyjs=number == 0, div_id=f"chart-{number}", config=CONFIG)
-        fragments.append(Markup(html))
-    trend = document["baseline"]["figures"]
-    page = Environment(autoescape=True).from_string(PAGE)
-    return page.render(
-        document=document,
-        jobs=job_rows(document),
-        ratios=Markup("").join(fragments[:ratios]),
-        series=fragments[ratios:],
-        groups=[(group, figure_rows(group, trend)) for group in document["groups"]],
-        note=NOTE,
-    )
+def _group(group: dict[str, Any], trend: dict[str, float]) -> Section:
+    parts: list[Remark | Table] = []
+    if group["left_out"]:
+        parts.append(Remark(f"Left out: {group['left_out']}", WARN))
+    if group["problem"]:
+        parts.append(Remark(group["problem"], BAD))
+    rows = [
+        (
+            row["name"],
+            row["value"],
+            row["target"],
+            Cell(row["met"], {"yes": GOOD, "no": BAD}.get(row["met"], "")),
+            *(row[key] for key in ("trend", "reference", "peers", "meaning")),
+        )
+        for row in figure_rows(group, trend)
+    ]
+    if not rows:
+        return Section(group["title"], parts)
+    load = f"Load at the start: {group['load']:.2f} runnable processes per processor."
+    return Section(group["title"], [*parts, Table("", FIGURE_COLUMNS, rows, texts=FIGURE_COLUMNS[5:])], load)
 
 
 def write_page(document: dict[str, Any], out: Path) -> Path:
     """Write `report.html` in `out` and return its path."""
-    write_whole(out / "report.html", render(document))
+    write_whole(out / "report.html", render(build_page(document)))
     return out / "report.html"

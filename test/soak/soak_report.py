@@ -11,9 +11,9 @@ from soak_quiet import QuietPoint
 from soak_sampling import Sampler
 from soak_slopes import Slope
 
-from kvsync.report.charts import ENGINE_COLOURS, add_line, base_figure, fragment
 from kvsync.report.files import write_whole
-from kvsync.report.page import ChartBlock, Fact, Page, TableBlock, render
+from kvsync_pages import Cell, Fact, Lines, Page, Remark, Section, Series, Table, render
+from kvsync_pages.tones import BAD, GOOD
 
 
 @dataclass
@@ -73,64 +73,71 @@ def write_report(record: Record, sampler: Sampler, out: Path) -> dict[str, Any]:
 
 def build_page(record: Record, document: dict[str, Any], sampler: Sampler) -> Page:
     """The page: the verdict, memory over time, the quiet points, the faults and the slopes."""
-    passed = document["verdict"] == "passed"
-    facts = [
-        Fact("verdict", document["verdict"], "; ".join(document["reasons"][:3]), good=passed),
-        *(Fact(name, f"{count:,}") for name, count in document["counts"].items()),
-        Fact("slowest recovery", f"{max((point.recovered_s for point in record.quiet), default=0.0):.1f} s"),
+    slowest = max((point.recovered_s for point in record.quiet), default=0.0)
+    return Page(
+        title="kvsync soak run",
+        subtitle=f"Seed {record.seed}, {record.duration_s / 60:.1f} minutes.",
+        verdict=f"The run {document['verdict']}.",
+        tone=GOOD if document["verdict"] == "passed" else BAD,
+        remarks=[Remark(reason, BAD) for reason in document["reasons"]],
+        facts=[
+            *(Fact(name, f"{count:,}") for name, count in document["counts"].items()),
+            Fact("slowest recovery", f"{slowest:.1f} s"),
+        ],
+        sections=[
+            Section("Memory", [_memory(sampler)]),
+            Section("Quiet points", [_quiet_points(record)]),
+            Section("Faults", [_faults(record)]),
+            Section("Growth per hour", [_growth(record)]),
+        ],
+        footer="Written by make soak.",
+    )
+
+
+def _memory(sampler: Sampler) -> Lines:
+    curves = [(key, points) for key, points in sorted(sampler.series.items()) if key[2] == "memory"]
+    series = [
+        Series(f"{server}, life {life}", [(at - sampler.began, value) for at, value in points])
+        for (server, life, _), points in curves
     ]
-    figure = base_figure("seconds", "MiB")
-    memory = [(key, points) for key, points in sorted(sampler.series.items()) if key[2] == "memory"]
-    for number, ((server, life, _), points) in enumerate(memory):
-        shifted = [(at - sampler.began, value) for at, value in points]
-        add_line(figure, f"{server}, life {life}", shifted, ENGINE_COLOURS[number % len(ENGINE_COLOURS)])
+    text = "Resident memory of each process; a restart begins a new line."
+    return Lines("Resident memory", series, text, y_title="MiB")
+
+
+def _quiet_points(record: Record) -> Table:
+    rows = [
+        (
+            f"{point.at_s:.0f} s",
+            f"{point.recovered_s:.1f} s",
+            f"{point.blocks:,}",
+            str(point.incomplete),
+            Cell("; ".join(point.problems) or "none", BAD if point.problems else ""),
+        )
+        for point in record.quiet
+    ]
+    text = "Traffic rests, all faults are healed, and the tables of index and engines are compared."
+    return Table("", ("at", "recovered after", "blocks", "incomplete", "differences"), rows, text)
+
+
+def _faults(record: Record) -> Table:
     injected = Counter(each.name for each in record.faults)
     effects = Counter(dict.fromkeys(injected, 0))
     for each in record.faults:
         effects[each.name] += each.count
-    return Page(
-        title="Soak run",
-        subtitle=f"seed {record.seed}, {record.duration_s / 60:.1f} minutes",
-        facts=facts,
-        charts=[
-            ChartBlock("Memory", "Resident memory of each process; a restart begins a new line.", fragment(figure))
-        ],
-        tables=[
-            TableBlock(
-                "Quiet points",
-                ("at", "recovered after", "blocks", "incomplete", "differences"),
-                [
-                    (
-                        f"{q.at_s:.0f} s",
-                        f"{q.recovered_s:.1f} s",
-                        f"{q.blocks:,}",
-                        str(q.incomplete),
-                        "; ".join(q.problems) or "none",
-                    )
-                    for q in record.quiet
-                ],
-                "Traffic rests, all faults are healed, and the tables of index and engines are compared.",
-            ),
-            TableBlock(
-                "Faults",
-                ("fault", "times", "effects"),
-                [(n, str(c), str(effects[n])) for n, c in sorted(injected.items())],
-            ),
-            TableBlock(
-                "Growth per hour",
-                ("size", "slope", "95 % interval", "detectable", "verdict"),
-                [
-                    (
-                        s.name,
-                        f"{s.per_hour:.3g} {s.unit}",
-                        f"{s.low_per_hour:.3g} to {s.high_per_hour:.3g}",
-                        f"{s.detectable_per_hour:.3g}",
-                        "grows" if s.failed else "passed",
-                    )
-                    for s in record.slopes
-                ],
-                "Sen's slope of the samples after the first third of the run.",
-            ),
-        ],
-        footer="Written by make soak.",
-    )
+    rows = [(name, str(count), str(effects[name])) for name, count in sorted(injected.items())]
+    return Table("", ("fault", "times", "effects"), rows)
+
+
+def _growth(record: Record) -> Table:
+    rows = [
+        (
+            slope.name,
+            f"{slope.per_hour:.3g} {slope.unit}",
+            f"{slope.low_per_hour:.3g} to {slope.high_per_hour:.3g}",
+            f"{slope.detectable_per_hour:.3g}",
+            Cell("grows", BAD) if slope.failed else Cell("passed", GOOD),
+        )
+        for slope in record.slopes
+    ]
+    text = "Sen's slope of the samples after the first third of the run."
+    return Table("", ("size", "slope", "95 % interval", "detectable", "verdict"), rows, text)

@@ -1,6 +1,7 @@
 """The entry point of `kvsync`, and the translation of errors to one line on stderr and an exit code.
 
-The module of a subcommand is imported when the subcommand is called, so that `kvsync match` does not wait for plotly.
+The module of a subcommand is imported when the subcommand is called, so that none waits for the
+imports of the others.
 """
 
 import difflib

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import pytest
 
 if TYPE_CHECKING:
+    from kvsync_testkit.browser import Browser
     from kvsync_testkit.clock import VirtualClock
     from kvsync_testkit.cluster import Kube
     from kvsync_testkit.events import EventsPipelineFixture
@@ -22,6 +23,7 @@ NewPipeline: TypeAlias = "Callable[..., Awaitable[EventsPipelineFixture]]"
 NewEngine: TypeAlias = "Callable[..., MockEngine]"
 NewIndex: TypeAlias = "Callable[..., Index]"
 NewRouter: TypeAlias = "Callable[..., Router]"
+StartBrowser: TypeAlias = "Callable[[], contextlib.AbstractContextManager[Browser]]"
 _SHOWN = 5
 """Tests that the list names for each reason."""
 
@@ -123,6 +125,29 @@ def router(stopped_at_the_end: contextlib.ExitStack, tmp_path: Path) -> NewRoute
 def _log_file(folder: Path, name: str) -> Path:
     """A file for the log of another process of this kind."""
     return folder / f"{name}-{len(list(folder.glob(f'{name}-*.log')))}.log"
+
+
+@pytest.fixture(scope="session")
+def start_browser() -> StartBrowser:
+    """A function that starts a headless Chromium for the duration of a block; without one the test is skipped.
+
+    No event loop can be run inside of the block, because Playwright occupies the thread's.
+    """
+    from kvsync_testkit.browser import find_chromium, open_browser
+    from kvsync_testkit.errors import BrowserUnavailableError
+
+    try:
+        find_chromium()
+    except BrowserUnavailableError as error:
+        pytest.skip(str(error))
+    return open_browser
+
+
+@pytest.fixture(scope="module")
+def browser(start_browser: StartBrowser) -> "Iterator[Browser]":
+    """A headless Chromium for all tests of a module, none of which runs an event loop."""
+    with start_browser() as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

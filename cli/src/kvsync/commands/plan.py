@@ -179,7 +179,7 @@ def _write(report: dict[str, Any], json_file: Path | None, html_file: Path | Non
         write_whole(json_file, json.dumps(report, indent=2) + "\n")
     if html_file is not None:
         from kvsync.plan.page import build_page
-        from kvsync.report.page import render
+        from kvsync_pages import render
 
         write_whole(html_file, render(build_page(report)))
 

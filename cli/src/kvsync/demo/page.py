@@ -3,171 +3,146 @@
 The page is computed from the document of `report.json` alone, so that a stored report can be rendered again.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
-from kvsync.report.charts import (
-    ENGINE_COLOURS,
-    INK,
-    POLICY_COLOURS,
-    Figure,
-    add_line,
-    bars,
-    base_figure,
-    fragment,
-    mark_time,
+from kvsync.demo.drawing import (
+    PERCENTILES,
+    draw_blocks,
+    draw_hits,
+    draw_lag,
+    draw_routing,
+    draw_trust,
+    draw_ttft,
 )
+from kvsync.demo.headline import headline
+from kvsync.demo.table import iterate_legs
 from kvsync.report.order import order_note
-from kvsync.report.page import ChartBlock, Fact, Page, TableBlock
+from kvsync_pages import Cell, Commands, Fact, Page, Remark, Section, Table
+from kvsync_pages.tones import BAD, GOOD, WARN
 
-PERCENTILES = ("p50", "p95", "p99")
+Report = Mapping[str, Any]
 
 
-def build_page(report: dict[str, Any]) -> Page:
+def build_page(report: Report) -> Page:
     """Build the page from a report as `kvsync.demo.report.build_report` returns it."""
-    policies: dict[str, dict[str, Any]] = report["policies"]
-    shown = [_hits(policies), _blocks(report, policies), _ttft(policies), _lag(policies)]
-    verdict = "Every check passed." if report["passed"] else "Failed: " + "; ".join(report["reasons"]) + "."
     return Page(
         title="kvsync demo",
+        verdict="Every check passed." if report["passed"] else "Failed.",
+        tone=GOOD if report["passed"] else BAD,
         subtitle=(
             f"{report['requests']:,} requests of {report['trace'].rsplit('/', 1)[-1]} on {report['engines']} mock "
-            f"engines of {report['blocks_per_engine']:,} blocks, seed {report['seed']}. {verdict}"
+            f"engines of {report['blocks_per_engine']:,} blocks, seed {report['seed']}."
         ),
-        facts=_facts(report, policies),
-        charts=shown,
-        tables=[_results(report, policies), _moments(policies)],
+        remarks=[
+            *(Remark(f"{reason}.", BAD) for reason in report["reasons"]),
+            *([Remark(f"{report['note'][:1].upper()}{report['note'][1:]}.", WARN)] if report["note"] else []),
+        ],
+        headline=headline(report),
+        facts=_facts(report),
+        sections=[
+            Section("The policies side by side", [draw_hits(report), draw_ttft(report), _results(report)]),
+            *_kill(report),
+            Section("Routing", [draw_routing(report), *_examples(report["restart"])]),
+            Section("Delay of the index", [draw_lag(report)]),
+            Section("Next", [Commands([(step["purpose"], step["command"]) for step in report["next"]])]),
+            Section("Timeline", [_moments(report)]),
+        ],
         footer=_footer(report),
     )
 
 
-def _facts(report: dict[str, Any], policies: dict[str, dict[str, Any]]) -> list[Fact]:
+def _facts(report: Report) -> list[Fact]:
+    legs = dict(iterate_legs(report))
+    audits = [leg["audit"] for leg in legs.values()]
+    differences = sum(audit["differences"] for audit in audits)
+    clean = differences == 0 and not any(audit["failed"] for audit in audits)
+    blocks = sum(audit["blocks"] for audit in audits)
+    failed = sum(leg["failed"] for leg in legs.values())
+    reissued = sum(leg["reissued"] for leg in legs.values())
     facts = [
-        Fact(f"Hit ratio, {name}", f"{policy['hit_ratio']:.1%}", f"ideal {report['ideal_hit_ratio']:.1%}")
-        for name, policy in policies.items()
-    ]
-    audit = report["audit"]
-    clean = audit["differences"] == 0 and not audit["failed"]
-    facts.append(
         Fact(
             "Audit differences",
-            f"{audit['differences']}",
-            f"{audit['blocks']:,} blocks of {audit['publishers']} engines compared",
-            clean,
-        )
-    )
+            str(differences),
+            f"{blocks:,} blocks compared with the engines' own tables after {len(legs)} legs",
+            GOOD if clean else BAD,
+        ),
+        Fact("Failed requests", str(failed), f"{reissued} reissued after the kill", BAD if failed else GOOD),
+    ]
     restart = report["restart"]
     if restart["performed"] and restart["detected_s"] is not None:
         note = f"{restart['publisher']} was killed; the index rebuilt {restart['blocks_after']:,} blocks"
-        facts.append(Fact("Restart noticed after", f"{restart['detected_s']:.2f} s", note, restart["rebuilt"]))
+        tone = GOOD if restart["rebuilt"] else BAD
+        facts.append(Fact("Kill noticed after", f"{restart['detected_s']:.2f} s", note, tone))
     if report["host_blocks_per_engine"]:
-        brought = sum(policy["tier_hit_tokens"] for policy in policies.values())
-        facts.append(
-            Fact("Tokens from the host tier", f"{brought:,}", f"{report['host_blocks_per_engine']:,} blocks per engine")
-        )
-    for name, policy in policies.items():
-        predictions = policy["predictions"]
-        if predictions["requests"]:
-            note = f"{name}: {predictions['requests']:,} predictions compared with the engines' cached tokens"
-            facts.append(Fact("Exact predictions", f"{predictions['exact'] / predictions['requests']:.1%}", note))
-    failed = sum(policy["failed"] for policy in policies.values())
-    reissued = sum(policy["reissued"] for policy in policies.values())
-    facts.append(Fact("Failed requests", str(failed), f"{reissued} reissued after the kill", failed == 0))
+        brought = sum(leg["tier_hit_tokens"] for leg in legs.values())
+        note = f"{report['host_blocks_per_engine']:,} blocks per engine"
+        facts.append(Fact("Tokens from the host tier", f"{brought:,}", note))
+    asked = [leg["answers"] for leg in legs.values() if leg["answers"]["answers"] and leg["predictions"]["requests"]]
+    if asked:
+        answers = sum(one["answers"] for one in asked)
+        exact = answers - sum(one["wrong"] + one["incomplete"] for one in asked)
+        note = f"of {answers:,} answers named what the engine then found, to the token"
+        facts.append(Fact("Exact answers", f"{exact / answers:.1%}", note))
     return facts
 
 
-def _hits(policies: dict[str, dict[str, Any]]) -> ChartBlock:
-    figure = base_figure("seconds since the replay began", "hit ratio so far")
-    figure.update_layout(yaxis={"tickformat": ".0%"})
-    longest = max(policies.values(), key=lambda policy: policy["duration_s"])
-    add_line(figure, "ideal (unlimited cache)", longest["ideal_curve"], INK, dash="dash", width=1.5)
-    for name, policy in policies.items():
-        add_line(figure, name, policy["hit_curve"], POLICY_COLOURS.get(name, INK), width=2.5)
-    _mark_restart(figure, policies)
-    text = "Share of all prompt tokens so far that a prefix cache served, as reported by the engines."
-    return ChartBlock("Hit ratio over time, by policy", text, fragment(figure))
-
-
-def _blocks(report: dict[str, Any], policies: dict[str, dict[str, Any]]) -> ChartBlock:
-    name = report["restart"].get("policy") or list(policies)[-1]
-    figure = base_figure("seconds since the replay began", "blocks in the index")
-    for number, (publisher, curve) in enumerate(policies[name]["publishers"].items()):
-        colour = ENGINE_COLOURS[number % len(ENGINE_COLOURS)]
-        add_line(figure, publisher, list(zip(curve["at_s"], curve["blocks"], strict=True)), colour)
-    _mark_restart(figure, policies)
+def _kill(report: Report) -> list[Section]:
+    restart = report["restart"]
+    if not restart["performed"]:
+        return []
     text = (
-        f"Blocks that the index held for each engine during the {name} run. It drops the blocks of the killed engine "
-        "when a new process answers, and rebuilds them."
+        f"A leg of its own: {restart['publisher']} is killed with SIGKILL while it holds {restart['blocks_before']:,} "
+        "blocks, and started again, empty, at the same address."
     )
-    return ChartBlock("Blocks per engine", text, fragment(figure))
+    return [Section("One engine is killed", [draw_trust(report), draw_blocks(report)], text)]
 
 
-def _ttft(policies: dict[str, dict[str, Any]]) -> ChartBlock:
-    series = {name: [policy["ttft_ms"][key] for key in PERCENTILES] for name, policy in policies.items()}
-    figure = bars("", "milliseconds", PERCENTILES, series)
-    text = (
-        "Time from sending a request to receiving its first token, measured by the client at the speed of the replay."
-    )
-    return ChartBlock("Time to first token", text, fragment(figure))
-
-
-def _lag(policies: dict[str, dict[str, Any]]) -> ChartBlock:
-    figure = base_figure("seconds since the replay began", "batches behind, summed over engines")
-    for name, policy in policies.items():
-        totals: dict[float, float] = {}
-        for curve in policy["publishers"].values():
-            for at_s, lag in zip(curve["at_s"], curve["lag"], strict=True):
-                totals[at_s] = totals.get(at_s, 0.0) + (lag or 0.0)
-        add_line(figure, name, sorted(totals.items()), POLICY_COLOURS.get(name, INK))
-    text = "; ".join(
-        f"{name}: an event was applied {_ms(policy['event_lag_ms']['p50'])} after its creation at p50 and "
-        f"{_ms(policy['event_lag_ms']['p99'])} at p99"
-        for name, policy in policies.items()
-    )
-    return ChartBlock("Event lag", text + ".", fragment(figure))
-
-
-def _mark_restart(figure: Figure, policies: dict[str, dict[str, Any]]) -> None:
-    for policy in policies.values():
-        for at_s, text in policy["moments"]:
-            if " killed" in text:
-                mark_time(figure, at_s, "killed")
-            elif text.endswith("started again"):
-                mark_time(figure, at_s, "restarted", "#b7791f")
-
-
-def _results(report: dict[str, Any], policies: dict[str, dict[str, Any]]) -> TableBlock:
+def _results(report: Report) -> Table:
+    ideal = report["ideal_hit_ratio"]
     rows = [
         [
             name,
-            f"{policy['hit_ratio']:.2%}",
-            f"{policy['hit_ratio'] / report['ideal_hit_ratio']:.0%}" if report["ideal_hit_ratio"] else "-",
-            *(_ms(policy["ttft_ms"][key]) for key in PERCENTILES),
-            str(policy["failed"]),
-            str(policy["reissued"]),
-            str(policy["audit"]["differences"]),
+            f"{leg['hit_ratio']:.2%}",
+            f"{leg['hit_ratio'] / ideal:.0%}" if ideal else "-",
+            *(_ms(leg["ttft_ms"][key]) for key in PERCENTILES),
+            str(leg["failed"]),
+            str(leg["reissued"]),
+            str(leg["audit"]["differences"]),
         ]
-        for name, policy in policies.items()
+        for name, leg in iterate_legs(report)
     ]
-    columns = (
-        "policy",
-        "hit ratio",
-        "of ideal",
-        "TTFT p50",
-        "p95",
-        "p99",
-        "failed",
-        "reissued",
-        "audit differences",
-    )
-    return TableBlock("Results", columns, rows)
+    latencies = (f"TTFT {key}" for key in PERCENTILES)
+    columns = ("leg", "hit ratio", "of ideal", *latencies, "failed", "reissued", "audit differences")
+    return Table("Results", columns, rows)
 
 
-def _moments(policies: dict[str, dict[str, Any]]) -> TableBlock:
-    rows = [(name, f"{at_s:.2f} s", text) for name, policy in policies.items() for at_s, text in policy["moments"]]
-    return TableBlock("Timeline", ("policy", "time", "event"), rows)
+def _examples(restart: Mapping[str, Any]) -> list[Table]:
+    if not restart["performed"]:
+        return []
+    rows = [
+        (
+            f"{one['sent_s']:.2f} s",
+            one["endpoint"],
+            f"{one['prompt_tokens']:,}",
+            f"{one['known_tokens']:,}",
+            "unknown" if one["matched_tokens"] is None else f"{one['matched_tokens']:,}",
+            f"{one['cached_tokens']:,}",
+            one["reason"],
+        )
+        for one in restart["examples"]
+    ]
+    columns = ("sent at", "engine", "prompt tokens", "seen before", "index named", "engine found", "why")
+    text = f"Requests with a known prefix around the kill of {restart['publisher']} at {restart['killed_at_s']:.2f} s."
+    return [Table("Single decisions", columns, rows, text, texts=("engine", "why"))]
 
 
-def _footer(report: dict[str, Any]) -> str:
+def _moments(report: Report) -> Table:
+    rows = [(Cell(name), f"{at_s:.2f} s", text) for name, leg in iterate_legs(report) for at_s, text in leg["moments"]]
+    return Table("", ("leg", "time", "event"), rows, texts=("event",))
+
+
+def _footer(report: Report) -> str:
     versions = ", ".join(f"{name} {value}" for name, value in report["versions"].items() if value)
     order = order_note(report["reordered"])
     return (
@@ -178,4 +153,4 @@ def _footer(report: dict[str, Any]) -> str:
 
 
 def _ms(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1f} ms"
+    return "-" if value is None else f"{value:.0f} ms"

@@ -1,14 +1,15 @@
-"""Runs one policy of a demo: new processes, the replay with a restart, a quiet period, and the audit."""
+"""Runs one leg of a demo: new processes, the replay, perhaps with a kill, a quiet period, and the audit."""
 
 import asyncio
 import contextlib
 import random
 import signal
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass, field
 
 import aiohttp
 
+from kvsync.demo.legs import Leg
 from kvsync.demo.settings import DemoSettings, Workload
 from kvsync.demo.settling import AuditTotals, audit_all, sum_counter, wait_quiet
 from kvsync.demo.watching import Restart, Sample, Watcher
@@ -44,7 +45,7 @@ PREDICTION_METRICS = {
 class Progress:
     """The state of a running phase, for a view."""
 
-    policy: str
+    leg: Leg
     total: int
     outcomes: list[Outcome] = field(default_factory=list)
     watcher: Watcher | None = None
@@ -54,9 +55,9 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class PhaseResult:
-    """The outcome of one policy."""
+    """The outcome of one leg."""
 
-    policy: str
+    leg: Leg
     outcomes: tuple[Outcome, ...]
     summary: Summary
     samples: tuple[Sample, ...]
@@ -75,26 +76,23 @@ class PhaseResult:
 
 
 class Phase:
-    """Runs one policy on its own stack of processes."""
+    """Runs one leg on its own stack of processes."""
 
     def __init__(
         self,
-        policy: str,
+        leg: Leg,
         settings: DemoSettings,
         workload: Workload,
         stack: Stack,
         session: aiohttp.ClientSession,
         progress: Progress,
-        *,
-        restart: bool,
     ) -> None:
-        self._policy = policy
+        self._leg = leg
         self._settings = settings
         self._workload = workload
         self._stack = stack
         self._session = session
         self._progress = progress
-        self._restart = restart
         self._dead: list[str] = []
         self._index = IndexClient(session, stack.index_url)
         self._restarted = asyncio.Event()
@@ -105,12 +103,12 @@ class Phase:
         Raises:
             KvsyncError: a process died, or a step could not be carried out.
         """
-        await self._stack.start(self._policy, self._settings.seed)
+        await self._stack.start(self._leg.policy, self._settings.seed)
         self._progress.stage = "replaying"
         watcher = self._progress.watcher = Watcher(self._index, on_change=self._note_state)
         async with _in_background(watcher.run()), _in_background(self._guard()):
             replaying = asyncio.create_task(self._replay())
-            restarting = asyncio.create_task(self._restart_one(watcher)) if self._restart else None
+            restarting = asyncio.create_task(self._restart_one(watcher)) if self._leg.kill else None
             try:
                 outcomes = await replaying
                 if restarting is not None:
@@ -128,7 +126,7 @@ class Phase:
         tier_hits = await sum_counter(self._session, self._stack.engines, TIER_HITS_METRIC)
         self._progress.stage = "done"
         return PhaseResult(
-            policy=self._policy,
+            leg=self._leg,
             outcomes=tuple(outcomes),
             summary=summarize(outcomes),
             samples=tuple(watcher.samples),
@@ -149,7 +147,7 @@ class Phase:
             speed=self._workload.speed,
             on_outcome=self._progress.outcomes.append,
         )
-        if not self._restart:
+        if not self._leg.kill:
             return await replayer.run(self._workload.prompts)
         pause = Pause(int(RESTARTED_BY * self._progress.total), self._restarted)
         return await replayer.run(self._workload.prompts, pause)
@@ -227,8 +225,3 @@ async def _in_background(work: Coroutine[None, None, None]) -> AsyncIterator[Non
 
 def _ms(seconds: float | None) -> float | None:
     return None if seconds is None else round(seconds * 1000, 3)
-
-
-def restarted_policy(policies: Sequence[str]) -> str:
-    """Return the policy whose run includes the restart: `kv` if it is among them, otherwise the last one."""
-    return "kv" if "kv" in policies else policies[-1]

@@ -5,27 +5,34 @@ No process outlives the demo unless the settings ask for it.
 
 import json
 import shutil
+from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
-from kvsync.demo.phase import Phase, PhaseResult, Progress, restarted_policy
-from kvsync.demo.report import Verdict, build_report, judge
+from kvsync.demo.legs import Leg, plan_legs
+from kvsync.demo.next_steps import KeptRun
+from kvsync.demo.phase import Phase, PhaseResult, Progress
+from kvsync.demo.report import build_report
 from kvsync.demo.resources import build_resources
 from kvsync.demo.settings import DemoSettings, Workload, prepare
+from kvsync.demo.showcase import cache_prompt
 from kvsync.demo.view import View
 from kvsync.errors import UsageProblemError
+from kvsync.index_client import IndexClient
 from kvsync.local import detached_run
-from kvsync.local.addresses import claim_network
+from kvsync.local.addresses import Network, claim_network
 from kvsync.local.stack import Stack, wanted_ports
 from kvsync.local.supervisor import Supervisor
+from kvsync.replay.limits import find_model
 from kvsync.report.files import write_whole
 from kvsync.running import client_session, run_interruptible
 
 REPORT_NAMES = ("report.json", "report.html")
 
 
-def run_demo(settings: DemoSettings, console: Console) -> Verdict:
-    """Run the demo and write its report.
+def run_demo(settings: DemoSettings, console: Console) -> dict[str, Any]:
+    """Run the demo and return its report.
 
     Raises:
         KvsyncError: the demo could not be carried out. A demo that was carried out has a verdict, good or bad.
@@ -33,43 +40,76 @@ def run_demo(settings: DemoSettings, console: Console) -> Verdict:
     workload = prepare(settings)
     if detached_run.find(settings.out) is not None:
         raise UsageProblemError(f"a demo in {settings.out} still runs; `kvsync stop --out {settings.out}` ends it")
-    for name in REPORT_NAMES:
-        (settings.out / name).unlink(missing_ok=True)
-    for policy in settings.policies:
-        shutil.rmtree(settings.out / policy, ignore_errors=True)
-    results = run_interruptible(_run_phases(settings, workload, console))
-    report = build_report(settings, workload, results)
+    legs = plan_legs(settings.policies, kill=settings.restart)
+    _clear(settings.out, legs)
+    results, kept = run_interruptible(_run_legs(settings, workload, legs, console))
+    return build_report(settings, workload, results, kept)
+
+
+def write_report(report: dict[str, Any], out: Path) -> None:
+    """Write both files of the report.
+
+    Raises:
+        UsageProblemError: the folder cannot be written to.
+    """
     from kvsync.demo.page import build_page
-    from kvsync.report.page import render
+    from kvsync_pages import render
 
-    write_whole(settings.out / "report.html", render(build_page(report)))
-    write_whole(settings.out / "report.json", json.dumps(report, indent=2) + "\n")
-    return judge(results)
+    write_whole(out / "report.html", render(build_page(report)))
+    write_whole(out / "report.json", json.dumps(report, indent=2) + "\n")
 
 
-async def _run_phases(settings: DemoSettings, workload: Workload, console: Console) -> list[PhaseResult]:
+def _clear(out: Path, legs: list[Leg]) -> None:
+    """Make the folder, and remove from it what an earlier demo wrote."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for name in REPORT_NAMES:
+            (out / name).unlink(missing_ok=True)
+    except OSError as error:
+        raise UsageProblemError(f"--out {out}: cannot be used: {(error.strerror or str(error)).lower()}") from None
+    for leg in legs:
+        shutil.rmtree(out / leg.folder, ignore_errors=True)
+
+
+async def _run_legs(
+    settings: DemoSettings, workload: Workload, legs: list[Leg], console: Console
+) -> tuple[list[PhaseResult], KeptRun | None]:
     view = View(console, workload.ideal.hit_tokens)
     network = claim_network(lambda network: wanted_ports(network, settings.engines))
-    resources = build_resources(settings, workload)
     results: list[PhaseResult] = []
+    kept: KeptRun | None = None
     try:
-        for policy in settings.policies:
-            last = policy == settings.policies[-1]
-            kept_run = settings.keep and last
-            supervisor = Supervisor(outlive_us=kept_run)
-            try:
-                async with client_session() as session:
-                    stack = Stack(resources, supervisor, network, settings.out / policy, session)
-                    progress = Progress(policy, len(workload.prompts))
-                    restart = settings.restart and policy == restarted_policy(settings.policies)
-                    phase = Phase(policy, settings, workload, stack, session, progress, restart=restart)
-                    async with view.showing(progress):
-                        results.append(await phase.run())
-                if kept_run:
-                    detached_run.remember(settings.out, stack.index_url, stack.router_url, supervisor.processes())
-                    supervisor.release()
-            finally:
-                supervisor.close()
+        for leg in legs:
+            keep = settings.keep and leg is legs[-1]
+            result, kept = await _run_leg(leg, settings, workload, network, view, keep=keep)
+            results.append(result)
     finally:
         network.release()
-    return results
+    return results, kept
+
+
+async def _run_leg(
+    leg: Leg, settings: DemoSettings, workload: Workload, network: Network, view: View, *, keep: bool
+) -> tuple[PhaseResult, KeptRun | None]:
+    supervisor = Supervisor(outlive_us=keep)
+    kept: KeptRun | None = None
+    try:
+        async with client_session() as session:
+            resources = build_resources(settings, workload)
+            stack = Stack(resources, supervisor, network, settings.out / leg.folder, session)
+            progress = Progress(leg, len(workload.prompts))
+            async with view.showing(progress):
+                result = await Phase(leg, settings, workload, stack, session, progress).run()
+            if keep:
+                index = IndexClient(session, stack.index_url)
+                prompt = await cache_prompt(
+                    session, stack.router_url, index, await find_model(session, stack.router_url)
+                )
+                hosts = {pod.name: pod.host for pod in stack.engines}
+                kept = KeptRun(stack.index_url, stack.router_url, hosts, prompt)
+        if keep:
+            detached_run.remember(settings.out, stack.index_url, stack.router_url, supervisor.processes())
+            supervisor.release()
+    finally:
+        supervisor.close()
+    return result, kept

@@ -12,7 +12,7 @@ from kvsync_workload.trace import TraceRequest, read_trace
 
 SCALE = 32
 """Lengths are divided by this factor, so that a 512-token block of the trace becomes a 16-token engine block."""
-REPLAY_S = 16.0
+REPLAY_S = 10.0
 """The duration of each replay if no speed is given."""
 LATENCY = {
     "prefillBaseUs": 16_500,
@@ -26,7 +26,7 @@ SLOWEST_SCALE, FASTEST_SCALE = 9999.0, 1e-6
 BLOCK_SIZE = 16
 CACHE_SHARE = 0.75
 """The share of the distinct blocks that all engines hold together: enough for reuse, and few enough for evictions."""
-ENGINE_BUSY_S = 4.0
+ENGINE_BUSY_S = 2.5
 """The longest time that an engine may need to compute all of its prompts."""
 
 

@@ -1,16 +1,27 @@
 """Prints the results of a demo on the terminal."""
 
-from pathlib import Path
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from kvsync.demo.report import Verdict
+from kvsync.demo.headline import headline
+from kvsync.demo.legs import Leg
 from kvsync.report.order import order_note
 
+Report = Mapping[str, Any]
 
-def predicted(totals: dict[str, int]) -> str:
+
+def iterate_legs(report: Report) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the name and the results of each leg, in the order in which they were run."""
+    yield from report["policies"].items()
+    restart = report["restart"]
+    if restart["performed"]:
+        yield Leg(restart["policy"], kill=True).name, restart["leg"]
+
+
+def describe_predictions(totals: Mapping[str, int]) -> str:
     """Describe in a sentence how exact the predictions of the index were."""
     tokens = max(totals["predicted_tokens"], totals["cached_tokens"], 1)
     return (
@@ -20,46 +31,66 @@ def predicted(totals: dict[str, int]) -> str:
     )
 
 
-def print_results(console: Console, report: dict[str, Any], verdict: Verdict, out: Path) -> None:
-    """Print a table with one row per policy, then the restart, the predictions, the event lag and the verdict."""
+def print_results(console: Console, report: Report) -> None:
+    """Print a table with one row per leg, the restart and the details, then the verdict and the headline."""
+    console.print()
+    console.print(_results(report))
+    for line in _details(report):
+        console.print(line, highlight=False, soft_wrap=True)
+    if report["note"]:
+        console.print(f"note: {report['note']}", style="yellow", highlight=False, soft_wrap=True)
+    for reason in report["reasons"]:
+        console.print(f"FAILED: {reason}", style="bold red", highlight=False, soft_wrap=True)
+    console.print()
+    for fact in headline(report):
+        console.print(f"{fact.label}: [bold]{fact.value}[/bold] ({fact.note})", highlight=False, soft_wrap=True)
+
+
+def print_next_steps(console: Console, report: Report) -> None:
+    """Print each command with what it does."""
+    console.print("\nNext:")
+    for step in report["next"]:
+        console.print(f"  {step['purpose']}:", style="dim", highlight=False, soft_wrap=True)
+        console.print(f"    {step['command']}", highlight=False, soft_wrap=True, markup=False)
+
+
+def _results(report: Report) -> Table:
     table = Table(box=None, padding=(0, 2), pad_edge=False, header_style="bold")
-    table.add_column("policy", no_wrap=True)
+    table.add_column("leg", no_wrap=True)
     for column in ("hit ratio", "of ideal", "TTFT p50", "p95", "p99", "failed", "reissued", "differences"):
         table.add_column(column, justify="right", no_wrap=True)
     ideal = report["ideal_hit_ratio"]
-    for name, policy in report["policies"].items():
-        ttft = policy["ttft_ms"]
+    for name, leg in iterate_legs(report):
+        ttft = leg["ttft_ms"]
         table.add_row(
             name,
-            f"{policy['hit_ratio']:.2%}",
-            f"{policy['hit_ratio'] / ideal:.0%}" if ideal else "-",
+            f"{leg['hit_ratio']:.2%}",
+            f"{leg['hit_ratio'] / ideal:.0%}" if ideal else "-",
             *("-" if ttft[key] is None else f"{ttft[key]:.0f} ms" for key in ("p50", "p95", "p99")),
-            str(policy["failed"]),
-            str(policy["reissued"]),
-            str(policy["audit"]["differences"]),
+            str(leg["failed"]),
+            str(leg["reissued"]),
+            str(leg["audit"]["differences"]),
         )
     table.add_row("ideal", f"{ideal:.2%}", "100%", style="dim")
-    console.print()
-    console.print(table)
+    return table
+
+
+def _details(report: Report) -> Iterator[str]:
     restart = report["restart"]
     if restart["performed"] and restart["detected_s"] is not None:
         rebuilt = f"rebuilt to {restart['blocks_after']:,} blocks" if restart["rebuilt"] else "not rebuilt"
-        console.print(
+        yield (
             f"restart of {restart['publisher']}: noticed after {restart['detected_s']:.2f} s "
-            f"({restart['detected_as']}), {rebuilt}",
-            highlight=False,
+            f"({restart['detected_as']}), {rebuilt}"
         )
     if report["host_blocks_per_engine"]:
-        found = ", ".join(f"{name} {policy['tier_hit_tokens']:,}" for name, policy in report["policies"].items())
-        console.print(f"tokens loaded from the host tier: {found}", highlight=False)
-    for name, policy in report["policies"].items():
-        if policy["predictions"]["requests"]:
-            console.print(f"{name}: {predicted(policy['predictions'])}", highlight=False, soft_wrap=True)
+        found = ", ".join(f"{name} {leg['tier_hit_tokens']:,}" for name, leg in iterate_legs(report))
+        yield f"tokens loaded from the host tier: {found}"
+    for name, leg in iterate_legs(report):
+        if leg["predictions"]["requests"]:
+            yield f"{name}: {describe_predictions(leg['predictions'])}"
     lag = report["event_lag_ms"]
     if lag["p50"] is not None:
-        console.print(f"event lag: p50 {lag['p50']:.2f} ms, p99 {lag['p99']:.2f} ms", highlight=False)
+        yield f"event lag: p50 {lag['p50']:.2f} ms, p99 {lag['p99']:.2f} ms"
     if report["reordered"]:
-        console.print(order_note(report["reordered"]), highlight=False, soft_wrap=True)
-    for reason in verdict.reasons:
-        console.print(f"FAILED: {reason}", style="bold red", highlight=False)
-    console.print(f"report: {out / 'report.html'}", highlight=False)
+        yield order_note(report["reordered"])

@@ -57,7 +57,7 @@ class View:
     def _plain(self, progress: Progress) -> None:
         done, ratio, ideal = self._numbers(progress)
         self._console.print(
-            f"{progress.policy}: {progress.stage}, {done}/{progress.total} requests, "
+            f"{progress.leg.name}: {progress.stage}, {done}/{progress.total} requests, "
             f"hit ratio {ratio:.1%} (ideal {ideal:.1%})",
             highlight=False,
         )
@@ -65,7 +65,7 @@ class View:
     def _render(self, progress: Progress) -> Group:
         done, ratio, ideal = self._numbers(progress)
         head = Text.assemble(
-            (f"{progress.policy:<12}", "bold"),
+            (f"{progress.leg.name:<12}", "bold"),
             f" {progress.stage:<18} {done:>5}/{progress.total} requests   hit ratio ",
             (f"{ratio:6.1%}", "bold cyan"),
             f"   ideal {ideal:6.1%}",

@@ -46,7 +46,8 @@ class Outcome:
     output_tokens: int
     issues: int
     endpoint: str
-    matched_tokens: int
+    matched_tokens: int | None
+    """What the index said the endpoint holds of the prompt; None if nobody could tell."""
     policy: str
     error: str = ""
     status: int | None = None
@@ -206,7 +207,7 @@ class Replayer:
             output_tokens=usage.completion_tokens,
             issues=issue,
             endpoint=headers.get("x-kvsync-endpoint", ""),
-            matched_tokens=int(headers.get("x-kvsync-matched-tokens", "0")),
+            matched_tokens=_tokens(headers.get("x-kvsync-matched-tokens", "0")),
             policy=headers.get("x-kvsync-policy", ""),
         )
 
@@ -241,6 +242,10 @@ class Replayer:
             if first is None or usage is None or not done:
                 raise AnswerBrokenError("the answer broke off")
             return first, usage, response.headers
+
+
+def _tokens(header: str) -> int | None:
+    return int(header) if header.isdecimal() else None
 
 
 def _message(body: bytes) -> str:

@@ -64,8 +64,9 @@ def make_rows(outcomes: Mapping[Configuration, Outcome], limits: Sequence[Limit]
 
 
 def _cost(configuration: Configuration, outcome: Outcome, engine_cost: float) -> float:
-    hours = outcome["duration_s"] / 3600
-    return configuration.engines * hours * engine_cost / max(outcome["tokens"], 1) * 1e6
+    hours: float = outcome["duration_s"] / 3600
+    tokens: float = max(outcome["tokens"], 1)
+    return configuration.engines * hours * engine_cost / tokens * 1e6
 
 
 def pareto_front(rows: Sequence[Row], latency: str = "ttft_ms", percentile: str = "p95") -> list[Row]:

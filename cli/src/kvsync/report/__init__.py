@@ -1,1 +1,1 @@
-"""The parts that reports share: charts, pages, atomic files and versions."""
+"""The parts that reports share: atomic files, versions and sentences."""
