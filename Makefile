@@ -5,7 +5,7 @@ SHELL := /bin/bash
 .PHONY: help setup demo test test-random test-pure cover lint lint-workflows dialect fmt typecheck imports manifests docs links \
 	verify lock native browser images clean test-charts build-images cluster-up cluster-down chaos-mesh-up chaos-mesh-down \
 	test-kv-sync-e2e test-kv-sync-benchmark test-kv-sync-benchmark-release benchmark-trend test-kv-sync-chaos \
-	test-kv-sync-all test-fidelity test-interop test-faults test-kit-wheels soak ci-verdict ci-alarm \
+	test-kv-sync-all test-fidelity test-interop test-faults test-kit-wheels test-ray soak ci-verdict ci-alarm \
 	release-build release-push release-sign release-publish
 
 BIN := .venv/bin
@@ -132,6 +132,9 @@ test-interop: setup ## Run vLLM's own publisher and subscriber against kvsync's 
 
 test-faults: setup ## Play 10,000 seeded fault schedules in virtual time on both index cores
 	$(BIN)/python -m kvsync_testkit.faults --core both --seeds 0-9999 $(FAULTS_ARGS)
+
+test-ray: setup ## Run a sweep of plan on a local Ray cluster of two nodes and kill one of them (downloads Ray)
+	test/ray/run.sh
 
 test-kit-wheels: setup ## Run the examples of docs/testing against the test kit's wheels in an empty environment
 	hack/test-kit-wheels.sh

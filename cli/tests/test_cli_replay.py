@@ -13,10 +13,17 @@ from kvsync.replay.offline import OfflineSettings, replay_offline
 from kvsync.replay.page import build_page
 from kvsync.replay.records import Record, ReplayResult, by_worker, imbalance
 from kvsync.replay.report import Described, build_report
+from kvsync.replay.routers import MODEL, KvRouter, worker_name
+from kvsync_events import NEWEST_VERSION, BlockStored, EventBatch, WireForm, encode_batch
+from kvsync_indexer.core import Context
+from kvsync_mockpod.engine import EngineConfig
+from kvsync_mockpod.offline import ReplayConfig, replay
 from kvsync_mockpod.text import Tokenizer
 from kvsync_pages import render
+from kvsync_router.decisions.policies import KvAware
 from kvsync_testkit.browser import LOOKS
 from kvsync_workload.arrivals import Arrivals
+from kvsync_workload.prompts import pack_tokens
 from kvsync_workload.trace import read_trace
 
 
@@ -85,6 +92,40 @@ def test_one_seed_gives_one_report_and_every_policy_serves_all(shared, policy):
 
 def test_another_seed_differs(shared):
     assert offline(shared, "random", seed=1) != offline(shared, "random", seed=2)
+
+
+class WireRouter(KvRouter):
+    """The `kv` policy on an index that is fed with payloads of the wire, as a live one is."""
+
+    wants_events, wants_runs = True, False
+
+    def __init__(self, workers, core):
+        super().__init__(KvAware(), workers, 16, core)
+        self._form = WireForm.for_version(NEWEST_VERSION)
+
+    def _matches(self, request):
+        found = self._core.match(Context(MODEL), pack_tokens(request.prompt_token_ids))
+        return {match.publisher: match.tokens for match in found}
+
+    def observe(self, worker, now, events):
+        self._core.apply(worker_name(worker), encode_batch(EventBatch(now, list(events), 0), self._form))
+        for event in events:
+            if isinstance(event, BlockStored):
+                self._announced(worker, event.block_hashes)
+
+
+@pytest.mark.parametrize("blocks", [2000, 260])
+def test_decisions_are_those_of_an_index_that_is_fed_from_the_wire(shared, blocks):
+    config = ReplayConfig(
+        workers=3,
+        engine=EngineConfig.build(num_gpu_blocks=blocks, max_model_len=4096, max_num_batched_tokens=2048),
+        arrivals=Arrivals(speed=5.0),
+    )
+    runs, wire = (
+        replay(shared, config, router) for router in (KvRouter(KvAware(), 3, 16, "python"), WireRouter(3, "python"))
+    )
+    assert runs == wire
+    assert len({record.worker for record in runs.records}) == 3
 
 
 def test_kv_finds_what_round_robin_misses(shared):

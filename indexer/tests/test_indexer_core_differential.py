@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from index_core_helpers import FORM, KINDS, OLD_FORM, new_core, payload, removed, stored
 
-from kvsync_events import AllBlocksCleared, DecodeError
+from kvsync_events import AllBlocksCleared, DecodeError, RemovedRun, StoredRun
 from kvsync_events import Limits as WireLimits
 from kvsync_indexer.core import Context, CoreLimits, LimitError
 
@@ -359,3 +359,45 @@ def test_long_streams(seed):
             cores.match(Context("m"), prefix)
     cores.check()
     assert len({str(list(core.dump("b"))) for core in cores.all}) == 1
+
+
+# -- runs: what an engine in the same process reports ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_runs(seed):
+    """Random runs of chains that share prefixes, with copies, two media and removals of what is not there."""
+    rng, cores = random.Random(seed), AllCores(CoreLimits(max_blocks=300))
+    chains = [[1000 * chain + at for at in range(12)] for chain in range(4)]
+    chains += [chains[0][:5] + [9000 + at for at in range(7)]]
+    for _ in range(400):
+        runs = []
+        for _ in range(rng.randint(1, 4)):
+            chain, medium = rng.choice(chains), rng.choice(["GPU", "GPU", "CPU"])
+            first = rng.randrange(len(chain))
+            hashes = chain[first : first + rng.randint(1, 6)]
+            parent = chain[first - 1] if first else None
+            runs.append(StoredRun(hashes, medium, parent) if rng.random() < 0.5 else RemovedRun(hashes[::-1], medium))
+        outcomes = [_apply_runs(core, runs) for core in cores.all]
+        assert all(outcome == outcomes[0] for outcome in outcomes)
+        cores.check()
+        chain = rng.choice(chains)
+        answers = [list(core.match_hashes("m", 16, chain)) for core in cores.all]
+        assert all(answer == answers[0] for answer in answers)
+        held = {row.hash for row in cores.all[0].dump("a")}
+        prefix = next((at for at, one in enumerate(chain) if one not in held), len(chain))
+        assert [match.blocks for match in answers[0]] == ([prefix] if prefix else [])
+    assert all(list(core.dump("a")) == list(cores.all[0].dump("a")) for core in cores.all)
+
+
+def test_runs_over_the_limit_of_blocks_change_nothing():
+    cores = AllCores(CoreLimits(max_blocks=5))
+    assert {_apply_runs(core, [StoredRun(range(6), "GPU", None)]) for core in cores.all} == {LimitError}
+    assert all(core.sizes("a") == (0, 0) for core in cores.all)
+
+
+def _apply_runs(core, runs):
+    try:
+        return core.apply_runs("a", 16, runs)
+    except LimitError as error:
+        return type(error)

@@ -1,5 +1,7 @@
 """Offline replay: determinism, agreement with the engine's own steps and with live prompts, routers and limits."""
 
+import dataclasses
+import itertools
 import json
 import random
 from collections import Counter
@@ -8,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kvsync_events import BlockStored
+from kvsync_events import BlockStored, RemovedRun, StoredRun
 from kvsync_mockpod.engine import EngineConfig, EngineConfigError, TierConfig
 from kvsync_mockpod.offline import (
     LeastRequestRouter,
@@ -159,6 +161,32 @@ def test_a_router_sees_every_event_in_order_of_time():
     assert blind.records == result.records, "watching changes nothing"
 
 
+class RunsRouter(WatchingRouter):
+    wants_events = False
+    wants_runs = True
+
+
+def replayed_sets(seen):
+    """The resident hashes by worker and medium after everything that was published, with their copies."""
+    resident = Counter()
+    for worker, change in seen:
+        stored = isinstance(change, (BlockStored, StoredRun))
+        hashes = change.hashes if isinstance(change, (StoredRun, RemovedRun)) else change.block_hashes
+        resident.update({(worker, change.medium, one): 1 if stored else -1 for one in hashes})
+    return +resident
+
+
+@pytest.mark.parametrize("with_tiers", [False, True])
+def test_runs_tell_the_same_as_events(with_tiers):
+    tiers = TierConfig.build(block_bytes=2**21, host_blocks=300, disk_blocks=4000) if with_tiers else None
+    config = small(workers=2, engine={"num_gpu_blocks": 1030, "max_num_seqs": 2}, tiers=tiers)
+    trace, events, runs = make_trace(8, count=40), WatchingRouter(), RunsRouter()
+    of_events, of_runs = replay(trace, config, events), replay(trace, config, runs)
+    assert of_runs == of_events
+    assert any(isinstance(change, RemovedRun) for _, change in runs.seen)
+    assert replayed_sets(runs.seen) == replayed_sets(events.seen)
+
+
 @pytest.mark.parametrize("cap", [1, 3])
 def test_a_cap_on_requests_in_flight_holds(cap):
     trace = make_trace(6, gap_s=0.01)
@@ -243,3 +271,61 @@ def test_a_bad_configuration_is_one_clear_error(make, says):
     with pytest.raises(EngineConfigError) as caught:
         make()
     assert says in str(caught.value)
+
+
+def session(number, turns, think_s=1.0, start_s=0.0):
+    """The turns of one session, each of which adds a block to the prompt of the one before."""
+    ids = tuple(1000 * number + turn for turn in range(turns))
+    return [
+        TraceRequest(
+            start_s + turn, 512 * (turn + 1), 20, ids[: turn + 1], (turn - 1,) if turn else (), think_s if turn else 0.0
+        )
+        for turn in range(turns)
+    ]
+
+
+def test_a_turn_begins_after_the_answer_to_the_turn_before():
+    result = replay(session(1, 4, think_s=2.0), small(), RoundRobinRouter())
+    records = result.records
+    assert [record.number for record in records] == [0, 1, 2, 3]
+    for before, after in itertools.pairwise(records):
+        assert after.arrival_s == pytest.approx(before.ended_s + 2.0)
+        assert after.sent_s == after.arrival_s
+    assert [record.cached_tokens for record in records] == [0, 512, 1024, 1536]
+
+
+def test_sessions_of_several_workers_keep_the_order_of_time():
+    trace = [
+        dataclasses.replace(request, waits_for=tuple(base + turn for turn in request.waits_for))
+        for number, base in ((1, 0), (2, 5), (3, 10))
+        for request in session(number, 5, think_s=0.01 * number, start_s=0.001 * number)
+    ]
+    for workers in (1, 2):
+        result = replay(trace, small(workers=workers), LeastRequestRouter())
+        sent = [record.sent_s for record in result.records]
+        assert sent == sorted(sent)
+        by_number = {record.number: record for record in result.records}
+        assert len(by_number) == 15
+        for number, request in enumerate(trace):
+            for before in request.waits_for:
+                assert by_number[number].arrival_s == pytest.approx(by_number[before].ended_s + request.think_s)
+        assert result == replay(trace, small(workers=workers), LeastRequestRouter())
+
+
+def test_a_turn_follows_a_refused_one():
+    first, second = session(1, 2)
+    too_long = dataclasses.replace(first, input_tokens=40_000, hash_ids=tuple(range(79)))
+    result = replay([too_long, second], small(), RoundRobinRouter())
+    assert [record.reason for record in result.records] == ["refused", "length"]
+    assert result.records[1].arrival_s == pytest.approx(result.records[0].ended_s + 1.0)
+
+
+def test_a_rate_is_one_of_sessions():
+    trace = [
+        dataclasses.replace(request, waits_for=tuple(base + turn for turn in request.waits_for))
+        for number, base in ((1, 0), (2, 2), (3, 4))
+        for request in session(number, 2)
+    ]
+    result = replay(trace, small(arrivals=Arrivals("rate", rate=0.1)), RoundRobinRouter())
+    firsts = [record.arrival_s for record in result.records if record.number % 2 == 0]
+    assert firsts == [0.0, 10.0, 20.0]

@@ -47,6 +47,12 @@ pub(crate) fn digest_term(hash: EngineHash) -> u128 {
     (high as u128) << 64 | low as u128
 }
 
+/// The key of a block whose engine hash identifies it together with everything before it (`IndexCore.apply_runs`).
+#[inline(always)]
+pub(crate) fn identity_key(hash: EngineHash) -> PrefixKey {
+    PrefixKey(splitmix(hash.0))
+}
+
 /// The local hash of a block without extra keys; `tokens` are its token ids as little-endian u32.
 #[inline]
 pub fn local_hash(tokens: &[u8], seed: u64) -> LocalHash {

@@ -22,6 +22,7 @@ from typing import Any
 from kvsync.replay.routers import KvRouter, PolicyRouter
 from kvsync_mockpod.engine import EngineConfig, TierConfig
 from kvsync_mockpod.offline import ReplayConfig, ReplayResult, replay
+from kvsync_router.decisions.policies import KvAware
 from kvsync_workload.trace import TraceRequest, read_trace
 
 TRACE = Path(__file__).resolve().parents[2] / "examples" / "traces" / "mooncake_conversation.jsonl"
@@ -44,7 +45,7 @@ def run(trace: Sequence[TraceRequest], workers: int, policy: str, kind: str) -> 
     engine = EngineConfig(
         num_gpu_blocks=values.pop("blocks", BLOCKS), max_model_len=131_072, max_num_batched_tokens=8192, **values
     )
-    router = KvRouter(0, workers) if policy == "kv" else PolicyRouter(policy, 0, workers)
+    router = KvRouter(KvAware(), workers, engine.block_size) if policy == "kv" else PolicyRouter(policy, 0, workers)
     config = ReplayConfig(workers=workers, engine=engine, tiers=tiers, asynchronous=asynchronous)
     begun = time.process_time()
     result = replay(trace, config, router)

@@ -18,9 +18,11 @@ from kvsync_workload.errors import WorkloadError
 
 COMMANDS = {
     "audit": "Compare an index with the block tables of its engines.",
+    "calibrate": "Fit a latency model to a real engine.",
     "demo": "Run engines, an index and a router on a real trace, with a restart and a report.",
     "doctor": "Report what works here, with the next step for each problem.",
     "match": "Show which engine holds how much of a prompt.",
+    "plan": "Replay a trace under many configurations and find the smallest that meets an objective.",
     "replay": "Replay a trace against a running server, or offline in virtual time.",
     "steps": "Run the mock engine on a scripted schedule and write its step log.",
     "stop": "End what `up` or `demo --keep` runs.",

@@ -8,6 +8,7 @@ workspace, opens no socket and reads no clock.
 - `wireform`, `versions`: what each vLLM version sends
 - `frames`, `endpoints`: the ZMQ messages around a payload, and where they are sent
 - `hashing`, `extrakeys`, `cbor`: vLLM's block hashes
+- `runs`: the same transitions inside one process, without payloads
 - `digest`: how two sides compare which blocks are resident
 """
 
@@ -45,6 +46,7 @@ from kvsync_events.frames import (
 from kvsync_events.hashing import BlockHasher, HashBlock, event_hash, hash_algorithms
 from kvsync_events.limits import DEFAULT_LIMITS, Limits
 from kvsync_events.ranks import batch_rank, split_by_rank
+from kvsync_events.runs import BlockRun, RemovedRun, StoredRun
 from kvsync_events.types import AllBlocksCleared, BlockRemoved, BlockStored, Event, EventBatch, ExtraKeys, Hash
 from kvsync_events.versions import NEWEST_VERSION, OLDEST_VERSION, supported_versions
 from kvsync_events.wireform import WireForm
@@ -58,6 +60,7 @@ __all__ = [
     "AllBlocksCleared",
     "BlockHasher",
     "BlockRemoved",
+    "BlockRun",
     "BlockStored",
     "DecodeError",
     "EncodeError",
@@ -72,9 +75,11 @@ __all__ = [
     "HashingError",
     "Limits",
     "PubFrame",
+    "RemovedRun",
     "ReplayItem",
     "ReplayReply",
     "SetDigest",
+    "StoredRun",
     "UnsupportedVersionError",
     "WireForm",
     "batch_rank",

@@ -22,8 +22,8 @@ def digest_key(block_hash: Hash) -> int:
     return int.from_bytes(block_hash[-8:], "big")
 
 
-def _mix(x: int) -> int:
-    """Apply the finalizer of splitmix64 (Steele, Lea, Flood, 2014)."""
+def splitmix64(x: int) -> int:
+    """The finalizer of splitmix64 (Steele, Lea and Flood, 2014): a permutation of the unsigned 64-bit integers."""
     x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & _MASK_64
     x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & _MASK_64
     return x ^ (x >> 31)
@@ -31,7 +31,7 @@ def _mix(x: int) -> int:
 
 def _spread(block_hash: Hash) -> int:
     key = digest_key(block_hash)
-    return _mix((key + _ADD) & _MASK_64) << 64 | _mix(key ^ _XOR)
+    return splitmix64((key + _ADD) & _MASK_64) << 64 | splitmix64(key ^ _XOR)
 
 
 class SetDigest:

@@ -6,6 +6,7 @@ from kvsync_mockpod.config import PodConfig
 from kvsync_mockpod.engine import EngineConfigError, LatencyModel
 from kvsync_mockpod.engine.latency import NoLatency, make_latency
 from kvsync_mockpod.errors import ConfigError
+from kvsync_mockpod.latency_file import read_latency
 
 
 def build_latency(config: PodConfig) -> Callable[[int], LatencyModel | None]:
@@ -17,10 +18,11 @@ def build_latency(config: PodConfig) -> Callable[[int], LatencyModel | None]:
 
     def build(rank: int) -> LatencyModel | None:
         seed = config.text_seed * 1_000_003 + rank
-        model = make_latency(config.mock_latency, jitter=config.mock_latency_jitter, seed=seed)
+        model = make_latency(formula, jitter=config.mock_latency_jitter, seed=seed)
         return None if isinstance(model, NoLatency) else model
 
     try:
+        formula = read_latency(config.mock_latency)
         build(0)
     except EngineConfigError as error:
         raise ConfigError(f"mock_latency: {config.mock_latency[:80]!r} refused: {error}") from None

@@ -4,6 +4,7 @@ from array import array
 from collections.abc import Collection, Iterator, Sequence
 from typing import Self
 
+from kvsync_events import BlockRun, Hash
 from kvsync_indexer.core.protocol import Applied, BlockRow, Context, CoreStats, DigestRow, Match, Tokens
 
 class NativeIndex:
@@ -77,6 +78,10 @@ class NativeIndex:
     ) -> Matches:
         """`match` for a prompt whose keys are given by block size."""
 
+    def apply_runs(self, publisher: str, block_size: int, runs: Sequence[BlockRun]) -> Applied: ...
+    def match_hashes(
+        self, model: str, block_size: int, hashes: Sequence[Hash], publishers: Collection[str] | None = None
+    ) -> Matches: ...
     def remove_publisher(self, publisher: str) -> int: ...
     def clear_publisher(self, publisher: str) -> int: ...
     def publishers(self) -> list[str]: ...

@@ -133,10 +133,7 @@ impl Core {
             .decode(data, &self.shared.limits.wire, |hash| publisher.table.prefetch(hash.in_size(SizeNumber(0))))?;
         publisher.check(&self.shared, &self.batch, data)?;
         publisher.apply(&mut self.shared, model, &self.batch, data, applied);
-        if publisher.needs_plan && !publisher.is_listed {
-            publisher.is_listed = true;
-            self.unplanned.push(id);
-        }
+        self.list_for_plan(id);
         self.batch.shrink(KEPT_TOKENS);
         Ok(())
     }
@@ -163,6 +160,27 @@ impl Core {
             }
         }
         Ok(())
+    }
+
+    /// Apply the block transitions of an engine in the same process: stored and removed events without tokens, whose
+    /// hashes identify the blocks. `data` holds the names of media.
+    pub fn apply_runs(&mut self, name: &str, batch: &Batch, data: &[u8]) -> Result<Applied, CoreError> {
+        let id = self.registry.find(name)?;
+        let mut applied = Applied::default();
+        let (publisher, _) = self.registry.get_mut(id);
+        publisher.check(&self.shared, batch, data)?;
+        publisher.apply_runs(&mut self.shared, batch, data, &mut applied);
+        self.list_for_plan(id);
+        Ok(applied)
+    }
+
+    /// Note that the plan of a publisher has to be made again, if it has.
+    fn list_for_plan(&mut self, id: PublisherId) {
+        let (publisher, _) = self.registry.get_mut(id);
+        if publisher.needs_plan && !publisher.is_listed {
+            publisher.is_listed = true;
+            self.unplanned.push(id);
+        }
     }
 
     /// Make the plans of publishers whose slots or groups changed.

@@ -14,17 +14,17 @@ use crate::wire::{Batch, ExtraReader, Stored, WireHash};
 
 /// A stored event whose tokens say what each of its hashes is.
 #[derive(Clone, Copy)]
-struct Chain<'a> {
-    event: &'a Stored,
-    slot: SlotId,
-    size: SizeNumber,
-    local_hashes: &'a [LocalHash],
+pub(super) struct Chain<'a> {
+    pub event: &'a Stored,
+    pub slot: SlotId,
+    pub size: SizeNumber,
+    pub local_hashes: &'a [LocalHash],
     /// The keys of the blocks; empty if the key of what precedes them is not known.
-    prefix_keys: &'a [PrefixKey],
+    pub prefix_keys: &'a [PrefixKey],
     /// The key of what precedes the first block.
-    parent_key: Option<PrefixKey>,
+    pub parent_key: Option<PrefixKey>,
     /// Where the node of the first block probably is.
-    hint: NodeId,
+    pub hint: NodeId,
 }
 
 impl Publisher {
@@ -179,7 +179,7 @@ impl Publisher {
         shared.scratch.prefix_keys = prefix_keys;
     }
 
-    fn store_blocks(&mut self, shared: &mut Shared, source: Source, chain: Chain, applied: &mut Applied) {
+    pub(super) fn store_blocks(&mut self, shared: &mut Shared, source: Source, chain: Chain, applied: &mut Applied) {
         let event = chain.event;
         let is_device = self.slots[chain.slot.index()].is_device;
         let one_block_root = is_device && event.parent.is_none() && chain.local_hashes.len() == 1;

@@ -3,7 +3,7 @@
 //! The semantics, and the reasons for them, are those of `kvsync_indexer/core/publisher.py`; this is the same state laid
 //! out for speed. `chain` applies stored events, `residency` counts copies and removes them, `orphans` keeps the blocks
 //! whose content is not known yet, `sparse` finds the content of masked blocks and `remembered` that of blocks that come
-//! back, `slots` keeps the pairs of medium and group with what events say of the groups and `log` their blocks, and
+//! back, `runs` applies what an engine in the same process reports, `slots` keeps the pairs of medium and group with what events say of the groups and `log` their blocks, and
 //! `admission` refuses batches that would exceed a hard limit.
 
 mod admission;
@@ -14,6 +14,7 @@ mod orphans;
 mod raw_hash;
 mod remembered;
 mod residency;
+mod runs;
 mod slots;
 mod sparse;
 

@@ -191,6 +191,28 @@ impl NativeIndex {
         self.find_chains(py, model, &[(block_size, keys)], publishers)
     }
 
+    fn apply_runs(
+        &self,
+        py: Python<'_>,
+        publisher: &str,
+        block_size: u32,
+        runs: &Bound<'_, PyAny>,
+    ) -> PyResult<Py<PyAny>> {
+        self.apply_block_runs(py, publisher, block_size, runs)
+    }
+
+    #[pyo3(signature = (model, block_size, hashes, publishers=None))]
+    fn match_hashes(
+        &self,
+        py: Python<'_>,
+        model: &str,
+        block_size: u32,
+        hashes: &Bound<'_, PyAny>,
+        publishers: Option<Vec<String>>,
+    ) -> PyResult<Matches> {
+        self.find_hashes(py, model, block_size, hashes, publishers)
+    }
+
     #[pyo3(signature = (model, chains, publishers=None))]
     fn match_chains(
         &self,

@@ -11,6 +11,7 @@ mod index;
 mod locked;
 mod query;
 mod results;
+mod runs;
 
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;

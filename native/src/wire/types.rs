@@ -53,7 +53,7 @@ pub struct Part {
 }
 
 impl Part {
-    pub(super) fn new(start: usize, end: usize) -> Self {
+    pub(crate) fn new(start: usize, end: usize) -> Self {
         Part { start: start as u32, end: end as u32 }
     }
 

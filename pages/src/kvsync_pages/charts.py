@@ -108,6 +108,8 @@ class Lines:
     """The upper end of the y axis, if it is not to be chosen by the values."""
     x_logarithmic: bool = False
     """A logarithmic x axis, with a tick and a dot at each point."""
+    dotted: bool = False
+    """Whether each point has a dot."""
 
     @property
     def shown(self) -> list[Series]:
@@ -145,7 +147,7 @@ class Lines:
             places = [(x.place(point[0]) * WIDTH, (1 - y.place(point[1])) * HEIGHT) for point in series.points]
             d = "M" + "L".join(f"{across:.1f} {down:.1f}" for across, down in places)
             dots = tuple((round(a / WIDTH * 100, 2), round(b / HEIGHT * 100, 2)) for a, b in places)
-            paths.append(Path(key, d, dots if self.x_logarithmic else ()))
+            paths.append(Path(key, d, dots if self.x_logarithmic or self.dotted else ()))
         return paths
 
     @property

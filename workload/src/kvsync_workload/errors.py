@@ -4,6 +4,7 @@ WorkloadError
 ├── TraceError       a trace that cannot be read; names the file and the line
 ├── SyntheticError   a description of a synthetic workload that cannot be used; names the file and the field
 ├── RequestLogError  a request log that cannot be converted; names the file and the line
+├── CampaignError    tasks that cannot be run, or that were lost with their workers
 └── SettingError     a setting outside its range, such as a speed, a rate or a scale
 
 Every message is one line for a person.
@@ -24,6 +25,10 @@ class SyntheticError(WorkloadError):
 
 class RequestLogError(WorkloadError):
     """The request log cannot be read, or one of its lines cannot be converted."""
+
+
+class CampaignError(WorkloadError):
+    """The tasks of a campaign cannot be run, or were lost with their workers."""
 
 
 class SettingError(WorkloadError):

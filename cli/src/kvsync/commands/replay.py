@@ -26,8 +26,9 @@ from kvsync_workload.arrivals import Arrivals, arrival_times
 from kvsync_workload.ideal import compute_ideal
 from kvsync_workload.percentiles import REPORTED
 from kvsync_workload.prompts import PromptStream, Scale
+from kvsync_workload.reading import read_workload
 from kvsync_workload.synthetic import make_trace, read_synthetic
-from kvsync_workload.trace import Trace, TraceRequest, read_trace
+from kvsync_workload.trace import Trace, TraceRequest
 
 POSITIVE = click.FloatRange(min=0, min_open=True)
 SHOWN_FAILURES = 3
@@ -142,7 +143,7 @@ def _trace(flags: dict[str, Any]) -> tuple[str, Trace]:
     if flags["offline"] and flags["scale"] != 1:
         raise click.UsageError("--scale is for live replays: offline, full lengths are cheap")
     if flags["trace"] is not None:
-        return str(flags["trace"]), read_trace(flags["trace"], flags["requests"])
+        return str(flags["trace"]), read_workload(flags["trace"], flags["requests"])
     requests = make_trace(read_synthetic(flags["synthetic"]), flags["seed"])
     return str(flags["synthetic"]), Trace(tuple(requests[: flags["requests"]]))
 

@@ -10,10 +10,11 @@ from kvsync.replay.records import Record, ReplayResult
 from kvsync.replay.routers import KvRouter, PolicyRouter, worker_name
 from kvsync_indexer.core.factory import CoreKind
 from kvsync_mockpod.engine import EngineConfig, EngineError, TierConfig
+from kvsync_mockpod.latency_file import read_latency
 from kvsync_mockpod.model_size import TOKEN_BYTES
 from kvsync_mockpod.offline import ReplayConfig, RequestRecord, replay
 from kvsync_mockpod.offline import ReplayResult as EngineResult
-from kvsync_router.decisions.policies import DEFAULT_DECODE_WEIGHT, DEFAULT_PREFILL_WEIGHT
+from kvsync_router.decisions.policies import DEFAULT_DECODE_WEIGHT, DEFAULT_PREFILL_WEIGHT, KvAware
 from kvsync_workload.arrivals import Arrivals
 from kvsync_workload.trace import TraceRequest
 
@@ -58,13 +59,8 @@ def replay_offline(
     """
     router: KvRouter | PolicyRouter
     if settings.policy == "kv":
-        router = KvRouter(
-            settings.seed,
-            settings.workers,
-            settings.core,
-            prefill_weight=settings.prefill_weight,
-            decode_weight=settings.decode_weight,
-        )
+        policy = KvAware(settings.prefill_weight, settings.decode_weight)
+        router = KvRouter(policy, settings.workers, settings.block_size, settings.core)
     else:
         router = PolicyRouter(settings.policy, settings.seed, settings.workers)
     longest = max(request.input_tokens + request.output_tokens for request in requests)
@@ -77,7 +73,7 @@ def replay_offline(
                 max_model_len=longest + 1,
                 max_num_batched_tokens=settings.max_batched_tokens,
             ),
-            latency=settings.latency,
+            latency=read_latency(settings.latency),
             tiers=_tiers(settings),
             arrivals=arrivals,
             seed=settings.seed,
@@ -86,7 +82,8 @@ def replay_offline(
     except EngineError as error:
         raise UsageProblemError(f"replay --offline: {error}") from None
     prompt = sum(record.prompt_tokens for record in result.records)
-    return _result(result), result.ideal_hit_tokens / max(prompt, 1)
+    regret = router.regret_tokens if isinstance(router, KvRouter) else None
+    return _result(result, regret), result.ideal_hit_tokens / max(prompt, 1)
 
 
 def _tiers(settings: OfflineSettings) -> TierConfig | None:
@@ -99,11 +96,12 @@ def _tiers(settings: OfflineSettings) -> TierConfig | None:
     )
 
 
-def _result(result: EngineResult) -> ReplayResult:
+def _result(result: EngineResult, regret_tokens: int | None) -> ReplayResult:
     return ReplayResult(
         records=[_record(record) for record in result.records],
         gaps_us=result.gaps_us,
         workers=[worker_name(number) for number in range(len(result.workers))],
+        regret_tokens=regret_tokens,
         preemptions=sum(worker.preemptions for worker in result.workers),
         tiers={
             worker_name(number): asdict(worker.tiers)

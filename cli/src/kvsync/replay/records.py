@@ -38,6 +38,8 @@ class ReplayResult:
     workers: Sequence[str]
     preemptions: int | None = None
     """None where the engines were not asked: live."""
+    regret_tokens: int | None = None
+    """Prompt tokens that some engine held and the chosen one did not; None where no index was asked."""
     tiers: dict[str, Any] = field(default_factory=dict)
     reissued: int = 0
 

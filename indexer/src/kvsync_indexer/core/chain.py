@@ -1,8 +1,9 @@
 """What the tokens of a stored event say about its blocks: pure functions from an event to hashes."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from kvsync_events import BlockStored
+from kvsync_events import BlockRemoved, BlockRun, BlockStored, StoredRun
 from kvsync_indexer.core.keys import hash_blocks, root_key, words
 
 
@@ -41,3 +42,12 @@ def read_chain(event: BlockStored, model: str, seed: int) -> Chain:
     salt, hashes = hash_blocks(raw, event.block_size, event.extra_keys or (), lora, seed, starts_chain=starts_chain)
     root = root_key(model, lora, salt, event.block_size, seed) if starts_chain else None
     return Chain(root, hashes)
+
+
+def run_events(block_size: int, runs: Sequence[BlockRun]) -> Iterator[BlockStored | BlockRemoved]:
+    """Runs as events without tokens, of the only cache group of the engine."""
+    for run in runs:
+        if isinstance(run, StoredRun):
+            yield BlockStored(list(run.hashes), run.parent, [], block_size, medium=run.medium, group_idx=0)
+        else:
+            yield BlockRemoved(list(run.hashes), medium=run.medium, group_idx=0)

@@ -24,6 +24,7 @@ from typing import Any, Final
 from xxhash import xxh3_64_intdigest
 
 from kvsync_events import canonical
+from kvsync_events.digest import splitmix64
 from kvsync_indexer.core.errors import QueryError
 from kvsync_indexer.core.protocol import Context, Tokens
 
@@ -40,6 +41,14 @@ def mix(parent_key: int, local_hash: int) -> int:
     product = (parent_key ^ _FOLD_PARENT) * (local_hash ^ _FOLD_LOCAL)
     rotated = (local_hash << 29 | local_hash >> 35) & MASK_64
     return (product >> 64) ^ (product & MASK_64) ^ parent_key ^ rotated
+
+
+def identity_key(hashed: int) -> int:
+    """The prefix key of a block whose engine hash identifies it with everything before it (`IndexCore.apply_runs`).
+
+    Such hashes may be small consecutive numbers, which tables need spread out.
+    """
+    return splitmix64(hashed)
 
 
 def root_key(model: str, lora: str | None, salt: str | None, block_size: int, seed: int) -> int:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from kvsync_events import DEFAULT_LIMITS as WIRE_DEFAULTS
-from kvsync_events import EventBatch, Hash
+from kvsync_events import BlockRun, EventBatch, Hash
 from kvsync_events import Limits as WireLimits
 
 Tokens: TypeAlias = Sequence[int] | bytes | bytearray | memoryview
@@ -196,6 +196,13 @@ class IndexCore(Protocol):
     def apply_batch(self, publisher: str, batch: EventBatch) -> Applied:
         """Apply a batch that is already decoded; raises LimitError and UnknownPublisherError."""
 
+    def apply_runs(self, publisher: str, block_size: int, runs: Sequence[BlockRun]) -> Applied:
+        """Apply what an engine in the same process reports: blocks whose hashes identify their content.
+
+        A publisher is followed either by payloads or by runs; only `match_hashes` finds blocks of runs. Raises
+        LimitError and UnknownPublisherError.
+        """
+
     def match(self, context: Context, tokens: Tokens, publishers: Collection[str] | None = None) -> Sequence[Match]:
         """The publishers that hold a prefix of the prompt, most tokens first, then by name; raises QueryError.
 
@@ -215,6 +222,11 @@ class IndexCore(Protocol):
 
         Publishers whose groups have several block sizes are left out, because a match needs every group.
         """
+
+    def match_hashes(
+        self, model: str, block_size: int, hashes: Sequence[Hash], publishers: Collection[str] | None = None
+    ) -> Sequence[Match]:
+        """As `match`, for a prompt whose blocks are given as the hashes that `apply_runs` uses."""
 
     def remove_publisher(self, publisher: str) -> int:
         """Forget the publisher; returns how many blocks were dropped, 0 if it was not known."""

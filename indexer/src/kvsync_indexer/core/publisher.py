@@ -31,15 +31,15 @@ not the other way round.
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final, TypeAlias
 
-from kvsync_events import AllBlocksCleared, BlockRemoved, BlockStored, EventBatch, Hash
+from kvsync_events import AllBlocksCleared, BlockRemoved, BlockRun, BlockStored, EventBatch, Hash
 from kvsync_indexer.core.admission import check_batch
 from kvsync_indexer.core.blocks import Block, block_id, engine_hash, key_tag, unsigned
-from kvsync_indexer.core.chain import has_chain, read_chain
+from kvsync_indexer.core.chain import has_chain, read_chain, run_events
 from kvsync_indexer.core.groups import medium_of
-from kvsync_indexer.core.keys import mix
+from kvsync_indexer.core.keys import identity_key, mix
 from kvsync_indexer.core.orphans import Orphans
 from kvsync_indexer.core.protocol import MAX_COPIES, MAX_SPARSE_BLOCKS, Applied, CoreLimits
 from kvsync_indexer.core.remembered import Remembered
@@ -111,6 +111,18 @@ class Publisher:
             self._place_sparse(counts)
         return Applied(**counts)
 
+    def apply_runs(self, block_size: int, runs: Sequence[BlockRun]) -> Applied:
+        """Apply runs that `check` admitted as stored and removed events without tokens."""
+        counts: AppliedCounts = Counter(payloads=1)
+        self._tentative.clear()
+        for event in run_events(block_size, runs):
+            counts["events"] += 1
+            if isinstance(event, BlockStored):
+                self._store_run(event, counts)
+            else:
+                self._remove(event, counts)
+        return Applied(**counts)
+
     # -- stored events -----------------------------------------------------------------------------------------------
 
     def _store(self, event: BlockStored, counts: AppliedCounts) -> None:
@@ -173,9 +185,7 @@ class Publisher:
         else:
             parent_key = self._key_of(block_id(engine_hash(parent), number))
             parent_tag = key_tag(parent_key)
-        on_device = self.slots.by_number[slot][0] == DEVICE
-        one_block_root = on_device and parent is None and len(event.block_hashes) == 1
-        adds_copy = not on_device or parent is not None or one_block_root
+        adds_copy, one_block_root = self._copy_rule(event, slot)
         for raw_hash, local_hash in zip(event.block_hashes, chain.local_hashes, strict=True):
             key = None if parent_key is None else mix(parent_key, local_hash)
             ident = block_id(engine_hash(raw_hash), number)
@@ -191,6 +201,29 @@ class Publisher:
                 if key is None:
                     key = block.prefix_key
             parent_key, parent_tag, parent = key, key_tag(key), unsigned(raw_hash)
+
+    def _store_run(self, event: BlockStored, counts: AppliedCounts) -> None:
+        """Store blocks whose hashes identify their content."""
+        slot = self.slots.learn(event)
+        number = self.slots.learn_size(event.group_idx, event.block_size)
+        if number is None:
+            return
+        adds_copy, one_block_root = self._copy_rule(event, slot)
+        parent = event.parent_block_hash
+        parent_tag = 0 if parent is None else key_tag(identity_key(engine_hash(parent)))
+        for raw_hash in event.block_hashes:
+            hashed = engine_hash(raw_hash)
+            key, ident = identity_key(hashed), block_id(hashed, number)
+            block = self._learn_content(ident, number, key, parent_tag, 0, None, counts)
+            if block is not None and self._add_copy(ident, raw_hash, block, slot, adds_copy, counts) and one_block_root:
+                self._tentative[ident, slot] = None
+            parent_tag = key_tag(key)
+
+    def _copy_rule(self, event: BlockStored, slot: int) -> tuple[bool, bool]:
+        """Whether blocks of this chain that are resident gain a copy, and whether that is only tentative."""
+        on_device = self.slots.by_number[slot][0] == DEVICE
+        one_block_root = on_device and event.parent_block_hash is None and len(event.block_hashes) == 1
+        return not on_device or event.parent_block_hash is not None or one_block_root, one_block_root
 
     def _gives_way(self, hashed: int, slot: int, number: int) -> bool:
         """Whether the slot holds the hash in the group's own block size and not in this one.

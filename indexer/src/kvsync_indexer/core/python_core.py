@@ -10,11 +10,12 @@ from collections.abc import Collection, Iterator, Sequence
 from operator import itemgetter
 from typing import Final
 
-from kvsync_events import DecodeError, EventBatch, Hash, decode_batch
-from kvsync_indexer.core.blocks import block_id, key_tag
+from kvsync_events import BlockRun, DecodeError, EventBatch, Hash, decode_batch
+from kvsync_indexer.core.blocks import block_id, engine_hash, key_tag
+from kvsync_indexer.core.chain import run_events
 from kvsync_indexer.core.errors import LimitError, PublisherConflictError, QueryError, UnknownPublisherError
 from kvsync_indexer.core.groups import Plan, group_order
-from kvsync_indexer.core.keys import prompt_keys, token_bytes
+from kvsync_indexer.core.keys import identity_key, prompt_keys, token_bytes
 from kvsync_indexer.core.matching import KeysBySize, matched_tiers, tier_counts
 from kvsync_indexer.core.protocol import Applied, BlockRow, Context, CoreLimits, CoreStats, DigestRow, Match, Tokens
 from kvsync_indexer.core.publisher import Publisher
@@ -77,6 +78,13 @@ class PythonCore:
         with self._lock:
             return self._apply(self._get(publisher), batch)
 
+    def apply_runs(self, publisher: str, block_size: int, runs: Sequence[BlockRun]) -> Applied:
+        """Apply block transitions without tokens."""
+        with self._lock:
+            known = self._get(publisher)
+            known.check(EventBatch(0.0, list(run_events(block_size, runs))))
+            return known.apply_runs(block_size, runs)
+
     def match(self, context: Context, tokens: Tokens, publishers: Collection[str] | None = None) -> list[Match]:
         """Who holds how much of the prompt."""
         raw = token_bytes(tokens, self._limits.max_query_tokens)
@@ -107,13 +115,23 @@ class PythonCore:
         """Who holds how much of a chain of keys."""
         if len(keys) % 8:
             raise QueryError("keys must be 8 bytes each")
-        numbers = struct.unpack(f"<{len(keys) // 8}Q", keys)
+        return self._match_chain(model, block_size, struct.unpack(f"<{len(keys) // 8}Q", keys), publishers)
+
+    def match_hashes(
+        self, model: str, block_size: int, hashes: Sequence[Hash], publishers: Collection[str] | None = None
+    ) -> list[Match]:
+        """Who holds how much of a chain of identified blocks."""
+        return self._match_chain(model, block_size, [identity_key(engine_hash(one)) for one in hashes], publishers)
+
+    def _match_chain(
+        self, model: str, block_size: int, keys: Sequence[int], publishers: Collection[str] | None
+    ) -> list[Match]:
         found = []
         with self._lock:
             for known in self._asked(model, publishers):
                 plan = known.slots.plan()
                 if plan is not None and [size for size, _ in plan.rules] == [block_size]:
-                    match = _match_one(known, plan, lambda _: numbers)
+                    match = _match_one(known, plan, lambda _: keys)
                     if match is not None:
                         found.append(match)
         found.sort(key=lambda match: (-match.tokens, match.publisher))

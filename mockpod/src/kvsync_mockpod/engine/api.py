@@ -5,11 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-from kvsync_events import AllBlocksCleared, BlockRemoved, BlockStored
+from kvsync_events import AllBlocksCleared, BlockRemoved, BlockRun, BlockStored
 
 FinishReason = Literal["stop", "length", "abort", "error"]
 Event = BlockStored | BlockRemoved | AllBlocksCleared
 """Block hashes in these events are raw digests (bytes); the publisher converts them to the form used on the wire."""
+Published = Event | BlockRun
+"""What a step publishes: events, or runs where an index in the same process identifies blocks by their hashes."""
 
 
 @dataclass(frozen=True, slots=True)

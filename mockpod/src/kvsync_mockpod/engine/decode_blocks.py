@@ -19,8 +19,8 @@ _by_order = itemgetter(0)
 
 
 def make_decode_blocks(state: EngineState) -> "DecodeBlocks":
-    """Choose deferred blocks if block transitions are not recorded and no prompt can hit decoded blocks."""
-    later = state.recorder.counts_only and state.executor.outputs_are_distinct
+    """Choose deferred blocks if no transition has to be recorded in its step and no prompt can hit decoded blocks."""
+    later = not state.recorder.needs_steps and state.executor.outputs_are_distinct
     return DeferredBlocks(state) if later else EagerBlocks(state)
 
 

@@ -36,7 +36,7 @@ class Engine:
         disk_link: Link | None = None,
         identity: BlockIdentity | None = None,
         publish: bool = True,
-        merge_removed: bool = False,
+        runs: bool = False,
         random_bytes: Callable[[int], bytes] | None = None,
     ) -> None:
         self.config = config
@@ -48,7 +48,7 @@ class Engine:
             disk_link=disk_link,
             identity=identity,
             publish=publish,
-            merge_removed=merge_removed,
+            runs=runs,
             random_bytes=random_bytes,
         )
         self.log = state.log

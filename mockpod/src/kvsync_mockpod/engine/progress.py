@@ -2,8 +2,9 @@
 
 from collections import defaultdict
 from dataclasses import dataclass, field
+from typing import Any
 
-from kvsync_mockpod.engine.api import Event, FinishReason
+from kvsync_mockpod.engine.api import FinishReason
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,7 @@ class Progress:
     finished: list[Finish] = field(default_factory=list)
     gaps_us: dict[int, int] = field(default_factory=lambda: defaultdict(int))
     """How often each time between two tokens of one request occurred, in whole microseconds."""
-    batches: list[tuple[float, list[Event]]] = field(default_factory=list)
-    """Events per step, with the time at which they are published."""
+    batches: list[tuple[float, list[Any]]] = field(default_factory=list)
+    """What each step published (events, or runs), with the time at which it is published."""
     wait_until: float | None = None
     """End of the transfer of a lower tier before which nothing can be scheduled."""

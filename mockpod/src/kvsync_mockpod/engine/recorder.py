@@ -4,8 +4,8 @@ from array import array
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from kvsync_events import AllBlocksCleared, BlockRemoved, BlockStored, Hash
-from kvsync_mockpod.engine.api import Event, LoraRef
+from kvsync_events import AllBlocksCleared, BlockRemoved, BlockStored, Hash, RemovedRun, StoredRun
+from kvsync_mockpod.engine.api import LoraRef, Published
 from kvsync_mockpod.engine.log import TransitionLog
 from kvsync_mockpod.engine.tiers import BlockContext, SourceBlock, StoredBlock
 
@@ -15,17 +15,29 @@ ExtraKeys = list[tuple[Any, ...] | None] | None
 class Recorder:
     """The only place where block transitions become events. The engine takes the events once per step."""
 
-    def __init__(self, block_size: int, log: TransitionLog, *, publish: bool = True, keep_tokens: bool = True) -> None:
+    def __init__(
+        self,
+        block_size: int,
+        log: TransitionLog,
+        *,
+        publish: bool = True,
+        keep_tokens: bool = True,
+        runs: bool = False,
+    ) -> None:
+        """With `runs`, what is published are runs instead of events: hashes alone, blocks evicted together in one."""
         self.log = log
         self.step = 0
         self.stored_blocks = 0
         self.removed_blocks = 0
         self._block_size = block_size
         self._publish = publish
+        self._runs = runs
         self._keep = keep_tokens
+        self.needs_steps = (publish and not runs) or keep_tokens or log.capacity > 0
+        """Whether each block has to be recorded in the step that completes it."""
         self.counts_only = not (publish or keep_tokens or log.capacity)
         """Whether neither events nor tokens nor log entries are wanted, so that blocks only have to be counted."""
-        self._events: list[Event] = []
+        self._published: list[Published] = []
         self.content: dict[bytes, tuple[bytes | None, Sequence[int], BlockContext | None]] = {}
         """Parent, tokens and context of each resident block, if tokens are kept."""
         self.evicted: list[SourceBlock] | None = None
@@ -33,11 +45,6 @@ class Recorder:
         """
         self.hash_only = False
         """Publish lower-tier blocks with their hashes only, as vLLM's offload connector does."""
-        self.merge_removed = False
-        """Announce blocks evicted together as one event.
-
-        VLLM sends one event per block; indexes read both in the same way.
-        """
         self.tier_events = 0
         """Lower-tier events that have not been taken yet."""
 
@@ -56,13 +63,15 @@ class Recorder:
         if not resident:
             self.stored_blocks += len(hashes)
             self.log.append(self.step, "stored", hashes, parent)
-        if not (self._keep or self._publish):
+        if self._publish and self._runs:
+            self._published.append(StoredRun(hashes, "GPU", parent))
+        if not (self._keep or (self._publish and not self._runs)):
             return
         tokens, keys = token_ids(), extra_keys()
         if self._keep and not resident:
             self._remember(hashes, parent, tokens, _contexts(lora, keys, len(hashes)))
-        if self._publish:
-            self._events.append(
+        if self._publish and not self._runs:
+            self._published.append(
                 BlockStored(
                     block_hashes=list(hashes),
                     parent_block_hash=parent,
@@ -89,17 +98,19 @@ class Recorder:
                 if self.evicted is not None:
                     self.evicted.append(SourceBlock(h, parent, tuple(tokens), context))
         self.log.append(self.step, "removed", hashes)
-        if self._publish and self.merge_removed:
-            self._events.append(BlockRemoved(block_hashes=list(hashes), medium="GPU", group_idx=0))
-        elif self._publish:
-            self._events += [BlockRemoved(block_hashes=[h], medium="GPU", group_idx=0) for h in hashes]
+        if not self._publish:
+            return
+        if self._runs:
+            self._published.append(RemovedRun(hashes, "GPU"))
+        else:
+            self._published += [BlockRemoved(block_hashes=[h], medium="GPU", group_idx=0) for h in hashes]
 
     def cleared(self) -> None:
         """Record that all blocks are gone."""
         self.content.clear()
         self.log.append(self.step, "cleared", (None,))
         if self._publish:
-            self._events.append(AllBlocksCleared())
+            self._published.append(AllBlocksCleared())
 
     def lose(self) -> None:
         """Record that all blocks are gone and drop every event that was not taken: the publisher is gone as well."""
@@ -122,11 +133,14 @@ class Recorder:
         if not self._publish:
             return
         self.tier_events += 1
+        if self._runs:
+            self._published.append(StoredRun([b.hash for b in blocks], medium, blocks[0].parent))
+            return
         if self.hash_only:
-            self._events.append(BlockStored(hashes, None, [], 0, medium=medium))
+            self._published.append(BlockStored(hashes, None, [], 0, medium=medium))
             return
         first = blocks[0].context or BlockContext()
-        self._events.append(
+        self._published.append(
             BlockStored(
                 block_hashes=hashes,
                 parent_block_hash=blocks[0].parent,
@@ -145,14 +159,17 @@ class Recorder:
         self.log.append(self.step, "removed", (block.hash,), None, medium)
         if self._publish:
             self.tier_events += 1
+            if self._runs:
+                self._published.append(RemovedRun([block.hash], medium))
+                return
             group = None if self.hash_only else 0
-            self._events.append(BlockRemoved([block.hash], medium=medium, group_idx=group))
+            self._published.append(BlockRemoved([block.hash], medium=medium, group_idx=group))
 
-    def take(self) -> list[Event]:
-        """Return the events since the last call."""
-        events, self._events = self._events, []
+    def take(self) -> list[Any]:
+        """Return what was published since the last call: events, or runs."""
+        published, self._published = self._published, []
         self.tier_events = 0
-        return events
+        return published
 
 
 def _contexts(lora: LoraRef | None, keys: ExtraKeys, count: int) -> list[BlockContext | None]:

@@ -33,15 +33,16 @@ class EngineState:
         disk_link: Link | None,
         identity: BlockIdentity | None,
         publish: bool,
-        merge_removed: bool,
+        runs: bool,
         random_bytes: Callable[[int], bytes] | None,
     ) -> None:
         self.config = config
         self.executor = executor
         self.latency = latency
         self.log = TransitionLog(config.log_entries)
-        self.recorder = Recorder(config.block_size, self.log, publish=publish, keep_tokens=config.keep_tokens)
-        self.recorder.merge_removed = merge_removed
+        self.recorder = Recorder(
+            config.block_size, self.log, publish=publish, keep_tokens=config.keep_tokens, runs=runs
+        )
         self.pool = BlockPool(
             config.usable_blocks,
             self.recorder,
@@ -55,7 +56,7 @@ class EngineState:
             vllm_version=config.vllm_version,
             random_bytes=random_bytes,
         )
-        self.needs_tokens = publish or config.keep_tokens or self.identity.needs_tokens
+        self.needs_tokens = (publish and not runs) or config.keep_tokens or self.identity.needs_tokens
         """Whether the token ids of completed blocks are used: by events, by kept content or by the block hashes."""
         self.tiers: OffloadEngine | None = None
         if tiers is not None:

@@ -2,19 +2,22 @@
 
 Between two arrivals the engines are independent of each other, so each one is advanced to the next arrival on its own.
 They are advanced step by step, the earliest first, only where an arrival waits for the end of another request (a limit
-on requests in flight) and where engines share a disk. Ties are broken by worker and by request number, never by chance.
+on requests in flight, the turns of a session) and where engines share a disk. Ties are broken by worker and by request
+number, never by chance.
 """
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
+from typing import Any
 
-from kvsync_mockpod.engine import Engine, EngineConfig, EngineConfigError, Event, Request, TierConfig
+from kvsync_mockpod.engine import Engine, EngineConfig, EngineConfigError, Request, TierConfig
 from kvsync_mockpod.engine.latency import make_latency
 from kvsync_mockpod.offline.model import TraceExecutor, TraceIdentity, make_request
 from kvsync_mockpod.offline.result import ReplayResult, RequestRecord
 from kvsync_mockpod.offline.routing import Router, WorkerLoad
+from kvsync_mockpod.offline.turns import Turns
 from kvsync_mockpod.offline.worker import Worker
 from kvsync_workload.arrivals import Arrivals, arrival_times
 from kvsync_workload.ideal import UnlimitedCache
@@ -22,6 +25,10 @@ from kvsync_workload.prefixes import PrefixTree
 from kvsync_workload.trace import TraceRequest
 
 _at_and_worker = itemgetter(0, 1)
+
+
+def _never() -> bool:
+    return False
 
 
 def _default_engine() -> EngineConfig:
@@ -54,14 +61,13 @@ def replay(requests: Sequence[TraceRequest], config: ReplayConfig, router: Route
         raise EngineConfigError(f"workers {config.workers}: must be at least 1")
     if not requests:
         raise EngineConfigError("there is no request to replay")
-    times = arrival_times(requests, config.arrivals, config.seed)
     size = config.engine.block_size
-    workers = _make_workers(config, publish=router.wants_events)
+    workers = _make_workers(config, router)
     run = _Run(workers, router)
     tree, ideal, ideal_hit_tokens = PrefixTree(), UnlimitedCache(size), 0
     in_turns = config.tiers is not None and config.shared_disk
-    for number, (trace, due) in enumerate(zip(requests, times, strict=True)):
-        now = run.admit_at(due, config.arrivals.max_in_flight)
+    for number, due in run.arrivals(requests, config):
+        trace, now = requests[number], run.admit_at(due, config.arrivals.max_in_flight)
         path = tree.path(trace.hash_ids)
         ideal_hit_tokens += ideal.serve(path, trace.input_tokens)
         request = make_request(number, trace, path, now, size)
@@ -91,8 +97,24 @@ class _Run:
         self.router = router
         self.records: list[RequestRecord] = []
         self._now = 0.0
-        self._aware = router.wants_loads or router.wants_events
+        self._watching = router.wants_events or router.wants_runs
+        self._aware = router.wants_loads or self._watching
         self._blank = [WorkerLoad(0, 0)] * len(workers)
+
+    def arrivals(self, requests: Sequence[TraceRequest], config: ReplayConfig) -> Iterator[tuple[int, float]]:
+        """The numbers of the requests in the order in which they are due, with the times at which they are."""
+        if not any(request.waits_for for request in requests):
+            yield from enumerate(arrival_times(requests, config.arrivals, config.seed))
+            return
+        turns = Turns(requests, config.arrivals, config.seed)
+        for worker in self.workers:
+            worker.on_end = turns.ended
+        while turns.left:
+            due = turns.next_due
+            self._turns(due, stop=lambda due=due: turns.next_due < due)  # type: ignore[misc]
+            if turns.next_due < due:
+                continue  # a request has ended whose successor is due earlier
+            yield turns.pop()
 
     def admit_at(self, due: float, cap: int | None) -> float:
         """When the next request may be sent: when it is due, or as soon as the limit on requests in flight allows."""
@@ -129,8 +151,8 @@ class _Run:
         worker = workers[record.worker]
         worker.advance(now)
         worker.settle(now)
-        worker.submit(request, record, now)
         self.records.append(record)
+        worker.submit(request, record, now)
 
     def finish(self, *, in_turns: bool) -> None:
         """Advance every worker until it has no work left."""
@@ -145,9 +167,9 @@ class _Run:
         """Pass the router what was published up to `now`, ordered by time, then by worker."""
         for worker in self.workers:
             worker.settle(now)
-        if not self.router.wants_events:
+        if not self._watching:
             return
-        due: list[tuple[float, int, list[Event]]] = []
+        due: list[tuple[float, int, list[Any]]] = []
         for i, worker in enumerate(self.workers):
             published = worker.published
             while published and published[0][0] <= now:
@@ -157,11 +179,11 @@ class _Run:
         for at, i, events in due:
             self.router.observe(i, at, events)
 
-    def _turns(self, until: float) -> None:
-        """Do all steps that begin before `until` one by one, the earliest first."""
+    def _turns(self, until: float, stop: Callable[[], bool] = _never) -> None:
+        """Do all steps that begin before `until` one by one, the earliest first, until `stop` says so."""
         heap = [(w.next_start(), i) for i, w in enumerate(self.workers)]
         heapq.heapify(heap)
-        while heap and heap[0][0] < until:
+        while heap and heap[0][0] < until and not stop():
             _start, i = heapq.heappop(heap)
             worker = self.workers[i]
             actual = worker.next_start()
@@ -172,7 +194,7 @@ class _Run:
                 heapq.heappush(heap, (actual, i))
 
 
-def _make_workers(config: ReplayConfig, *, publish: bool) -> list[Worker]:
+def _make_workers(config: ReplayConfig, router: Router) -> list[Worker]:
     tiers = config.tiers
     engine = config.engine.model_copy(
         update={"async_scheduling": config.asynchronous, "log_entries": 0, "keep_tokens": tiers is not None}
@@ -191,8 +213,8 @@ def _make_workers(config: ReplayConfig, *, publish: bool) -> list[Worker]:
                     tiers=tiers,
                     disk_link=disk,
                     identity=identity,
-                    publish=publish,
-                    merge_removed=True,
+                    publish=router.wants_events or router.wants_runs,
+                    runs=router.wants_runs,
                 )
             )
         )

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from kvsync_mockpod.engine import Event, Request
+from kvsync_mockpod.engine import Published, Request
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,21 +24,24 @@ class Router(Protocol):
     wants_loads: bool
     """Whether `choose` reads the loads. If not, the replay need not advance all workers before each decision."""
     wants_events: bool
-    """Whether engines produce events and `observe` is called with them."""
+    """Whether engines publish the events of the wire and `observe` is called with them."""
+    wants_runs: bool
+    """Whether `observe` is called with runs of blocks instead (`kvsync_events.runs`), which cost far less."""
 
     def choose(self, request: Request, now: float, loads: Sequence[WorkerLoad]) -> int:
         """Return the number of the worker, from 0, that is to serve the request."""
         ...
 
-    def observe(self, worker: int, now: float, events: Sequence[Event]) -> None:
-        """Take note of the events that a worker published at `now`, those of one step."""
+    def observe(self, worker: int, now: float, events: Sequence[Published]) -> None:
+        """Take note of what a worker published at `now`, those of one step."""
         ...
 
 
 class _Blind:
     wants_events = False
+    wants_runs = False
 
-    def observe(self, worker: int, now: float, events: Sequence[Event]) -> None:
+    def observe(self, worker: int, now: float, events: Sequence[Published]) -> None:
         """Events are ignored."""
 
 

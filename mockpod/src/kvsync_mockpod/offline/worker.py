@@ -2,8 +2,10 @@
 
 import math
 from collections import deque
+from collections.abc import Callable
+from typing import Any
 
-from kvsync_mockpod.engine import Engine, Event, Progress, Request, RequestRefusedError
+from kvsync_mockpod.engine import Engine, Progress, Request, RequestRefusedError
 from kvsync_mockpod.offline.result import RequestRecord, WorkerRecord
 
 
@@ -19,11 +21,13 @@ class Worker:
         self.in_flight = 0
         self.tokens_in_flight = 0
         self.gaps_us: dict[int, int] = {}
-        self.published: deque[tuple[float, list[Event]]] = deque()
+        self.published: deque[tuple[float, list[Any]]] = deque()
         """Event batches that the router has not observed yet, in order of time."""
         self.ended: list[RequestRecord] = []
         """Requests that have ended but are not settled yet, in order of time."""
         self.steps = 0
+        self.on_end: Callable[[RequestRecord], None] | None = None
+        """Called with every request that ends, if anything waits for ends."""
         self._records: dict[str, RequestRecord] = {}
         self._requests = 0
         self._wait_until = 0.0
@@ -39,6 +43,8 @@ class Worker:
         except RequestRefusedError:
             record.reason = "refused"
             record.ended_s = now
+            if self.on_end is not None:
+                self.on_end(record)
             return False
         self._records[request.request_id] = record
         self._requests += 1
@@ -94,6 +100,8 @@ class Worker:
             self._prompt += record.prompt_tokens
             self._output += end.output_tokens
             self.ended.append(record)
+            if self.on_end is not None:
+                self.on_end(record)
         self.published += progress.batches
 
     def open_at(self, now: float) -> int:
