@@ -2,6 +2,8 @@
 //!
 //! A block may have one entry per slot. They all have the same home bucket, so one search finds them.
 
+use std::ops::Range;
+
 use crate::hash::spread;
 use crate::ids::{BlockId, NodeId, SizeNumber, SlotId};
 use crate::segments::{Cell, Place, Segments};
@@ -97,6 +99,16 @@ impl Table {
 
     pub fn iter(&self) -> impl Iterator<Item = &Entry> {
         self.entries.iter()
+    }
+
+    /// The number of parts that `iter_part` can read.
+    pub fn parts(&self) -> usize {
+        self.entries.count()
+    }
+
+    /// The entries of some parts. Every entry is in one part.
+    pub fn iter_part(&self, part: Range<usize>) -> impl Iterator<Item = &Entry> {
+        self.entries.iter_part(part)
     }
 
     /// Give every entry of a block this node, and return their slots.

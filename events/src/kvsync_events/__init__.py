@@ -46,7 +46,7 @@ from kvsync_events.hashing import BlockHasher, HashBlock, event_hash, hash_algor
 from kvsync_events.limits import DEFAULT_LIMITS, Limits
 from kvsync_events.ranks import batch_rank, split_by_rank
 from kvsync_events.types import AllBlocksCleared, BlockRemoved, BlockStored, Event, EventBatch, ExtraKeys, Hash
-from kvsync_events.versions import NEWEST_VERSION, OLDEST_VERSION, supported_versions
+from kvsync_events.versions import NEWEST_VERSION, OLDEST_VERSION, Removals, removals_of, supported_versions
 from kvsync_events.wireform import WireForm
 
 __all__ = [
@@ -72,6 +72,7 @@ __all__ = [
     "HashingError",
     "Limits",
     "PubFrame",
+    "Removals",
     "ReplayItem",
     "ReplayReply",
     "SetDigest",
@@ -94,6 +95,7 @@ __all__ = [
     "pub_frames",
     "publisher_binds",
     "rank_endpoint",
+    "removals_of",
     "replay_end",
     "replay_reply",
     "replay_request",

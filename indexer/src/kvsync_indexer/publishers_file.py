@@ -8,7 +8,7 @@ import difflib
 import re
 from collections import Counter
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 from urllib.parse import urlsplit
 
 import yaml
@@ -38,6 +38,8 @@ class PublisherEntry(BaseModel):
     topic: str | None = None
     debug_url: str | None = Field(default=None, pattern=r"^https?://")
     http_url: str | None = Field(default=None, pattern=r"^https?://")
+    removals: Literal["auto", "each_copy", "last_copy"] = "auto"
+    """Which removals the engine announces for a block that has several copies; auto: as its version says."""
     api_key: SecretStr | None = Field(default=None, min_length=1, max_length=4096)
     """Key of the engine's HTTP API, for engines that were started with `--api-key`."""
 
@@ -66,6 +68,7 @@ class PublisherEntry(BaseModel):
             topic=self.topic,
             epoch=self.epoch,
             debug_url=self.debug_url.rstrip("/") if self.debug_url else None,
+            removals=None if self.removals == "auto" else self.removals,
             http_url=self.http_url.rstrip("/") if self.http_url else None,
             api_key=self.api_key.get_secret_value() if self.api_key else None,
         )

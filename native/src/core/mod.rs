@@ -4,9 +4,10 @@ mod reading;
 
 use std::sync::Arc;
 
-pub use reading::{BlockRow, DigestRow, Stats};
+pub use reading::{DigestRow, Stats};
 
 use crate::error::CoreError;
+pub use crate::frozen::BlockRow;
 use crate::hash::prefetch;
 use crate::ids::{PrefixKey, PublisherId, SizeNumber};
 use crate::limits::Limits;
@@ -96,6 +97,13 @@ impl Core {
     pub fn clear_publisher(&mut self, name: &str) -> Result<usize, CoreError> {
         let id = self.registry.find(name)?;
         Ok(self.registry.get_mut(id).0.forget(&mut self.shared))
+    }
+
+    /// Say whether a publisher announces the removal of a device block only when its last copy goes.
+    pub fn set_last_copy_only(&mut self, name: &str, on: bool) -> Result<(), CoreError> {
+        let id = self.registry.find(name)?;
+        self.registry.get_mut(id).0.last_copy_only = on;
+        Ok(())
     }
 
     /// The id of a publisher, if it is known.

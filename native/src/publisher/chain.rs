@@ -86,7 +86,7 @@ impl Publisher {
     ) {
         let with_tokens = event.block_size > 0 && !event.tokens.is_empty();
         let adds_copy = if self.slots[slot.index()].is_device {
-            with_tokens && event.parent.is_some()
+            with_tokens && event.parent.is_some() && !self.last_copy_only
         } else {
             let hashes = event.hashes.of(&source.batch.hashes);
             with_tokens || hashes.iter().any(|&hash| self.held(hash, slot).is_none())
@@ -183,7 +183,7 @@ impl Publisher {
         let event = chain.event;
         let is_device = self.slots[chain.slot.index()].is_device;
         let one_block_root = is_device && event.parent.is_none() && chain.local_hashes.len() == 1;
-        let adds_copy = !is_device || event.parent.is_some() || one_block_root;
+        let adds_copy = !is_device || ((event.parent.is_some() || one_block_root) && !self.last_copy_only);
         let (mut parent, mut parent_key, mut hint) = (event.parent, chain.parent_key, chain.hint);
         let mut parent_tag = if event.parent.is_none() { 0 } else { parent_key.map_or(0, PrefixKey::tag) };
         let mut raw_hashes = event.raw_hashes.of(&source.batch.raw_hashes);

@@ -45,6 +45,8 @@ pub(crate) struct Publisher {
     pub needs_plan: bool,
     /// The publisher is among those whose plans are to be made.
     pub is_listed: bool,
+    /// The publisher announces the removal of a device block only when its last copy goes.
+    pub last_copy_only: bool,
     pub slots: Vec<Slot>,
     pub groups: Vec<Group>,
     /// Block sizes of chains; a position is the number of a size.
@@ -91,6 +93,7 @@ impl Publisher {
             id,
             needs_plan: false,
             is_listed: false,
+            last_copy_only: false,
             slots: Vec::new(),
             groups: Vec::new(),
             sizes: Vec::new(),

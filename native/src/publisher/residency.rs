@@ -101,6 +101,7 @@ impl Publisher {
             applied.unknown_removed += hashes.len() as u64;
             return;
         };
+        let takes_all = self.last_copy_only && self.slots[slot.index()].is_device;
         for (at, &hash) in hashes.iter().enumerate() {
             if let Some(&later) = batch.hashes.get(part.start as usize + at + AHEAD) {
                 self.table.prefetch(later.in_size(SizeNumber(0)));
@@ -117,7 +118,11 @@ impl Publisher {
             if !self.tentative.is_empty() {
                 self.tentative.remove(&(id, slot));
             }
-            self.release(shared, id, place, slot);
+            if takes_all {
+                self.drop_entry(shared, id, place, slot, true);
+            } else {
+                self.release(shared, id, place, slot);
+            }
         }
     }
 

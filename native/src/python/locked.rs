@@ -1,19 +1,32 @@
-//! A core behind its lock.
+//! A core behind its locks.
+//!
+//! Whoever changes the core holds the writer's lock, and takes the lock of the state within it. Long work that changes
+//! nothing, such as copying a publisher, can therefore give up the lock of the state between slices, in which queries are
+//! answered.
 
-use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::time::Duration;
 
 use pyo3::prelude::*;
 
 use super::classes::Classes;
 use crate::core::Core;
 use crate::error::CoreError;
+use crate::frozen::Frozen;
 use crate::limits::Limits;
 use crate::publisher::Applied;
+
+/// How often long work looks between two slices whether others still wait, 20 us apart.
+const GIVE_WAY: usize = 50;
 
 /// The compiled part of `kvsync_native.IndexCore`.
 #[pyclass(frozen, subclass, module = "kvsync_native")]
 pub(super) struct NativeIndex {
+    writer: Mutex<()>,
     state: Mutex<State>,
+    /// Threads that wait for the state.
+    waiting: AtomicUsize,
     pub(super) limits: Limits,
     pub(super) classes: Classes,
 }
@@ -28,11 +41,61 @@ struct State {
 impl NativeIndex {
     pub(super) fn new(limits: Limits, seed: u64, classes: Classes) -> Self {
         let state = Mutex::new(State { core: Core::new(limits, seed), last_applied: None });
-        NativeIndex { state, limits, classes }
+        NativeIndex { writer: Mutex::new(()), state, waiting: AtomicUsize::new(0), limits, classes }
+    }
+
+    /// Keep others from changing the core.
+    pub(super) fn writer(&self) -> MutexGuard<'_, ()> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    #[inline(always)]
+    fn try_writer(&self) -> Option<MutexGuard<'_, ()>> {
+        match self.writer.try_lock() {
+            Ok(writer) => Some(writer),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        state
+    }
+
+    /// Let the threads that wait for the state have it: a lock that is released and taken again at once goes to none of
+    /// them.
+    fn give_way(&self) {
+        for _ in 0..GIVE_WAY {
+            if self.waiting.load(Ordering::Relaxed) == 0 {
+                return;
+            }
+            std::thread::sleep(Duration::from_micros(20));
+        }
+    }
+
+    /// Run with the lock; called without the GIL.
+    pub(super) fn with_lock<R>(&self, work: impl FnOnce(&mut Core) -> R) -> R {
+        work(&mut self.lock().core)
+    }
+
+    /// A copy of a publisher, and the names of media. Queries are answered while it is made. Called without the GIL.
+    pub(super) fn frozen(&self, name: &str) -> Result<(Frozen, Arc<Vec<Arc<str>>>), CoreError> {
+        let _writer = self.writer();
+        self.frozen_by_writer(name)
+    }
+
+    /// As `frozen`, for a caller that holds the writer's lock.
+    pub(super) fn frozen_by_writer(&self, name: &str) -> Result<(Frozen, Arc<Vec<Arc<str>>>), CoreError> {
+        let found = self.with_lock(|core| core.registry.find(name).map(|id| (core.freeze(id), core.medium_names())));
+        let (mut frozen, media) = found?;
+        while self.with_lock(|core| core.freeze_more(&mut frozen)) {
+            self.give_way();
+        }
+        frozen.complete();
+        Ok((frozen, media))
     }
 
     #[inline(always)]
@@ -63,8 +126,23 @@ impl NativeIndex {
         }
     }
 
+    /// As `without_gil`, for work that changes the core.
+    pub(super) fn changing_without_gil<R: Send>(&self, py: Python<'_>, work: impl FnOnce(&mut Core) -> R + Send) -> R {
+        py.detach(|| {
+            let _writer = self.writer();
+            self.with_lock(work)
+        })
+    }
+
+    /// As `briefly`, for work that changes the core.
+    pub(super) fn changing<R: Send>(&self, py: Python<'_>, work: impl FnOnce(&mut Core) -> R + Send) -> R {
+        let Some(_writer) = self.try_writer() else { return self.changing_without_gil(py, work) };
+        self.briefly(py, work)
+    }
+
     /// Put another core in place of this one.
     pub(super) fn replace(&self, core: Core) {
+        let _writer = self.writer();
         // The old state is dropped after the lock was released.
         let old = std::mem::replace(&mut self.lock().core, core);
         drop(old);
@@ -95,6 +173,7 @@ impl NativeIndex {
         data: &[u8],
     ) -> Option<Result<Py<PyAny>, Applied>> {
         let mut applied = Applied::default();
+        let _writer = self.try_writer()?;
         let mut state = self.try_lock()?;
         let id = state.core.publisher_id(publisher)?;
         state.core.apply_to(id, data, &mut applied).ok()?;

@@ -26,6 +26,9 @@ Outside of the device, chunks of several blocks may share blocks, and each is an
 blocks. There every event with tokens adds copies, and so does an event without tokens that names a hash which is new in
 the slot.
 
+An engine may announce the removal of a device block only when its last copy goes (`last_copy_only`, as proposed in
+vllm-project/vllm#55092). Then copies on the device are not counted, and a removal takes all that were counted before.
+
 A slot holds a hash in one block size. A block of the group's own block size takes the place of one of another size, and
 not the other way round.
 """
@@ -60,6 +63,8 @@ class Publisher:
         self.model = model
         self._seed = seed
         self._limits = limits
+        self.last_copy_only = False
+        """Removals from the device are announced only for the last copy."""
         self.conflicts = 0
         self.refused = 0
         self.rows = 0
@@ -131,7 +136,7 @@ class Publisher:
         """Store an event that does not say for certain what its hashes are."""
         with_tokens = event.block_size > 0 and bool(event.token_ids)
         if self.slots.by_number[slot][0] == DEVICE:
-            adds_copy = with_tokens and event.parent_block_hash is not None
+            adds_copy = with_tokens and event.parent_block_hash is not None and not self.last_copy_only
         else:
             members = self.slots.members[slot]
             adds_copy = with_tokens or any(
@@ -175,7 +180,7 @@ class Publisher:
             parent_tag = key_tag(parent_key)
         on_device = self.slots.by_number[slot][0] == DEVICE
         one_block_root = on_device and parent is None and len(event.block_hashes) == 1
-        adds_copy = not on_device or parent is not None or one_block_root
+        adds_copy = not on_device or ((parent is not None or one_block_root) and not self.last_copy_only)
         for raw_hash, local_hash in zip(event.block_hashes, chain.local_hashes, strict=True):
             key = None if parent_key is None else mix(parent_key, local_hash)
             ident = block_id(engine_hash(raw_hash), number)
@@ -324,6 +329,7 @@ class Publisher:
         if slot is None:
             counts["unknown_removed"] += len(event.block_hashes)
             return
+        takes_all = self.last_copy_only and self.slots.by_number[slot][0] == DEVICE
         members, numbers = self.slots.members[slot], list(self.slots.sizes_of(slot))
         for raw_hash in event.block_hashes:
             hashed = engine_hash(raw_hash)
@@ -333,7 +339,10 @@ class Publisher:
                 continue
             counts["removed"] += 1
             self._tentative.pop((ident, slot), None)
-            self._release(ident, self.blocks[ident], slot)
+            if takes_all:
+                self._drop(ident, self.blocks[ident], slot)
+            else:
+                self._release(ident, self.blocks[ident], slot)
 
     def _take_back(self, hashed: int, slot: int) -> None:
         """Remove a copy that this batch added, because a later event shows that it was a report."""

@@ -179,6 +179,9 @@ class IndexService:
             predictions.keep(current)
             self.learning.keep(current)
         totals = predictions.record(report, link.totals.block_size)
+        if totals.shows_false_hits:
+            share = f"{totals.over / max(1, totals.predicted):.0%} of the predicted tokens were not there"
+            self.ingest.call(lambda: link.follower.false_hits(share, self.monotonic()))
         wants_report = self.learning.wants_report(link, report.predicted_tokens, report.cached_tokens)
         return PredictionAnswer(report.publisher, totals.requests, totals.error, wants_report)
 

@@ -38,6 +38,8 @@ class Recorder:
 
         VLLM sends one event per block; indexes read both in the same way.
         """
+        self.last_copy_only = False
+        """Announce the removal of a device block only when its last copy goes, as vllm-project/vllm#55092 proposes."""
         self.tier_events = 0
         """Lower-tier events that have not been taken yet."""
 
@@ -89,6 +91,8 @@ class Recorder:
                 if self.evicted is not None:
                     self.evicted.append(SourceBlock(h, parent, tuple(tokens), context))
         self.log.append(self.step, "removed", hashes)
+        if self.last_copy_only and not last:
+            return
         if self._publish and self.merge_removed:
             self._events.append(BlockRemoved(block_hashes=list(hashes), medium="GPU", group_idx=0))
         elif self._publish:

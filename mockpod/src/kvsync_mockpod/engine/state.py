@@ -42,6 +42,7 @@ class EngineState:
         self.log = TransitionLog(config.log_entries)
         self.recorder = Recorder(config.block_size, self.log, publish=publish, keep_tokens=config.keep_tokens)
         self.recorder.merge_removed = merge_removed
+        self.recorder.last_copy_only = config.removals == "last_copy"
         self.pool = BlockPool(
             config.usable_blocks,
             self.recorder,
