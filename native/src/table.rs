@@ -37,6 +37,12 @@ impl Table {
         Table { entries: Segments::new(seed), seed }
     }
 
+    /// Take all entries out.
+    pub fn take(&mut self) -> Table {
+        let seed = self.seed;
+        std::mem::replace(self, Table::new(seed))
+    }
+
     pub fn len(&self) -> usize {
         self.entries.len()
     }

@@ -96,17 +96,17 @@ impl NativeIndex {
                 &copy
             }
         };
-        if data.len() >= LONG {
-            let applied = self.changing_without_gil(py, |core| core.apply(publisher, data));
-            return applied.map_err(|error| self.error(py, error)).and_then(|applied| self.applied(py, &applied));
-        }
-        match self.apply_short(py, publisher, data) {
-            Some(Ok(object)) => Ok(object),
-            Some(Err(applied)) => self.applied(py, &applied),
-            None => {
-                let applied = self.changing(py, |core| core.apply(publisher, data));
-                applied.map_err(|error| self.error(py, error)).and_then(|applied| self.applied(py, &applied))
+        if data.len() < LONG {
+            match self.apply_short(py, publisher, data) {
+                Some(Ok(object)) => return Ok(object),
+                Some(Err(applied)) => return self.applied(py, &applied),
+                None => {}
             }
+        }
+        let mut applied = Applied::default();
+        match py.detach(|| self.apply_run(publisher, &[data], u64::MAX, &mut applied)) {
+            Ok(_) => self.applied(py, &applied),
+            Err((error, _)) => Err(self.error(py, error)),
         }
     }
 
@@ -122,9 +122,10 @@ impl NativeIndex {
         let held = payloads.try_iter()?.map(|item| payload(py, item?)).collect::<PyResult<Vec<_>>>()?;
         let slices: Vec<&[u8]> = held.iter().map(|bytes| bytes.as_bytes()).collect();
         let mut applied = Applied::default();
-        match self.changing_without_gil(py, |core| core.apply_many(publisher, &slices, budget, &mut applied)) {
+        match py.detach(|| self.apply_run(publisher, &slices, budget, &mut applied)) {
             Ok(()) => self.applied(py, &applied),
-            Err(error) => Err(self.error(py, error)),
+            Err((error, Some(at))) => Err(self.error(py, error.in_batch(at, slices.len()))),
+            Err((error, None)) => Err(self.error(py, error)),
         }
     }
 
@@ -205,11 +206,21 @@ impl NativeIndex {
     }
 
     fn remove_publisher(&self, py: Python<'_>, publisher: &str) -> usize {
-        self.changing_without_gil(py, |core| core.remove_publisher(publisher))
+        py.detach(|| {
+            let _writer = self.writer();
+            let dropped = self.forget(publisher).unwrap_or(0);
+            self.with_lock(|core| core.remove_publisher(publisher));
+            dropped
+        })
     }
 
     fn clear_publisher(&self, py: Python<'_>, publisher: &str) -> PyResult<usize> {
-        self.changing_without_gil(py, |core| core.clear_publisher(publisher)).map_err(|error| self.error(py, error))
+        let cleared = py.detach(|| {
+            let _writer = self.writer();
+            let dropped = self.forget(publisher)?;
+            self.with_lock(|core| core.clear_publisher(publisher)).map(|()| dropped)
+        });
+        cleared.map_err(|error| self.error(py, error))
     }
 
     fn set_last_copy_only(&self, py: Python<'_>, publisher: &str, on: bool) -> PyResult<()> {

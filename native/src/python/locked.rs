@@ -11,7 +11,7 @@ use std::time::Duration;
 use pyo3::prelude::*;
 
 use super::classes::Classes;
-use crate::core::Core;
+use crate::core::{Core, Run};
 use crate::error::CoreError;
 use crate::frozen::Frozen;
 use crate::limits::Limits;
@@ -19,6 +19,11 @@ use crate::publisher::Applied;
 
 /// How often long work looks between two slices whether others still wait, 20 us apart.
 const GIVE_WAY: usize = 50;
+
+/// Blocks that are worked on before the lock is given up: a few milliseconds at most.
+const SLICE: i64 = 4096;
+/// Payloads of at least this many bytes are decoded without the lock.
+const FAR: usize = 1 << 16;
 
 /// The compiled part of `kvsync_native.IndexCore`.
 #[pyclass(frozen, subclass, module = "kvsync_native")]
@@ -79,6 +84,48 @@ impl NativeIndex {
     /// Run with the lock; called without the GIL.
     pub(super) fn with_lock<R>(&self, work: impl FnOnce(&mut Core) -> R) -> R {
         work(&mut self.lock().core)
+    }
+
+    /// Apply payloads, and give up the lock between slices. An error comes with the position of its payload if it is
+    /// that of a payload. Called without the GIL.
+    pub(super) fn apply_run(
+        &self,
+        name: &str,
+        payloads: &[&[u8]],
+        budget: u64,
+        applied: &mut Applied,
+    ) -> Result<(), (CoreError, Option<usize>)> {
+        let _writer = self.writer();
+        let id = self.with_lock(|core| core.registry.find(name)).map_err(|error| (error, None))?;
+        let mut run = Run::new(id);
+        self.finish(&mut run, payloads, budget, applied).map_err(|error| (error, Some(run.at)))
+    }
+
+    /// Apply the rest of a run, for a caller that holds the writer's lock.
+    fn finish(&self, run: &mut Run, payloads: &[&[u8]], budget: u64, applied: &mut Applied) -> Result<(), CoreError> {
+        loop {
+            if let Some(data) = payloads.get(run.at).filter(|data| data.len() >= FAR && run.is_before_payload()) {
+                let mut batch = self.with_lock(|core| std::mem::take(core.batch()));
+                let decoded = batch.decode(data, &self.limits.wire, |_| ());
+                self.with_lock(|core| *core.batch() = batch);
+                decoded?;
+                run.is_decoded = true;
+            }
+            if self.with_lock(|core| core.apply_slice(run, payloads, budget, SLICE, applied))? {
+                return Ok(());
+            }
+            self.give_way();
+        }
+    }
+
+    /// Drop the blocks of a publisher in slices, and return how many there were; for a caller that holds the writer's
+    /// lock.
+    pub(super) fn forget(&self, name: &str) -> Result<usize, CoreError> {
+        let dropped = self.with_lock(|core| core.begin_forget(name))?;
+        while !self.with_lock(|core| core.forget_more(name, SLICE)) {
+            self.give_way();
+        }
+        Ok(dropped)
     }
 
     /// A copy of a publisher, and the names of media. Queries are answered while it is made. Called without the GIL.
@@ -175,8 +222,14 @@ impl NativeIndex {
         let mut applied = Applied::default();
         let _writer = self.try_writer()?;
         let mut state = self.try_lock()?;
-        let id = state.core.publisher_id(publisher)?;
-        state.core.apply_to(id, data, &mut applied).ok()?;
+        let mut run = Run::new(state.core.publisher_id(publisher)?);
+        if !state.core.apply_slice(&mut run, &[data], u64::MAX, SLICE, &mut applied).ok()? {
+            drop(state);
+            // A payload that was begun cannot fail any more.
+            let rest = py.detach(|| self.finish(&mut run, &[data], u64::MAX, &mut applied));
+            debug_assert!(rest.is_ok());
+            return Some(Err(applied));
+        }
         match &state.last_applied {
             Some((known, object)) if *known == applied => Some(Ok(object.clone_ref(py))),
             _ => Some(Err(applied)),

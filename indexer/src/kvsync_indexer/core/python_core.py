@@ -6,6 +6,7 @@ computed once for each block size in use.
 
 import struct
 import threading
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from operator import itemgetter
 from typing import Final
@@ -13,7 +14,9 @@ from typing import Final
 from kvsync_events import DecodeError, EventBatch, Hash, decode_batch
 from kvsync_indexer.core.blocks import block_id, key_tag
 from kvsync_indexer.core.errors import LimitError, PublisherConflictError, QueryError, UnknownPublisherError
+from kvsync_indexer.core.giving import GivingLock
 from kvsync_indexer.core.groups import Plan, group_order
+from kvsync_indexer.core.holdings import AppliedCounts, Slices
 from kvsync_indexer.core.keys import MASK_64, prompt_keys, token_bytes
 from kvsync_indexer.core.matching import KeysBySize, matched_tiers, tier_counts
 from kvsync_indexer.core.protocol import Applied, BlockRow, Context, CoreLimits, CoreStats, DigestRow, Match, Tokens
@@ -23,6 +26,7 @@ from kvsync_indexer.core.snapshot import read_snapshot, snapshot_part, sorted_bl
 _ROW_BYTES: Final = 515
 """Measured growth of the resident set per row: a Block with its dict and the entries that refer to it."""
 _PUBLISHER_BYTES: Final = 4096
+_ENDED: Final = object()
 
 
 class PythonCore:
@@ -39,7 +43,7 @@ class PythonCore:
         self._seed = seed
         self._publishers: dict[str, Publisher] = {}
         self._writer = threading.Lock()
-        self._lock = threading.Lock()
+        self._lock = GivingLock()
 
     @property
     def seed(self) -> int:
@@ -60,14 +64,14 @@ class PythonCore:
 
     def apply(self, publisher: str, payload: bytes) -> Applied:
         """Decode and apply one batch."""
-        with self._writer, self._lock:
+        with self._writer:
             return self._apply(self._get(publisher), decode_batch(payload, self._limits.wire))
 
     def apply_many(self, publisher: str, payloads: Sequence[bytes], budget: int | None = None) -> Applied:
         """Apply payloads in order."""
         totals = [0] * len(Applied._fields)
         done = 0
-        with self._writer, self._lock:
+        with self._writer:
             known = self._get(publisher)
             for at, payload in enumerate(payloads):
                 try:
@@ -84,7 +88,7 @@ class PythonCore:
 
     def apply_batch(self, publisher: str, batch: EventBatch) -> Applied:
         """Apply a decoded batch."""
-        with self._writer, self._lock:
+        with self._writer:
             return self._apply(self._get(publisher), batch)
 
     def set_last_copy_only(self, publisher: str, on: bool) -> None:
@@ -136,14 +140,15 @@ class PythonCore:
 
     def remove_publisher(self, publisher: str) -> int:
         """Forget it."""
-        with self._writer, self._lock:
-            known = self._publishers.pop(publisher, None)
-            return 0 if known is None else known.rows
+        with self._writer:
+            with self._lock:
+                known = self._publishers.pop(publisher, None)
+            return 0 if known is None else self._forget(known)
 
     def clear_publisher(self, publisher: str) -> int:
         """Drop its blocks and what was learnt from its events."""
-        with self._writer, self._lock:
-            return self._get(publisher).forget()
+        with self._writer:
+            return self._forget(self._get(publisher))
 
     def publishers(self) -> list[str]:
         """Names, sorted."""
@@ -222,10 +227,25 @@ class PythonCore:
             raise UnknownPublisherError(f"no publisher named {publisher}")
         return known
 
-    @staticmethod
-    def _apply(publisher: Publisher, batch: EventBatch) -> Applied:
+    def _apply(self, publisher: Publisher, batch: EventBatch) -> Applied:
         publisher.check(batch)
-        return publisher.apply(batch)
+        counts: AppliedCounts = Counter()
+        self._work(publisher.apply(batch, counts))
+        return Applied(**counts)
+
+    def _forget(self, publisher: Publisher) -> int:
+        with self._lock:
+            dropped, freeing = publisher.rows, publisher.forget()
+        self._work(freeing)
+        return dropped
+
+    def _work(self, slices: Slices) -> None:
+        """Do work that changes the core; between two slices queries are answered."""
+        while True:
+            with self._lock:
+                if next(slices, _ENDED) is _ENDED:
+                    return
+            self._lock.give_way()
 
 
 def _match_one(publisher: Publisher, plan: Plan | None, keys_of: KeysBySize) -> Match | None:
