@@ -25,6 +25,9 @@ const SLICE: i64 = 4096;
 /// Payloads of at least this many bytes are decoded without the lock.
 const FAR: usize = 1 << 16;
 
+/// The names of media by id.
+type MediumNames = Arc<Vec<Arc<str>>>;
+
 /// The compiled part of `kvsync_native.IndexCore`.
 #[pyclass(frozen, subclass, module = "kvsync_native")]
 pub(super) struct NativeIndex {
@@ -129,13 +132,13 @@ impl NativeIndex {
     }
 
     /// A copy of a publisher, and the names of media. Queries are answered while it is made. Called without the GIL.
-    pub(super) fn frozen(&self, name: &str) -> Result<(Frozen, Arc<Vec<Arc<str>>>), CoreError> {
+    pub(super) fn frozen(&self, name: &str) -> Result<(Frozen, MediumNames), CoreError> {
         let _writer = self.writer();
         self.frozen_by_writer(name)
     }
 
     /// As `frozen`, for a caller that holds the writer's lock.
-    pub(super) fn frozen_by_writer(&self, name: &str) -> Result<(Frozen, Arc<Vec<Arc<str>>>), CoreError> {
+    pub(super) fn frozen_by_writer(&self, name: &str) -> Result<(Frozen, MediumNames), CoreError> {
         let found = self.with_lock(|core| core.registry.find(name).map(|id| (core.freeze(id), core.medium_names())));
         let (mut frozen, media) = found?;
         while self.with_lock(|core| core.freeze_more(&mut frozen)) {
