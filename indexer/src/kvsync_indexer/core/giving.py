@@ -4,14 +4,11 @@ A thread that releases a lock and takes it again at once nearly always gets it, 
 """
 
 import threading
-import time
 from collections import deque
 from types import TracebackType
 from typing import Final
 
-_PAUSE_S: Final = 20e-6
-_PAUSES: Final = 50
-"""How often `give_way` looks whether others still wait."""
+_LONGEST_S: Final = 0.001
 
 
 class GivingLock:
@@ -20,12 +17,15 @@ class GivingLock:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._waiting: deque[None] = deque()
+        self._taken = threading.Event()
+        """Set when a thread that waited has the lock."""
 
     def __enter__(self) -> None:
         if not self._lock.acquire(blocking=False):
             self._waiting.append(None)
             self._lock.acquire()
             self._waiting.pop()
+            self._taken.set()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -33,8 +33,7 @@ class GivingLock:
         self._lock.release()
 
     def give_way(self) -> None:
-        """Without the lock: let the threads that wait for it have it, for a millisecond or so."""
-        for _ in range(_PAUSES):
-            if not self._waiting:
-                return
-            time.sleep(_PAUSE_S)
+        """Without the lock: let a thread that waits for it have it, for a millisecond at most."""
+        if self._waiting:
+            self._taken.clear()
+            self._taken.wait(_LONGEST_S)
