@@ -206,15 +206,15 @@ def test_core_equals_the_plain_model(kind):
     run(40, kind=kind)
 
 
-def _ignore_clear(self, event):
-    return 0
+def _ignore_clear(self, event, counts):
+    return iter(())
 
 
 def _drop_all_copies(self, hashed, block, slot):
     self._drop(hashed, block, slot)
 
 
-def _attach_nothing(self, hashed, key, counts):
+def _attach_nothing(self, hashed, key):
     return None
 
 

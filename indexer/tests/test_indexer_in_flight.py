@@ -8,7 +8,7 @@ from service_helpers import MODEL, ScriptedPublisher
 
 from kvsync_events import BlockStored, EventBatch, WireForm, encode_batch
 from kvsync_indexer.core import PythonCore
-from kvsync_indexer.ingest import InFlight, Ingest
+from kvsync_indexer.ingest import InFlight, Ingest, temporary_directory
 from kvsync_indexer.publishers import PublisherSpec
 from kvsync_indexer.sync import State
 from kvsync_testkit.waiting import wait_until
@@ -52,6 +52,22 @@ def test_the_list_outlives_later_processes_and_is_bounded(tmp_path):
     for seq in range(70):
         guard = reopened(tmp_path, seq=seq)
     assert [seq for seq in range(70) if guard.is_set_aside("p", seq, b"lethal")] == list(range(6, 70))
+
+
+def test_without_a_directory_for_snapshots_the_temporary_files_outlive_the_process(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    assert reopened(temporary_directory(8090)).is_set_aside("p", 7, b"lethal")
+    assert not InFlight(temporary_directory(8091)).is_set_aside("p", 7, b"lethal")
+
+
+def test_a_temporary_directory_that_others_may_write_to_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    temporary_directory(8090).chmod(0o777)
+    with pytest.raises(PermissionError):
+        temporary_directory(8090)
+    (tmp_path / f"kvsync-indexer-{os.geteuid()}-8091").symlink_to(tmp_path)
+    with pytest.raises(PermissionError):
+        temporary_directory(8091)
 
 
 @pytest.mark.parametrize("content", [b"", b"[{}]", b"[" * 100_000])

@@ -9,13 +9,14 @@
 //!   `holders` the sets of those who hold them. `media` and `groups` say how residency is read.
 //! - `publisher`: what events do to one publisher; `shared` is what all publishers of a core use.
 //! - `registry` (publishers by name) and `matching` (walks along chains of keys).
-//! - `core`: the operations on the whole index. `snapshot` saves and restores its state, and `python` makes it a Python
-//!   class.
+//! - `core`: the operations on the whole index. `frozen` copies a publisher, `snapshot` saves and restores the state,
+//!   and `python` makes the index a Python class.
 #![warn(missing_docs)]
 
 mod canonical;
 pub mod core;
 pub mod error;
+mod frozen;
 mod groups;
 pub mod hash;
 mod holders;

@@ -2,6 +2,8 @@
 //!
 //! A block may have one entry per slot. They all have the same home bucket, so one search finds them.
 
+use std::ops::Range;
+
 use crate::hash::spread;
 use crate::ids::{BlockId, NodeId, SizeNumber, SlotId};
 use crate::segments::{Cell, Place, Segments};
@@ -33,6 +35,12 @@ pub(crate) struct Table {
 impl Table {
     pub fn new(seed: u64) -> Self {
         Table { entries: Segments::new(seed), seed }
+    }
+
+    /// Take all entries out.
+    pub fn take(&mut self) -> Table {
+        let seed = self.seed;
+        std::mem::replace(self, Table::new(seed))
     }
 
     pub fn len(&self) -> usize {
@@ -97,6 +105,16 @@ impl Table {
 
     pub fn iter(&self) -> impl Iterator<Item = &Entry> {
         self.entries.iter()
+    }
+
+    /// The number of parts that `iter_part` can read.
+    pub fn parts(&self) -> usize {
+        self.entries.count()
+    }
+
+    /// The entries of some parts. Every entry is in one part.
+    pub fn iter_part(&self, part: Range<usize>) -> impl Iterator<Item = &Entry> {
+        self.entries.iter_part(part)
     }
 
     /// Give every entry of a block this node, and return their slots.

@@ -48,7 +48,7 @@ from kvsync_events.limits import DEFAULT_LIMITS, Limits
 from kvsync_events.ranks import batch_rank, split_by_rank
 from kvsync_events.runs import BlockRun, RemovedRun, StoredRun
 from kvsync_events.types import AllBlocksCleared, BlockRemoved, BlockStored, Event, EventBatch, ExtraKeys, Hash
-from kvsync_events.versions import NEWEST_VERSION, OLDEST_VERSION, supported_versions
+from kvsync_events.versions import NEWEST_VERSION, OLDEST_VERSION, Removals, removals_of, supported_versions
 from kvsync_events.wireform import WireForm
 
 __all__ = [
@@ -75,6 +75,7 @@ __all__ = [
     "HashingError",
     "Limits",
     "PubFrame",
+    "Removals",
     "RemovedRun",
     "ReplayItem",
     "ReplayReply",
@@ -99,6 +100,7 @@ __all__ = [
     "pub_frames",
     "publisher_binds",
     "rank_endpoint",
+    "removals_of",
     "replay_end",
     "replay_reply",
     "replay_request",

@@ -6,7 +6,7 @@ message.
 
 import re
 from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 from kvsync_events.errors import UnsupportedVersionError
 
@@ -24,6 +24,10 @@ _RELEASES: Final = (
 )  # fmt: skip
 
 
+Removals: TypeAlias = Literal["each_copy", "last_copy"]
+"""Which removals of blocks an engine announces when a block has several copies."""
+
+
 class Version(NamedTuple):
     """A release number. Further parts such as `.post1` and `rc1` never changed the wire and are dropped."""
 
@@ -33,6 +37,11 @@ class Version(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.major}.{self.minor}.{self.patch}"
+
+
+_LAST_COPY_SINCE: Version | None = None
+"""The first release that announces only the removal of a last copy. There is none yet: vllm-project/vllm#55092, which
+would do so, and #48933, which would name the number of copies left, were both open when 0.33 was the newest release."""
 
 
 @lru_cache(maxsize=256)
@@ -52,6 +61,15 @@ def parse_version(text: str) -> Version:
             f"vLLM version {text!r} is not supported; known are {OLDEST_VERSION} to {NEWEST_VERSION}"
         )
     return version
+
+
+def removals_of(version: str | None) -> Removals | None:
+    """Which removals a vLLM version announces; None if that is not known, as for versions outside the known range."""
+    try:
+        parsed = parse_version(version or "")
+    except UnsupportedVersionError:
+        return None
+    return "last_copy" if _LAST_COPY_SINCE is not None and parsed >= _LAST_COPY_SINCE else "each_copy"
 
 
 def supported_versions() -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from kvsync_indexer.api import PredictionReport
 
 MOST_TOKENS = 1 << 31
 """No prompt is longer. Larger numbers, which JSON can hold, would end in sums that no metric can show."""
+ENOUGH_REQUESTS = 64
 _HITS = re.compile(r"^vllm:prefix_cache_hits_total(?:\{[^}]*\})? ([0-9.eE+]+)", re.MULTILINE)
 _QUERIES = re.compile(r"^vllm:prefix_cache_queries_total(?:\{[^}]*\})? ([0-9.eE+]+)", re.MULTILINE)
 
@@ -35,6 +36,11 @@ class PredictionTotals:
         """Share of the predicted or cached tokens that were wrong, 0 to 1."""
         base = max(self.predicted, self.cached)
         return (self.over + self.under) / base if base else 0.0
+
+    @property
+    def shows_false_hits(self) -> bool:
+        """A quarter of what was predicted was not there, over enough requests for evictions not to explain it."""
+        return self.requests >= ENOUGH_REQUESTS and 4 * self.over >= max(1, self.predicted)
 
 
 class Predictions:

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from kvsync_events import Removals
+
 
 @dataclass(frozen=True, slots=True)
 class PublisherSpec:
@@ -25,6 +27,8 @@ class PublisherSpec:
     http_url: str | None = None
     http_rank: int | None = None
     """Number of the rank in `X-data-parallel-rank`, if the front end at `http_url` counts differently from `rank`."""
+    removals: Removals | None = None
+    """Which removals of blocks the engine announces; None: as its version says, or else as events show."""
     ready: bool = True
     """False: the pod takes no traffic. Its events are followed, but it is never matched."""
     source: str = "file"

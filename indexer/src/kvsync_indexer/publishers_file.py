@@ -8,7 +8,7 @@ import difflib
 import re
 from collections import Counter
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 from urllib.parse import urlsplit
 
 import yaml
@@ -40,7 +40,7 @@ class PublisherEntry(BaseModel):
     pod: str | None = Field(default=None, max_length=300)
     """Name of the server to which ranks belong; by default the name without the rank."""
     epoch: str | None = Field(default=None, max_length=1000)
-    """Identity of the engine process, if the writer of the file knows it. A new value drops the entries of the old one."""
+    """Identity of the engine process, if it is known. A new value drops the entries of the old one."""
     bind: bool = False
     """Bind the endpoint instead of connecting to it, for engines whose publisher connects."""
     topic: str | None = None
@@ -49,6 +49,8 @@ class PublisherEntry(BaseModel):
     """Base URL of the engine's `/debug/kv`, which mock engines have; audits need it."""
     http_url: str | None = Field(default=None, pattern=r"^https?://")
     """Base URL of the engine's HTTP API: the router sends requests there, and texts are tokenized there."""
+    removals: Literal["auto", "each_copy", "last_copy"] = "auto"
+    """Which removals the engine announces for a block that has several copies; auto: as its version says."""
     api_key: SecretStr | None = Field(default=None, min_length=1, max_length=4096)
     """Key of the engine's HTTP API, for engines that were started with `--api-key`."""
 
@@ -77,6 +79,7 @@ class PublisherEntry(BaseModel):
             topic=self.topic,
             epoch=self.epoch,
             debug_url=self.debug_url.rstrip("/") if self.debug_url else None,
+            removals=None if self.removals == "auto" else self.removals,
             http_url=self.http_url.rstrip("/") if self.http_url else None,
             api_key=self.api_key.get_secret_value() if self.api_key else None,
         )

@@ -38,6 +38,8 @@ class StreamPoint(msgspec.Struct, frozen=True, kw_only=True):
     incomplete: bool
     tail: list[tuple[int, int]]
     """(sequence number, digest) of the last applied batches, by which a continued stream is recognised."""
+    last_copy_only: bool = False
+    """The blocks were built from an engine that announces only the removal of last copies."""
 
 
 class SnapshotHeader(msgspec.Struct, frozen=True, kw_only=True):

@@ -4,9 +4,10 @@ mod reading;
 
 use std::sync::Arc;
 
-pub use reading::{BlockRow, DigestRow, Stats};
+pub use reading::{DigestRow, Stats};
 
 use crate::error::CoreError;
+pub use crate::frozen::BlockRow;
 use crate::hash::prefetch;
 use crate::ids::{PrefixKey, PublisherId, SizeNumber};
 use crate::limits::Limits;
@@ -42,6 +43,28 @@ impl Context<'_> {
     pub(crate) fn keys<'t>(&self, tokens: &'t [u8], block_size: u32, seed: u64) -> PromptKeys<'t> {
         let root = crate::hash::root_key(self.model, self.lora, self.salt, block_size, seed);
         PromptKeys::new(tokens, block_size, root, seed)
+    }
+}
+
+/// How far a run of payloads is applied.
+pub(crate) struct Run {
+    id: PublisherId,
+    /// The payload that is being applied, or the next one.
+    pub at: usize,
+    is_begun: bool,
+    /// The next payload is in the core's buffer already.
+    pub is_decoded: bool,
+    work: u64,
+}
+
+impl Run {
+    pub fn new(id: PublisherId) -> Self {
+        Run { id, at: 0, is_begun: false, is_decoded: false, work: 0 }
+    }
+
+    /// Whether the next payload has not been decoded.
+    pub fn is_before_payload(&self) -> bool {
+        !self.is_begun && !self.is_decoded
     }
 }
 
@@ -83,19 +106,37 @@ impl Core {
         Ok(self.registry.add(name, model, self.shared.seed))
     }
 
-    /// Forget a publisher, and return how many blocks were dropped.
-    pub fn remove_publisher(&mut self, name: &str) -> usize {
-        let Some(mut publisher) = self.registry.remove(name) else {
-            return 0;
-        };
-        self.matcher.publishers_changed();
-        publisher.forget(&mut self.shared)
+    /// Forget a publisher.
+    pub fn remove_publisher(&mut self, name: &str) {
+        if let Some(mut publisher) = self.registry.remove(name) {
+            self.matcher.publishers_changed();
+            publisher.forget(&mut self.shared);
+        }
     }
 
-    /// Drop the blocks of a publisher and what was learnt from its events, and return how many blocks were dropped.
-    pub fn clear_publisher(&mut self, name: &str) -> Result<usize, CoreError> {
+    /// Drop the blocks of a publisher and what was learnt from its events.
+    pub fn clear_publisher(&mut self, name: &str) -> Result<(), CoreError> {
         let id = self.registry.find(name)?;
-        Ok(self.registry.get_mut(id).0.forget(&mut self.shared))
+        self.registry.get_mut(id).0.forget(&mut self.shared);
+        Ok(())
+    }
+
+    /// Begin to drop the blocks of a publisher, and return how many there are.
+    pub(crate) fn begin_forget(&mut self, name: &str) -> Result<usize, CoreError> {
+        let id = self.registry.find(name)?;
+        Ok(self.registry.get_mut(id).0.begin_forget())
+    }
+
+    /// Drop about `left` further blocks; true if all are gone.
+    pub(crate) fn forget_more(&mut self, name: &str, left: i64) -> bool {
+        self.registry.id(name).is_none_or(|id| self.registry.get_mut(id).0.forget_more(&mut self.shared, left))
+    }
+
+    /// Say whether a publisher announces the removal of a device block only when its last copy goes.
+    pub fn set_last_copy_only(&mut self, name: &str, on: bool) -> Result<(), CoreError> {
+        let id = self.registry.find(name)?;
+        self.registry.get_mut(id).0.last_copy_only = on;
+        Ok(())
     }
 
     /// The id of a publisher, if it is known.
@@ -120,22 +161,69 @@ impl Core {
 
     /// Decode a payload and apply it, all or nothing.
     pub fn apply(&mut self, name: &str, data: &[u8]) -> Result<Applied, CoreError> {
-        let id = self.registry.find(name)?;
         let mut applied = Applied::default();
-        self.apply_to(id, data, &mut applied)?;
+        let mut run = Run::new(self.registry.find(name)?);
+        self.apply_slice(&mut run, &[data], u64::MAX, i64::MAX, &mut applied)?;
         Ok(applied)
     }
 
-    /// As `apply`; what was done is added to `applied`.
-    pub(crate) fn apply_to(&mut self, id: PublisherId, data: &[u8], applied: &mut Applied) -> Result<(), CoreError> {
-        let (publisher, model) = self.registry.get_mut(id);
-        self.batch
-            .decode(data, &self.shared.limits.wire, |hash| publisher.table.prefetch(hash.in_size(SizeNumber(0))))?;
+    /// Decode the next payload of a run, and check it.
+    #[inline(always)]
+    fn begin(&mut self, run: &mut Run, data: &[u8]) -> Result<(), CoreError> {
+        let (publisher, _) = self.registry.get_mut(run.id);
+        if !run.is_decoded {
+            let early = |hash: crate::ids::EngineHash| publisher.table.prefetch(hash.in_size(SizeNumber(0)));
+            self.batch.decode(data, &self.shared.limits.wire, early)?;
+        }
+        run.is_decoded = false;
         publisher.check(&self.shared, &self.batch, data)?;
-        publisher.apply(&mut self.shared, model, &self.batch, data, applied);
-        self.list_for_plan(id);
-        self.batch.shrink(KEPT_TOKENS);
+        publisher.begin();
+        run.is_begun = true;
         Ok(())
+    }
+
+    /// Apply the payloads of a run further, until about `left` blocks were worked on. True if the run is done, or if its
+    /// work has reached the budget. The error is that of the first payload that fails, `run.at`; those before it stay
+    /// applied.
+    pub(crate) fn apply_slice(
+        &mut self,
+        run: &mut Run,
+        payloads: &[&[u8]],
+        budget: u64,
+        mut left: i64,
+        applied: &mut Applied,
+    ) -> Result<bool, CoreError> {
+        while let Some(&data) = payloads.get(run.at) {
+            if !run.is_begun {
+                if let Some(next) = payloads.get(run.at + 1) {
+                    next.iter().step_by(64).take(8).for_each(prefetch);
+                }
+                self.begin(run, data)?;
+                left -= data.len() as i64 / 64;
+            }
+            let (publisher, model) = self.registry.get_mut(run.id);
+            let is_done = publisher.apply_more(&mut self.shared, model, (&self.batch, data), &mut left, applied);
+            self.list_for_plan(run.id);
+            if !is_done {
+                return Ok(false);
+            }
+            self.batch.shrink(KEPT_TOKENS);
+            run.is_begun = false;
+            run.at += 1;
+            run.work += data.len() as u64 / 64;
+            if run.work + applied.cleared + applied.attached >= budget {
+                return Ok(true);
+            }
+            if left <= 0 {
+                return Ok(run.at == payloads.len());
+            }
+        }
+        Ok(true)
+    }
+
+    /// The buffer that payloads are decoded into, for a caller that decodes one without the core and puts it back.
+    pub(crate) fn batch(&mut self) -> &mut Batch {
+        &mut self.batch
     }
 
     /// Apply payloads in order, until the work done reaches the budget. The error names the first that fails; those
@@ -147,19 +235,9 @@ impl Core {
         budget: u64,
         applied: &mut Applied,
     ) -> Result<(), CoreError> {
-        let id = self.registry.find(name)?;
-        let mut done = 0;
-        for (at, data) in payloads.iter().enumerate() {
-            if let Some(next) = payloads.get(at + 1) {
-                next.iter().step_by(64).take(8).for_each(prefetch);
-            }
-            self.apply_to(id, data, applied).map_err(|error| error.in_batch(at, payloads.len()))?;
-            done += data.len() as u64 / 64;
-            if done + applied.cleared + applied.attached >= budget {
-                break;
-            }
-        }
-        Ok(())
+        let mut run = Run::new(self.registry.find(name)?);
+        let done = self.apply_slice(&mut run, payloads, budget, i64::MAX, applied);
+        done.map(|_| ()).map_err(|error| error.in_batch(run.at, payloads.len()))
     }
 
     /// Apply the block transitions of an engine in the same process: stored and removed events without tokens, whose

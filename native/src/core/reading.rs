@@ -1,24 +1,10 @@
 //! What can be read of a core: dumps, digests and statistics.
 
-use std::collections::HashMap;
-
 use super::Core;
 use crate::error::CoreError;
-use crate::ids::{BlockId, EngineHash, GroupId, MediumId, NodeId, SizeNumber};
-use crate::publisher::{Publisher, RawHash};
-use crate::table::Entry;
-
-/// One resident block of a publisher in one slot. The fields are those of `BlockRow` in Python.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub struct BlockRow {
-    pub hash: RawHash,
-    pub parent: Option<RawHash>,
-    pub medium: MediumId,
-    pub group: GroupId,
-    pub copies: u16,
-    pub attached: bool,
-}
+use crate::frozen::BlockRow;
+use crate::ids::{GroupId, MediumId, NodeId};
+use crate::publisher::Publisher;
 
 /// The digest of the hashes in one slot. The fields are those of `DigestRow` in Python.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,45 +47,7 @@ impl Core {
 
     /// Every resident block, sorted by hash, medium and group.
     pub fn dump(&self, name: &str) -> Result<Vec<BlockRow>, CoreError> {
-        let publisher = self.registry.get(self.registry.find(name)?);
-        let by_tag = self.hashes_by_tag(publisher);
-        let media = &self.shared.media;
-        let mut entries: Vec<&Entry> = publisher.table.iter().collect();
-        entries.sort_unstable_by_key(|entry| {
-            let slot = &publisher.slots[entry.slot.index()];
-            (entry.id.hash(entry.size), media.name(slot.medium), slot.group)
-        });
-        let row = |entry: &Entry| {
-            let slot = &publisher.slots[entry.slot.index()];
-            let attached = entry.node != NodeId::ORPHAN;
-            let parent = if attached {
-                let tag = self.shared.nodes.get(entry.node).parent_tag;
-                let above = (tag != 0).then(|| by_tag.get(&tag)).flatten();
-                above.map(|&(hash, size)| raw_hash(publisher, hash.in_size(size), size))
-            } else {
-                publisher.orphans.get(&entry.id).and_then(|orphan| orphan.parent.clone())
-            };
-            BlockRow {
-                hash: raw_hash(publisher, entry.id, entry.size),
-                parent,
-                medium: slot.medium,
-                group: slot.group,
-                copies: entry.copies,
-                attached,
-            }
-        };
-        Ok(entries.into_iter().map(row).collect())
-    }
-
-    /// The publisher's attached hashes by the tag of their key; the smallest where several have the same tag.
-    fn hashes_by_tag(&self, publisher: &Publisher) -> HashMap<u32, (EngineHash, SizeNumber)> {
-        let mut by_tag: HashMap<u32, (EngineHash, SizeNumber)> = HashMap::with_capacity(publisher.table.len());
-        for entry in publisher.table.iter().filter(|entry| entry.node != NodeId::ORPHAN) {
-            let tag = self.shared.nodes.get(entry.node).key.tag();
-            let found = (entry.id.hash(entry.size), entry.size);
-            by_tag.entry(tag).and_modify(|least| *least = (*least).min(found)).or_insert(found);
-        }
-        by_tag
+        Ok(self.frozen(self.registry.find(name)?).rows())
     }
 
     /// The publisher's resident blocks and its orphans, in constant time.
@@ -127,14 +75,6 @@ impl Core {
         nodes.dedup();
         stats.keys = nodes.len();
         Ok(stats)
-    }
-}
-
-/// A hash of the publisher as it was sent.
-fn raw_hash(publisher: &Publisher, id: BlockId, size: SizeNumber) -> RawHash {
-    match publisher.raw_hashes.get(&id) {
-        Some(bytes) => RawHash::Bytes(bytes.clone()),
-        None => RawHash::Number(id.hash(size)),
     }
 }
 

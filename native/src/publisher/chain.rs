@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use super::orphans::{Content, Orphan};
+use super::progress::{ChainPoint, StoredPoint};
 use super::residency::Target;
 use super::sparse::is_sparse;
 use super::{Applied, Publisher, Source, AHEAD};
@@ -12,23 +13,8 @@ use crate::reader::Span;
 use crate::shared::Shared;
 use crate::wire::{Batch, ExtraReader, Stored, WireHash};
 
-/// A stored event whose tokens say what each of its hashes is.
-#[derive(Clone, Copy)]
-pub(super) struct Chain<'a> {
-    pub event: &'a Stored,
-    pub slot: SlotId,
-    pub size: SizeNumber,
-    pub local_hashes: &'a [LocalHash],
-    /// The keys of the blocks; empty if the key of what precedes them is not known.
-    pub prefix_keys: &'a [PrefixKey],
-    /// The key of what precedes the first block.
-    pub parent_key: Option<PrefixKey>,
-    /// Where the node of the first block probably is.
-    pub hint: NodeId,
-}
-
 impl Publisher {
-    /// Apply the stored event at position `at` of the batch.
+    /// Apply the stored event at position `at` of the batch further; true if all is done.
     pub(super) fn store(
         &mut self,
         shared: &mut Shared,
@@ -36,7 +22,31 @@ impl Publisher {
         event: &Stored,
         at: usize,
         applied: &mut Applied,
-    ) {
+    ) -> bool {
+        let point = match self.cursor.stored {
+            Some(point) => point,
+            None => self.begin_store(shared, source, event, at),
+        };
+        match point {
+            StoredPoint::Hashes { slot, number, adds_copy } => {
+                self.cursor.stored = Some(point);
+                self.store_hashes(shared, source, event, (slot, number, adds_copy), applied);
+            }
+            StoredPoint::Chain(chain) => {
+                let mut local_hashes = std::mem::take(&mut shared.scratch.local_hashes);
+                let mut prefix_keys = std::mem::take(&mut shared.scratch.prefix_keys);
+                let mut blocks = Blocks { local_hashes: &mut local_hashes, prefix_keys: &mut prefix_keys };
+                self.store_blocks(shared, source, (event, &mut blocks), chain, applied);
+                shared.scratch.local_hashes = local_hashes;
+                shared.scratch.prefix_keys = prefix_keys;
+            }
+        }
+        self.cursor.at == event.hashes.len()
+    }
+
+    /// Find out what kind of stored event this is.
+    #[inline(always)]
+    fn begin_store(&mut self, shared: &mut Shared, source: Source, event: &Stored, at: usize) -> StoredPoint {
         let slot = self.learn(shared, event, source.data);
         if let Some(parent) = event.parent {
             if !self.tentative.is_empty() {
@@ -52,14 +62,20 @@ impl Publisher {
                     && (count * size..(count + 1) * size).contains(&event.tokens.len())
                     && event.extras.is_none_or(|extras| extras.count as usize == count) =>
             {
-                self.store_chain(shared, source, event, (slot, number), applied);
+                StoredPoint::Chain(self.begin_chain(shared, source, event, (slot, number)))
             }
             number => {
                 if number.is_some() && is_sparse(source, event, &shared.limits.wire) {
                     self.sparse.push(at as u32);
                 }
                 let number = number.unwrap_or_else(|| self.size_of(event.group));
-                self.store_hashes(shared, source, event, (slot, number), applied);
+                let adds_copy = if self.slots[slot.index()].is_device {
+                    with_tokens && event.parent.is_some() && !self.last_copy_only
+                } else {
+                    let hashes = event.hashes.of(&source.batch.hashes);
+                    with_tokens || hashes.iter().any(|&hash| self.held(hash, slot).is_none())
+                };
+                StoredPoint::Hashes { slot, number, adds_copy }
             }
         }
     }
@@ -81,18 +97,19 @@ impl Publisher {
         shared: &mut Shared,
         source: Source,
         event: &Stored,
-        (slot, number): (SlotId, SizeNumber),
+        (slot, number, adds_copy): (SlotId, SizeNumber, bool),
         applied: &mut Applied,
     ) {
-        let with_tokens = event.block_size > 0 && !event.tokens.is_empty();
-        let adds_copy = if self.slots[slot.index()].is_device {
-            with_tokens && event.parent.is_some()
-        } else {
-            let hashes = event.hashes.of(&source.batch.hashes);
-            with_tokens || hashes.iter().any(|&hash| self.held(hash, slot).is_none())
-        };
-        let mut raw_hashes = event.raw_hashes.of(&source.batch.raw_hashes);
-        for at in event.hashes.start as usize..event.hashes.end as usize {
+        let begin = self.cursor.at;
+        let end = self.slice_end(begin, event.hashes.len());
+        let first = event.hashes.start as usize;
+        let mut raw_hashes = raw_hashes_from(source.batch, event, first + begin);
+        for at in first + begin..first + end {
+            if !self.attaching.is_empty() {
+                self.left += (first + end - at) as i64;
+                return;
+            }
+            self.cursor.at += 1;
             let wire = wire_hash(source.batch, at, &mut raw_hashes);
             let mut id = wire.hash.in_size(number);
             let (mut place, mut node) = self.table.find(id, slot);
@@ -145,17 +162,16 @@ impl Publisher {
         false
     }
 
-    /// Store an event whose tokens say what each of its hashes is.
-    fn store_chain(
+    /// Hash the blocks of an event whose tokens say what each of its hashes is.
+    #[inline(always)]
+    fn begin_chain(
         &mut self,
         shared: &mut Shared,
         source: Source,
         event: &Stored,
         (slot, size): (SlotId, SizeNumber),
-        applied: &mut Applied,
-    ) {
+    ) -> ChainPoint {
         let mut local_hashes = std::mem::take(&mut shared.scratch.local_hashes);
-        let mut prefix_keys = std::mem::take(&mut shared.scratch.prefix_keys);
         let mut parent_key = self.hash_blocks(shared, source, event, &mut local_hashes);
         let mut hint = NodeId::NO_HINT;
         if let Some(above) = event.parent.and_then(|parent| self.table.find_any(parent.hash.in_size(size))) {
@@ -164,34 +180,44 @@ impl Publisher {
                 hint = above.node.next();
             }
         }
-        prefix_keys.clear();
+        shared.scratch.prefix_keys.clear();
         if let Some(mut key) = parent_key {
-            prefix_keys.extend(local_hashes.iter().map(|&local| {
+            shared.scratch.prefix_keys.extend(local_hashes.iter().map(|&local| {
                 key = mix(key, local);
                 key
             }));
-            prefix_keys.iter().take(AHEAD).for_each(|&key| shared.nodes.prefetch(key));
+            shared.scratch.prefix_keys.iter().take(AHEAD).for_each(|&key| shared.nodes.prefetch(key));
         }
-        let (blocks, keys) = (&local_hashes[..], &prefix_keys[..]);
-        let chain = Chain { event, slot, size, local_hashes: blocks, prefix_keys: keys, parent_key, hint };
-        self.store_blocks(shared, source, chain, applied);
         shared.scratch.local_hashes = local_hashes;
-        shared.scratch.prefix_keys = prefix_keys;
+        let parent_tag = if event.parent.is_none() { 0 } else { parent_key.map_or(0, PrefixKey::tag) };
+        ChainPoint { slot, size, parent: event.parent, parent_key, parent_tag, hint }
     }
 
-    pub(super) fn store_blocks(&mut self, shared: &mut Shared, source: Source, chain: Chain, applied: &mut Applied) {
-        let event = chain.event;
+    pub(super) fn store_blocks(
+        &mut self,
+        shared: &mut Shared,
+        source: Source,
+        (event, blocks): (&Stored, &mut Blocks),
+        chain: ChainPoint,
+        applied: &mut Applied,
+    ) {
         let is_device = self.slots[chain.slot.index()].is_device;
-        let one_block_root = is_device && event.parent.is_none() && chain.local_hashes.len() == 1;
-        let adds_copy = !is_device || event.parent.is_some() || one_block_root;
-        let (mut parent, mut parent_key, mut hint) = (event.parent, chain.parent_key, chain.hint);
-        let mut parent_tag = if event.parent.is_none() { 0 } else { parent_key.map_or(0, PrefixKey::tag) };
-        let mut raw_hashes = event.raw_hashes.of(&source.batch.raw_hashes);
+        let one_block_root = is_device && event.parent.is_none() && event.hashes.len() == 1;
+        let adds_copy = !is_device || ((event.parent.is_some() || one_block_root) && !self.last_copy_only);
+        let ChainPoint { mut parent, mut parent_key, mut parent_tag, mut hint, .. } = chain;
         let first = event.hashes.start as usize;
-        for (at, &local) in chain.local_hashes.iter().enumerate() {
-            self.prefetch_ahead(shared, source.batch, &chain, at);
+        let begin = self.cursor.at;
+        let mut end = self.slice_end(begin, event.hashes.len());
+        let mut raw_hashes = raw_hashes_from(source.batch, event, first + begin);
+        for (at, &local) in blocks.local_hashes.iter().enumerate().take(end).skip(begin) {
+            if !self.attaching.is_empty() {
+                self.left += (end - at) as i64;
+                end = at;
+                break;
+            }
+            self.prefetch_ahead(shared, source.batch, (first, chain.size), blocks, at);
             let wire = wire_hash(source.batch, first + at, &mut raw_hashes);
-            let mut key = match chain.prefix_keys.get(at) {
+            let mut key = match blocks.prefix_keys.get(at) {
                 Some(&key) => Some(key),
                 None => parent_key.map(|key| mix(key, local)),
             };
@@ -237,21 +263,32 @@ impl Publisher {
             (parent, parent_key) = (Some(wire), key);
             parent_tag = key.map_or(0, PrefixKey::tag);
         }
+        self.cursor.at = end;
+        if end < event.hashes.len() {
+            let point = ChainPoint { parent, parent_key, parent_tag, hint, ..chain };
+            self.cursor.stored = Some(StoredPoint::Chain(point));
+        }
     }
 
     /// Prefetch what the blocks after the one at `at` will need. The hashes looked up ahead may belong to later events,
     /// because a short event has nothing else to look ahead to.
     #[inline(always)]
-    fn prefetch_ahead(&self, shared: &Shared, batch: &Batch, chain: &Chain, at: usize) {
-        let first = chain.event.hashes.start as usize;
+    fn prefetch_ahead(
+        &self,
+        shared: &Shared,
+        batch: &Batch,
+        (first, size): (usize, SizeNumber),
+        blocks: &Blocks,
+        at: usize,
+    ) {
         if let Some(&later) = batch.hashes.get(first + at + AHEAD) {
-            self.table.prefetch(later.in_size(chain.size));
+            self.table.prefetch(later.in_size(size));
         }
-        if let Some(&later) = chain.prefix_keys.get(at + AHEAD) {
+        if let Some(&later) = blocks.prefix_keys.get(at + AHEAD) {
             shared.nodes.prefetch(later);
         }
-        if let Some(&soon) = chain.prefix_keys.get(at + AHEAD / 2) {
-            self.table.prefetch_free(batch.hashes[first + at + AHEAD / 2].in_size(chain.size));
+        if let Some(&soon) = blocks.prefix_keys.get(at + AHEAD / 2) {
+            self.table.prefetch_free(batch.hashes[first + at + AHEAD / 2].in_size(size));
             shared.nodes.prefetch_free(soon);
         }
     }
@@ -302,6 +339,20 @@ impl Publisher {
         }
         self.plain_root.1
     }
+}
+
+/// What the tokens of an event say of its blocks.
+pub(super) struct Blocks<'a> {
+    pub local_hashes: &'a mut Vec<LocalHash>,
+    /// The keys of the blocks; empty if the key of what precedes them is not known.
+    pub prefix_keys: &'a mut Vec<PrefixKey>,
+}
+
+/// The hashes of an event that came as bytes, from a position in the batch on.
+#[inline(always)]
+fn raw_hashes_from<'a>(batch: &'a Batch, event: &Stored, from: usize) -> &'a [(usize, Span)] {
+    let all = event.raw_hashes.of(&batch.raw_hashes);
+    &all[all.partition_point(|&(at, _)| at < from)..]
 }
 
 /// The LoRA adapter of the event: its name, or else its number in digits.

@@ -11,6 +11,7 @@ mod applied;
 mod chain;
 mod log;
 mod orphans;
+mod progress;
 mod raw_hash;
 mod remembered;
 mod residency;
@@ -23,6 +24,7 @@ use std::sync::Arc;
 
 pub use applied::Applied;
 pub(crate) use orphans::Orphan;
+use progress::{Clearing, Cursor};
 pub use raw_hash::RawHash;
 use remembered::Remembered;
 use slots::RecentSlot;
@@ -46,6 +48,8 @@ pub(crate) struct Publisher {
     pub needs_plan: bool,
     /// The publisher is among those whose plans are to be made.
     pub is_listed: bool,
+    /// The publisher announces the removal of a device block only when its last copy goes.
+    pub last_copy_only: bool,
     pub slots: Vec<Slot>,
     pub groups: Vec<Group>,
     /// Block sizes of chains; a position is the number of a size.
@@ -67,6 +71,12 @@ pub(crate) struct Publisher {
     /// The positions of events in the batch being applied whose hashes may have to be placed among their tokens.
     sparse: Vec<u32>,
     remembered: Remembered,
+    /// Where the application of the present payload stands, and what it has begun and not finished.
+    cursor: Cursor,
+    attaching: Vec<(Vec<BlockId>, PrefixKey)>,
+    clearing: Option<Clearing>,
+    /// Blocks that may still be worked on before others get the core.
+    left: i64,
     /// The root key of chains without LoRA and salt, and the block size that it is for.
     plain_root: (u32, PrefixKey),
     recent_slot: RecentSlot,
@@ -92,6 +102,7 @@ impl Publisher {
             id,
             needs_plan: false,
             is_listed: false,
+            last_copy_only: false,
             slots: Vec::new(),
             groups: Vec::new(),
             sizes: Vec::new(),
@@ -106,42 +117,76 @@ impl Publisher {
             tentative: HashSet::new(),
             sparse: Vec::new(),
             remembered: Remembered::default(),
+            cursor: Cursor::default(),
+            attaching: Vec::new(),
+            clearing: None,
+            left: i64::MAX,
             plain_root: (0, PrefixKey(0)),
             recent_slot: RecentSlot::default(),
         }
     }
 
-    /// Apply a batch that `check` admitted, and add what it did to `applied`.
-    pub fn apply(&mut self, shared: &mut Shared, model: &str, batch: &Batch, data: &[u8], applied: &mut Applied) {
-        applied.payloads += 1;
-        applied.unknown_events += batch.unknown_events as u64;
+    /// Begin to apply a batch that `check` admitted.
+    pub fn begin(&mut self) {
         if !self.tentative.is_empty() {
             self.tentative.clear();
         }
         self.sparse.clear();
-        let source = Source { model, batch, data };
-        for (at, event) in batch.events.iter().enumerate() {
-            applied.events += 1;
-            match event {
-                Event::Stored(event) => self.store(shared, source, event, at, applied),
-                Event::Removed { hashes, medium, group } => {
-                    let slot = self.slot(shared, *medium, *group, data);
-                    self.remove(shared, batch, *hashes, slot, applied);
-                }
-                Event::Cleared { medium } => {
-                    applied.cleared += self.clear(shared, medium.map(|span| span.text(data))) as u64;
-                }
-            }
-        }
-        if self.has_sizes() && !self.sparse.is_empty() {
-            self.place_sparse(shared, source, applied);
-        }
+        self.cursor = Cursor::default();
     }
 
-    /// Drop everything, slots and groups included, and return how many blocks were dropped.
-    pub fn forget(&mut self, shared: &mut Shared) -> usize {
-        let dropped = self.table.len();
-        self.drop_blocks(shared);
+    /// Apply the batch further, and add what that did to `applied`. False: about `left` blocks were worked on, and there
+    /// is more to do. Nothing else may change the publisher before all is done.
+    pub fn apply_more(
+        &mut self,
+        shared: &mut Shared,
+        model: &str,
+        (batch, data): (&Batch, &[u8]),
+        left: &mut i64,
+        applied: &mut Applied,
+    ) -> bool {
+        self.left = *left;
+        let is_done = self.apply_while_left(shared, Source { model, batch, data }, applied);
+        *left = self.left;
+        if is_done {
+            applied.payloads += 1;
+            applied.unknown_events += batch.unknown_events as u64;
+        }
+        is_done
+    }
+
+    fn apply_while_left(&mut self, shared: &mut Shared, source: Source, applied: &mut Applied) -> bool {
+        while self.finish_begun(shared, applied) {
+            let at = self.cursor.event;
+            let Some(event) = source.batch.events.get(at) else {
+                return self.place_sparse(shared, source, applied);
+            };
+            if self.left <= 0 {
+                return false;
+            }
+            let is_done = match event {
+                Event::Stored(event) => self.store(shared, source, event, at, applied),
+                Event::Removed { hashes, medium, group } => {
+                    let slot = self.slot(shared, *medium, *group, source.data);
+                    self.remove(shared, source.batch, *hashes, slot, applied)
+                }
+                Event::Cleared { medium } => self.clear(shared, medium.map(|span| span.text(source.data)), applied),
+            };
+            if is_done {
+                applied.events += 1;
+                self.cursor.next_event();
+            } else if self.left <= 0 {
+                return false;
+            }
+        }
+        false
+    }
+
+    /// Drop everything, slots and groups included.
+    pub fn forget(&mut self, shared: &mut Shared) {
+        self.begin_forget();
+        self.left = i64::MAX;
+        self.clear_more(shared);
         for slot in self.slots.drain(..) {
             shared.columns.release(slot.column);
             shared.media.release(slot.medium);
@@ -152,28 +197,6 @@ impl Publisher {
         self.needs_plan = false;
         self.remembered = Remembered::default();
         self.recent_slot = RecentSlot::default();
-        dropped
-    }
-
-    /// Drop all blocks; slots and groups stay.
-    fn drop_blocks(&mut self, shared: &mut Shared) {
-        let table = std::mem::replace(&mut self.table, Table::new(shared.seed));
-        for entry in table.iter() {
-            if entry.node != NodeId::ORPHAN {
-                self.hide(shared, entry.node, entry.slot);
-            }
-        }
-        self.orphans = HashMap::new();
-        self.raw_hashes = HashMap::new();
-        self.waiting = HashMap::new();
-        self.repeats = HashMap::new();
-        self.tentative.clear();
-        self.sparse.clear();
-        for slot in &mut self.slots {
-            slot.digest = 0;
-            slot.count = 0;
-            slot.log.clear();
-        }
     }
 
     /// An estimate of the memory that the publisher takes, nodes not included.

@@ -1,7 +1,6 @@
 //! Blocks whose content is not known yet: what they wait for, and what happens when it comes.
 
 use super::{Applied, Publisher, RawHash};
-use crate::hash::mix;
 use crate::ids::{BlockId, LocalHash, NodeId, PrefixKey, SizeNumber};
 use crate::shared::Shared;
 use crate::wire::WireHash;
@@ -123,22 +122,5 @@ impl Publisher {
             self.show(shared, node, slot);
         }
         node
-    }
-
-    /// Attach every block that waited for this one, and every block that waited for one of those.
-    pub(super) fn attach_waiting(&mut self, shared: &mut Shared, id: BlockId, key: PrefixKey, applied: &mut Applied) {
-        let mut parents = vec![(id, key)];
-        while let Some((parent, parent_key)) = parents.pop() {
-            let Some(children) = self.waiting.remove(&parent) else {
-                continue;
-            };
-            for child in children {
-                if let Some(orphan) = self.orphans.remove(&child) {
-                    let key = mix(parent_key, orphan.local_hash);
-                    self.attach(shared, child, key, parent_key.tag(), applied);
-                    parents.push((child, key));
-                }
-            }
-        }
     }
 }

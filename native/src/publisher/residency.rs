@@ -1,5 +1,6 @@
 //! Copies of blocks in slots: counted, released and put back, and which node shows them to matches.
 
+use super::progress::Clearing;
 use super::{Applied, Orphan, Publisher, AHEAD};
 use crate::hash::digest_term;
 use crate::ids::{BlockId, NodeId, PrefixKey, SizeNumber, SlotId};
@@ -87,7 +88,7 @@ impl Publisher {
         }
     }
 
-    /// Apply a removed event; `slot` is None if its medium and group were never used.
+    /// Apply a removed event further; `slot` is None if its medium and group were never used. True if all is done.
     pub(super) fn remove(
         &mut self,
         shared: &mut Shared,
@@ -95,13 +96,16 @@ impl Publisher {
         part: Part,
         slot: Option<SlotId>,
         applied: &mut Applied,
-    ) {
+    ) -> bool {
         let hashes = part.of(&batch.hashes);
         let Some(slot) = slot else {
             applied.unknown_removed += hashes.len() as u64;
-            return;
+            return true;
         };
-        for (at, &hash) in hashes.iter().enumerate() {
+        let begin = self.cursor.at;
+        let end = self.slice_end(begin, hashes.len());
+        let takes_all = self.last_copy_only && self.slots[slot.index()].is_device;
+        for (at, &hash) in hashes.iter().enumerate().take(end).skip(begin) {
             if let Some(&later) = batch.hashes.get(part.start as usize + at + AHEAD) {
                 self.table.prefetch(later.in_size(SizeNumber(0)));
             }
@@ -117,8 +121,22 @@ impl Publisher {
             if !self.tentative.is_empty() {
                 self.tentative.remove(&(id, slot));
             }
-            self.release(shared, id, place, slot);
+            if takes_all {
+                self.drop_entry(shared, id, place, slot, true);
+            } else {
+                self.release(shared, id, place, slot);
+            }
         }
+        self.cursor.at = end;
+        end == hashes.len()
+    }
+
+    /// Where the present slice ends in an event of `len` hashes, `at` of which are done.
+    #[inline(always)]
+    pub(super) fn slice_end(&mut self, at: usize, len: usize) -> usize {
+        let end = len.min(at + self.left.max(1) as usize);
+        self.left -= (end - at) as i64;
+        end
     }
 
     /// Remove one copy.
@@ -158,29 +176,28 @@ impl Publisher {
         }
     }
 
-    /// Drop the blocks of one medium, or of all of them; returns how many were dropped.
-    pub(super) fn clear(&mut self, shared: &mut Shared, medium: Option<&str>) -> usize {
-        let before = self.table.len();
+    /// Begin to drop the blocks of one medium, or of all of them. True if the event is done but for the blocks that
+    /// `finish_begun` drops; a medium may have slots in several groups, and they are cleared one after the other.
+    pub(super) fn clear(&mut self, shared: &mut Shared, medium: Option<&str>, applied: &mut Applied) -> bool {
         self.tentative.clear();
         let Some(name) = medium else {
-            self.work += before as u64;
-            self.drop_blocks(shared);
-            return before;
+            let dropped = self.begin_forget() as u64;
+            self.work += dropped;
+            applied.cleared += dropped;
+            return true;
         };
         for at in 0..self.slots.len() {
             let (slot, held) = (SlotId::at(at), &mut self.slots[at]);
             if held.count == 0 || !shared.media.is(Some(name), held.medium) {
                 continue;
             }
+            applied.cleared += held.count;
             let (ids, read) = held.log.take(slot, &self.table);
             self.work += read as u64;
-            for id in ids {
-                if let (Some(place), _) = self.table.find(id, slot) {
-                    self.drop_entry(shared, id, place, slot, false);
-                }
-            }
+            self.clearing = Some(Clearing::Slot(slot, ids));
+            return false;
         }
-        before - self.table.len()
+        true
     }
 
     /// Record that one more hash of this content is in the slot.

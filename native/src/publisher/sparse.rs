@@ -30,14 +30,21 @@ pub(super) fn is_sparse(source: Source, event: &Stored, limits: &WireLimits) -> 
 }
 
 impl Publisher {
-    /// Attach the orphans among the hashes of a sparse event, as far as its tokens say what they are.
-    pub(super) fn place_sparse(&mut self, shared: &mut Shared, source: Source, applied: &mut Applied) {
-        let mut blocks = 0;
-        for at in std::mem::take(&mut self.sparse) {
+    /// Attach the orphans among the hashes of the sparse events, as far as their tokens say what they are. True if all
+    /// is done.
+    pub(super) fn place_sparse(&mut self, shared: &mut Shared, source: Source, applied: &mut Applied) -> bool {
+        while self.has_sizes() && self.finish_begun(shared, applied) {
+            let Some(&at) = self.sparse.get(self.cursor.placed) else { return true };
+            if self.left <= 0 {
+                return false;
+            }
+            self.cursor.placed += 1;
             let Event::Stored(event) = &source.batch.events[at as usize] else { continue };
-            blocks += self.sizes.iter().map(|&size| event.tokens.len() / size as usize).sum::<usize>();
-            if blocks > MAX_SPARSE_BLOCKS {
-                return;
+            let blocks = self.sizes.iter().map(|&size| event.tokens.len() / size as usize).sum::<usize>();
+            self.left -= blocks as i64;
+            self.cursor.placed_blocks += blocks;
+            if self.cursor.placed_blocks > MAX_SPARSE_BLOCKS {
+                return true;
             }
             let hashes = event.hashes.of(&source.batch.hashes);
             let Some(number) = self.sizes.iter().position(|&size| size == event.block_size) else { continue };
@@ -46,6 +53,7 @@ impl Publisher {
                 self.place(shared, source, event, number, applied);
             }
         }
+        !self.has_sizes()
     }
 
     fn is_orphan(&self, id: BlockId) -> bool {

@@ -12,6 +12,7 @@ use super::results::{Matches, Rows};
 use crate::core::{Context, Core};
 use crate::limits::Limits;
 use crate::publisher::Applied;
+use crate::snapshot::join;
 use crate::wire::WireLimits;
 
 /// Payloads of at least this many bytes are applied without the GIL.
@@ -82,7 +83,7 @@ impl NativeIndex {
     }
 
     fn add_publisher(&self, py: Python<'_>, publisher: &str, model: &str) -> PyResult<()> {
-        let added = self.briefly(py, |core| core.add_publisher(publisher, model));
+        let added = self.changing(py, |core| core.add_publisher(publisher, model));
         added.map(|_| ()).map_err(|error| self.error(py, error))
     }
 
@@ -95,17 +96,17 @@ impl NativeIndex {
                 &copy
             }
         };
-        if data.len() >= LONG {
-            let applied = self.without_gil(py, |core| core.apply(publisher, data));
-            return applied.map_err(|error| self.error(py, error)).and_then(|applied| self.applied(py, &applied));
-        }
-        match self.apply_short(py, publisher, data) {
-            Some(Ok(object)) => Ok(object),
-            Some(Err(applied)) => self.applied(py, &applied),
-            None => {
-                let applied = self.briefly(py, |core| core.apply(publisher, data));
-                applied.map_err(|error| self.error(py, error)).and_then(|applied| self.applied(py, &applied))
+        if data.len() < LONG {
+            match self.apply_short(py, publisher, data) {
+                Some(Ok(object)) => return Ok(object),
+                Some(Err(applied)) => return self.applied(py, &applied),
+                None => {}
             }
+        }
+        let mut applied = Applied::default();
+        match py.detach(|| self.apply_run(publisher, &[data], u64::MAX, &mut applied)) {
+            Ok(_) => self.applied(py, &applied),
+            Err((error, _)) => Err(self.error(py, error)),
         }
     }
 
@@ -121,9 +122,10 @@ impl NativeIndex {
         let held = payloads.try_iter()?.map(|item| payload(py, item?)).collect::<PyResult<Vec<_>>>()?;
         let slices: Vec<&[u8]> = held.iter().map(|bytes| bytes.as_bytes()).collect();
         let mut applied = Applied::default();
-        match self.without_gil(py, |core| core.apply_many(publisher, &slices, budget, &mut applied)) {
+        match py.detach(|| self.apply_run(publisher, &slices, budget, &mut applied)) {
             Ok(()) => self.applied(py, &applied),
-            Err(error) => Err(self.error(py, error)),
+            Err((error, Some(at))) => Err(self.error(py, error.in_batch(at, slices.len()))),
+            Err((error, None)) => Err(self.error(py, error)),
         }
     }
 
@@ -226,11 +228,25 @@ impl NativeIndex {
     }
 
     fn remove_publisher(&self, py: Python<'_>, publisher: &str) -> usize {
-        self.without_gil(py, |core| core.remove_publisher(publisher))
+        py.detach(|| {
+            let _writer = self.writer();
+            let dropped = self.forget(publisher).unwrap_or(0);
+            self.with_lock(|core| core.remove_publisher(publisher));
+            dropped
+        })
     }
 
     fn clear_publisher(&self, py: Python<'_>, publisher: &str) -> PyResult<usize> {
-        self.without_gil(py, |core| core.clear_publisher(publisher)).map_err(|error| self.error(py, error))
+        let cleared = py.detach(|| {
+            let _writer = self.writer();
+            let dropped = self.forget(publisher)?;
+            self.with_lock(|core| core.clear_publisher(publisher)).map(|()| dropped)
+        });
+        cleared.map_err(|error| self.error(py, error))
+    }
+
+    fn set_last_copy_only(&self, py: Python<'_>, publisher: &str, on: bool) -> PyResult<()> {
+        self.changing(py, |core| core.set_last_copy_only(publisher, on)).map_err(|error| self.error(py, error))
     }
 
     fn publishers(&self, py: Python<'_>) -> Vec<String> {
@@ -250,15 +266,25 @@ impl NativeIndex {
     }
 
     fn dump(&self, py: Python<'_>, publisher: &str) -> PyResult<Rows> {
-        let (rows, media) = self
-            .without_gil(py, |core| core.dump(publisher).map(|rows| (rows, core.medium_names())))
-            .map_err(|error| self.error(py, error))?;
+        let found = py.detach(|| self.frozen(publisher).map(|(frozen, media)| (frozen.rows(), media)));
+        let (rows, media) = found.map_err(|error| self.error(py, error))?;
         Ok(Rows::new(rows, media, &self.classes))
     }
 
     fn snapshot<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
-        let data = self.without_gil(py, |core| core.snapshot());
+        let data = py.detach(|| {
+            let _writer = self.writer();
+            let (names, seed) = self.with_lock(|core| (core.publishers(), core.seed()));
+            let copies = names.iter().filter_map(|name| self.frozen_by_writer(name).ok());
+            let parts: Vec<Vec<u8>> = copies.map(|(frozen, _)| frozen.part()).collect();
+            join(seed, &parts)
+        });
         PyBytes::new(py, &data)
+    }
+
+    fn snapshot_part<'py>(&self, py: Python<'py>, publisher: &str) -> PyResult<Bound<'py, PyBytes>> {
+        let part = py.detach(|| self.frozen(publisher).map(|(frozen, _)| frozen.part()));
+        Ok(PyBytes::new(py, &part.map_err(|error| self.error(py, error))?))
     }
 
     fn restore(&self, py: Python<'_>, data: &Bound<'_, PyAny>) -> PyResult<Vec<String>> {

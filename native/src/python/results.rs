@@ -114,7 +114,8 @@ impl Rows {
         let hash = hash_object(py, &row.hash)?;
         let parent = row.parent.as_ref().map(|parent| hash_object(py, parent)).transpose()?;
         let medium = &*self.media[row.medium.index()];
-        let fields = (hash, parent, medium, row.group.number(), row.copies, row.attached);
+        let fields =
+            (hash, parent, medium, row.group.number(), row.copies, row.key.is_some(), row.key.map(|key| key.0));
         self.class.bind(py).call1(fields).map(Some)
     }
 }

@@ -14,6 +14,8 @@
 
 mod segment;
 
+use std::ops::Range;
+
 use crate::hash::prefetch;
 use crate::tags::{Tags, CELLS};
 pub(crate) use segment::Cell;
@@ -184,5 +186,16 @@ impl<T: Cell> Segments<T> {
 
     pub fn iter(&self) -> impl Iterator<Item = &T> {
         self.segments.iter().flat_map(Segment::iter)
+    }
+
+    /// The number of segments.
+    pub fn count(&self) -> usize {
+        self.segments.len()
+    }
+
+    /// The entries of these segments, as far as there are so many.
+    pub fn iter_part(&self, part: Range<usize>) -> impl Iterator<Item = &T> {
+        let end = part.end.min(self.segments.len());
+        self.segments[part.start.min(end)..end].iter().flat_map(Segment::iter)
     }
 }

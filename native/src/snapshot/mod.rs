@@ -3,6 +3,9 @@
 mod read;
 mod write;
 
+#[cfg(feature = "python")]
+pub(crate) use write::join;
+
 const MAGIC: &[u8; 8] = b"KVSYNCIX";
 const VERSION: u32 = 2;
 /// Bytes of the header.

@@ -33,6 +33,11 @@ class SlotDifference(msgspec.Struct):
     """Hashes of a few missing blocks."""
     extra_examples: list[str] = []
     """Hashes of a few extra blocks."""
+    other_content: int = 0
+    """Blocks of both sides that the index takes for blocks of another adapter, cache salt or picture, or of other
+    tokens: false hits for those, and hits that will be missed."""
+    other_content_examples: list[str] = []
+    """Hashes of a few of them."""
 
 
 class PublisherAudit(msgspec.Struct, kw_only=True):
@@ -41,7 +46,7 @@ class PublisherAudit(msgspec.Struct, kw_only=True):
     publisher: str
     verdict: Verdict
     detail: str = ""
-    """Why the verdict is not `equal`, in one line."""
+    """Why the verdict is not `equal`, or what could not be compared, in one line."""
     state: str = ""
     quiet: bool = False
     """The engine was idle while it was compared."""
@@ -51,8 +56,12 @@ class PublisherAudit(msgspec.Struct, kw_only=True):
     index_blocks: int = 0
     missing: int = 0
     extra: int = 0
+    other_content: int = 0
+    compared_content: int = 0
+    """Blocks of which the engine reports tokens and context and which were compared in these as well. If it reports
+    none, only hashes were compared, and `detail` says so."""
     differences: int = 0
-    """`missing` + `extra` if the verdict is `different`, else 0."""
+    """`missing` + `extra` + `other_content` if the verdict is `different`, else 0."""
     slots: list[SlotDifference] = []
     predicted_requests: int = 0
     """Number of requests for which a router reported both the prediction and what the engine found."""

@@ -81,6 +81,8 @@ class PublisherRow(msgspec.Struct, frozen=True, kw_only=True):
     """Blocks that were left out because a limit was reached."""
     engine_version: str | None = None
     """What the engine's `/version` says; null while it is not known."""
+    removals: str = "each_copy"
+    """Which removals the engine announces for a block that has several copies: `each_copy`, or only the `last_copy`."""
     endpoint: str = ""
     """ZMQ endpoint of the event stream."""
     replay_endpoint: str | None = None

@@ -1,8 +1,10 @@
 """When and whom to compare, and the verdicts.
 
-The digests are compared first, and only where they differ the blocks. While an engine works, its table runs ahead of
-its events. A difference therefore counts only if the engine was idle and the index had applied the last batch that the
-engine published; otherwise the verdict is `inconclusive`.
+The digests of the hashes are compared first. Where they are equal, the content of the blocks is compared, once for each
+state of the index; where they differ, both are. While an engine works, its table runs ahead of its events. A difference
+of hashes therefore counts only if the engine was idle and the index had applied the last batch that the engine
+published; otherwise the verdict is `inconclusive`. The content of a block that both sides hold does not change, so a
+difference there always counts.
 """
 
 import asyncio
@@ -10,14 +12,13 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 
-from kvsync_indexer.api import AuditReport, PublisherAudit, SlotDifference, Verdict
+from kvsync_indexer.api import AuditReport, PublisherAudit, Verdict
 from kvsync_indexer.audit.comparing import (
+    Comparison,
     SlotKey,
-    compare_slots,
+    compare_blocks,
     differing_slots,
-    engine_blocks,
     engine_digests,
-    index_blocks,
     index_digests,
 )
 from kvsync_indexer.audit.engine import EngineClient, EngineDigest
@@ -50,6 +51,8 @@ class Auditor:
         self.verdicts: Counter[str] = Counter()
         self.last: dict[str, PublisherAudit] = {}
         """The latest verdict on each publisher."""
+        self._compared: dict[str, tuple[tuple[object, ...], int]] = {}
+        """By publisher: the state whose content was found equal, and the blocks that were compared."""
 
     async def audit(self, names: Iterable[str] | None = None, *, wait_quiet_s: float = 0.0) -> AuditReport:
         """Audit the named publishers (None: all), waiting up to `wait_quiet_s` for engines to be quiet."""
@@ -62,9 +65,12 @@ class Auditor:
             self.last[audit.publisher] = audit
             if audit.verdict == "equal":
                 await self._mark_complete(audit.publisher)
+            elif audit.verdict == "different" and audit.extra and not audit.missing and not audit.other_content:
+                await self._report_false_hits(audit)
         current = {link.spec.name for link in self._ingest.links()}
         self.predictions.keep(current)
         self.last = {name: audit for name, audit in self.last.items() if name in current}
+        self._compared = {name: state for name, state in self._compared.items() if name in current}
         sure = [audit for audit in audits if audit.verdict in ("equal", "different")]
         return AuditReport(
             publishers=list(audits),
@@ -83,6 +89,14 @@ class Auditor:
         link = self._ingest.link(name)
         if link is not None and link.machine.incomplete:
             await asyncio.wrap_future(self._ingest.call(link.machine.complete))
+
+    async def _report_false_hits(self, audit: PublisherAudit) -> None:
+        """The index holds more than the engine, as it does if copies are counted whose removal is not announced."""
+        link = self._ingest.link(audit.publisher)
+        if link is not None:
+            evidence = f"an audit found {audit.extra} blocks that the engine no longer holds"
+            call = self._ingest.call(lambda: link.follower.false_hits(evidence, self._monotonic()))
+            await asyncio.wrap_future(call)
 
     async def _one(self, link: PublisherLink, deadline: float) -> PublisherAudit:
         async with self._gate:
@@ -121,7 +135,7 @@ class Auditor:
             mine = index_digests(self._ingest.core.digest(name))
             theirs = engine_digests(engine.digests, rank)
             if mine == theirs and link.machine.trusted:
-                audit = _verdict(link, "equal", "")
+                audit = await self._compare_content(link, url, (before, link.machine.standing.incarnation, mine))
                 break
             published = engine.seq.get(str(rank))
             caught_up = link.machine.trusted and (before if before is not None else -1) == (
@@ -130,7 +144,7 @@ class Auditor:
             sure = engine.quiet and caught_up and link.machine.position.last_seq == before
             if sure or self._monotonic() >= deadline:
                 audit = _verdict(link, "different" if sure else "inconclusive", _why(engine, link, published))
-                audit.slots = await self._slots(url, name, rank, differing_slots(mine, theirs))
+                _add(audit, await self._look(link, url, differing_slots(mine, theirs)))
                 break
             await asyncio.sleep(POLL_S)
         audit.quiet = engine.quiet
@@ -138,14 +152,41 @@ class Auditor:
         audit.index_blocks = sum(count for count, _ in mine.values())
         audit.missing = sum(slot.missing for slot in audit.slots)
         audit.extra = sum(slot.extra for slot in audit.slots)
-        audit.differences = audit.missing + audit.extra if audit.verdict == "different" else 0
+        audit.other_content = sum(slot.other_content for slot in audit.slots)
+        if audit.verdict == "different":
+            audit.differences = audit.missing + audit.extra + audit.other_content
         return audit
 
-    async def _slots(self, url: str, name: str, rank: int, slots: list[SlotKey]) -> list[SlotDifference]:
-        theirs = engine_blocks(await self._engines.blocks(url, rank), slots)
-        core = self._ingest.core
-        mine = await asyncio.to_thread(lambda: index_blocks(core.dump(name), slots))
-        return compare_slots(mine, theirs)
+    async def _compare_content(self, link: PublisherLink, url: str, state: tuple[object, ...]) -> PublisherAudit:
+        """The verdict on a publisher whose hashes are equal; `state` is what the index holds at this moment."""
+        known = self._compared.get(link.spec.name)
+        if known is None or known[0] != state:
+            try:
+                found = await self._look(link, url, [])
+            except AuditError as error:
+                return _verdict(link, "equal", f"only hashes were compared: {error}")
+            if found.slots:
+                audit = _verdict(link, "different", "hashes are equal, but blocks have other contexts or tokens")
+                _add(audit, found)
+                return audit
+            known = self._compared[link.spec.name] = (state, found.compared)
+        audit = _verdict(link, "equal", "")
+        audit.compared_content = known[1]
+        if not known[1] and state[-1]:
+            audit.detail = "only hashes were compared: the engine does not report the context of its blocks"
+        return audit
+
+    async def _look(self, link: PublisherLink, url: str, slots: list[SlotKey]) -> Comparison:
+        """Compare the hashes of `slots`, and the content of all blocks."""
+        core, spec = self._ingest.core, link.spec
+        theirs = await self._engines.blocks(url, spec.rank)
+        return await asyncio.to_thread(
+            lambda: compare_blocks(core.dump(spec.name), theirs, slots, model=spec.model, seed=core.seed)
+        )
+
+
+def _add(audit: PublisherAudit, found: Comparison) -> None:
+    audit.slots, audit.compared_content = found.slots, found.compared
 
 
 def _verdict(link: PublisherLink, verdict: Verdict, detail: str) -> PublisherAudit:

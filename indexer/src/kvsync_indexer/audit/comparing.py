@@ -1,15 +1,18 @@
-"""The comparison of two block tables: first the digests, then the blocks of the slots whose digests differ.
+"""The comparison of two block tables: first the digests of the hashes, then the blocks.
 
-A slot is one tier and group of one publisher. The functions here are pure.
+A slot is one tier and group of one publisher. Equal digests say that both sides hold the same hashes. They do not say
+what the index takes the blocks for, which is compared by prefix keys (`content`). The functions here are pure.
 """
 
-from collections.abc import Iterable, Mapping
-from typing import TypeAlias
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, TypeAlias
 
 from kvsync_events import digest_key
 from kvsync_indexer.api import DigestRow, SlotDifference
-from kvsync_indexer.audit.engine import EngineBlock
-from kvsync_indexer.core import BlockRow
+from kvsync_indexer.audit.content import BlockKey, expected_keys
+from kvsync_indexer.audit.engine import EngineBlock, hash_key
+from kvsync_indexer.core import BlockRow, QueryError
 from kvsync_indexer.core import DigestRow as IndexDigestRow
 from kvsync_indexer.errors import AuditError
 
@@ -20,8 +23,25 @@ SlotKey: TypeAlias = tuple[str, int | None]
 """Tier in upper case, and group."""
 Digests: TypeAlias = Mapping[SlotKey, tuple[int, str]]
 """Number of blocks and digest in hex, per slot."""
-SlotBlocks: TypeAlias = Mapping[SlotKey, Mapping[int, str]]
-"""Per slot, the 64-bit key of each block and its hash as text."""
+
+
+class _Held(NamedTuple):
+    """A block of the engine."""
+
+    shown: str
+    """Its hash as the engine shows it."""
+    size: int
+    """Number of its tokens, 0 if the engine does not list them."""
+
+
+@dataclass(slots=True)
+class Comparison:
+    """What the comparison of two tables found."""
+
+    slots: list[SlotDifference] = field(default_factory=list)
+    """The slots in which anything differs."""
+    compared: int = 0
+    """Blocks of both sides whose content the engine reports."""
 
 
 def index_digests(rows: Iterable[IndexDigestRow]) -> Digests:
@@ -39,52 +59,77 @@ def engine_digests(rows: Iterable[DigestRow], rank: int) -> Digests:
 def differing_slots(mine: Digests, theirs: Digests) -> list[SlotKey]:
     """The slots whose digests differ, sorted."""
     slots = {key for key in mine.keys() | theirs.keys() if mine.get(key) != theirs.get(key)}
-    return sorted(slots, key=lambda key: (key[0], -1 if key[1] is None else key[1]))
+    return sorted(slots, key=_order)
 
 
-def index_blocks(rows: Iterable[BlockRow], slots: Iterable[SlotKey]) -> SlotBlocks:
-    """The index's blocks in `slots`. Takes long for a large table: call it in a worker thread."""
-    held: dict[SlotKey, dict[int, str]] = {key: {} for key in slots}
-    for row in rows:
-        slot = held.get((row.medium, row.group_idx))
-        if slot is not None:
-            slot[digest_key(row.hash)] = row.hash.hex() if isinstance(row.hash, bytes) else str(row.hash)
-    return held
+def compare_blocks(
+    mine: Iterable[BlockRow], theirs: Iterable[EngineBlock], slots: Collection[SlotKey], *, model: str, seed: int
+) -> Comparison:
+    """Compare the hashes of these slots, and the content of every block that both sides hold.
+
+    Takes long for a large table: call it in a worker thread. Raises AuditError for a table that makes no sense.
+    """
+    engine, told = _engine_tables(theirs, model, seed)
+    index = _index_tables(mine)
+    found = Comparison()
+    for slot in sorted(engine.keys() | index.keys() | set(slots), key=_order):
+        held, known = engine.get(slot, {}), index.get(slot, {})
+        other = [key for key in held.keys() & known.keys() if _differs(known[key], told.get((key, held[key].size)))]
+        found.compared += sum(1 for key in held.keys() & known.keys() if (key, held[key].size) in told)
+        if slot in slots or other:
+            found.slots.append(_difference(slot, held, known, sorted(other), hashes=slot in slots))
+    return found
 
 
-def engine_blocks(blocks: Iterable[EngineBlock], slots: Iterable[SlotKey]) -> SlotBlocks:
-    """The engine's blocks in `slots`. Raises AuditError for a hash that is neither a number nor hex."""
-    held: dict[SlotKey, dict[int, str]] = {key: {} for key in slots}
-    for block in blocks:
-        slot = held.get((block.medium.upper(), block.group_idx))
-        if slot is not None:
-            slot[_key_of(block.hash)] = str(block.hash)
-    return held
+def _order(slot: SlotKey) -> tuple[str, int]:
+    return slot[0], -1 if slot[1] is None else slot[1]
 
 
-def compare_slots(mine: SlotBlocks, theirs: SlotBlocks) -> list[SlotDifference]:
-    """The blocks that only one side holds, for each slot of both."""
-    return [_difference(key, theirs[key], mine[key]) for key in mine]
-
-
-def _key_of(block_hash: int | str) -> int:
-    """The 64 bits of a hash in JSON that count: of a number, or of the bytes that a hex string stands for."""
+def _engine_tables(
+    blocks: Iterable[EngineBlock], model: str, seed: int
+) -> tuple[dict[SlotKey, dict[int, _Held]], Mapping[BlockKey, Collection[int]]]:
+    """The engine's blocks by slot and hash, and the prefix keys that their content implies."""
+    listed = list(blocks)
+    held: dict[SlotKey, dict[int, _Held]] = {}
+    for block in listed:
+        one = _Held(str(block.hash), len(block.token_ids or ()))
+        held.setdefault((block.medium.upper(), block.group_idx), {})[hash_key(block.hash)] = one
     try:
-        return digest_key(block_hash if isinstance(block_hash, int) else bytes.fromhex(block_hash))
-    except ValueError:
-        raise AuditError(f"the engine names a block {block_hash!r:.80}, which is neither a number nor hex") from None
+        return held, expected_keys(listed, model, seed)
+    except QueryError as error:
+        raise AuditError(f"the engine lists extra keys that make no sense: {error}") from None
 
 
-def _difference(key: SlotKey, theirs: Mapping[int, str], mine: Mapping[int, str]) -> SlotDifference:
-    missing = sorted(theirs.keys() - mine.keys())
-    extra = sorted(mine.keys() - theirs.keys())
+def _index_tables(rows: Iterable[BlockRow]) -> dict[SlotKey, dict[int, BlockRow]]:
+    held: dict[SlotKey, dict[int, BlockRow]] = {}
+    for row in rows:
+        held.setdefault((row.medium, row.group_idx), {})[digest_key(row.hash)] = row
+    return held
+
+
+def _differs(row: BlockRow, keys: Collection[int] | None) -> bool:
+    """Whether the index takes the block for another one. A block that waits is never matched, whatever it is."""
+    return keys is not None and row.key is not None and row.key not in keys
+
+
+def _difference(
+    slot: SlotKey, theirs: Mapping[int, _Held], mine: Mapping[int, BlockRow], other: Sequence[int], *, hashes: bool
+) -> SlotDifference:
+    missing = sorted(theirs.keys() - mine.keys()) if hashes else []
+    extra = sorted(mine.keys() - theirs.keys()) if hashes else []
     return SlotDifference(
-        medium=key[0],
-        group_idx=key[1],
+        medium=slot[0],
+        group_idx=slot[1],
         engine_blocks=len(theirs),
         index_blocks=len(mine),
         missing=len(missing),
         extra=len(extra),
-        missing_examples=[theirs[each] for each in missing[:EXAMPLES]],
-        extra_examples=[mine[each] for each in extra[:EXAMPLES]],
+        missing_examples=[theirs[each].shown for each in missing[:EXAMPLES]],
+        extra_examples=[_shown(mine[each]) for each in extra[:EXAMPLES]],
+        other_content=len(other),
+        other_content_examples=[theirs[each].shown for each in other[:EXAMPLES]],
     )
+
+
+def _shown(row: BlockRow) -> str:
+    return row.hash.hex() if isinstance(row.hash, bytes) else str(row.hash)

@@ -1,11 +1,12 @@
 """What an engine says of its own blocks: `/debug/kv/digest`, `/debug/kv/blocks` and, without them, `/metrics`."""
 
 from collections.abc import Iterator
-from typing import TypeVar
+from typing import Annotated, Any, TypeVar
 
 import aiohttp
 import msgspec
 
+from kvsync_events import digest_key
 from kvsync_indexer import bounded
 from kvsync_indexer.addresses import guarded_connector
 from kvsync_indexer.api import DigestRow
@@ -26,12 +27,29 @@ class EngineDigest(msgspec.Struct):
 
 
 class EngineBlock(msgspec.Struct):
-    """One line of `/debug/kv/blocks`, as far as it is compared."""
+    """One line of `/debug/kv/blocks`, as far as it is compared. An engine may leave out what follows the rank."""
 
     hash: int | str
     medium: str = "GPU"
     group_idx: int | None = None
     rank: int = 0
+    parent: int | str | msgspec.UnsetType | None = msgspec.UNSET
+    token_ids: list[Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)]] | msgspec.UnsetType | None = msgspec.UNSET
+    lora_name: str | msgspec.UnsetType | None = msgspec.UNSET
+    lora_id: int | None = None
+    cache_salt: str | None = None
+    extra_keys: list[Any] | msgspec.UnsetType | None = msgspec.UNSET
+
+
+def hash_key(block_hash: int | str) -> int:
+    """The 64 bits of a hash in JSON that count: of a number, or of the bytes that a hex string stands for.
+
+    Raises AuditError for a text that is not hex.
+    """
+    try:
+        return digest_key(block_hash if isinstance(block_hash, int) else bytes.fromhex(block_hash))
+    except ValueError:
+        raise AuditError(f"the engine names a block {block_hash!r:.80}, which is neither a number nor hex") from None
 
 
 class EngineClient:

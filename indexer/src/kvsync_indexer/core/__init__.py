@@ -25,6 +25,7 @@ from kvsync_indexer.core.protocol import (
     Tokens,
 )
 from kvsync_indexer.core.python_core import PythonCore
+from kvsync_indexer.core.snapshot import join_snapshot
 
 __all__ = [
     "CORE_KINDS",
@@ -46,6 +47,7 @@ __all__ = [
     "SnapshotError",
     "Tokens",
     "UnknownPublisherError",
+    "join_snapshot",
     "make_core",
     "native_available",
 ]

@@ -124,6 +124,8 @@ class BlockRow(NamedTuple):
     copies: int
     attached: bool
     """False for a block that waits for its parent or its tokens and is never matched."""
+    key: int | None
+    """The prefix key of an attached block (`kvsync_indexer.core.keys`): its model, context and tokens as one number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,10 +172,21 @@ class IndexCore(Protocol):
     def name(self) -> str:
         """`python` or `native`."""
 
+    @property
+    def seed(self) -> int:
+        """What goes into every key."""
+
     def add_publisher(self, publisher: str, model: str) -> None:
         """Make the publisher known. Adding it again with the same model is a no-op.
 
         Raises PublisherConflictError and LimitError.
+        """
+
+    def set_last_copy_only(self, publisher: str, on: bool) -> None:
+        """Say whether the publisher announces the removal of a device block only when its last copy goes.
+
+        Then copies on the device are not counted; otherwise each removal takes one, which is how publishers begin. A
+        snapshot does not contain this, so it has to be said again after `restore`. Raises UnknownPublisherError.
         """
 
     def apply(self, publisher: str, payload: bytes) -> Applied:
@@ -250,7 +263,13 @@ class IndexCore(Protocol):
         """
 
     def snapshot(self) -> bytes:
-        """The whole state. Equal states give equal bytes in both implementations."""
+        """The whole state. Equal states give equal bytes in both implementations.
+
+        Queries are answered while a snapshot is made; calls that change the core wait.
+        """
+
+    def snapshot_part(self, publisher: str) -> bytes:
+        """One publisher's part of a snapshot, for `join_snapshot`; raises UnknownPublisherError."""
 
     def restore(self, data: bytes) -> list[str]:
         """Replace the whole state, and return the publishers' names.

@@ -26,106 +26,81 @@ Outside of the device, chunks of several blocks may share blocks, and each is an
 blocks. There every event with tokens adds copies, and so does an event without tokens that names a hash which is new in
 the slot.
 
+An engine may announce the removal of a device block only when its last copy goes (`last_copy_only`, as proposed in
+vllm-project/vllm#55092). Then copies on the device are not counted, and a removal takes all that were counted before.
+
 A slot holds a hash in one block size. A block of the group's own block size takes the place of one of another size, and
 not the other way round.
 """
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
-from typing import Final, TypeAlias
+from collections.abc import Sequence
+from typing import Final
 
 from kvsync_events import AllBlocksCleared, BlockRemoved, BlockRun, BlockStored, EventBatch, Hash
 from kvsync_indexer.core.admission import check_batch
 from kvsync_indexer.core.blocks import Block, block_id, engine_hash, key_tag, unsigned
 from kvsync_indexer.core.chain import has_chain, read_chain, run_events
 from kvsync_indexer.core.groups import medium_of
+from kvsync_indexer.core.holdings import AppliedCounts, Holdings, Slices
 from kvsync_indexer.core.keys import identity_key, mix
-from kvsync_indexer.core.orphans import Orphans
-from kvsync_indexer.core.protocol import MAX_COPIES, MAX_SPARSE_BLOCKS, Applied, CoreLimits
-from kvsync_indexer.core.remembered import Remembered
-from kvsync_indexer.core.residency import Residency
-from kvsync_indexer.core.slots import Slots
+from kvsync_indexer.core.protocol import MAX_SPARSE_BLOCKS, CoreLimits
 from kvsync_indexer.core.sparse import is_sparse, place_hashes
 
 DEVICE: Final = "GPU"
-AppliedCounts: TypeAlias = Counter[str]
-"""What a batch has done so far, by field of `Applied`."""
 
 
-class Publisher:
+class Publisher(Holdings):
     """The state of one publisher. It is not thread-safe, and `apply` takes only batches that `check` admitted."""
 
     def __init__(self, name: str, model: str, seed: int, limits: CoreLimits) -> None:
+        super().__init__(limits)
         self.name = name
         self.model = model
         self._seed = seed
-        self._limits = limits
+        self.last_copy_only = False
+        """Removals from the device are announced only for the last copy."""
         self.conflicts = 0
-        self.refused = 0
-        self.rows = 0
-        """Resident blocks, counted per slot."""
         self.cleared_rows = 0
         """Rows that clears have visited."""
-        self.forget()
-
-    def forget(self) -> int:
-        """Drop everything, slots and groups included, and return how many rows were dropped."""
-        dropped = self.rows
-        self.slots = Slots()
-        self._remembered = Remembered(self._limits.max_remembered)
-        self._drop_blocks()
-        return dropped
-
-    def _drop_blocks(self) -> None:
-        self.blocks: dict[int, Block] = {}
-        """By id."""
-        self.residency = Residency()
-        self.orphans = Orphans()
-        self.raw_hashes: dict[int, bytes] = {}
-        """By id: the bytes of hashes that came as bytes."""
-        self.rows = 0
         self._tentative: dict[tuple[int, int], None] = {}
         """Id and slot of copies that the batch being applied added, and that may still turn out to be reports."""
         self._sparse: list[BlockStored] = []
         """Events of the batch being applied whose hashes may have to be placed among their tokens."""
-        self.slots.drop_blocks()
 
     def check(self, batch: EventBatch) -> None:
         """Raise LimitError if applying the batch could exceed a hard limit."""
         check_batch(batch, self.name, self.slots, self.rows, self._limits.max_blocks)
 
-    def apply(self, batch: EventBatch) -> Applied:
-        """Apply an admitted batch."""
-        counts: AppliedCounts = Counter(unknown_events=batch.unknown_events, payloads=1)
+    def apply(self, batch: EventBatch, counts: AppliedCounts) -> Slices:
+        """Apply an admitted batch, and count what it did. Nothing else may change the publisher before the end."""
+        counts.update(unknown_events=batch.unknown_events, payloads=1)
         self._tentative.clear()
         self._sparse.clear()
         for event in batch.events:
             counts["events"] += 1
             if isinstance(event, BlockStored):
-                self._store(event, counts)
+                yield from self._store(event, counts)
             elif isinstance(event, BlockRemoved):
-                self._remove(event, counts)
+                yield from self._remove(event, counts)
             else:
-                counts["cleared"] += self._clear(event)
+                yield from self._clear(event, counts)
         if len(self.slots.sizes) > 1:
-            self._place_sparse(counts)
-        return Applied(**counts)
+            yield from self._place_sparse(counts)
 
-    def apply_runs(self, block_size: int, runs: Sequence[BlockRun]) -> Applied:
-        """Apply runs that `check` admitted as stored and removed events without tokens."""
-        counts: AppliedCounts = Counter(payloads=1)
+    def apply_runs(self, block_size: int, runs: Sequence[BlockRun], counts: AppliedCounts) -> Slices:
+        """As `apply`, for runs: stored and removed events without tokens."""
+        counts.update(payloads=1)
         self._tentative.clear()
         for event in run_events(block_size, runs):
             counts["events"] += 1
             if isinstance(event, BlockStored):
-                self._store_run(event, counts)
+                yield from self._store_run(event, counts)
             else:
-                self._remove(event, counts)
-        return Applied(**counts)
+                yield from self._remove(event, counts)
 
     # -- stored events -----------------------------------------------------------------------------------------------
 
-    def _store(self, event: BlockStored, counts: AppliedCounts) -> None:
+    def _store(self, event: BlockStored, counts: AppliedCounts) -> Slices:
         slot = self.slots.learn(event)
         parent = event.parent_block_hash
         if parent is not None and self._tentative:
@@ -133,17 +108,18 @@ class Publisher:
         with_tokens = event.block_size > 0 and bool(event.token_ids)
         number = self.slots.learn_size(event.group_idx, event.block_size) if with_tokens else None
         if number is not None and has_chain(event):
-            self._store_chain(event, slot, number, counts)
+            yield from self._store_chain(event, slot, number, counts)
             return
         if number is not None and is_sparse(event):
             self._sparse.append(event)
-        self._store_hashes(event, slot, self.slots.size_of(event.group_idx) if number is None else number, counts)
+        number = self.slots.size_of(event.group_idx) if number is None else number
+        yield from self._store_hashes(event, slot, number, counts)
 
-    def _store_hashes(self, event: BlockStored, slot: int, number: int, counts: AppliedCounts) -> None:
+    def _store_hashes(self, event: BlockStored, slot: int, number: int, counts: AppliedCounts) -> Slices:
         """Store an event that does not say for certain what its hashes are."""
         with_tokens = event.block_size > 0 and bool(event.token_ids)
         if self.slots.by_number[slot][0] == DEVICE:
-            adds_copy = with_tokens and event.parent_block_hash is not None
+            adds_copy = with_tokens and event.parent_block_hash is not None and not self.last_copy_only
         else:
             members = self.slots.members[slot]
             adds_copy = with_tokens or any(
@@ -151,11 +127,15 @@ class Publisher:
             )
         for raw_hash in event.block_hashes:
             ident = self._held_id(engine_hash(raw_hash), slot, number)
-            block = self.blocks.get(ident) or self._recall(ident, number, counts)
+            block = self.blocks.get(ident) or self._recall(ident, number)
             if block is None:
                 block = self._add_orphan(ident, number, None, None, counts)
             if block is not None:
                 self._add_copy(ident, raw_hash, block, slot, adds_copy, counts)
+            if self._attaching:
+                yield from self._attach_more(counts)
+            if self._is_spent():
+                yield
 
     def _held_id(self, hashed: int, slot: int, number: int) -> int:
         """The id under which the slot holds the hash in any block size, or else its id in this one."""
@@ -167,16 +147,16 @@ class Publisher:
                     return block_id(hashed, other)
         return ident
 
-    def _recall(self, ident: int, number: int, counts: AppliedCounts) -> Block | None:
+    def _recall(self, ident: int, number: int) -> Block | None:
         """A block that is not resident, with the content that it had when it was removed."""
         content = self._remembered.get(ident)
         if content is None:
             return None
         block = self.blocks[ident] = Block(number, *content, None, None)
-        self._attach_waiting(ident, content[0], counts)
+        self._attach_waiting(ident, content[0])
         return block
 
-    def _store_chain(self, event: BlockStored, slot: int, number: int, counts: AppliedCounts) -> None:
+    def _store_chain(self, event: BlockStored, slot: int, number: int, counts: AppliedCounts) -> Slices:
         """Store an event whose tokens say what each of its hashes is."""
         chain = read_chain(event, self.model, self._seed)
         parent = None if event.parent_block_hash is None else unsigned(event.parent_block_hash)
@@ -201,8 +181,12 @@ class Publisher:
                 if key is None:
                     key = block.prefix_key
             parent_key, parent_tag, parent = key, key_tag(key), unsigned(raw_hash)
+            if self._attaching:
+                yield from self._attach_more(counts)
+            if self._is_spent():
+                yield
 
-    def _store_run(self, event: BlockStored, counts: AppliedCounts) -> None:
+    def _store_run(self, event: BlockStored, counts: AppliedCounts) -> Slices:
         """Store blocks whose hashes identify their content."""
         slot = self.slots.learn(event)
         number = self.slots.learn_size(event.group_idx, event.block_size)
@@ -218,12 +202,17 @@ class Publisher:
             if block is not None and self._add_copy(ident, raw_hash, block, slot, adds_copy, counts) and one_block_root:
                 self._tentative[ident, slot] = None
             parent_tag = key_tag(key)
+            if self._attaching:
+                yield from self._attach_more(counts)
+            if self._is_spent():
+                yield
 
     def _copy_rule(self, event: BlockStored, slot: int) -> tuple[bool, bool]:
         """Whether blocks of this chain that are resident gain a copy, and whether that is only tentative."""
         on_device = self.slots.by_number[slot][0] == DEVICE
         one_block_root = on_device and event.parent_block_hash is None and len(event.block_hashes) == 1
-        return not on_device or event.parent_block_hash is not None or one_block_root, one_block_root
+        gains = event.parent_block_hash is not None or one_block_root
+        return not on_device or (gains and not self.last_copy_only), one_block_root
 
     def _gives_way(self, hashed: int, slot: int, number: int) -> bool:
         """Whether the slot holds the hash in the group's own block size and not in this one.
@@ -245,13 +234,17 @@ class Publisher:
         block = self.blocks.get(ident)
         return None if block is None else block.prefix_key
 
-    def _place_sparse(self, counts: AppliedCounts) -> None:
+    def _place_sparse(self, counts: AppliedCounts) -> Slices:
         blocks = 0
         for event in self._sparse:
-            blocks += sum(len(event.token_ids) // size for size in self.slots.sizes)
+            more = sum(len(event.token_ids) // size for size in self.slots.sizes)
+            blocks += more
             if blocks > MAX_SPARSE_BLOCKS:
                 return
             self._place(event, counts)
+            yield from self._attach_more(counts)
+            if self._is_spent(more):
+                yield
 
     def _place(self, event: BlockStored, counts: AppliedCounts) -> None:
         """Attach the orphans among the hashes of a sparse event, as far as its tokens say what they are."""
@@ -265,7 +258,7 @@ class Publisher:
             if block is not None and block.prefix_key is None:
                 self.orphans.remove(idents[at], block)
                 self._attach(block, key, key_tag(parent_key), counts)
-                self._attach_waiting(idents[at], key, counts)
+                self._attach_waiting(idents[at], key)
 
     def _learn_content(
         self,
@@ -283,14 +276,15 @@ class Publisher:
             if key is None:
                 return self._add_orphan(ident, number, local_hash, parent, counts)
             block = self.blocks[ident] = Block(number, key, parent_tag, None, None)
-            self._attach_waiting(ident, key, counts)
+            if self.orphans.count:
+                self._attach_waiting(ident, key)
         elif block.prefix_key is not None:
             if key is not None and key != block.prefix_key:
                 self.conflicts += 1
         elif key is not None:
             self.orphans.remove(ident, block)
             self._attach(block, key, parent_tag, counts)
-            self._attach_waiting(ident, key, counts)
+            self._attach_waiting(ident, key)
         elif block.local_hash is None and parent is not None:
             block.local_hash, block.parent = local_hash, parent
             self.orphans.wait(ident, block)
@@ -308,57 +302,18 @@ class Publisher:
         counts["orphans"] += 1
         return block
 
-    def _attach(self, block: Block, key: int, parent_tag: int, counts: AppliedCounts) -> None:
-        """Give a block that is no longer counted as an orphan its prefix key."""
-        block.prefix_key, block.parent_tag, block.local_hash, block.parent = key, parent_tag, None, None
-        counts["attached"] += 1
-        for slot in block.copies:
-            self.residency.show(key, slot)
-
-    def _attach_waiting(self, ident: int, key: int, counts: AppliedCounts) -> None:
-        """Attach every block that waited for this one, and every block that waited for one of those."""
-        parents = [(ident, key)]
-        while parents:
-            parent, parent_key = parents.pop()
-            for child in self.orphans.take_children(parent):
-                block = self.blocks[child]
-                assert block.local_hash is not None
-                key = mix(parent_key, block.local_hash)
-                self._attach(block, key, key_tag(parent_key), counts)
-                parents.append((child, key))
-
-    def _add_copy(
-        self, ident: int, raw_hash: Hash, block: Block, slot: int, adds_copy: bool, counts: AppliedCounts
-    ) -> bool:
-        """Count the block in the slot; True if it was there already and gained a copy."""
-        counts["stored"] += 1
-        copies = block.copies.get(slot, 0)
-        if copies:
-            added = adds_copy and copies < MAX_COPIES
-            block.copies[slot] = copies + added
-            return added
-        if not block.copies and isinstance(raw_hash, bytes):
-            self.raw_hashes[ident] = raw_hash
-        self._put(ident, block, slot, 1)
-        return False
-
-    def _put(self, ident: int, block: Block, slot: int, copies: int) -> None:
-        block.copies[slot] = copies
-        self.rows += 1
-        self.slots.digests[slot].add(block_id(ident, block.size_number))
-        self.slots.members[slot].add(ident)
-        if block.prefix_key is not None:
-            self.residency.show(block.prefix_key, slot)
-
     # -- removed and cleared events ----------------------------------------------------------------------------------
 
-    def _remove(self, event: BlockRemoved, counts: AppliedCounts) -> None:
+    def _remove(self, event: BlockRemoved, counts: AppliedCounts) -> Slices:
         slot = self.slots.find(event.medium, event.group_idx)
         if slot is None:
             counts["unknown_removed"] += len(event.block_hashes)
             return
+        takes_all = self.last_copy_only and self.slots.by_number[slot][0] == DEVICE
         members, numbers = self.slots.members[slot], list(self.slots.sizes_of(slot))
         for raw_hash in event.block_hashes:
+            if self._is_spent():
+                yield
             hashed = engine_hash(raw_hash)
             ident = next((one for number in numbers if (one := block_id(hashed, number)) in members), None)
             if ident is None:
@@ -366,7 +321,10 @@ class Publisher:
                 continue
             counts["removed"] += 1
             self._tentative.pop((ident, slot), None)
-            self._release(ident, self.blocks[ident], slot)
+            if takes_all:
+                self._drop(ident, self.blocks[ident], slot)
+            else:
+                self._release(ident, self.blocks[ident], slot)
 
     def _take_back(self, hashed: int, slot: int) -> None:
         """Remove a copy that this batch added, because a later event shows that it was a report."""
@@ -377,53 +335,21 @@ class Publisher:
                 self._release(ident, self.blocks[ident], slot)
                 return
 
-    def _release(self, ident: int, block: Block, slot: int) -> None:
-        if block.copies[slot] > 1:
-            block.copies[slot] -= 1
-        else:
-            self._drop(ident, block, slot)
-
-    def _drop(self, ident: int, block: Block, slot: int) -> None:
-        self._take_out(ident, block, slot)
-        if not block.copies and block.prefix_key is not None:
-            self._remembered.add(ident, (block.prefix_key, block.parent_tag))
-
-    def _take_out(self, ident: int, block: Block, slot: int) -> None:
-        """Take all copies of a block out of a slot."""
-        del block.copies[slot]
-        self.rows -= 1
-        self.slots.digests[slot].discard(block_id(ident, block.size_number))
-        self.slots.members[slot].remove(ident)
-        if block.prefix_key is not None:
-            self.residency.hide(block.prefix_key, slot)
-        if block.copies:
-            return
-        del self.blocks[ident]
-        self.raw_hashes.pop(ident, None)
-        if block.prefix_key is None:
-            self.orphans.remove(ident, block)
-
-    def _clear(self, event: AllBlocksCleared) -> int:
+    def _clear(self, event: AllBlocksCleared, counts: AppliedCounts) -> Slices:
         before = self.rows
         self._tentative.clear()
         if event.medium is None:
-            self._drop_blocks()
-        else:
-            medium = medium_of(event.medium)
-            for slot in [at for at, known in enumerate(self.slots.by_number) if known[0] == medium]:
-                for ident in list(self.slots.members[slot]):
-                    self._take_out(ident, self.blocks[ident], slot)
+            self._sparse.clear()
+            freed = self._drop_blocks()
+            counts["cleared"] += before
+            self.cleared_rows += before
+            yield from freed
+            return
+        medium = medium_of(event.medium)
+        for slot in [at for at, known in enumerate(self.slots.by_number) if known[0] == medium]:
+            for ident in list(self.slots.members[slot]):
+                self._take_out(ident, self.blocks[ident], slot)
+                if self._is_spent():
+                    yield
+        counts["cleared"] += before - self.rows
         self.cleared_rows += before - self.rows
-        return before - self.rows
-
-    # -- snapshots ---------------------------------------------------------------------------------------------------
-
-    def restore_block(self, ident: int, block: Block, raw_hash: bytes | None, held: Iterable[tuple[int, int]]) -> None:
-        """Put back a block as a snapshot describes it; `held` gives its copies by slot."""
-        self.blocks[ident] = block
-        if raw_hash is not None:
-            self.raw_hashes[ident] = raw_hash
-        if block.prefix_key is None:
-            self.orphans.add(ident, block)
-        for slot, copies in held:
-            self._put(ident, block, slot, copies)

@@ -6,6 +6,7 @@ computed once for each block size in use.
 
 import struct
 import threading
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from operator import itemgetter
 from typing import Final
@@ -14,20 +15,27 @@ from kvsync_events import BlockRun, DecodeError, EventBatch, Hash, decode_batch
 from kvsync_indexer.core.blocks import block_id, engine_hash, key_tag
 from kvsync_indexer.core.chain import run_events
 from kvsync_indexer.core.errors import LimitError, PublisherConflictError, QueryError, UnknownPublisherError
+from kvsync_indexer.core.giving import GivingLock
 from kvsync_indexer.core.groups import Plan, group_order
-from kvsync_indexer.core.keys import identity_key, prompt_keys, token_bytes
+from kvsync_indexer.core.holdings import AppliedCounts, Slices
+from kvsync_indexer.core.keys import MASK_64, identity_key, prompt_keys, token_bytes
 from kvsync_indexer.core.matching import KeysBySize, matched_tiers, tier_counts
 from kvsync_indexer.core.protocol import Applied, BlockRow, Context, CoreLimits, CoreStats, DigestRow, Match, Tokens
 from kvsync_indexer.core.publisher import Publisher
-from kvsync_indexer.core.snapshot import read_snapshot, sorted_blocks, write_snapshot
+from kvsync_indexer.core.snapshot import read_snapshot, snapshot_part, sorted_blocks, write_snapshot
 
 _ROW_BYTES: Final = 515
 """Measured growth of the resident set per row: a Block with its dict and the entries that refer to it."""
 _PUBLISHER_BYTES: Final = 4096
+_ENDED: Final = object()
 
 
 class PythonCore:
-    """See `IndexCore` for what each method promises; every one of them takes the core's only lock."""
+    """See `IndexCore` for what each method promises.
+
+    What changes the core holds the writer's lock, and the lock that queries need within it. Long work that changes
+    nothing holds the writer's lock only, so that queries are answered meanwhile.
+    """
 
     name: Final = "python"
 
@@ -35,11 +43,17 @@ class PythonCore:
         self._limits = limits or CoreLimits()
         self._seed = seed
         self._publishers: dict[str, Publisher] = {}
-        self._lock = threading.Lock()
+        self._writer = threading.Lock()
+        self._lock = GivingLock()
+
+    @property
+    def seed(self) -> int:
+        """What goes into every key, as 64 bits."""
+        return self._seed & MASK_64
 
     def add_publisher(self, publisher: str, model: str) -> None:
         """Make the publisher known."""
-        with self._lock:
+        with self._writer, self._lock:
             known = self._publishers.get(publisher)
             if known is not None:
                 if known.model != model:
@@ -51,14 +65,14 @@ class PythonCore:
 
     def apply(self, publisher: str, payload: bytes) -> Applied:
         """Decode and apply one batch."""
-        with self._lock:
+        with self._writer:
             return self._apply(self._get(publisher), decode_batch(payload, self._limits.wire))
 
     def apply_many(self, publisher: str, payloads: Sequence[bytes], budget: int | None = None) -> Applied:
         """Apply payloads in order."""
         totals = [0] * len(Applied._fields)
         done = 0
-        with self._lock:
+        with self._writer:
             known = self._get(publisher)
             for at, payload in enumerate(payloads):
                 try:
@@ -75,15 +89,22 @@ class PythonCore:
 
     def apply_batch(self, publisher: str, batch: EventBatch) -> Applied:
         """Apply a decoded batch."""
-        with self._lock:
+        with self._writer:
             return self._apply(self._get(publisher), batch)
 
     def apply_runs(self, publisher: str, block_size: int, runs: Sequence[BlockRun]) -> Applied:
         """Apply block transitions without tokens."""
-        with self._lock:
+        with self._writer:
             known = self._get(publisher)
             known.check(EventBatch(0.0, list(run_events(block_size, runs))))
-            return known.apply_runs(block_size, runs)
+            counts: AppliedCounts = Counter()
+            self._work(known.apply_runs(block_size, runs, counts))
+            return Applied(**counts)
+
+    def set_last_copy_only(self, publisher: str, on: bool) -> None:
+        """Choose what a removal takes."""
+        with self._writer, self._lock:
+            self._get(publisher).last_copy_only = on
 
     def match(self, context: Context, tokens: Tokens, publishers: Collection[str] | None = None) -> list[Match]:
         """Who holds how much of the prompt."""
@@ -139,14 +160,15 @@ class PythonCore:
 
     def remove_publisher(self, publisher: str) -> int:
         """Forget it."""
-        with self._lock:
-            known = self._publishers.pop(publisher, None)
-            return 0 if known is None else known.rows
+        with self._writer:
+            with self._lock:
+                known = self._publishers.pop(publisher, None)
+            return 0 if known is None else self._forget(known)
 
     def clear_publisher(self, publisher: str) -> int:
         """Drop its blocks and what was learnt from its events."""
-        with self._lock:
-            return self._get(publisher).forget()
+        with self._writer:
+            return self._forget(self._get(publisher))
 
     def publishers(self) -> list[str]:
         """Names, sorted."""
@@ -166,18 +188,23 @@ class PythonCore:
 
     def dump(self, publisher: str) -> Iterator[BlockRow]:
         """Every resident block."""
-        with self._lock:
+        with self._writer:
             return iter(_rows(self._get(publisher)))
 
     def snapshot(self) -> bytes:
         """The whole state."""
-        with self._lock:
+        with self._writer:
             return write_snapshot(self._publishers, self._seed)
+
+    def snapshot_part(self, publisher: str) -> bytes:
+        """One publisher's part of it."""
+        with self._writer:
+            return snapshot_part(self._get(publisher))
 
     def restore(self, data: bytes) -> list[str]:
         """Replace the whole state."""
         publishers, seed = read_snapshot(data, self._limits)
-        with self._lock:
+        with self._writer, self._lock:
             self._publishers, self._seed = publishers, seed
         return sorted(publishers)
 
@@ -220,10 +247,25 @@ class PythonCore:
             raise UnknownPublisherError(f"no publisher named {publisher}")
         return known
 
-    @staticmethod
-    def _apply(publisher: Publisher, batch: EventBatch) -> Applied:
+    def _apply(self, publisher: Publisher, batch: EventBatch) -> Applied:
         publisher.check(batch)
-        return publisher.apply(batch)
+        counts: AppliedCounts = Counter()
+        self._work(publisher.apply(batch, counts))
+        return Applied(**counts)
+
+    def _forget(self, publisher: Publisher) -> int:
+        with self._lock:
+            dropped, freeing = publisher.rows, publisher.forget()
+        self._work(freeing)
+        return dropped
+
+    def _work(self, slices: Slices) -> None:
+        """Do work that changes the core; between two slices queries are answered."""
+        while True:
+            with self._lock:
+                if next(slices, _ENDED) is _ENDED:
+                    return
+            self._lock.give_way()
 
 
 def _match_one(publisher: Publisher, plan: Plan | None, keys_of: KeysBySize) -> Match | None:
@@ -252,7 +294,8 @@ def _rows(publisher: Publisher) -> list[BlockRow]:
             parent = None if above is None else _raw_hash(publisher, above)
         for slot, copies in block.copies.items():
             medium, group = publisher.slots.by_number[slot]
-            row = BlockRow(_raw_hash(publisher, ident), parent, medium, group, copies, block.prefix_key is not None)
+            key = block.prefix_key
+            row = BlockRow(_raw_hash(publisher, ident), parent, medium, group, copies, key is not None, key)
             rows.append(((hashed, medium.encode(), group_order(group)), row))
     return [row for _, row in sorted(rows, key=itemgetter(0))]
 

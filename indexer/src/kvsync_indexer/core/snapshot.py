@@ -19,7 +19,7 @@ Everything is checked while it is read, and a damaged or foreign snapshot is ref
 """
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Final
 
@@ -45,14 +45,19 @@ _NO_WINDOW: Final = (1 << 64) - 1
 
 def write_snapshot(publishers: dict[str, Publisher], seed: int) -> bytes:
     """A snapshot of these publishers."""
-    body = bytearray(_U32.pack(len(publishers)))
-    for name in sorted(publishers, key=str.encode):
-        _write_publisher(body, publishers[name])
-    whole = _HEAD.pack(MAGIC, VERSION, 0, seed & (1 << 64) - 1, len(body)) + bytes(body)
+    return join_snapshot(seed, [snapshot_part(publishers[name]) for name in sorted(publishers, key=str.encode)])
+
+
+def join_snapshot(seed: int, parts: Sequence[bytes]) -> bytes:
+    """A snapshot of the publishers whose parts these are, in the order of their names as UTF-8."""
+    body = b"".join((_U32.pack(len(parts)), *parts))
+    whole = _HEAD.pack(MAGIC, VERSION, 0, seed & (1 << 64) - 1, len(body)) + body
     return whole + _U64.pack(xxh3_64_intdigest(whole))
 
 
-def _write_publisher(out: bytearray, publisher: Publisher) -> None:
+def snapshot_part(publisher: Publisher) -> bytes:
+    """One publisher's part of a snapshot."""
+    out = bytearray()
     _write_text(out, publisher.name)
     _write_text(out, publisher.model)
     out += struct.pack("<H", len(publisher.slots.groups))
@@ -80,6 +85,7 @@ def _write_publisher(out: bytearray, publisher: Publisher) -> None:
         out.append(len(block.copies))
         for at, copies in sorted((position[slot], copies) for slot, copies in block.copies.items()):
             out += _HELD.pack(at, copies)
+    return bytes(out)
 
 
 def sorted_blocks(publisher: Publisher) -> list[tuple[int, int, int]]:

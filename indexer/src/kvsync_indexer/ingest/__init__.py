@@ -4,9 +4,9 @@
 `sockets` sets ZMQ options and reads messages. All decisions are made by `kvsync_indexer.sync.Follower`.
 """
 
-from kvsync_indexer.ingest.in_flight import InFlight
+from kvsync_indexer.ingest.in_flight import InFlight, temporary_directory
 from kvsync_indexer.ingest.link import PublisherLink
 from kvsync_indexer.ingest.sockets import SocketSettings
 from kvsync_indexer.ingest.thread import Ingest
 
-__all__ = ["InFlight", "Ingest", "PublisherLink", "SocketSettings"]
+__all__ = ["InFlight", "Ingest", "PublisherLink", "SocketSettings", "temporary_directory"]

@@ -10,9 +10,12 @@ incomplete until its cache has turned over.
 """
 
 import contextlib
+import errno
 import mmap
 import os
+import stat
 import struct
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -109,6 +112,21 @@ class InFlight:
         with contextlib.suppress(OSError):
             temporary.write_bytes(msgspec.json.encode(self._known))
             temporary.replace(self._list_path)
+
+
+def temporary_directory(port: int) -> Path:
+    """A directory of this user for the index on this port, where there is no directory for snapshots.
+
+    A container that is started again finds it as long as its pod keeps the volume of the temporary files. Raises
+    OSError, also if another user has made it.
+    """
+    directory = Path(tempfile.gettempdir()) / f"kvsync-indexer-{os.geteuid()}-{port}"
+    with contextlib.suppress(FileExistsError):
+        directory.mkdir(mode=0o700)
+    found = directory.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o022:
+        raise PermissionError(errno.EPERM, "not a directory of this user alone", str(directory))
+    return directory
 
 
 def _read_list(path: Path) -> list[Marked]:

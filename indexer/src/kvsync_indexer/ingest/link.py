@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import structlog
 import zmq
 
-from kvsync_events import REPLAY_END, FrameError, parse_replay_reply
+from kvsync_events import REPLAY_END, FrameError, Removals, parse_replay_reply
 from kvsync_indexer.core import IndexCore
 from kvsync_indexer.ingest.sockets import EventSocket, ReplaySocket, SocketSettings
 from kvsync_indexer.latency import StreamMeter
@@ -72,6 +72,8 @@ class PublisherLink:
         """What the engine says of itself; set by the service, None while it is not known."""
         self.connected = False
         """A peer is connected to the event socket."""
+        self._said: tuple[str | None, Removals | None] = (None, None)
+        """Version and removals as the follower knows them."""
         self._shared = shared
         self._events: EventSocket | None = None
         self._replay: ReplaySocket | None = None
@@ -91,6 +93,10 @@ class PublisherLink:
     def tick(self, now: float) -> None:
         """Run the timers: the follower's, and opening again what could not be opened."""
         settings = self._shared.sockets
+        said = self.engine_version, self.spec.removals
+        if said != self._said:
+            self._said = said
+            self.follower.engine_is(*said, now)
         if self.connected and settings.heartbeat_s > 0:
             self.follower.alive(now - settings.heartbeat_timeout_s, now)
         if self._reopen_at is not None and now >= self._reopen_at:

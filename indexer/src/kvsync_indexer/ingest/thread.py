@@ -245,12 +245,18 @@ class Ingest:
         link = self._links[spec.name] = PublisherLink(spec, machine, self.shared)
         _log.info("publisher_added", publisher=spec.name, endpoint=spec.endpoint, model=spec.model, source=spec.source)
         self._publish_models()
+        if point is not None and point.last_copy_only:
+            link.follower.false_hits("as it was seen to do before the snapshot", now)
+        link.follower.engine_is(None, spec.removals, now)
         link.follower.start(now)
 
     def _claim(self, spec: PublisherSpec) -> StreamPoint | None:
-        """Return where to resume a publisher; restored blocks of another process or model are dropped."""
+        """Return where to resume a publisher; restored blocks of another process, model or rule are dropped."""
         point = self._resume.pop(spec.name, None)
-        if point is None or (point.model == spec.model and point.epoch == spec.epoch):
+        if point is None:
+            return None
+        counted_otherwise = spec.removals == "last_copy" and not point.last_copy_only
+        if point.model == spec.model and point.epoch == spec.epoch and not counted_otherwise:
             return point
         self.core.remove_publisher(spec.name)
         _log.info("snapshot_outdated", publisher=spec.name, saved=point.epoch, now=spec.epoch)

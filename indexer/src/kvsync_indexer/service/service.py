@@ -22,7 +22,7 @@ from kvsync_indexer.audit import Auditor
 from kvsync_indexer.config import IndexerConfig
 from kvsync_indexer.core import CoreError, CoreLimits, IndexCore, make_core
 from kvsync_indexer.errors import ConfigError, RequestError
-from kvsync_indexer.ingest import InFlight, Ingest, PublisherLink
+from kvsync_indexer.ingest import InFlight, Ingest, PublisherLink, temporary_directory
 from kvsync_indexer.prediction import MOST_TOKENS
 from kvsync_indexer.publishers import SpecSet
 from kvsync_indexer.publishers_file import PublishersFile
@@ -179,6 +179,9 @@ class IndexService:
             predictions.keep(current)
             self.learning.keep(current)
         totals = predictions.record(report, link.totals.block_size)
+        if totals.shows_false_hits:
+            share = f"{totals.over / max(1, totals.predicted):.0%} of the predicted tokens were not there"
+            self.ingest.call(lambda: link.follower.false_hits(share, self.monotonic()))
         wants_report = self.learning.wants_report(link, report.predicted_tokens, report.cached_tokens)
         return PredictionAnswer(report.publisher, totals.requests, totals.error, wants_report)
 
@@ -246,9 +249,13 @@ class IndexService:
 
 
 def _open_guard(config: IndexerConfig) -> InFlight | None:
-    """The file that says what is being applied; without a directory for snapshots nothing outlives the process."""
+    """The file that says what is being applied, among the snapshots or else among the temporary files."""
     if config.snapshot_dir is None:
-        return None
+        try:
+            return InFlight(temporary_directory(config.port)) if config.port else None
+        except OSError as error:
+            _log.warning("applying_unmarked", problem=str(error))
+            return None
     try:
         return InFlight(config.snapshot_dir)
     except OSError as error:

@@ -4,6 +4,7 @@ import asyncio
 import os
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import aiohttp
@@ -11,9 +12,9 @@ import structlog
 
 from kvsync_indexer import bounded
 from kvsync_indexer.bounded import fetched
-from kvsync_indexer.core import IndexCore, SnapshotError
+from kvsync_indexer.core import IndexCore, SnapshotError, join_snapshot
 from kvsync_indexer.errors import ConfigError, OversizeError, SnapshotFileError
-from kvsync_indexer.ingest import Ingest
+from kvsync_indexer.ingest import Ingest, PublisherLink
 from kvsync_indexer.snapshot import (
     TAIL,
     SnapshotHeader,
@@ -59,9 +60,25 @@ class Snapshots:
         """Wall time of the last snapshot that was written."""
 
     async def take(self) -> bytes:
-        """Take a snapshot in which the core and the positions of the streams agree."""
-        header, core = await asyncio.wrap_future(self._ingest.call(self._freeze))
-        return await asyncio.to_thread(encode_snapshot, header, core)
+        """Take a snapshot in which the blocks of each publisher and the position of its stream agree.
+
+        Publishers are copied one after the other. Queries are answered meanwhile, and between two publishers the I/O
+        thread goes on with what has arrived.
+        """
+        frozen: dict[str, tuple[StreamPoint, bytes]] = {}
+        for link in self._ingest.links():
+            point = await asyncio.wrap_future(self._ingest.call(partial(self._freeze, link)))
+            if point is not None:
+                frozen[link.spec.name] = point
+        header = SnapshotHeader(
+            created=self._wall(), core=self._core.name, publishers=[point for point, _ in frozen.values()]
+        )
+        parts = [frozen[name][1] for name in sorted(frozen, key=str.encode)]
+
+        def whole() -> bytes:
+            return encode_snapshot(header, join_snapshot(self._core.seed, parts))
+
+        return await asyncio.to_thread(whole)
 
     async def write(self) -> None:
         """Write a snapshot to the directory if anything was applied since the last one. Failures are counted."""
@@ -80,26 +97,22 @@ class Snapshots:
         self.last_bytes, self.last_at = len(data), self._wall()
         _log.debug("snapshot_written", bytes=len(data))
 
-    def _freeze(self) -> tuple[SnapshotHeader, bytes]:
-        """Runs in the I/O thread, where no batch is half applied."""
-        points = []
-        for link in self._ingest.links():
-            machine, position = link.machine, link.machine.position
-            if machine.state in _GONE or not position.known:
-                continue
-            points.append(
-                StreamPoint(
-                    name=link.spec.name,
-                    model=link.spec.model,
-                    epoch=machine.epoch,
-                    next_seq=position.next_seq,
-                    base_seq=position.base_seq,
-                    incomplete=machine.incomplete,
-                    tail=position.tail()[-TAIL:],
-                )
-            )
-        header = SnapshotHeader(created=self._wall(), core=self._core.name, publishers=points)
-        return header, self._core.snapshot()
+    def _freeze(self, link: PublisherLink) -> tuple[StreamPoint, bytes] | None:
+        """One publisher at this moment. Runs in the I/O thread, where no batch is half applied."""
+        machine, position = link.machine, link.machine.position
+        if machine.state in _GONE or not position.known or self._ingest.link(link.spec.name) is not link:
+            return None
+        point = StreamPoint(
+            name=link.spec.name,
+            model=link.spec.model,
+            epoch=machine.epoch,
+            next_seq=position.next_seq,
+            base_seq=position.base_seq,
+            incomplete=machine.incomplete,
+            tail=position.tail()[-TAIL:],
+            last_copy_only=link.follower.removals.removals == "last_copy",
+        )
+        return point, self._core.snapshot_part(link.spec.name)
 
     async def restore(self, peer: str | None) -> int:
         """Restore the core from the directory, else from the peer, and return the number of publishers to resume.

@@ -7,7 +7,9 @@ from kvsync_indexer.sync import State
 
 
 def _reason(link: PublisherLink, reason: str) -> str:
-    """Why the publisher is in its state, with what the sockets know beyond the machine."""
+    """Why the publisher is in its state, with what the sockets and the follower know beyond the machine."""
+    if link.follower.removals.note and link.follower.removals.note not in reason:
+        reason = f"{reason}; {link.follower.removals.note}"
     if link.problem is not None:
         return link.problem
     if link.connected or link.machine.state not in (State.CONNECTING, State.STALE):
@@ -67,6 +69,7 @@ def publisher_row(link: PublisherLink, core: IndexCore, now: float) -> Publisher
         set_aside=totals.set_aside,
         refused=totals.refused,
         engine_version=link.engine_version,
+        removals=link.follower.removals.removals,
         endpoint=spec.endpoint,
         replay_endpoint=spec.replay_endpoint,
         http_url=spec.http_url,

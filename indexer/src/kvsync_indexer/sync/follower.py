@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol
 
 import structlog
 
-from kvsync_events import DecodeError, decode_batch
+from kvsync_events import DecodeError, Removals, decode_batch
 from kvsync_indexer.core import Applied, CoreError, IndexCore
 from kvsync_indexer.latency import StreamMeter, batch_times
 from kvsync_indexer.sync.actions import (
@@ -28,6 +28,7 @@ from kvsync_indexer.sync.actions import (
 from kvsync_indexer.sync.guard import ApplyGuard, NoGuard
 from kvsync_indexer.sync.machine import PublisherMachine
 from kvsync_indexer.sync.ranks import Ranks
+from kvsync_indexer.sync.removals import RemovalRule
 from kvsync_indexer.sync.slices import BUDGET, slices
 from kvsync_indexer.sync.states import TRUSTED, State
 from kvsync_indexer.sync.totals import Totals
@@ -101,6 +102,8 @@ class Follower:
         self.trusted = False
         """Queries may match the publisher. Trust is withdrawn before blocks change and given afterwards."""
         self.turnover = Turnover()
+        self.removals = RemovalRule()
+        self._last_copy_only = False
         self._unknown_events = 0
         """Events of unknown types in what was applied since the machine was told of such events."""
         self._core = core
@@ -181,6 +184,26 @@ class Follower:
     def removed(self, now: float) -> None:
         """The publisher left."""
         self._perform(self.machine.removed(now), now)
+
+    def engine_is(self, version: str | None, removals: Removals | None, now: float) -> None:
+        """Adopt what the engine says of its version and the specification of its removals; None if it is not known."""
+        self.removals.know(removals, version)
+        self._adopt_removals(now)
+
+    def false_hits(self, evidence: str, now: float) -> None:
+        """The index has claimed blocks that the engine does not hold, although it has applied every batch."""
+        if self.removals.notice(evidence):
+            self._adopt_removals(now)
+
+    def _adopt_removals(self, now: float) -> None:
+        last_copy_only = self.removals.removals == "last_copy"
+        if last_copy_only is self._last_copy_only or self.name not in self._core.publishers():
+            return
+        self._last_copy_only = last_copy_only
+        self._core.set_last_copy_only(self.name, last_copy_only)
+        self._write_log(Log("info", "removals_adopted", {"publisher": self.name, "removals": self.removals.removals}))
+        if last_copy_only and self.totals.batches:
+            self._perform(self.machine.blocks_outdated(self.removals.note, now), now)
 
     def tick(self, now: float) -> None:
         """Let time pass. Call at least every 100 ms."""

@@ -295,6 +295,17 @@ class PublisherMachine:
         self.recovery.suspect(f"{reason} {self.next_seq}", now)
         return self._outbox.take()
 
+    def blocks_outdated(self, reason: str, now: float) -> list[Action]:
+        """The blocks were built from the events by a wrong rule: drop them, and ask for the history again."""
+        if self.state in _DEAF:
+            return []
+        self.recovery.suspect(reason, now)
+        self.position.base_seq = None  # so that a repair sees how much further back the history reaches
+        if self.settings.replay and self.state is State.LIVE:
+            self.recovery.cancel()
+            self.recovery.request(Purpose.REPAIR, now)
+        return self._outbox.take()
+
     def blocks_dropped(self) -> None:
         """The core dropped the blocks without being told to: what is applied from here on is not all there is."""
         self.standing.incomplete = True

@@ -120,6 +120,10 @@ class PodConfig(BaseModel):
     mock_time_scale: float = Field(1.0, gt=0.0, le=1e6, description="factor on every simulated duration")
     mock_seed: int | None = Field(None, ge=0, le=2**63 - 1, description="seed of generated text and jitter")
     mock_wire_version: str = Field("newest", description="vLLM version whose event format is used")
+    mock_removals: Literal["each_copy", "last_copy"] = Field(
+        "each_copy",
+        description="removals announced for a block with several copies; last_copy: as proposed in vllm#55092",
+    )
     mock_hash_seed: str | None = Field(None, description="default: PYTHONHASHSEED")
     mock_vocab_size: int = Field(
         2**32, ge=16, le=2**32, description="prompts with a token id from here on are refused; default: every 32-bit id"

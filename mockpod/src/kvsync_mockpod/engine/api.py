@@ -114,6 +114,7 @@ class ResidentBlock:
     lora_name: str | None = None
     extra_keys: tuple[Any, ...] | None = None
     """Further content of the hash, as events carry it: salts, adapters and multimodal inputs."""
+    lora_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

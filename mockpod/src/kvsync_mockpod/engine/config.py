@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from kvsync_events import UnsupportedVersionError, hash_algorithms
+from kvsync_events import Removals, UnsupportedVersionError, hash_algorithms
 from kvsync_events.versions import parse_version
 from kvsync_mockpod.engine.config_model import ConfigModel
 
@@ -58,6 +58,8 @@ class EngineConfig(ConfigModel):
     `vllm`: they stay and can be hit although they were never computed (vllm-project/vllm#43569). `fixed`: they are
     withdrawn.
     """
+    removals: Removals = "each_copy"
+    """Removals that are announced for a block with several copies; vLLM up to 0.33 announces each."""
     keep_tokens: bool = True
     """Keep the token ids of resident blocks, for block dumps and lower tiers. Offline replay saves memory without them.
     """

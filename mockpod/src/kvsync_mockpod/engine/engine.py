@@ -300,5 +300,13 @@ class Engine:
 def _resident(block: SourceBlock | StoredBlock, medium: str, group: int | None, copies: int) -> ResidentBlock:
     context = block.context or BlockContext()
     return ResidentBlock(
-        block.hash, block.parent, block.token_ids, medium, group, copies, context.lora_name, context.extra_keys
+        hash=block.hash,
+        parent=block.parent,
+        token_ids=block.token_ids,
+        medium=medium,
+        group_idx=group,
+        copies=copies,
+        lora_name=context.lora_name,
+        extra_keys=context.extra_keys,
+        lora_id=context.lora_id,
     )

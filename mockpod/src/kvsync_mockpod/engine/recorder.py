@@ -45,6 +45,8 @@ class Recorder:
         """
         self.hash_only = False
         """Publish lower-tier blocks with their hashes only, as vLLM's offload connector does."""
+        self.last_copy_only = False
+        """Announce the removal of a device block only when its last copy goes, as vllm-project/vllm#55092 proposes."""
         self.tier_events = 0
         """Lower-tier events that have not been taken yet."""
 
@@ -98,7 +100,7 @@ class Recorder:
                 if self.evicted is not None:
                     self.evicted.append(SourceBlock(h, parent, tuple(tokens), context))
         self.log.append(self.step, "removed", hashes)
-        if not self._publish:
+        if not self._publish or (self.last_copy_only and not last):
             return
         if self._runs:
             self._published.append(RemovedRun(hashes, "GPU"))

@@ -43,6 +43,7 @@ class EngineState:
         self.recorder = Recorder(
             config.block_size, self.log, publish=publish, keep_tokens=config.keep_tokens, runs=runs
         )
+        self.recorder.last_copy_only = config.removals == "last_copy"
         self.pool = BlockPool(
             config.usable_blocks,
             self.recorder,

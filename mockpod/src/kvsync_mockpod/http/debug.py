@@ -56,6 +56,7 @@ def _block_line(form: WireForm, rank: int, block: ResidentBlock) -> bytes:
             "copies": block.copies,
             "token_ids": block.token_ids,
             "lora_name": block.lora_name,
+            "lora_id": block.lora_id,
             "extra_keys": block.extra_keys,
             "rank": rank,
         }

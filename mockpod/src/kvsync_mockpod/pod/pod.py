@@ -116,6 +116,7 @@ class Pod:
             max_waiting=config.mock_max_waiting,
             keep_tokens=config.mock_debug or bool(config.mock_host_blocks),
             log_entries=1_000_000 if config.mock_debug else 0,
+            removals=config.mock_removals,
         )
         tiers = self._tiers()
         disk = tiers.make_disk_link() if tiers is not None else None

@@ -55,6 +55,8 @@ class Workload:
     """Share of batches over which the process of the index ends, as often as it applies them."""
     second_rank: float = 0.0
     """Share of batches that another data-parallel rank sends on the same stream: it clears its own cache."""
+    last_copy_only: bool = False
+    """The removal of a device block is announced only when its last copy goes."""
     wire_version: str = "0.33.0"
 
 
@@ -158,7 +160,8 @@ class ModelProcess:
         """Remove half of the blocks with an event of a type that is not in any version of the wire."""
         trimmed = list(self._gpu)[::2]
         for block_hash in trimmed:
-            for _ in range(self._gpu.pop(block_hash)):
+            copies = self._gpu.pop(block_hash)
+            for _ in range(1 if self.workload.last_copy_only else copies):
                 self._drop(block_hash, GPU)
         ts, events, rank = msgspec.msgpack.decode(payload)
         return msgspec.msgpack.encode([ts, [*events, ["BlocksTrimmed", trimmed]], rank])
@@ -218,9 +221,11 @@ class ModelProcess:
             if not candidates:
                 break
             victim = candidates[0] if self._rng.random() < 0.8 else self._rng.choice(candidates)
+            self._gpu[victim] -= 1
+            if self._gpu[victim] and self.workload.last_copy_only:
+                continue
             events.append(BlockRemoved([victim], GPU))
             self._drop(victim, GPU)
-            self._gpu[victim] -= 1
             if not self._gpu[victim]:
                 del self._gpu[victim]
                 events += self._offload(victim)
@@ -253,7 +258,8 @@ class ModelProcess:
         row = Row(block_hash, medium)
         if row not in self.truth:
             self._digests[medium].add(block_hash)
-        self.truth[row] = self.truth.get(row, 0) + 1
+        # Of copies whose removal is not announced, no reader can keep count.
+        self.truth[row] = 1 if self.workload.last_copy_only else self.truth.get(row, 0) + 1
         self.ever_stored.add(row)
         self.log.append(Transition("stored", row))
 

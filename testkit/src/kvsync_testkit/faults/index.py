@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from kvsync_events import digest_key
+from kvsync_events import Removals, digest_key
 from kvsync_indexer.core import IndexCore
 from kvsync_indexer.latency import StreamMeter
 from kvsync_indexer.sync import Follower, Log, PublisherMachine, SyncSettings
@@ -34,6 +34,7 @@ class IndexSide:
         on_settled: Callable[["IndexSide"], None],
         mark: SurvivingMark,
         history: IndexHistory | None = None,
+        removals: Removals | None = None,
     ) -> None:
         self.name = name
         self.machine = machine
@@ -63,6 +64,7 @@ class IndexSide:
             trust_changed=self._trust_changed,
             log=self._log,
         )
+        self.follower.engine_is(None, removals, time.now)
 
     def rows(self) -> dict[Row, int]:
         """Return the index's block table for this publisher."""

@@ -190,9 +190,13 @@ class Judge:
             self.violations.append(Violation("I1", engine.name, f"called complete while {orphans} blocks wait"))
 
     def judge_muted(self, side: IndexSide, since_s: float) -> None:
-        """While no batch arrives live, only checks show what an engine does, so that it soon must not be matched."""
+        """While no batch arrives live, only checks show what an engine does, so that it soon must not be matched.
+
+        A rebuild that happens meanwhile brings the index up to date as a check does, so the next check is due an idle
+        period after that, and not after the last live batch.
+        """
         settings = side.settings
-        allowed_s = settings.verify_idle_s + 3 * settings.verify_doubt_s
+        allowed_s = 2 * settings.verify_idle_s + 3 * settings.verify_doubt_s
         if side.matched and self._time.now - since_s > allowed_s:
             detail = f"matched at {self._time.now:.3f} s although nothing has arrived live since {since_s:.3f} s"
             self.violations.append(Violation("I9", side.name, detail))

@@ -138,6 +138,8 @@ def expand_schedule(seed: int) -> Schedule:
     if replay and heartbeats and not alone and new_kinds.random() < 0.06:
         # Without a replay server no payload comes again.
         workload = replace(workload, lethal_batches=0.004)
+    if random.Random(f"removals/{seed}").random() < 0.08:
+        workload = replace(workload, last_copy_only=True)
     blind = not replay or workload.lost_batches > 0
     schedule = Schedule(
         seed=seed,

@@ -58,8 +58,11 @@ class RecordingCore:
         publishers: Any
         query_keys: Any
         restore: Any
+        seed: Any
+        set_last_copy_only: Any
         sizes: Any
         snapshot: Any
+        snapshot_part: Any
         stats: Any
 
     def __init__(

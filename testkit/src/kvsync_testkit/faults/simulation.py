@@ -132,6 +132,7 @@ class Simulation:
             self.judge.judge,
             self._mark,
             history,
+            "last_copy" if name == FAULTED and self.schedule.workload.last_copy_only else None,
         )
 
     # -- running ----------------------------------------------------------------------------------------------------
