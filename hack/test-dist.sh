@@ -29,7 +29,7 @@ done
 env/bin/kvsync doctor || { say "kvsync doctor found a problem"; exit 1; }
 
 say "running a small demo"
-env/bin/kvsync demo --requests 200 --engines 2 --trace "$root/examples/traces/mooncake_conversation.jsonl" --out demo
+env/bin/kvsync demo --requests 200 --engines 2 --policy kv --trace "$root/examples/traces/mooncake_conversation.jsonl" --out demo
 [ -s demo/report.html ] || { say "the demo wrote no page"; exit 1; }
 where=$("$python" -c 'import kvsync; print(kvsync.__file__)')
 [[ $where == "$folder"/env/* ]] || { say "kvsync is imported from $where"; exit 1; }
