@@ -6,7 +6,7 @@ SHELL := /bin/bash
 	verify lock native browser images clean test-charts build-images cluster-up cluster-down chaos-mesh-up chaos-mesh-down \
 	test-kv-sync-e2e test-kv-sync-benchmark test-kv-sync-benchmark-release benchmark-trend test-kv-sync-chaos \
 	test-kv-sync-all test-fidelity test-interop test-faults test-kit-wheels test-ray soak ci-verdict ci-alarm \
-	release-build release-push release-sign release-publish
+	dist test-dist release-check release-build release-push release-sign release-publish
 
 BIN := .venv/bin
 UV = $(shell command -v uv || echo .tools/bin/uv)
@@ -147,6 +147,15 @@ ci-verdict: ## Write the verdict table of a workflow run (NEEDS, PULL_REQUEST; u
 
 ci-alarm: setup ## Open an issue if a scheduled workflow did not run (used on GitHub)
 	@$(BIN)/python hack/ci/alarm.py
+
+dist: setup ## Build every wheel and both charts into out/dist (installs helm as a Go module)
+	hack/dist.sh
+
+test-dist: dist ## Install the wheels into an empty environment, run a small demo there, and render the charts
+	hack/test-dist.sh
+
+release-check: setup ## Check that versions agree, that the change log has the release, and that nothing is uncommitted
+	$(BIN)/python hack/release_check.py
 
 release-build: setup ## Build images, charts, wheels, SBOMs and checksums into out/release
 	hack/release.sh build

@@ -15,7 +15,6 @@ die() { say "ERROR: $*"; exit 2; }
 
 images=(operator mockpod indexer)
 charts=(kvsync kvsync-crds)
-members=(events workload pages mockpod indexer router operator cli testkit)
 out=out/release
 
 version() {
@@ -32,31 +31,18 @@ version=$(version)
 
 build() {
   rm -rf "$out"
-  mkdir -p "$out/images" "$out/charts" "$out/wheels" "$out/sbom"
+  mkdir -p "$out/images" "$out/sbom"
   KVSYNC_IMAGE_TAG=$version hack/build-images.sh "${images[@]}"
-  local name syft helm
-  helm=$(hack/lib/tools.sh helm)
+  local name syft
   syft=$(hack/lib/tools.sh syft)
   for name in "${images[@]}"; do
     docker save "kvsync/$name:$version" --output "$out/images/$name.tar"
     "$syft" scan --quiet "docker-archive:$out/images/$name.tar" --source-name "kvsync/$name" --source-version "$version" \
       --output "spdx-json=$out/sbom/$name.spdx.json"
   done
-  for name in "${charts[@]}"; do
-    "$helm" package "charts/$name" --version "$version" --app-version "$version" --destination "$out/charts" >/dev/null
-  done
-  build_wheels
+  hack/dist.sh "$out" "$version"
   (cd "$out" && find images charts wheels sbom -type f -print0 | sort -z | xargs -0 sha256sum >SHA256SUMS)
   say "version $version: $(wc -l <"$out/SHA256SUMS") files in $out"
-}
-
-build_wheels() {
-  local uv name
-  uv=$(command -v uv || echo .tools/bin/uv)
-  for name in "${members[@]}"; do
-    "$uv" build --quiet --wheel --no-build-isolation --python .venv/bin/python --out-dir "$out/wheels" "./$name"
-  done
-  rm -f "$out/wheels/.gitignore"
 }
 
 check_built() {
@@ -109,7 +95,7 @@ sign() {
 publish() {
   check_built
   command -v gh >/dev/null || die "gh is not installed"
-  gh release create "v$version" --verify-tag --title "kvsync $version" --notes-file CHANGELOG.md \
+  gh release create "v$version" --verify-tag --title "kvsync $version" --notes "$(hack/release_check.py --notes)" \
     "$out"/charts/*.tgz "$out"/wheels/*.whl "$out"/sbom/*.json "$out/SHA256SUMS"
 }
 

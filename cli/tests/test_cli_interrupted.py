@@ -68,5 +68,13 @@ def test_nothing_but_the_standard_library_is_imported_before(point):
     code = f"import sys; import {point.module}; print(*(name for name in sys.modules if '.' not in name))"
     done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, timeout=100, check=True)
     loaded = set(done.stdout.split()) - set(sys.stdlib_module_names)
-    allowed = {"kvsync", "kvsync_indexer", "kvsync_mockpod", "kvsync_operator", "kvsync_router", "sitecustomize"}
+    allowed = {
+        "kvsync",
+        "kvsync_entry",
+        "kvsync_indexer",
+        "kvsync_mockpod",
+        "kvsync_operator",
+        "kvsync_router",
+        "sitecustomize",
+    }
     assert {name for name in loaded - allowed if not name.startswith(("_", "distutils"))} == set()

@@ -34,13 +34,13 @@ class PublisherEntry(BaseModel):
     endpoint: str
     """Event socket: `tcp://HOST:PORT` or `ipc://PATH`. Each data-parallel rank has its own."""
     replay_endpoint: str | None = None
-    """Replay socket of the engine. Without it, a gap in the events costs all entries of the publisher."""
+    """Replay socket of the engine. Without it, the index cannot ask for lost batches."""
     rank: int | None = Field(default=None, ge=0, le=65535)
     """Data-parallel rank; by default the number at the end of the name, else 0."""
     pod: str | None = Field(default=None, max_length=300)
     """Name of the server to which ranks belong; by default the name without the rank."""
     epoch: str | None = Field(default=None, max_length=1000)
-    """Identity of the engine process, if it is known. A new value drops the entries of the old one."""
+    """Identity of the engine process, if the file can know it. A new value drops the entries of the old one."""
     bind: bool = False
     """Bind the endpoint instead of connecting to it, for engines whose publisher connects."""
     topic: str | None = None

@@ -16,8 +16,8 @@ from kvsync_indexer.publishers_file import MAX_FILE_BYTES, PublisherEntry
 HEAD = """<!-- Generated from kvsync_indexer.publishers_file by `make manifests`. Do not edit. -->
 # The publishers file
 
-`kvsync-indexer --publishers FILE` and `kvsync-router --publishers FILE` read which engines there are. A publisher is a
-stream of events: an engine without data parallelism is one, and otherwise each rank is. The file is YAML:
+`kvsync-indexer --publishers FILE` and `kvsync-router --publishers FILE` read which engines there are. A publisher is
+one stream of events: an engine without data parallelism is one, and otherwise each rank is. The file is YAML:
 
 ```yaml
 - name: vllm-0
@@ -37,7 +37,7 @@ stream of events: an engine without data parallelism is one, and otherwise each 
   http_url: http://10.0.0.6:8000
 ```
 
-The list may also stand under the single key `publishers`. The file has at most {size} MiB. It is read again when it
+The list may also stand under the single key `publishers`. The file has at most {size} MiB, and is read again when it
 changes. A file that cannot be used ends the program at its start, with one line that names the entry and the field and
 with exit code 2; a bad version that appears later is logged, and the publishers of the last good version stay.
 
