@@ -6,7 +6,6 @@ import kubernetes
 import pytest
 from click.testing import CliRunner
 
-import kvsync_operator
 from kvsync_operator import errors, names, smoke
 from kvsync_operator.cache import Cache, Key
 from kvsync_operator.client import KubeClient, resource_path
@@ -41,23 +40,6 @@ def resource(uid="r1", version=5):
 
 
 KEY = Key("MockEngine", "lab", "llama")
-
-
-def test_public_names():
-    assert kvsync_operator.__all__ == [
-        "Images",
-        "InvalidSpecError",
-        "MockEngineSpec",
-        "Observed",
-        "OperatorError",
-        "Plan",
-        "PrefixIndexSpec",
-        "Resource",
-        "build_objects",
-        "parse_resource",
-        "reconcile",
-    ]
-    assert all(hasattr(kvsync_operator, name) for name in kvsync_operator.__all__)
 
 
 def test_cache_keeps_the_newest_and_forgets_by_identity():

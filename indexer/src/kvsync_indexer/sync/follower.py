@@ -258,11 +258,11 @@ class Follower:
             else:
                 break
         if self.trusted is not (standing.state in matched) or self._told_incarnation != standing.incarnation:
-            self._told_incarnation = standing.incarnation
             self._set_trust(trusted=standing.state in matched)
 
     def _set_trust(self, *, trusted: bool) -> None:
         self.trusted = trusted
+        self._told_incarnation = self.machine.standing.incarnation
         self._trust_changed()
 
     def _carry_out(self, action: Action) -> None:
