@@ -5,14 +5,21 @@ A front is an object that a package registers under the entry-point group `kvsyn
 no front by name and works without any.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Final, Protocol
 
 import click
 
-from kvsync_indexer.api import MatchAnswer, MatchRequest, PredictionAnswer, PredictionReport, PublisherRow
+from kvsync_indexer.api import (
+    DecisionsAnswer,
+    MatchAnswer,
+    MatchRequest,
+    PredictionAnswer,
+    PredictionReport,
+    PublisherRow,
+)
 from kvsync_indexer.errors import ConfigError
 from kvsync_indexer.serving import Server
 
@@ -38,6 +45,10 @@ class IndexAnswers(Protocol):
 
     def record_prediction(self, report: PredictionReport) -> PredictionAnswer:
         """`POST /v1/predictions`. Raises RequestError."""
+        ...
+
+    def offer_decisions(self, newest: Callable[[int], DecisionsAnswer]) -> None:
+        """Let the index answer `GET /v1/decisions` with `newest(limit)`, for a front that places requests."""
         ...
 
 
