@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-random test-pure cover lint lint-workflows dialect fmt typecheck imports manifests docs links \
-	verify lock native clean test-charts build-images cluster-up cluster-down chaos-mesh-up chaos-mesh-down \
+	verify lock native browser clean test-charts build-images cluster-up cluster-down chaos-mesh-up chaos-mesh-down \
 	test-kv-sync-e2e test-kv-sync-benchmark test-kv-sync-benchmark-release benchmark-trend test-kv-sync-chaos \
 	test-kv-sync-all test-fidelity test-interop test-faults test-kit-wheels soak ci-verdict ci-alarm \
 	release-build release-push release-sign release-publish
@@ -48,6 +48,9 @@ lint-workflows: setup ## Check the GitHub workflows: actionlint, zizmor, and tha
 
 dialect: setup ## Check the house rules that no linter has: __all__, log event names, raising
 	$(BIN)/python hack/check_dialect.py
+
+browser: ## Find a Chromium for the tests of pages, or install Debian's as root
+	hack/lib/chromium.sh
 
 fmt: setup ## Format the code and apply ruff's fixes
 	$(BIN)/ruff check --fix . || true

@@ -10,6 +10,7 @@ import kvsync_testkit
 
 PUBLIC = {
     "agents": "KNOWN_BACKENDS Agent AgentBuilder Carrier backend_unavailable skip_without_backend",
+    "browser": "LOOKS Browser Look OpenPage find_chromium open_browser",
     "checks": (
         "Answer AppliedBatch Forgotten History Holding Isolated Limits Outcome RequestSent Row Rows Sample Sighting "
         "Transition TrustSample Verdict Violation check_agreement check_bounds check_cleared check_counts "
@@ -32,7 +33,8 @@ PUBLIC = {
         "populate_leader_with_blocks scan_blocks"
     ),
     "errors": (
-        "BackendUnavailableError BusError CapacityError ChecksumError ConfigurationError GuardError InvariantError "
+        "BackendUnavailableError BrowserUnavailableError BusError CapacityError ChecksumError ConfigurationError "
+        "GuardError InvariantError "
         "KitError SessionClosedError SessionError StorageUnavailableError TransferError TransportError "
         "UnavailableError"
     ),

@@ -9,6 +9,7 @@ Parts to build a test from:
 - `distributed/`, `connector/`: two instances and their transfer sessions; saving and loading as a KV connector does
 - `events/`: manager to subscriber over a bus, in virtual time
 - `cluster/`: a small Kubernetes API server for reconcile tests, and namespaces of a real cluster; `kube` connects to it
+- `browser/`: pages in a headless Chromium, at several widths, in light and dark
 - `processes`: mock engines, indexes and routers as processes on free ports
 - `clock`, `waiting`, `ports`: virtual time, polling with a deadline, free ports
 

@@ -6,7 +6,8 @@ KitError
 ├── TransferError             blocks cannot be copied: shapes, ranges or counts do not fit, or the bytes did not arrive
 ├── UnavailableError          this machine lacks something; `reason` says what
 │   ├── BackendUnavailableError   a transfer backend
-│   └── StorageUnavailableError   a kind of memory
+│   ├── StorageUnavailableError   a kind of memory
+│   └── BrowserUnavailableError   a Chromium, or the library that drives it
 ├── TransportError            a transport is closed, full, or silent for too long
 ├── ChaosError                a chaos experiment cannot go on; its subclasses are in `chaos.errors`
 ├── BusError                  an event bus is closed or full, or has nothing to deliver
@@ -59,6 +60,10 @@ class BackendUnavailableError(UnavailableError):
 
 class StorageUnavailableError(UnavailableError):
     """The system does not grant this kind of memory."""
+
+
+class BrowserUnavailableError(UnavailableError):
+    """There is no Chromium, or Python lacks the library that drives it."""
 
 
 class TransportError(KitError):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import pytest
 
 if TYPE_CHECKING:
+    from kvsync_testkit.browser import Browser
     from kvsync_testkit.clock import VirtualClock
     from kvsync_testkit.cluster import Kube
     from kvsync_testkit.events import EventsPipelineFixture
@@ -123,6 +124,20 @@ def router(stopped_at_the_end: contextlib.ExitStack, tmp_path: Path) -> NewRoute
 def _log_file(folder: Path, name: str) -> Path:
     """A file for the log of another process of this kind."""
     return folder / f"{name}-{len(list(folder.glob(f'{name}-*.log')))}.log"
+
+
+@pytest.fixture(scope="module")
+def browser() -> "Iterator[Browser]":
+    """A headless Chromium for the tests of a module, which are synchronous; without one the test is skipped."""
+    from kvsync_testkit.browser import open_browser
+    from kvsync_testkit.errors import BrowserUnavailableError
+
+    with contextlib.ExitStack() as stack:
+        try:
+            running = stack.enter_context(open_browser())
+        except BrowserUnavailableError as error:
+            pytest.skip(str(error))
+        yield running
 
 
 @pytest.fixture(scope="session")
