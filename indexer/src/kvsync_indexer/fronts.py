@@ -12,14 +12,7 @@ from typing import Any, Final, Protocol
 
 import click
 
-from kvsync_indexer.api import (
-    DecisionsAnswer,
-    MatchAnswer,
-    MatchRequest,
-    PredictionAnswer,
-    PredictionReport,
-    PublisherRow,
-)
+from kvsync_indexer.api import MatchAnswer, MatchRequest, PredictionAnswer, PredictionReport, PublisherRow
 from kvsync_indexer.errors import ConfigError
 from kvsync_indexer.serving import Server
 
@@ -47,8 +40,11 @@ class IndexAnswers(Protocol):
         """`POST /v1/predictions`. Raises RequestError."""
         ...
 
-    def offer_decisions(self, newest: Callable[[int], DecisionsAnswer]) -> None:
-        """Let the index answer `GET /v1/decisions` with `newest(limit)`, for a front that places requests."""
+    def offer_decisions(self, newest: Callable[[int], Sequence[Mapping[str, Any]]]) -> None:
+        """Let the index answer `GET /v1/decisions` with `newest(limit)`, whose rows have the fields of `api.Decision`.
+
+        It is for a front that places requests.
+        """
         ...
 
 

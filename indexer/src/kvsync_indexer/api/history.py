@@ -1,4 +1,4 @@
-"""`GET /v1/history`: what the index did lately, for pages that are opened later. All times are Unix times in seconds."""
+"""`GET /v1/history`: what the index did lately, for pages that are opened later. Times are Unix times in seconds."""
 
 import msgspec
 

@@ -134,7 +134,7 @@ class IndexApp:
         if newest is None:
             raise RequestError(404, "no router runs in this process")
         limit = _number(request, "limit", MOST_DECISIONS)
-        return _json(newest(int(max(0, min(limit, MOST_DECISIONS)))))
+        return _json({"decisions": newest(int(max(0, min(limit, MOST_DECISIONS))))})
 
     async def _healthz(self, _request: Request) -> Response:
         problem = self._service.health_problem()

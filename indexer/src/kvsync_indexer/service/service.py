@@ -5,13 +5,12 @@
 
 import asyncio
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from kvsync_indexer.api import (
-    DecisionsAnswer,
     MatchAnswer,
     MatchRequest,
     PredictionAnswer,
@@ -94,7 +93,7 @@ class IndexService:
         self.auditor = Auditor(self.ingest, monotonic=monotonic)
         self.match_seconds = LatencyHistogram()
         self.history = History(self.ingest, self.auditor, self.match_seconds, transitions, wall, monotonic)
-        self.newest_decisions: Callable[[int], DecisionsAnswer] | None = None
+        self.newest_decisions: Callable[[int], Sequence[Mapping[str, Any]]] | None = None
         """What a router in this process decided lately; None without one."""
         self.learning = Learning(on=config.learn_from_answers == "on", monotonic=monotonic)
         self._versions = EngineVersions(self.ingest)
@@ -220,7 +219,7 @@ class IndexService:
             discovery={} if self.discovery is None else self.discovery.problems,
         )
 
-    def offer_decisions(self, newest: Callable[[int], DecisionsAnswer]) -> None:
+    def offer_decisions(self, newest: Callable[[int], Sequence[Mapping[str, Any]]]) -> None:
         """Answer `GET /v1/decisions` with `newest(limit)` from now on."""
         self.newest_decisions = newest
 

@@ -2,7 +2,7 @@
 
 import { ask } from "./api.js";
 import { byId, el, prepareTable, row, setText } from "./dom.js";
-import { integer, percent, seconds } from "./format.js";
+import { integer, percent, plural, seconds } from "./format.js";
 
 const MOST_ROWS = 200;
 const KIND = { equal: "good", different: "bad", inconclusive: "warn", unreachable: "bad", no_ground_truth: "warn" };
@@ -30,7 +30,7 @@ function show(report) {
   const audits = report.publishers.slice().sort((a, b) => ORDER.indexOf(a.verdict) - ORDER.indexOf(b.verdict) || (a.publisher < b.publisher ? -1 : 1));
   table.hidden = audits.length === 0;
   const more = audits.length > MOST_ROWS ? ` The table shows the first ${MOST_ROWS} of ${integer(audits.length)} publishers.` : "";
-  setText(byId("audit-note"), `${integer(report.audited)} of ${integer(audits.length)} publishers could be compared, with ${integer(report.blocks)} blocks, in ${seconds(report.seconds)}: ${report.differences ? `${integer(report.differences)} blocks differ` : "no difference"}.${more}`);
+  setText(byId("audit-note"), `${integer(report.audited)} of ${plural(audits.length, "publisher")} could be compared, with ${plural(report.blocks, "block")}, in ${seconds(report.seconds)}: ${report.differences ? `the difference is ${plural(report.differences, "block")}` : "no difference"}.${more}`);
   byId("audit-note").className = report.differences ? "bad" : "";
   table.querySelector("tbody").replaceChildren(...audits.slice(0, MOST_ROWS).map((audit) => row([
     el("th", { scope: "row" }, audit.publisher), el("span", { class: KIND[audit.verdict] ?? "" }, audit.verdict.replaceAll("_", " ")),

@@ -32,7 +32,8 @@ export function lineChart(parent, title, series, format) {
 
   return (newest) => {
     points = newest;
-    const top = Math.max(1e-9, ...points.flatMap((point) => series.map((each) => each.value(point) ?? 0)));
+    const most = Math.max(0, ...points.flatMap((point) => series.map((each) => each.value(point) ?? 0)));
+    const top = most || 1;
     const first = points[0]?.at ?? 0, last = points.at(-1)?.at ?? 1;
     const x = (at) => LEFT + (WIDTH - LEFT - 4) * (last > first ? (at - first) / (last - first) : 1);
     const y = (value) => TOP + (HEIGHT - TOP - BOTTOM) * (1 - value / top);
@@ -41,13 +42,13 @@ export function lineChart(parent, title, series, format) {
     picture.replaceChildren(
       svg("line", { class: "axis", x1: LEFT, x2: WIDTH - 4, y1: y(0), y2: y(0) }),
       svg("line", { class: "axis", x1: LEFT, x2: WIDTH - 4, y1: y(top), y2: y(top) }),
-      svg("text", { x: LEFT - 4, y: y(top) + 4, "text-anchor": "end" }, points.length ? format(top) : ""),
+      svg("text", { x: LEFT - 4, y: y(top) + 4, "text-anchor": "end" }, most ? format(most) : ""),
       svg("text", { x: LEFT - 4, y: y(0) + 4, "text-anchor": "end" }, "0"),
       svg("text", { x: LEFT, y: HEIGHT - 4 }, points.length ? clock(first) : ""),
       svg("text", { x: WIDTH - 4, y: HEIGHT - 4, "text-anchor": "end" }, points.length ? clock(last) : "no data yet"),
       ...lines);
     say(points.at(-1));
-    picture.setAttribute("aria-label", `${title}. ${series.map((each, at) => `${each.name}: ${values[at].data}`).join(", ")} at last, at most ${format(top)}.`);
+    picture.setAttribute("aria-label", `${title}. ${series.map((each, at) => `${each.name}: ${values[at].data}`).join(", ")} at last, at most ${format(most)}.`);
     if (details.open) drawTable();
   };
 

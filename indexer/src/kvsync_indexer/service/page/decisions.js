@@ -2,7 +2,7 @@
 
 import { ApiError, ask } from "./api.js";
 import { byId, card, el, prepareTable, row, setText } from "./dom.js";
-import { clock, integer, percent } from "./format.js";
+import { clock, integer, percent, plural } from "./format.js";
 
 const LIMIT = 100, SHOWN = 20, PAUSE_POLLS = 15;
 const open = new Set();
@@ -26,7 +26,7 @@ export async function updateDecisions() {
 }
 
 function show(decisions) {
-  setText(byId("decision-note"), decisions.length ? `The last ${integer(decisions.length)} decisions:` : "The router has not placed a request yet.");
+  setText(byId("decision-note"), decisions.length ? `The last ${plural(decisions.length, "decision")}:` : "The router has not placed a request yet.");
   byId("regret").replaceChildren(...regret(decisions));
   byId("decision-list").replaceChildren(...decisions.slice(0, SHOWN).map(line));
 }

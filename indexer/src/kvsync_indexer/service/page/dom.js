@@ -29,10 +29,11 @@ export function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
-/** Replace children only if they are others, because moving a focused element takes its focus away. */
+/** Make `children` the children of `parent`, moving as few as possible: an element that is moved loses its focus. */
 export function setChildren(parent, children) {
-  const same = parent.childNodes.length === children.length && children.every((child, at) => parent.childNodes[at] === child);
-  if (!same) parent.replaceChildren(...children);
+  const wanted = new Set(children);
+  for (const child of [...parent.childNodes]) if (!wanted.has(child)) child.remove();
+  children.forEach((child, at) => parent.childNodes[at] === child || parent.insertBefore(child, parent.childNodes[at] ?? null));
 }
 
 /** Rows of a table that turns into cards on a phone. Its roles are explicit, because CSS would remove them. */

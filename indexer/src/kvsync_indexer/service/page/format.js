@@ -4,6 +4,8 @@ const count = new Intl.NumberFormat("en-US");
 const short = new Intl.NumberFormat("en-US", { maximumSignificantDigits: 3, notation: "compact" });
 
 export const integer = (value) => count.format(value);
+/** A number with its noun: `plural(1, "block")` is "1 block". */
+export const plural = (value, noun) => `${integer(value)} ${noun}${value === 1 ? "" : "s"}`;
 export const compact = (value) => short.format(value);
 export const percent = (value) => `${(100 * value).toFixed(value < 0.1 ? 1 : 0)} %`;
 

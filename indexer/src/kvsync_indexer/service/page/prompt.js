@@ -2,7 +2,7 @@
 
 import { ask } from "./api.js";
 import { byId, el, prepareTable, row, setText, svg } from "./dom.js";
-import { integer, kindOf, seconds } from "./format.js";
+import { integer, kindOf, plural, seconds } from "./format.js";
 
 const MOST_ROWS = 50;
 const HELP = {
@@ -61,7 +61,7 @@ function show(answer) {
   const holders = answer.matches.filter((match) => match.matched_blocks > 0).length;
   setText(byId("prompt-note"), answer.unknown ? `The tokens of this prompt cannot be known: ${answer.unknown}.`
     : answer.skips_cache ? "Engines do not look such a prompt up in their caches."
-      : answer.block_size ? `${integer(answer.query_blocks)} full blocks of ${answer.block_size} tokens; ${holders ? `${integer(holders)} publishers hold a beginning of it` : "nobody holds a beginning of it"}.`
+      : answer.block_size ? `${plural(answer.query_blocks, "full block")} of ${answer.block_size} tokens. Publishers that hold a beginning of it: ${holders ? integer(holders) : "none"}.`
         : "No publisher of this model has announced a block yet.");
   table.querySelector("tbody").replaceChildren(...answer.matches.map((match) => row([
     el("th", { scope: "row" }, match.publisher), el("td", { class: "number" }, integer(match.matched_tokens)), bar(match, answer.query_blocks),
