@@ -18,7 +18,7 @@ const charts = [
   lineChart(grid, "Lag in batches", [{ name: "known, not applied", value: (p) => p.lag }], compact),
   lineChart(grid, "Resident blocks", [{ name: "blocks", value: (p) => p.blocks }], compact),
   lineChart(grid, "Publishers", [{ name: "live", value: (p) => p.live }, { name: "all", value: (p) => p.publishers }], compact),
-  lineChart(grid, "Matches per second", [{ name: "matches", value: (p) => p.matches_per_s }], compact),
+  lineChart(grid, "Matches over HTTP per second", [{ name: "matches", value: (p) => p.matches_per_s }], compact),
   lineChart(grid, "Prediction error", [
     { name: "false hits", value: (p) => share(p.over_tokens, Math.max(p.predicted_tokens, p.cached_tokens)) },
     { name: "missed hits", value: (p) => share(p.under_tokens, Math.max(p.predicted_tokens, p.cached_tokens)) }], percent),
