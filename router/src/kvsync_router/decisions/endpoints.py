@@ -171,8 +171,10 @@ class EndpointTable:
         listed = [one.max_model_len for one in self._endpoints.values() if one.max_model_len and one.serves(model)]
         return min(max(listed, default=MAX_CONTEXT_TOKENS), MAX_CONTEXT_TOKENS)
 
-    def rotation(self, model: str | None, excluded: Collection[str] = ()) -> list[Endpoint]:
-        """Healthy endpoints that serve `model`, by name, without `excluded`.
+    def rotation(
+        self, model: str | None, excluded: Collection[str] = (), subset: frozenset[str] | None = None
+    ) -> list[Endpoint]:
+        """Healthy endpoints of `subset`, which has names, that serve `model`, by name, without `excluded`.
 
         Endpoints whose circuit is open are only returned if there is no other.
         """
@@ -180,7 +182,10 @@ class EndpointTable:
         healthy = [
             endpoint
             for endpoint in self.all()
-            if endpoint.healthy and endpoint.info.name not in excluded and endpoint.serves(model)
+            if endpoint.healthy
+            and endpoint.info.name not in excluded
+            and endpoint.serves(model)
+            and (subset is None or endpoint.info.name in subset)
         ]
         return [endpoint for endpoint in healthy if endpoint.circuit.admits(now)] or healthy
 

@@ -56,12 +56,18 @@ class Picker:
             return RoutingDecision(self._fallback, prompt_tokens, fallback=str(error))
         return RoutingDecision(self._policy, prompt_tokens, score.matched_tokens, unknown=score.unknown)
 
-    def pick(self, decision: RoutingDecision, model: str | None, tried: Collection[str]) -> tuple[Endpoint, int] | None:
+    def pick(
+        self,
+        decision: RoutingDecision,
+        model: str | None,
+        tried: Collection[str] = (),
+        subset: frozenset[str] | None = None,
+    ) -> tuple[Endpoint, int] | None:
         """The next endpoint to try, and its matched tokens. One that failed is tried again only if no other is left.
 
-        None if no endpoint in the rotation serves the model.
+        None if no endpoint of `subset` in the rotation serves the model.
         """
-        rotation = self._table.rotation(model, tried) or self._table.rotation(model)
+        rotation = self._table.rotation(model, tried, subset) or self._table.rotation(model, subset=subset)
         if not rotation:
             return None
         candidates = [candidate(endpoint, decision.matched_tokens.get(endpoint.info.name, 0)) for endpoint in rotation]
