@@ -16,7 +16,7 @@ from kvsync_router.decisions.endpoints import EndpointInfo
 from kvsync_router.decisions.policies import Candidate
 from kvsync_router.decisions.responses import MOST, ResponseHomes
 from kvsync_router.decisions.speculation import CHUNK_TOKENS, Speculation
-from kvsync_router.decisions.subset import SUBSET_HEADER, allows, parse_subset
+from kvsync_router.decisions.subset import MOST_ENTRIES, SUBSET_HEADER, permitted_names
 from kvsync_router.decisions.tiers import TierWeights, parse_tier_weights
 from kvsync_router.decisions.trace import new_traceparent, trace_id
 from kvsync_router.errors import RouterConfigError
@@ -25,29 +25,36 @@ from kvsync_testkit.waiting import until
 # -- subsets -------------------------------------------------------------------------------------------------------
 
 
+POOL = [
+    EndpointInfo("pod/0", "http://10.0.0.1:8000", MODEL),
+    EndpointInfo("pod/1", "http://[fd00::1]:8000", MODEL),
+    EndpointInfo("far", "https://engine.example", MODEL),
+    EndpointInfo("broken", "http://10.0.0.1:99999", MODEL),
+]
+
+
 @pytest.mark.parametrize(
-    ("hint", "addresses"),
+    ("hint", "names"),
     [
-        (None, None),
         ("", set()),
         (" , ", set()),
-        ("10.0.0.1:8000", {"10.0.0.1:8000"}),
-        (" 10.0.0.1:8000 ,[fd00::1]:8000,", {"10.0.0.1:8000", "[fd00::1]:8000"}),
-        (["10.0.0.1:8000", " a "], {"10.0.0.1:8000", "a"}),
         ([], set()),
+        ("10.0.0.1:8000", {"pod/0"}),
+        ("10.0.0.1:8001", set()),
+        ("10.0.0.1", {"pod/0"}),
+        (" 10.0.0.1:8000 ,[FD00:0::1]:8000,", {"pod/0", "pod/1"}),
+        (["10.0.0.1:8000", " pod/1 "], {"pod/0", "pod/1"}),
+        ("engine.example:443", {"far"}),
+        ("engine.example:80,nonsense::,:,[", set()),
     ],
 )
-def test_a_hint_is_a_string_or_a_list(hint, addresses):
-    assert parse_subset(hint) == addresses
+def test_a_hint_permits_addresses_and_names(hint, names):
+    assert permitted_names(hint, POOL) == names
 
 
-def test_a_hint_names_addresses_or_endpoints():
-    one = EndpointInfo("pod/0", "http://[fd00::1]:8000", MODEL)
-    assert allows(None, one)
-    assert allows(frozenset({"[fd00::1]:8000"}), one)
-    assert allows(frozenset({"pod/0"}), one)
-    assert not allows(frozenset(), one)
-    assert not allows(frozenset({"fd00::1"}), one)
+def test_a_hint_of_any_length_is_read_in_part():
+    assert permitted_names("x," * 2 * MOST_ENTRIES + "pod/0", POOL) == set()
+    assert permitted_names("pod/0" + ",x" * 2 * MOST_ENTRIES, POOL) == {"pod/0"}
 
 
 async def test_a_request_goes_to_its_subset_and_nowhere_else():

@@ -8,7 +8,8 @@ RouterError
 ├── UpstreamError             one attempt at an endpoint failed before the first byte of its answer
 ├── ModelsUnreadableError     an engine's list of models cannot be read
 ├── UsageUnreadableError      the usage in an engine's answer cannot be read
-└── ClientGoneError           the client left before its request was complete
+├── ClientGoneError           the client left before its request was complete
+└── PickerProtocolError       a gateway sent what the external processing protocol does not permit
 """
 
 
@@ -78,3 +79,7 @@ class UsageUnreadableError(RouterError):
 
 class ClientGoneError(RouterError):
     """The client left before its request was complete."""
+
+
+class PickerProtocolError(RouterError):
+    """A gateway sent what the external processing protocol does not permit at this point of a stream."""

@@ -16,7 +16,7 @@ from kvsync_router.decisions.reports import ReportWishes
 from kvsync_router.decisions.requests import InferenceRequest
 from kvsync_router.decisions.responses import ResponseHomes
 from kvsync_router.decisions.scoring import Scorer
-from kvsync_router.decisions.subset import SUBSET_HEADER, parse_subset
+from kvsync_router.decisions.subset import SUBSET_HEADER, permitted_names
 from kvsync_router.decisions.usage import Usage
 from kvsync_router.metrics import RouterMetrics
 from kvsync_router.sources.client import HttpClient
@@ -94,8 +94,9 @@ class Routing:
 
     def hints(self, request: InferenceRequest, header: Callable[[str], str | None]) -> Hints:
         """What the request says about its place. `header` looks up a header by its lower-case name."""
+        subset = header(SUBSET_HEADER)
         return Hints(
-            subset=parse_subset(header(SUBSET_HEADER)),
+            subset=None if subset is None else permitted_names(subset, (one.info for one in self.table.all())),
             session=self._sessions.session(header, request.user) if self._sessions is not None else None,
             home=self.responses.get(request.previous_response),
         )
@@ -109,6 +110,7 @@ class Routing:
         """
         if status != 200:
             return None
+        decision.record.chosen = endpoint.info.name  # a gateway may have gone on to another endpoint
         predicted = decision.predicted_tokens(endpoint.info.name) if request.single else None
         if predicted is None or not self._predictions.wanted:
             self._count_hit(decision, None)

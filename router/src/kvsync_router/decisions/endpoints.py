@@ -11,7 +11,6 @@ from typing import Final
 from kvsync_router.decisions.circuit import Circuit
 from kvsync_router.decisions.models import meaning_of
 from kvsync_router.decisions.policies import Candidate
-from kvsync_router.decisions.subset import allows
 
 MAX_CONTEXT_TOKENS: Final = 1 << 20
 """Longest context that is predicted if no endpoint lists a shorter one. Pictures in a request have no such length."""
@@ -214,7 +213,7 @@ class EndpointTable:
     def rotation(
         self, model: str | None, excluded: Collection[str] = (), subset: frozenset[str] | None = None
     ) -> list[Endpoint]:
-        """Healthy endpoints of `subset` that serve `model`, by name, without `excluded`.
+        """Healthy endpoints of `subset`, which has names, that serve `model`, by name, without `excluded`.
 
         Endpoints whose circuit is open are only returned if there is no other.
         """
@@ -225,7 +224,7 @@ class EndpointTable:
             if endpoint.healthy
             and endpoint.info.name not in excluded
             and endpoint.serves(model)
-            and allows(subset, endpoint.info)
+            and (subset is None or endpoint.info.name in subset)
         ]
         return [endpoint for endpoint in healthy if endpoint.circuit.admits(now)] or healthy
 
@@ -249,7 +248,7 @@ class EndpointTable:
             return "hangs" if endpoint.hangs else "out of the rotation"
         if endpoint.info.name in excluded:
             return "was tried"
-        if not allows(subset, endpoint.info):
+        if subset is not None and endpoint.info.name not in subset:
             return "not in the subset"
         return "at its limit" if self._limits.full(endpoint) else "its circuit is open"
 

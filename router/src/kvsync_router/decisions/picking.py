@@ -21,7 +21,7 @@ class Hints:
     """What a request says about its place, besides its prompt."""
 
     subset: frozenset[str] | None = None
-    """Addresses or names of the only endpoints that it may go to; None for any."""
+    """Names of the only endpoints that it may go to; None for any."""
     session: str | None = None
     """The session to which it belongs, if sessions keep their endpoint."""
     home: str | None = None
@@ -129,7 +129,9 @@ class Picker:
             exact_tokens=request.prompt.token_ids is not None,
         )
 
-    def pick(self, decision: RoutingDecision, model: str | None, tried: Collection[str]) -> tuple[Endpoint, int] | None:
+    def pick(
+        self, decision: RoutingDecision, model: str | None, tried: Collection[str] = ()
+    ) -> tuple[Endpoint, int] | None:
         """The next endpoint to try, and its matched tokens. One that failed is tried again only if no other is left.
 
         None if no endpoint in the rotation serves the model. Raises RequestRefusedError with status 429 if those that
