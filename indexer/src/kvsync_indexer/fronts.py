@@ -17,7 +17,7 @@ from kvsync_indexer.errors import ConfigError
 from kvsync_indexer.serving import Server
 
 GROUP: Final = "kvsync_indexer.fronts"
-PACKAGES: Final = {"--router-": "kvsync-router"}
+PACKAGES: Final = {"--router-": "kvsync-router", "--epp-": "kvsync-router"}
 """Which package brings the flags that begin so, for the message about a flag whose package is not installed."""
 
 
