@@ -2,15 +2,19 @@
 
 import contextlib
 import itertools
+import json
 import os
 import threading
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from kvsync_indexer.api import Decision, DecisionsAnswer
 from kvsync_testkit.browser import LOOKS, Look
 from kvsync_testkit.ports import free_port
 from kvsync_testkit.processes import MODEL, HttpPort, Index, MockEngine, stopping
+from kvsync_testkit.waiting import wait_until
 
 BLOCK = 16
 WORDS = [
@@ -82,6 +86,7 @@ def fill_in(page):
     dom.click("#audit-form button")
     dom.locator("#audit-table tbody tr").wait_for()
     dom.locator("#transition-list li").first.wait_for()
+    dom.locator("#decision-list summary").first.click()
     dom.locator("#chart-grid figure > svg > polyline").nth(4).wait_for(state="attached")
 
 
@@ -96,7 +101,8 @@ def test_the_page_shows_a_running_index(browser, lab, look, tmp_path):
         assert "GPU" in match
         assert "engine-2" in dom.inner_text("#transition-list")
         assert "Connected" in dom.inner_text("#connection")
-        assert [each for each in page.problems() if "404" not in each] == []
+        assert "chosen" in dom.locator("#decision-list li").first.text_content()
+        assert page.problems() == []
         shown = look in (Look(), Look(390, dark=True))
         page.save(Path(os.environ.get("KVSYNC_PICTURES", tmp_path) if shown else tmp_path) / f"ui-{look}.png")
 
@@ -107,3 +113,22 @@ def test_an_audit_of_a_dead_engine_is_no_agreement(browser, lab):
         page.dom.fill("#audit-publisher", "engine-2")
         page.dom.click("#audit-form button")
         page.dom.locator("#audit-table .bad", has_text="unreachable").wait_for()
+
+
+def test_history_and_decisions_are_answered_from_a_time_on_and_to_a_limit(lab):
+    wait_until("there is a point", lambda: lab.ok("GET", "/v1/history")["points"], deadline_s=60)
+    whole = lab.ok("GET", "/v1/history")
+    changed = [(each["publisher"], each["after"]) for each in whole["transitions"]]
+    assert {("engine-0", "live"), ("engine-2", "stale")} <= set(changed)
+    last = whole["transitions"][-1]["at"]
+    assert all(each["at"] > last for each in lab.ok("GET", f"/v1/history?since={last}")["transitions"])
+    assert lab.ask("GET", "/v1/history?since=nan")[0] == 422
+    two = DecisionsAnswer(**lab.ok("GET", "/v1/decisions?limit=2")).decisions
+    assert [msgspec.convert(each, Decision).policy for each in two] == ["kv", "kv"]
+    assert lab.ok("GET", "/v1/decisions?limit=-5") == {"decisions": []}
+
+
+def test_an_index_without_a_router_has_no_decisions(index):
+    alone = index()
+    status, _, body = alone.ask("GET", "/v1/decisions")
+    assert (status, json.loads(body)["error"]["message"]) == (404, "no router runs in this process")

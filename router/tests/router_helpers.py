@@ -117,6 +117,9 @@ class FakeIndex:
     def api_key(self, publisher):
         return self.keys.get(publisher)
 
+    def offer_decisions(self, newest):
+        self.newest_decisions = newest
+
     def record_prediction(self, report):
         if self._record is not None:
             self._record(report)

@@ -62,7 +62,9 @@ class OpenRouterFront:
         from kvsync_router.proxy import ProxyApp
         from kvsync_router.routing import Routing
 
-        return HttpServer(ProxyApp(Routing.in_process(self.config, index)), self.bound)
+        routing = Routing.in_process(self.config, index)
+        index.offer_decisions(routing.picker.journal.newest)
+        return HttpServer(ProxyApp(routing), self.bound)
 
     def close(self) -> None:
         """Close the port."""
