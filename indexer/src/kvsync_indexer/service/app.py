@@ -49,11 +49,17 @@ class IndexApp:
         quick = QuickMatch.of(service.ingest, service.monotonic)
         self._match = MatchEndpoint(service.matcher, quick, service.match_seconds)
         self.quick_match = self._match.quick
-        self._registry = CollectorRegistry()
-        ProcessCollector(registry=self._registry)  # CPU and memory of this process
-        self._registry.register(
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)  # CPU and memory of this process
+        self.registry.register(
             IndexerCollector(
-                service.ingest, service.core, self._match, service.auditor, service.monotonic, service.discovery
+                service.ingest,
+                service.core,
+                self._match,
+                service.auditor,
+                service.snapshots,
+                service.monotonic,
+                service.discovery,
             )
         )
         self._rest = Starlette(
@@ -145,7 +151,7 @@ class IndexApp:
         return _json(readiness, 200 if readiness.ready else 503)
 
     async def _metrics(self, _request: Request) -> Response:
-        data = await asyncio.to_thread(render_metrics, self._registry)
+        data = await asyncio.to_thread(render_metrics, self.registry)
         return Response(data, media_type=CONTENT_TYPE_LATEST)
 
 
