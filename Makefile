@@ -62,9 +62,11 @@ typecheck: setup ## Run mypy in strict mode
 imports: setup ## Check the layers, written as import contracts
 	$(BIN)/lint-imports
 
-manifests: setup ## Generate the CRDs, the CRD chart and the reference pages from the models
+manifests: setup ## Generate the CRDs, the CRD chart, the reference pages and the dashboards from the code
 	$(BIN)/python -m kvsync_operator.manifests
 	$(BIN)/python -m kvsync_indexer.sync.diagram docs/design/sync-protocol.md
+	$(BIN)/python hack/dashboards.py
+	$(BIN)/python hack/metrics_page.py
 
 docs: manifests links ## Generate the generated pages and check the links of every page
 
@@ -74,6 +76,8 @@ links: setup ## Check the links and anchors of every Markdown page, without a ne
 verify: links ## Check that generated files match their sources and that every link leads somewhere
 	$(BIN)/python -m kvsync_operator.manifests --check
 	$(BIN)/python -m kvsync_indexer.sync.diagram --check docs/design/sync-protocol.md
+	$(BIN)/python hack/dashboards.py --check
+	$(BIN)/python hack/metrics_page.py --check
 
 native: setup ## Check the native index core with rustfmt and clippy and run its tests (needs cargo)
 	cd native && cargo fmt --check && cargo clippy --all-targets -- -D warnings && cargo test --release

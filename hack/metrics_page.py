@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Generate docs/reference/metrics.md from the metrics that the code registers: `make docs`, and `--check` in `make verify`.
+"""Generate docs/reference/metrics.md from the metrics in the code: `make docs`, and `--check` in `make verify`.
 
 Name, type, labels and meaning come from the code. When to worry comes from hack/metrics_notes.yaml, and the alerts from
 the rules of the chart. A metric without a note and a note without a metric are errors.
@@ -36,11 +36,12 @@ standard `process_*` metrics of the Prometheus client, and the operator its `pyt
 vLLM's own `vllm:*` metrics besides those below, with vLLM's names, labels and buckets.
 """
 SECTIONS = {
-    "kvsync_indexer_": ("Index", "`GET /metrics` on port 8090. `kvsync_indexer_discovery_*` exist with `--discover` only."),
+    "kvsync_indexer_": ("Index", "`GET /metrics` on port 8090. Those of discovery exist with `--discover` only."),
     "kvsync_router_": ("Router", "`GET /metrics` on the router's own port, 8080 by default."),
     "kvsync_mockpod_": ("Mock engine", "`GET /metrics` on port 8000, besides vLLM's own."),
     "kvsync_operator_": ("Operator", "`GET /metrics` on port 8081."),
 }  # fmt: skip
+HEADER = "|Metric|Type|Labels|Unit|Meaning|When to worry|\n|---|---|---|---|---|---|\n"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -66,7 +67,7 @@ def registered() -> list[Documented]:
 
 
 def _of_registry(registry: CollectorRegistry) -> Iterable[Documented]:
-    for collector in list(registry._collector_to_names):  # noqa: SLF001 - no public way lists the collectors
+    for collector in list(registry._collector_to_names):
         for family in collector.collect():
             owner: Any = collector if hasattr(collector, "_labelnames") else family
             suffix = {"counter": "_total", "info": "_info"}.get(family.type, "")
@@ -141,7 +142,7 @@ def page(metrics: list[Documented], notes: dict[str, str], alerts: dict[str, set
         sys.exit("\n".join(problems))
     parts = [INTRODUCTION]
     for prefix, (title, where) in SECTIONS.items():
-        parts.append(f"\n## {title}\n\n{where}\n\n|Metric|Type|Labels|Unit|Meaning|When to worry|\n|---|---|---|---|---|---|\n")
+        parts.append(f"\n## {title}\n\n{where}\n\n{HEADER}")
         for metric in (each for each in metrics if each.name.startswith(prefix)):
             labels = ", ".join(f"`{label}`" for label in metric.labels) or "–"
             worry = notes[metric.name]
