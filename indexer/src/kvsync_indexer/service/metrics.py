@@ -172,7 +172,7 @@ class IndexerCollector(Collector):
 
     def _audit_families(self) -> Iterator[Metric]:
         audits = CounterMetricFamily("kvsync_indexer_audits", "Audits of a publisher.", labels=["verdict"])
-        for verdict in get_args(Verdict):  # also those not reached yet: a rate needs a first sample before the first case
+        for verdict in get_args(Verdict):  # also those not reached yet, because a rate needs a sample before the case
             audits.add_metric([verdict], self._auditor.verdicts[verdict])
         yield audits
         for field, text in (
