@@ -1,7 +1,7 @@
 """Addresses as gateways write them, and the subset of endpoints to which a gateway or a client limits a choice.
 
-A hint is the value of `x-gateway-destination-endpoint-subset`: addresses such as `10.0.0.5:8000`, as one string separated
-by commas (a header, or metadata) or as a list (metadata).
+A hint is the value of `x-gateway-destination-endpoint-subset`: addresses such as `10.0.0.5:8000`, as one string that is
+separated by commas (a header, or metadata) or as a list (metadata).
 """
 
 import ipaddress
