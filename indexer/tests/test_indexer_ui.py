@@ -128,18 +128,40 @@ def test_the_page_works_behind_a_path_prefix_and_asks_for_a_token(browser):
     with ScriptedIndex(prefix="/some/where", token="s3cret").running() as index:
         index.publish(publisher("behind-a-proxy"))
         with browser.open(index.url) as page:
-            page.dom.locator("#token-dialog[open]").wait_for()
-            page.dom.fill("#token", "wrong")
-            page.dom.keyboard.press("Enter")
-            page.dom.locator("#token-dialog[open]").wait_for()
-            page.dom.fill("#token", "s3cret")
-            page.dom.keyboard.press("Enter")
+            give_token(page, "wrong", "This index needs a token")
+            give_token(page, "s3cret", "This index needs a token")
             wait_for_text(page, "#publisher-table tbody", "behind-a-proxy")
             assert not page.dom.locator("#token-dialog[open]").count()
             page.dom.reload()
             wait_for_text(page, "#publisher-table tbody", "behind-a-proxy")
         with browser.open(f"{index.url}/") as page:
             assert page.dom.url == index.url
+
+
+def test_an_audit_may_need_a_token_of_its_own(browser):
+    with ScriptedIndex(token="general", audit_token="special").running() as index:
+        index.publish(publisher("a"))
+        index.answers["/v1/audit"] = {
+            "publishers": [], "audited": 0, "blocks": 0, "differences": 0, "equal": True, "seconds": 0.0,
+        }  # fmt: skip
+        with browser.open(index.url) as page:
+            give_token(page, "general", "This index needs a token")
+            wait_for_text(page, "#publisher-table tbody", "a")
+            page.dom.click("#audit-form button")
+            give_token(page, "special", "An audit needs a token")
+            page.dom.click("#audit-form button")
+            wait_for_text(page, "#audit-note", "no difference")
+            with page.dom.expect_response("**/v1/publishers") as polled:
+                pass
+            assert polled.value.status == 200
+            assert not page.dom.locator("#token-dialog[open]").count()
+
+
+def give_token(page, token, title):
+    page.dom.locator("#token-dialog[open]").wait_for()
+    assert page.dom.inner_text("#token-title") == title
+    page.dom.fill("#token", token)
+    page.dom.keyboard.press("Enter")
 
 
 def test_the_page_says_that_the_index_is_away_and_goes_on_when_it_is_back(browser):
