@@ -101,7 +101,10 @@ def test_the_page_shows_a_running_index(browser, lab, look, tmp_path):
         assert "GPU" in match
         assert "engine-2" in dom.inner_text("#transition-list")
         assert "Connected" in dom.inner_text("#connection")
-        assert "chosen" in dom.locator("#decision-list li").first.text_content()
+        opened = dom.locator("#decision-list details[open]").inner_text()
+        assert "chosen" in opened
+        dom.locator("#decision-note", has_text="stands still").wait_for()
+        assert dom.locator("#decision-list details[open]").inner_text() == opened
         assert page.problems() == []
         shown = look in (Look(), Look(390, dark=True))
         page.save(Path(os.environ.get("KVSYNC_PICTURES", tmp_path) if shown else tmp_path) / f"ui-{look}.png")

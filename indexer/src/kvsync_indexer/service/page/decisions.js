@@ -4,8 +4,7 @@ import { ApiError, ask } from "./api.js";
 import { byId, card, el, prepareTable, row, setText } from "./dom.js";
 import { clock, integer, percent, plural } from "./format.js";
 
-const LIMIT = 100, SHOWN = 20, PAUSE_POLLS = 15;
-const open = new Set();
+const LIMIT = 100, SHOWN = 15, PAUSE_POLLS = 15;
 let pause = 0;
 
 /** Ask for the newest decisions; an index without a router is asked rarely. */
@@ -26,9 +25,12 @@ export async function updateDecisions() {
 }
 
 function show(decisions) {
-  setText(byId("decision-note"), decisions.length ? `The last ${plural(decisions.length, "decision")}:` : "The router has not placed a request yet.");
+  const list = byId("decision-list");
+  const reading = list.querySelector("details[open]") !== null;
+  const hint = reading ? " The list stands still while one of them is open." : "";
+  setText(byId("decision-note"), decisions.length ? `The last ${plural(decisions.length, "decision")}.${hint}` : "The router has not placed a request yet.");
   byId("regret").replaceChildren(...regret(decisions));
-  byId("decision-list").replaceChildren(...decisions.slice(0, SHOWN).map(line));
+  if (!reading && !list.contains(document.activeElement)) list.replaceChildren(...decisions.slice(0, SHOWN).map(line));
 }
 
 /** Prompt tokens that the decisions lost, by cause, in relation to what was available. */
@@ -47,12 +49,10 @@ function regret(decisions) {
 }
 
 function line(decision) {
-  const key = `${decision.at} ${decision.chosen}`;
-  const details = el("details", { open: open.has(key), on: { toggle: () => (details.open ? open.add(key) : open.delete(key)) } },
+  return el("li", {}, el("details", {},
     el("summary", {}, el("time", { datetime: new Date(1000 * decision.at).toISOString() }, clock(decision.at)), " ",
       el("strong", {}, decision.chosen || "no endpoint"), `, ${decision.policy}, ${decision.model}: ${tokens(decision)}`),
-    candidates(decision));
-  return el("li", {}, details);
+    candidates(decision)));
 }
 
 function tokens(decision) {
