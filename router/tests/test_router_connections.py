@@ -1,6 +1,7 @@
 """The router's own connections to engines: they are used again, and nothing on them is believed without a check."""
 
 import asyncio
+import contextlib
 
 import aiohttp
 import pytest
@@ -48,17 +49,18 @@ async def test_a_connection_that_the_engine_has_closed_costs_no_attempt():
         assert (await ask(session, url))[0] == 200
 
 
+@contextlib.asynccontextmanager
 async def raw(answers):
-    """A server that sends the next of `answers` for each request on a connection; its port and what it was sent."""
-    asked = []
+    """A server that sends the next of `answers` for each request on a connection; its URL."""
+    writers = []
 
     async def serve(reader, writer):
+        writers.append(writer)
         for answer in answers:
             try:
-                head = await reader.readuntil(b"\r\n\r\n")
+                await reader.readuntil(b"\r\n\r\n")
             except asyncio.IncompleteReadError:
                 break
-            asked.append(head)
             writer.write(answer)
             await writer.drain()
             if b"close" in answer:
@@ -66,7 +68,15 @@ async def raw(answers):
         writer.close()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    return server, server.sockets[0].getsockname()[1], asked
+    try:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        server.close()
+        for writer in writers:
+            writer.close()
+        for writer in writers:
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
 
 
 REQUEST = b"GET /x HTTP/1.1\r\nhost: a\r\n\r\n"
@@ -89,10 +99,9 @@ async def test_answers_of_every_framing_are_read():
         b"HTTP/1.1 204 No Content\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\nuntil the end",
     ]
-    server, port, _ = await raw(answers)
     pool = ConnectionPool(2.0)
-    async with server:
-        connection = await pool.connect(f"http://127.0.0.1:{port}")
+    async with raw(answers) as url:
+        connection = await pool.connect(url)
         got = [await exchange(connection) for _ in range(4)]
         assert got == [(200, b"abc"), (200, b"abc"), (201, b""), (204, b"")]
         assert connection.keeps_alive
@@ -111,9 +120,8 @@ async def test_answers_of_every_framing_are_read():
     ],
 )
 async def test_a_broken_answer_is_an_error(answer, problem):
-    server, port, _ = await raw([answer])
-    async with server:
-        connection = await ConnectionPool(2.0).connect(f"http://127.0.0.1:{port}")
+    async with raw([answer]) as url:
+        connection = await ConnectionPool(2.0).connect(url)
         with pytest.raises(UpstreamError, match=problem):
             await exchange(connection)
         assert not connection.usable
@@ -121,9 +129,8 @@ async def test_a_broken_answer_is_an_error(answer, problem):
 
 async def test_an_answer_that_nobody_asked_for_ends_the_connection():
     answer = b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\na"
-    server, port, _ = await raw([answer + answer])
-    async with server:
-        connection = await ConnectionPool(2.0).connect(f"http://127.0.0.1:{port}")
+    async with raw([answer + answer]) as url:
+        connection = await ConnectionPool(2.0).connect(url)
         assert await exchange(connection) == (200, b"a")
         assert not connection.keeps_alive
 
@@ -138,9 +145,7 @@ async def test_only_permitted_addresses_are_connected_to():
 
 async def test_idle_connections_are_forgotten_after_a_while():
     now = [0.0]
-    server, port, _ = await raw([b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"] * 9)
-    url = f"http://127.0.0.1:{port}"
-    async with server:
+    async with raw([b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"] * 9) as url:
         pool = ConnectionPool(2.0, lambda: now[0])
         connection = await pool.connect(url)
         await exchange(connection)
