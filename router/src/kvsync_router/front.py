@@ -60,11 +60,12 @@ class OpenRouterFront:
     def server(self, index: IndexAnswers) -> Server:
         """The HTTP server of the proxy, on this index."""
         from kvsync_router.proxy import ProxyApp
+        from kvsync_router.proxy.protocol import ClientProtocol
         from kvsync_router.routing import Routing
 
         routing = Routing.in_process(self.config, index)
         index.offer_decisions(routing.picker.journal.newest)
-        return HttpServer(ProxyApp(routing), self.bound)
+        return HttpServer(ProxyApp(routing), self.bound, http=ClientProtocol)
 
     def close(self) -> None:
         """Close the port."""
