@@ -68,10 +68,12 @@ typecheck: setup ## Run mypy in strict mode
 imports: setup ## Check the layers, written as import contracts
 	$(BIN)/lint-imports
 
-manifests: setup ## Generate the CRDs, the CRD chart and the reference pages from the models
+manifests: setup ## Generate the CRDs, the CRD chart, the reference pages and the dashboards from the code
 	$(BIN)/python -m kvsync_operator.manifests
 	$(BIN)/python -m kvsync_indexer.sync.diagram docs/design/sync-protocol.md
 	$(BIN)/python -m kvsync_indexer.publishers_reference docs/reference/publishers-file.md
+	$(BIN)/python hack/dashboards.py
+	$(BIN)/python hack/metrics_page.py
 
 docs: manifests links ## Generate the generated pages and check the links of every page
 
@@ -83,6 +85,8 @@ verify: links ## Check generated files, the links of the pages, and the commands
 	$(BIN)/python -m kvsync_indexer.sync.diagram --check docs/design/sync-protocol.md
 	$(BIN)/python -m kvsync_indexer.publishers_reference --check docs/reference/publishers-file.md
 	$(BIN)/python hack/check_claims.py
+	$(BIN)/python hack/dashboards.py --check
+	$(BIN)/python hack/metrics_page.py --check
 
 native: setup ## Check the native index core with rustfmt and clippy and run its tests (needs cargo)
 	cd native && cargo fmt --check && cargo clippy --all-targets -- -D warnings && cargo test --release

@@ -11,6 +11,7 @@ from kvsync_indexer.api import MatchAnswer, MatchRow, PredictionAnswer, Publishe
 from kvsync_indexer.serving import HttpServer
 from kvsync_router.config import RouterConfig
 from kvsync_router.proxy import ProxyApp
+from kvsync_router.proxy.protocol import ClientProtocol
 from kvsync_router.routing import Routing
 from kvsync_router.sources.directory import InProcessDirectory
 from kvsync_router.sources.predictions import InProcessPredictions
@@ -53,10 +54,9 @@ class FakeEngine:
 
     async def start(self):
         app = web.Application(client_max_size=1 << 26)
-        app.router.add_post("/v1/completions", self._complete)
-        app.router.add_post("/v1/chat/completions", self._complete)
         app.router.add_get("/v1/models", self._models)
         app.router.add_get("/health", self._health)
+        app.router.add_route("*", "/{path:.*}", self._complete)
         self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
         await self._runner.setup()
         bound = free_socket(self.port)
@@ -118,6 +118,9 @@ class FakeIndex:
     def api_key(self, publisher):
         return self.keys.get(publisher)
 
+    def offer_decisions(self, newest):
+        self.newest_decisions = newest
+
     def record_prediction(self, report):
         if self._record is not None:
             self._record(report)
@@ -126,7 +129,15 @@ class FakeIndex:
 
 @contextlib.asynccontextmanager
 async def running_router(
-    engines, matches=None, directory=None, scorer=None, client=None, record=None, index=None, **settings
+    engines,
+    matches=None,
+    directory=None,
+    scorer=None,
+    client=None,
+    record=None,
+    index=None,
+    http=ClientProtocol,
+    **settings,
 ):
     """(routing, base URL) of a router before `engines`; `matches` answers for an index in this process.
 
@@ -142,7 +153,7 @@ async def running_router(
         predictions=InProcessPredictions(index) if record is not None else None,
     )
     bound = free_socket()
-    server = HttpServer(ProxyApp(routing), bound)
+    server = HttpServer(ProxyApp(routing), bound, http=http)
     url = f"http://127.0.0.1:{bound.getsockname()[1]}"
     serving = asyncio.create_task(server.serve())
     try:

@@ -5,7 +5,7 @@ A front is an object that a package registers under the entry-point group `kvsyn
 no front by name and works without any.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Final, Protocol
@@ -17,7 +17,7 @@ from kvsync_indexer.errors import ConfigError
 from kvsync_indexer.serving import Server
 
 GROUP: Final = "kvsync_indexer.fronts"
-PACKAGES: Final = {"--router-": "kvsync-router"}
+PACKAGES: Final = {"--router-": "kvsync-router", "--epp-": "kvsync-router"}
 """Which package brings the flags that begin so, for the message about a flag whose package is not installed."""
 
 
@@ -38,6 +38,13 @@ class IndexAnswers(Protocol):
 
     def record_prediction(self, report: PredictionReport) -> PredictionAnswer:
         """`POST /v1/predictions`. Raises RequestError."""
+        ...
+
+    def offer_decisions(self, newest: Callable[[int], Sequence[Mapping[str, Any]]]) -> None:
+        """Let the index answer `GET /v1/decisions` with `newest(limit)`, whose rows have the fields of `api.Decision`.
+
+        It is for a front that places requests.
+        """
         ...
 
 

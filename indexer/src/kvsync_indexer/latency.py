@@ -2,7 +2,7 @@
 
 import struct
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 _TS = struct.Struct(">d")
 _FLOAT64 = 0xCB
@@ -57,13 +57,18 @@ class LatencyHistogram:
 
     def quantile(self, share: float) -> float:
         """Return the upper bound of the bucket in which the share lies; 0.0 if nothing was counted."""
-        wanted = share * sum(self.counts)
-        total = 0
-        for bound, count in zip((*BUCKETS_S, BUCKETS_S[-1]), self.counts, strict=True):
-            total += count
-            if count and total >= wanted:
-                return bound
-        return 0.0
+        return quantile_of(self.counts, share)
+
+
+def quantile_of(counts: Sequence[int], share: float) -> float:
+    """The same for the counts of any histogram with these buckets."""
+    wanted = share * sum(counts)
+    total = 0
+    for bound, count in zip((*BUCKETS_S, BUCKETS_S[-1]), counts, strict=True):
+        total += count
+        if count and total >= wanted:
+            return bound
+    return 0.0
 
 
 class StreamMeter:

@@ -9,8 +9,10 @@ because it is most likely a misspelt one.
 """
 
 from kvsync_indexer.api.audit import AuditReport, AuditRequest, PublisherAudit, SlotDifference, Verdict
+from kvsync_indexer.api.decisions import Candidate, Decision, DecisionsAnswer
 from kvsync_indexer.api.errors import ErrorAnswer, ErrorDetail
 from kvsync_indexer.api.health import Health, Readiness
+from kvsync_indexer.api.history import HistoryAnswer, HistoryPoint, Transition
 from kvsync_indexer.api.match import MatchAnswer, MatchRequest, MatchRow
 from kvsync_indexer.api.predictions import PredictionAnswer, PredictionReport
 from kvsync_indexer.api.prompts import FirstPrompt, PromptFields, RequestBody
@@ -20,12 +22,17 @@ __all__ = [
     "AuditReport",
     "AuditRequest",
     "BlockLine",
+    "Candidate",
+    "Decision",
+    "DecisionsAnswer",
     "DigestAnswer",
     "DigestRow",
     "ErrorAnswer",
     "ErrorDetail",
     "FirstPrompt",
     "Health",
+    "HistoryAnswer",
+    "HistoryPoint",
     "MatchAnswer",
     "MatchRequest",
     "MatchRow",
@@ -38,5 +45,6 @@ __all__ = [
     "Readiness",
     "RequestBody",
     "SlotDifference",
+    "Transition",
     "Verdict",
 ]

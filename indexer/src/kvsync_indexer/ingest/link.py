@@ -12,7 +12,7 @@ from kvsync_indexer.core import IndexCore
 from kvsync_indexer.ingest.sockets import EventSocket, ReplaySocket, SocketSettings
 from kvsync_indexer.latency import StreamMeter
 from kvsync_indexer.publishers import PublisherSpec
-from kvsync_indexer.sync import ApplyGuard, Follower, PublisherMachine, State
+from kvsync_indexer.sync import ApplyGuard, Follower, Log, PublisherMachine, State
 
 _log = structlog.get_logger("kvsync_indexer.ingest")
 
@@ -46,6 +46,8 @@ class Shared:
     matched: frozenset[State]
     """The states in which queries may match a publisher."""
     meter: StreamMeter
+    log: Callable[[Log], None]
+    """Takes the log lines of the state machines."""
     monotonic: Callable[[], float] = time.monotonic
 
 
@@ -62,6 +64,7 @@ class PublisherLink:
             shared.meter,
             matched=shared.matched,
             guard=shared.guard,
+            log=shared.log,
             between=shared.between,
             trust_changed=shared.trust_changed,
         )

@@ -27,7 +27,7 @@ from kvsync_indexer.ingest.sockets import SocketSettings
 from kvsync_indexer.latency import StreamMeter
 from kvsync_indexer.publishers import PublisherSpec
 from kvsync_indexer.snapshot import StreamPoint
-from kvsync_indexer.sync import SUSPECT, TRUSTED, ApplyGuard, NoGuard, PublisherMachine, SyncSettings
+from kvsync_indexer.sync import SUSPECT, TRUSTED, ApplyGuard, Log, NoGuard, PublisherMachine, SyncSettings, write_log
 
 _log = structlog.get_logger("kvsync_indexer.ingest")
 _T = TypeVar("_T")
@@ -49,6 +49,7 @@ class Ingest:
         topic: str = "",
         trust_suspect: bool = False,
         guard: ApplyGuard | None = None,
+        log: Callable[[Log], None] = write_log,
         monotonic: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
@@ -84,6 +85,7 @@ class Ingest:
             trust_changed=self._publish_trust,
             matched=SUSPECT if trust_suspect else TRUSTED,
             meter=StreamMeter(wall),
+            log=log,
             monotonic=monotonic,
         )
         self._thread = threading.Thread(target=self._main, name="kvsync-ingest", daemon=True)

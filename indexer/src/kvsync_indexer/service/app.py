@@ -1,6 +1,7 @@
 """The HTTP API: `/v1/match` goes straight to its endpoint, and Starlette routes the other paths to the service."""
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Iterator
 
 import msgspec
@@ -31,10 +32,13 @@ from kvsync_indexer.service.metrics import IndexerCollector, render_metrics
 from kvsync_indexer.service.quick import QuickMatch
 from kvsync_indexer.service.requests import decode_request, error_body
 from kvsync_indexer.service.service import IndexService, unknown_publisher
+from kvsync_indexer.service.ui import ui_routes
 from kvsync_indexer.serving import Receive, Scope, Send
 
 LINES_PER_CHUNK = 2000
 MAX_WAIT_QUIET_S = 600.0
+MOST_DECISIONS = 200
+"""The most decisions in one answer."""
 
 
 class IndexApp:
@@ -42,13 +46,20 @@ class IndexApp:
 
     def __init__(self, service: IndexService) -> None:
         self._service = service
-        self._match = MatchEndpoint(service.matcher, QuickMatch.of(service.ingest, service.monotonic))
+        quick = QuickMatch.of(service.ingest, service.monotonic)
+        self._match = MatchEndpoint(service.matcher, quick, service.match_seconds)
         self.quick_match = self._match.quick
-        self._registry = CollectorRegistry()
-        ProcessCollector(registry=self._registry)  # CPU and memory of this process
-        self._registry.register(
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)  # CPU and memory of this process
+        self.registry.register(
             IndexerCollector(
-                service.ingest, service.core, self._match, service.auditor, service.monotonic, service.discovery
+                service.ingest,
+                service.core,
+                self._match,
+                service.auditor,
+                service.snapshots,
+                service.monotonic,
+                service.discovery,
             )
         )
         self._rest = Starlette(
@@ -60,6 +71,9 @@ class IndexApp:
                 Route("/v1/audit", self._audit, methods=["POST"]),
                 Route("/v1/predictions", self._predictions, methods=["POST"]),
                 Route("/v1/snapshot", self._snapshot),
+                Route("/v1/history", self._history),
+                Route("/v1/decisions", self._decisions),
+                *ui_routes(),
                 Route("/healthz", self._healthz),
                 Route("/readyz", self._readyz),
                 Route("/metrics", self._metrics),
@@ -118,6 +132,16 @@ class IndexApp:
         data = await self._service.snapshots.take()
         return Response(data, media_type="application/octet-stream")
 
+    async def _history(self, request: Request) -> Response:
+        return _json(self._service.history.answer(_number(request, "since", 0.0)))
+
+    async def _decisions(self, request: Request) -> Response:
+        newest = self._service.newest_decisions
+        if newest is None:
+            raise RequestError(404, "no router runs in this process")
+        limit = _number(request, "limit", MOST_DECISIONS)
+        return _json({"decisions": newest(int(max(0, min(limit, MOST_DECISIONS))))})
+
     async def _healthz(self, _request: Request) -> Response:
         problem = self._service.health_problem()
         return _json(Health(problem is None, problem), 200 if problem is None else 503)
@@ -127,8 +151,22 @@ class IndexApp:
         return _json(readiness, 200 if readiness.ready else 503)
 
     async def _metrics(self, _request: Request) -> Response:
-        data = await asyncio.to_thread(render_metrics, self._registry)
+        data = await asyncio.to_thread(render_metrics, self.registry)
         return Response(data, media_type=CONTENT_TYPE_LATEST)
+
+
+def _number(request: Request, name: str, default: float) -> float:
+    """The query parameter `name`, which must be a finite number. Raises RequestError."""
+    text = request.query_params.get(name)
+    if text is None:
+        return default
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise RequestError(422, f"{name} = {text[:40]!r}: must be a number", field=name)
+    return value
 
 
 def _json(content: object, status: int = 200) -> Response:

@@ -96,11 +96,13 @@ def _row(link: PublisherLink, blocks: int, tokens: int, tiers: dict[str, int], n
 class MatchEndpoint:
     """The ASGI endpoint, with its latency histogram."""
 
-    def __init__(self, matcher: Matcher, quick: QuickMatch | None = None) -> None:
+    def __init__(
+        self, matcher: Matcher, quick: QuickMatch | None = None, seconds: LatencyHistogram | None = None
+    ) -> None:
         self._matcher = matcher
         self._quick = quick
         self._encoder = msgspec.json.Encoder()
-        self.seconds = LatencyHistogram()
+        self.seconds = seconds or LatencyHistogram()
         self.refused = 0
 
     def quick(self, body: bytes) -> bytes | None:

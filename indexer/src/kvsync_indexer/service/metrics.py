@@ -5,7 +5,7 @@ publisher, and discovery bounds the number of publishers.
 """
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import structlog
 from prometheus_client import CollectorRegistry, generate_latest
@@ -18,12 +18,13 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from kvsync_indexer.api import PublisherRow
+from kvsync_indexer.api import PublisherRow, Verdict
 from kvsync_indexer.audit import Auditor
 from kvsync_indexer.core import IndexCore
 from kvsync_indexer.ingest import Ingest
 from kvsync_indexer.latency import LatencyHistogram
 from kvsync_indexer.service.match import MatchEndpoint
+from kvsync_indexer.service.snapshots import Snapshots
 from kvsync_indexer.service.views import publisher_row
 from kvsync_indexer.sync import State
 
@@ -97,6 +98,7 @@ class IndexerCollector(Collector):
         core: IndexCore,
         match: MatchEndpoint,
         auditor: Auditor,
+        snapshots: Snapshots,
         monotonic: Callable[[], float],
         discovery: "KubernetesDiscovery | None" = None,
     ) -> None:
@@ -104,6 +106,7 @@ class IndexerCollector(Collector):
         self._core = core
         self._match = match
         self._auditor = auditor
+        self._snapshots = snapshots
         self._monotonic = monotonic
         self._discovery = discovery
 
@@ -117,6 +120,7 @@ class IndexerCollector(Collector):
         yield from self._latency_families()
         yield from self._audit_families()
         yield from self._prediction_families()
+        yield from self._snapshot_families()
         if self._discovery is not None:
             yield from self._discovery_families(self._discovery, now)
 
@@ -168,8 +172,8 @@ class IndexerCollector(Collector):
 
     def _audit_families(self) -> Iterator[Metric]:
         audits = CounterMetricFamily("kvsync_indexer_audits", "Audits of a publisher.", labels=["verdict"])
-        for verdict, count in sorted(self._auditor.verdicts.items()):
-            audits.add_metric([verdict], count)
+        for verdict in get_args(Verdict):  # also those not reached yet, because a rate needs a sample before the case
+            audits.add_metric([verdict], self._auditor.verdicts[verdict])
         yield audits
         for field, text in (
             ("missing", "Blocks the engine has and the index has not, at the last audit."),
@@ -195,6 +199,18 @@ class IndexerCollector(Collector):
             for name, each in totals:
                 family.add_metric([name], getattr(each, field))
             yield family
+
+    def _snapshot_families(self) -> Iterator[Metric]:
+        written = CounterMetricFamily("kvsync_indexer_snapshots", "Snapshots written.")
+        written.add_metric([], self._snapshots.written)
+        failures = CounterMetricFamily("kvsync_indexer_snapshot_failures", "Snapshots that could not be written.")
+        failures.add_metric([], self._snapshots.failures)
+        size = GaugeMetricFamily("kvsync_indexer_snapshot_bytes", "Size of the last snapshot written.")
+        size.add_metric([], self._snapshots.last_bytes)
+        at = GaugeMetricFamily("kvsync_indexer_snapshot_timestamp_seconds", "Unix time of the last snapshot written.")
+        if self._snapshots.last_at is not None:
+            at.add_metric([], self._snapshots.last_at)
+        yield from (written, failures, size, at)
 
     def _discovery_families(self, discovery: "KubernetesDiscovery", now: float) -> Iterator[Metric]:
         counters = {

@@ -5,8 +5,8 @@
 
 import asyncio
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -23,9 +23,11 @@ from kvsync_indexer.config import IndexerConfig
 from kvsync_indexer.core import CoreError, CoreLimits, IndexCore, make_core
 from kvsync_indexer.errors import ConfigError, RequestError
 from kvsync_indexer.ingest import InFlight, Ingest, PublisherLink, temporary_directory
+from kvsync_indexer.latency import LatencyHistogram
 from kvsync_indexer.prediction import MOST_TOKENS
 from kvsync_indexer.publishers import SpecSet
 from kvsync_indexer.publishers_file import PublishersFile
+from kvsync_indexer.service.history import INTERVAL_S, History, Transitions
 from kvsync_indexer.service.learning import EngineVersions, Learning
 from kvsync_indexer.service.match import Matcher
 from kvsync_indexer.service.snapshots import Snapshots, check_directory
@@ -72,6 +74,7 @@ class IndexService:
             raise ConfigError(f"--core {config.core}: {error}") from None
         self.discovery: KubernetesDiscovery | None = None
         self._guard = _open_guard(config)
+        transitions = Transitions(wall)
         self.ingest = Ingest(
             self.core,
             sync=config.sync_settings(),
@@ -79,6 +82,7 @@ class IndexService:
             topic=config.topic,
             trust_suspect=config.trust == "suspect",
             guard=self._guard,
+            log=transitions.take,
             monotonic=monotonic,
             wall=wall,
         )
@@ -87,6 +91,10 @@ class IndexService:
         self.tokenizer = Tokenizer(self._api_key, monotonic)
         self.matcher = Matcher(self.ingest, self.tokenizer, monotonic)
         self.auditor = Auditor(self.ingest, monotonic=monotonic)
+        self.match_seconds = LatencyHistogram()
+        self.history = History(self.ingest, self.auditor, self.match_seconds, transitions, wall, monotonic)
+        self.newest_decisions: Callable[[int], Sequence[Mapping[str, Any]]] | None = None
+        """What a router in this process decided lately; None without one."""
         self.learning = Learning(on=config.learn_from_answers == "on", monotonic=monotonic)
         self._versions = EngineVersions(self.ingest)
         self.snapshots = Snapshots(self.core, self.ingest, config.snapshot_dir, wall)
@@ -121,6 +129,7 @@ class IndexService:
             self._tasks.append(asyncio.create_task(self._audit_often(self.config.audit_interval_s), name="audit"))
         if resumed:
             self._tasks.append(asyncio.create_task(self._forget_unclaimed(), name="unclaimed"))
+        self._tasks.append(asyncio.create_task(self._record_history(), name="history"))
         self._tasks.append(asyncio.create_task(self._versions.follow(), name="engine-versions"))
         if self.config.snapshot_dir is not None:
             self._tasks.append(asyncio.create_task(self._write_snapshots(), name="snapshots"))
@@ -212,6 +221,15 @@ class IndexService:
             problem=problem,
             discovery={} if self.discovery is None else self.discovery.problems,
         )
+
+    def offer_decisions(self, newest: Callable[[int], Sequence[Mapping[str, Any]]]) -> None:
+        """Answer `GET /v1/decisions` with `newest(limit)` from now on."""
+        self.newest_decisions = newest
+
+    async def _record_history(self) -> None:
+        while True:
+            await asyncio.sleep(INTERVAL_S)
+            self.history.sample()
 
     async def _write_snapshots(self) -> None:
         while True:

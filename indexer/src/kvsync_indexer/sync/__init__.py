@@ -17,7 +17,7 @@ from kvsync_indexer.sync.actions import (
     RequestReplay,
 )
 from kvsync_indexer.sync.errors import ForbiddenTransitionError, SyncError
-from kvsync_indexer.sync.follower import Follower, PublisherSockets
+from kvsync_indexer.sync.follower import Follower, PublisherSockets, write_log
 from kvsync_indexer.sync.guard import ApplyGuard, NoGuard
 from kvsync_indexer.sync.machine import PublisherMachine
 from kvsync_indexer.sync.states import SUSPECT, TRUSTED, Counters, PublisherStatus, State, SyncSettings
@@ -49,4 +49,5 @@ __all__ = [
     "SyncError",
     "SyncSettings",
     "Totals",
+    "write_log",
 ]

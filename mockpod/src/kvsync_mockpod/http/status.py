@@ -5,8 +5,8 @@ from typing import Any
 
 from kvsync_mockpod.http.asgi import Request, Response, json_response, text_response
 from kvsync_mockpod.http.errors import not_found
-from kvsync_mockpod.metrics import Counter, Family, Gauge, format_labels, render
-from kvsync_mockpod.pod import Pod, Rank
+from kvsync_mockpod.metrics import Family, Gauge, fault_families, format_labels, publisher_families, render
+from kvsync_mockpod.pod import Pod
 
 
 async def health(pod: Pod, request: Request) -> Response:
@@ -80,36 +80,6 @@ async def model(pod: Pod, request: Request) -> Response:
     raise not_found(f"The model `{request.path_parameter[:200]}` does not exist.", "model")
 
 
-def _own_families(rank: Rank) -> list[Family]:
-    """Metrics that vLLM does not have: the counters of the publisher."""
-    labels = format_labels({"engine": str(rank.rank)})
-    stats = rank.publisher.statistics()
-
-    def counter(name: str, text: str, value: int) -> Family:
-        series = Counter(labels)
-        series.value = value
-        return Family(f"kvsync_mockpod_{name}", "counter", text, [series])
-
-    return [
-        counter("event_batches", "Batches numbered and sent.", stats.batches),
-        counter("events", "Events sent.", stats.events),
-        counter("event_payload_bytes", "Bytes of payload sent.", stats.payload_bytes),
-        counter("event_encode_errors", "Batches lost because they cannot be encoded.", stats.encode_errors),
-        counter("replay_requests", "Replay requests received.", stats.replay_requests),
-        counter("replay_refused", "Replay requests and replies not served.", stats.replay_refused),
-        counter("replay_batches", "Batches sent again.", stats.replay_batches),
-    ]
-
-
-def _fault_family(pod: Pod) -> list[Family]:
-    series = []
-    for kind, count in sorted(pod.faults.counts.items()):
-        counter = Counter(format_labels({"kind": kind}))
-        counter.value = count
-        series.append(counter)
-    return [Family("kvsync_mockpod_faults", "counter", "Faults injected.", series)] if series else []
-
-
 def _lora_family(pod: Pod) -> list[Family]:
     if not pod.accepts_loras:
         return []
@@ -152,7 +122,7 @@ async def metrics(pod: Pod, request: Request) -> Response:
     families: list[Family] = []
     for rank in pod.ranks:
         families += rank.metrics.families(rank.engine.statistics(), max(pod.state.sleep_level, 0), info)
-        families += _own_families(rank)
+        families += publisher_families(rank.rank, rank.publisher.statistics())
     families += _lora_family(pod)
-    families += _fault_family(pod)
+    families += fault_families(pod.faults.counts)
     return text_response(render(families), 200, b"text/plain; version=0.0.4; charset=utf-8")

@@ -1,0 +1,151 @@
+"""`kvsync-epp`: the endpoint picker in a process of its own, with the flags of the Gateway API's reference picker."""
+
+import contextlib
+import os
+import socket
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from kvsync_indexer.engine_keys import read_api_key
+from kvsync_indexer.errors import IndexerError
+from kvsync_indexer.logs import configure_logging
+from kvsync_indexer.serving import HttpServer, Server, event_loop_runner, listen, serve_until_signalled
+from kvsync_router.config import RouterConfig
+from kvsync_router.decisions.policies import DEFAULT_DECODE_WEIGHT, DEFAULT_PREFILL_WEIGHT, POLICY_NAMES
+from kvsync_router.errors import RouterError
+from kvsync_router.picker.endpoints import choose_directory
+from kvsync_router.routing import Routing
+
+PROGRAM: Final = "kvsync-epp"
+USAGE_ERROR: Final = 2
+INTERRUPTED: Final = 130
+MAX_BODY_BYTES: Final = 16 << 20
+"""A prompt of a million token ids is about 7 MB of JSON. A longer body is passed on without being read."""
+_PORT: Final = click.IntRange(0, 65535)
+
+
+@click.command(
+    PROGRAM,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110, "show_default": True},
+)
+@click.option("--index-url", metavar="URL", help="Index to ask for matches and, without --publishers, for endpoints.")
+@click.option("--publishers", type=click.Path(path_type=Path), help="Publishers file that lists the endpoints.")
+@click.option("--single-address", is_flag=True, help="Name one address only, for ORIGINAL_DST clusters.")
+@click.option("--host", default="0.0.0.0", help="Address to listen on.")
+@click.option("--grpc-port", type=_PORT, default=9002, help="Port of the external processor.")
+@click.option("--grpc-health-port", type=_PORT, default=9003, help="Port of the gRPC health service.")
+@click.option("--metrics-port", type=_PORT, default=9090, help="Port of the Prometheus metrics.")
+@click.option("--pool-name", help="Name of the InferencePool that the picker serves, for logs.")
+@click.option("--pool-namespace", help="Namespace of that InferencePool.")
+@click.option(
+    "--secure-serving",
+    type=bool,
+    is_flag=False,
+    flag_value="true",
+    default=True,
+    help="Serve the processor with TLS. --no-secure-serving is --secure-serving=false.",
+)
+@click.option("--no-secure-serving", is_flag=True, hidden=True)
+@click.option(
+    "--cert-path", type=click.Path(path_type=Path), help="Folder with tls.crt and tls.key.  [default: self-signed]"
+)
+@click.option("--policy", type=click.Choice(POLICY_NAMES), default="kv")
+@click.option("--seed", type=int, default=0, help="Seed of random choices and tie-breaks.")
+@click.option("--prefill-weight", type=float, default=DEFAULT_PREFILL_WEIGHT)
+@click.option("--decode-weight", type=float, default=DEFAULT_DECODE_WEIGHT)
+@click.option("--attempts", type=int, default=3, help="Addresses in an answer: the best one and its fall-backs.")
+@click.option("--max-requests", type=int, default=4096, help="Requests in flight; one more gets 429.")
+@click.option("--max-body-bytes", type=int, default=MAX_BODY_BYTES, help="A longer body is placed by load.")
+@click.option("--match-timeout", "match_timeout_s", type=float, default=0.25, help="Seconds to wait for the index.")
+@click.option(
+    "--health-timeout", "health_timeout_s", type=float, default=3.0, help="Seconds to answer /health for an engine."
+)
+@click.option(
+    "--engine-api-key",
+    envvar="KVSYNC_ENGINE_API_KEY",
+    show_default=False,
+    help="Key for the picker's own questions to engines.",
+)
+@click.option("--engine-api-key-file", type=click.Path(path_type=Path), help="File that holds this key instead.")
+def command(**values: Any) -> int:  # noqa: ANN401
+    """Pick the engine that already holds most of a prompt, for gateways that ask over ext_proc."""
+    configure_logging("info")
+    key = read_api_key(values.pop("engine_api_key"), values.pop("engine_api_key_file"))
+    own = {name: values.pop(name) for name in _OWN}
+    config = RouterConfig.parse({**values, "engine_api_key": key})
+    directory = choose_directory(own["index_url"], own["publishers"])
+    with contextlib.ExitStack() as on_refusal:
+        bound = [on_refusal.enter_context(_listen(own, name)) for name in _PORTS]
+        from kvsync_router.picker.credentials import server_credentials  # gRPC; a wrong flag is answered before
+
+        secure = own["secure_serving"] and not own["no_secure_serving"]
+        credentials = server_credentials(own["cert_path"]) if secure else None
+        on_refusal.pop_all()
+    with event_loop_runner() as runner:
+        routing = Routing.over_http(config, own["index_url"], directory)
+        return runner.run(_serve(routing, bound, credentials, single_address=own["single_address"]))
+
+
+_PORTS: Final = ("grpc_port", "grpc_health_port", "metrics_port")
+_OWN: Final = (
+    "index_url",
+    "publishers",
+    "single_address",
+    "host",
+    *_PORTS,
+    "pool_name",
+    "pool_namespace",
+    "secure_serving",
+    "no_secure_serving",
+    "cert_path",
+)
+
+
+def _listen(own: dict[str, Any], name: str) -> socket.socket:
+    try:
+        return listen(own["host"], own[name])
+    except IndexerError as error:
+        raise click.UsageError(f"--{name.replace('_', '-')} {own[name]}: {error}") from None
+
+
+async def _serve(
+    routing: Routing,
+    bound: Sequence[socket.socket],
+    credentials: Any,  # noqa: ANN401
+    *,
+    single_address: bool,
+) -> int:
+    from kvsync_router.picker.server import PickerServer
+    from kvsync_router.picker.status import status_app
+
+    grpc_bound, health_bound, metrics_bound = bound
+    picker = PickerServer(routing, grpc_bound, health_bound, credentials=credentials, single_address=single_address)
+    servers: list[Server] = [picker, HttpServer(status_app(routing, picker), metrics_bound, lifespan="off")]
+    return await serve_until_signalled(servers)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point. Returns 0 after SIGTERM, 130 after Ctrl-C, and 2 if a flag or a file cannot be used."""
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # it writes lines of its own about every failed handshake
+    try:
+        code = command.main(args=arguments, prog_name=PROGRAM, standalone_mode=False)
+    except click.ClickException as error:
+        return _refuse(error.format_message())
+    except (RouterError, IndexerError) as error:
+        return _refuse(str(error))
+    except (click.Abort, KeyboardInterrupt):
+        return INTERRUPTED
+    return int(code or 0)
+
+
+def _refuse(problem: str) -> int:
+    print(f"{PROGRAM}: {' '.join(problem.split())}", file=sys.stderr)
+    return USAGE_ERROR
+
+
+if __name__ == "__main__":
+    sys.exit(main())
