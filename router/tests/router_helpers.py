@@ -25,7 +25,7 @@ def free_socket(port=0):
     bound = socket.socket()
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     bound.bind(("127.0.0.1", port))
-    bound.listen(64)
+    bound.listen(2048)
     return bound
 
 
