@@ -5,6 +5,7 @@ The members do not import each other, so their contracts are tested here.
 
 from pathlib import Path
 
+import click
 import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
@@ -25,10 +26,13 @@ from kvsync_operator.models import duration_seconds, parse_resource
 from kvsync_operator.models.common import DurationBounds
 from kvsync_operator.models.faults import FaultRule
 from kvsync_operator.models.mockengine import Latency, MockEngineSpec
-from kvsync_operator.models.prefixindex import PrefixIndexSpec, Sync
+from kvsync_operator.models.prefixindex import PrefixIndexSpec, Router, Sync
 from kvsync_operator.models.schema import structural_schema
 from kvsync_operator.objects import Images, build_objects
-from kvsync_operator.objects.prefixindex import index_args
+from kvsync_operator.objects.prefixindex import index_args, router_args, router_settings
+from kvsync_router.config import RouterConfig
+from kvsync_router.flags import settings_of
+from kvsync_router.front import router_front
 
 ROOT = Path(__file__).resolve().parents[2]
 CASES = sorted((ROOT / "operator/tests/golden").glob("*everything/input.yaml"))
@@ -79,6 +83,7 @@ def test_latency_profiles_are_the_mock_engines():
 
 def as_flags(args):
     flags = {}
+    args = [each for each in args if each != "--router-access-log"]  # the only one without a value
     for flag, value in zip(args[::2], args[1::2], strict=True):
         assert flag.startswith("--")
         flags.setdefault(flag, []).append(value)
@@ -110,6 +115,44 @@ def test_the_index_takes_its_command_line(index):
     assert config.stale_after_s == duration_seconds(index.spec.sync.stale_after)
     if "--audit-interval" in flags:
         assert parse_duration(flags["--audit-interval"][0]) == duration_seconds(index.spec.sync.audit_interval)
+
+
+def router_config(args):
+    """What the router in the index's process makes of the command line; raises its RouterConfigError."""
+    command = click.Command("router", params=list(router_front.options()))
+    values = command.make_context("router", list(args)).params
+    return RouterConfig.parse(settings_of(values, "router-"))
+
+
+def test_the_router_takes_its_command_line():
+    (everything,) = [each.values[0] for each in resources("PrefixIndex") if each.id.startswith("index-everything")]
+    config = router_config(router_args(everything.spec.router))
+    assert config == RouterConfig(
+        policy="least_request",
+        prefill_weight=0.25,
+        decode_weight=0.1,
+        tier_weights={"GPU": 1, "CPU": 0.6, "STORAGE": 0.2},
+        speculative_ttl_s=1.5,
+        session_affinity="header:X-Session",
+        max_requests=100,
+        max_queued=50,
+        max_endpoint_requests=20,
+        max_endpoint_queued=10,
+        first_byte_timeout_s=300,
+        idle_timeout_s=30,
+        health_timeout_s=1,
+        attempts=2,
+        access_log=True,
+    )
+
+
+def test_the_defaults_of_the_resource_are_those_of_the_router():
+    assert router_config(router_args(Router())) == RouterConfig()
+    assert router_config(_all_settings(Router())) == RouterConfig()
+
+
+def _all_settings(router):
+    return [part for pair in router_settings(router).items() for part in pair]
 
 
 BOUNDED = {

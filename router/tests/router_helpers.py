@@ -53,10 +53,9 @@ class FakeEngine:
 
     async def start(self):
         app = web.Application(client_max_size=1 << 26)
-        app.router.add_post("/v1/completions", self._complete)
-        app.router.add_post("/v1/chat/completions", self._complete)
         app.router.add_get("/v1/models", self._models)
         app.router.add_get("/health", self._health)
+        app.router.add_route("*", "/{path:.*}", self._complete)
         self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
         await self._runner.setup()
         bound = free_socket(self.port)

@@ -62,8 +62,8 @@ def test_of_several_prompts_the_first_is_asked_about():
 
 def test_the_path_decides_which_prompt_counts():
     body = json.dumps({**CHAT, "prompt": "abc"}).encode()
-    assert match_request(parse_request(body, chat=True), "m", None).messages == CHAT["messages"]
-    assert match_request(parse_request(body, chat=False), "m", None).prompt == "abc"
+    assert match_request(parse_request(body, api="chat"), "m", None).messages == CHAT["messages"]
+    assert match_request(parse_request(body, api="completion"), "m", None).prompt == "abc"
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,13 @@
 
 import difflib
 from collections.abc import Mapping
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
+from kvsync_router.decisions.affinity import SessionSource
 from kvsync_router.decisions.policies import DEFAULT_DECODE_WEIGHT, DEFAULT_PREFILL_WEIGHT
+from kvsync_router.decisions.tiers import DEFAULT_TIER_WEIGHTS, parse_tier_weights
 from kvsync_router.errors import RouterConfigError
 
 PolicyName = Literal["kv", "least_request", "round_robin", "random"]
@@ -24,6 +26,12 @@ class RouterConfig(BaseModel):
     """kv: cost of a queued prompt token, relative to a token that this request must compute."""
     decode_weight: float = Field(default=DEFAULT_DECODE_WEIGHT, ge=0)
     """kv: cost of a context token of a running request."""
+    tier_weights: Mapping[str, Annotated[float, Field(ge=0, le=1)]] = DEFAULT_TIER_WEIGHTS
+    """kv: what a matched token is worth by the tier that holds it, as a mapping or as `GPU=1,CPU=0.8`."""
+    speculative_ttl_s: float = Field(default=0.0, ge=0, le=60)
+    """kv: how long a prompt that was just routed counts as cached before an event says so; 0 for not at all."""
+    session_affinity: str = "off"
+    """Where requests name their session, whose requests all go to one endpoint: off, user, header:NAME, cookie:NAME."""
     attempts: int = Field(default=3, ge=1, le=16)
     """Endpoints that are tried, before the first byte, until the client gets 502 or 503."""
     connect_timeout_s: float = Field(default=2.0, gt=0)
@@ -61,6 +69,27 @@ class RouterConfig(BaseModel):
     max_body_bytes: int = Field(default=64 * 1024 * 1024, gt=0)
     max_requests: int = Field(default=4096, gt=0)
     """Requests that may be in flight in the router; one more gets 429."""
+    max_queued: int = Field(default=0, ge=0)
+    """Of these, requests whose answer has not begun; 0 for no limit of their own."""
+    max_endpoint_requests: int = Field(default=0, ge=0)
+    """Requests in flight on one endpoint, 0 for no limit. If every endpoint is at a limit, a request gets 429."""
+    max_endpoint_queued: int = Field(default=0, ge=0)
+    """Of these, requests whose answer has not begun; 0 for no limit of their own."""
+    retry_after_s: int = Field(default=1, ge=0)
+    """What the header `retry-after` of such a 429 says."""
+    access_log: bool = False
+    """Write one line per request, with the decision."""
+
+    @field_validator("tier_weights", mode="before")
+    @classmethod
+    def _read_weights(cls, given: object) -> object:
+        return parse_tier_weights(given) if isinstance(given, str) else given
+
+    @field_validator("session_affinity")
+    @classmethod
+    def _known_source(cls, given: str) -> str:
+        SessionSource.parse(given)
+        return given
 
     @classmethod
     def parse(cls, values: Mapping[str, object]) -> Self:

@@ -33,9 +33,18 @@ class RequestRefusedError(RouterError):
     """A request that the router itself answers with an error; `kind` is OpenAI's error type."""
 
     def __init__(
-        self, status: int, message: str, kind: str, *, param: str | None = None, code: str | None = None
+        self,
+        status: int,
+        message: str,
+        kind: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        retry_after_s: int | None = None,
     ) -> None:
+        """`retry_after_s` becomes the header `retry-after`."""
         super().__init__(message)
+        self.retry_after_s = retry_after_s
         self.status = status
         self.kind = kind
         self.param = param
@@ -47,12 +56,16 @@ class RequestRefusedError(RouterError):
 
 
 class UpstreamError(RouterError):
-    """One attempt failed. `down`: the endpoint accepted no connection. `busy`: it works, but its queue is full."""
+    """One attempt failed. `down`: the endpoint accepted no connection. `busy`: it works, but its queue is full.
 
-    def __init__(self, reason: str, *, down: bool = False, busy: bool = False) -> None:
+    `cut_off`: it did not even refuse the connection.
+    """
+
+    def __init__(self, reason: str, *, down: bool = False, cut_off: bool = False, busy: bool = False) -> None:
         super().__init__(reason)
         self.reason = reason
         self.down = down
+        self.cut_off = cut_off
         self.busy = busy
 
 

@@ -16,8 +16,10 @@ from kvsync_indexer.serving import HttpServer, Server, listen
 from kvsync_router.config import RouterConfig
 from kvsync_router.decisions.policies import POLICY_NAMES
 from kvsync_router.errors import RouterConfigError
+from kvsync_router.flags import setting_flags, settings_of
 
 MAX_PORT = 65535
+PREFIX = "router-"
 
 
 class RouterFront:
@@ -25,17 +27,8 @@ class RouterFront:
 
     def options(self) -> Sequence[click.Option]:
         """The flags of the router."""
-        return [
-            click.Option(["--router-port"], type=int, help="Serve the router on this port, in this process."),
-            click.Option(["--router-policy"], default="kv", help="kv, least_request, round_robin or random."),
-            click.Option(["--router-seed"], type=int, default=0, help="Seed of the router's random choices."),
-            click.Option(
-                ["--router-first-byte-timeout"], type=float, default=120.0, help="Seconds until an answer begins."
-            ),
-            click.Option(
-                ["--router-idle-timeout"], type=float, default=120.0, help="Longest pause of an answer, in s."
-            ),
-        ]
+        port = click.Option(["--router-port"], type=int, help="Serve the router on this port, in this process.")
+        return [port, *setting_flags(PREFIX)]
 
     def open(self, values: Mapping[str, Any], *, host: str, index_port: int) -> OpenFront | None:
         """Check the flags and bind the port. Raises ConfigError."""
@@ -49,14 +42,7 @@ class RouterFront:
         if port == index_port and port:
             raise ConfigError(f"--router-port {port}: is the index's own port; choose another")
         try:
-            config = RouterConfig.parse(
-                {
-                    "policy": policy,
-                    "seed": values["router_seed"],
-                    "first_byte_timeout_s": values["router_first_byte_timeout"],
-                    "idle_timeout_s": values["router_idle_timeout"],
-                }
-            )
+            config = RouterConfig.parse(settings_of(values, PREFIX))
             return OpenRouterFront(config, listen(host, port))
         except RouterConfigError as error:
             raise ConfigError(str(error)) from None

@@ -8,12 +8,16 @@ from prometheus_client import CollectorRegistry
 
 from kvsync_indexer.fronts import IndexAnswers
 from kvsync_router.config import RouterConfig
-from kvsync_router.decisions.endpoints import Endpoint, EndpointTable
-from kvsync_router.decisions.picking import Picker, RoutingDecision
+from kvsync_router.decisions.affinity import SessionSource
+from kvsync_router.decisions.endpoints import Endpoint, EndpointLimits, EndpointTable
+from kvsync_router.decisions.picking import Hints, Picker, RoutingDecision
 from kvsync_router.decisions.predictions import AnswerWatch, PredictionSink
 from kvsync_router.decisions.reports import ReportWishes
 from kvsync_router.decisions.requests import InferenceRequest
+from kvsync_router.decisions.responses import ResponseHomes
 from kvsync_router.decisions.scoring import Scorer
+from kvsync_router.decisions.subset import SUBSET_HEADER, permitted_names
+from kvsync_router.decisions.usage import Usage
 from kvsync_router.metrics import RouterMetrics
 from kvsync_router.sources.client import HttpClient
 from kvsync_router.sources.directory import Directory, HttpDirectory, InProcessDirectory
@@ -34,18 +38,21 @@ class Routing:
         *,
         predictions: PredictionSink | None = None,
         clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
         registry: CollectorRegistry | None = None,
     ) -> None:
         """`client` is the pool of sources that ask over HTTP, if there are any. Without a scorer there is no index."""
         self.config = config
         self.clock = clock
         self.client = client or HttpClient(config.connect_timeout_s)
-        self.table = EndpointTable(clock)
+        self.table = EndpointTable(clock, EndpointLimits(config.max_endpoint_requests, config.max_endpoint_queued))
         self.metrics = RouterMetrics(self.table.statistics, registry)
         self.keeper = EndpointKeeper(config, self.table, directory, self.client)
-        self.picker = Picker(config, self.table, scorer or NoScorer())
+        self.picker = Picker(config, self.table, scorer or NoScorer(), clock, wall_clock)
         self._predictions = predictions or NoPredictions()
         self.reports = ReportWishes()
+        self.responses = ResponseHomes()
+        self._sessions = SessionSource.parse(config.session_affinity)
 
     @classmethod
     def over_http(cls, config: RouterConfig, index_url: str | None, directory: Directory | None = None) -> "Routing":
@@ -85,14 +92,45 @@ class Routing:
         await self._predictions.stop()
         await self.client.stop()
 
+    def hints(self, request: InferenceRequest, header: Callable[[str], str | None]) -> Hints:
+        """What the request says about its place. `header` looks up a header by its lower-case name."""
+        subset = header(SUBSET_HEADER)
+        return Hints(
+            subset=None if subset is None else permitted_names(subset, (one.info for one in self.table.all())),
+            session=self._sessions.session(header, request.user) if self._sessions is not None else None,
+            home=self.responses.get(request.previous_response),
+        )
+
     def watch(
         self, request: InferenceRequest, decision: RoutingDecision, endpoint: Endpoint, status: int, content_type: str
     ) -> AnswerWatch | None:
-        """A watch on an answer, if it can be compared with a prediction that the index made for this endpoint."""
-        predicted = decision.predicted_tokens(endpoint.info.name) if request.single else None
-        if predicted is None or status != 200 or not self._predictions.wanted:
+        """A watch on an answer, if it can be compared with a prediction that the index made for this endpoint.
+
+        The figures about the hit are counted when the watch is done, or at once if nothing is compared.
+        """
+        if status != 200:
             return None
-        underestimated = partial(self.reports.underestimated, endpoint.info.name, request)
+        decision.record.chosen = endpoint.info.name  # a gateway may have gone on to another endpoint
+        predicted = decision.predicted_tokens(endpoint.info.name) if request.single else None
+        if predicted is None or not self._predictions.wanted:
+            self._count_hit(decision, None)
+            return None
         return AnswerWatch(
-            self._predictions, self.metrics.count_prediction, endpoint, predicted, content_type, underestimated
+            self._predictions,
+            self.metrics.count_prediction,
+            endpoint,
+            predicted,
+            content_type,
+            partial(self.reports.underestimated, endpoint.info.name, request),
+            partial(self._count_hit, decision),
         )
+
+    def _count_hit(self, decision: RoutingDecision, usage: Usage | None) -> None:
+        if decision.skips_cache or not decision.policy.needs_match:
+            regret = None
+        elif usage is None:
+            regret = decision.regret()
+        else:
+            regret = decision.regret(usage.cached_tokens, usage.prompt_tokens)
+            decision.record.reported_tokens = usage.cached_tokens
+        self.metrics.regret.count(regret)

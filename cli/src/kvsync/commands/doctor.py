@@ -1,5 +1,6 @@
 """`kvsync doctor`."""
 
+import asyncio
 import json
 import sys
 from collections.abc import Iterable
@@ -19,10 +20,26 @@ MARKS = {"ok": "[green]ok     [/]", "note": "[yellow]note   [/]", "problem": "[r
 @click.option(
     "--cluster", is_flag=True, help="Check the installation on the cluster of KUBECONFIG instead of this machine."
 )
+@click.option("--router", "router_url", metavar="URL", help="Say why the router's kv policy is no better than others.")
+@click.option("--index", "index_url", metavar="URL", help="The index of this router, whose publishers are looked at.")
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON lines.")
-def command(cluster: bool, as_json: bool) -> None:
-    """Check this machine or a cluster, and print the next step for each problem; exit 1 if there is a problem."""
-    sys.exit(report(_on_cluster() if cluster else check_machine(), as_json=as_json))
+def command(cluster: bool, router_url: str | None, index_url: str | None, as_json: bool) -> None:
+    """Check this machine, a cluster or a router, and print the next step for each problem; exit 1 if there is one."""
+    if cluster and router_url is not None:
+        raise click.UsageError("--cluster and --router exclude each other")
+    if index_url is not None and router_url is None:
+        raise click.UsageError("--index needs --router")
+    if router_url is not None:
+        findings: Iterable[Finding] = _on_router(router_url, index_url)
+    else:
+        findings = _on_cluster() if cluster else check_machine()
+    sys.exit(report(findings, as_json=as_json))
+
+
+def _on_router(router_url: str, index_url: str | None) -> Iterable[Finding]:
+    from kvsync.checks.routing import check_routing
+
+    return asyncio.run(check_routing(router_url, index_url))
 
 
 def _on_cluster() -> Iterable[Finding]:

@@ -12,7 +12,7 @@ import yaml
 from kvsync_operator import names
 from kvsync_operator.models.common import duration_seconds
 from kvsync_operator.models.document import Resource
-from kvsync_operator.models.prefixindex import PrefixIndexSpec, Selector, Snapshot
+from kvsync_operator.models.prefixindex import PrefixIndexSpec, Router, Selector, Snapshot
 from kvsync_operator.objects.images import Images
 from kvsync_operator.objects.meta import KubeObject, build_object, instance_labels, selector_labels
 from kvsync_operator.objects.pod import CONFIG_DIR, PodParts, build_pod_template, http_probe, startup_probe
@@ -114,8 +114,44 @@ def index_args(index: Index) -> list[str]:
     if spec.snapshot is not None:
         args += ["--snapshot-dir", SNAPSHOT_DIR]
     if spec.router is not None:
-        args += ["--router-port", str(spec.router.port), "--router-policy", spec.router.policy]
+        args += router_args(spec.router)
     return args
+
+
+def router_args(router: Router) -> list[str]:
+    """Return the flags of `kvsync-indexer` that run a router. Settings at their defaults are left out.
+
+    An index of an older release therefore still starts with a PrefixIndex that uses none of the newer fields.
+    """
+    args = ["--router-port", str(router.port), "--router-policy", router.policy]
+    usual = router_settings(Router())
+    for flag, value in router_settings(router).items():
+        if value != usual[flag]:
+            args += [flag, value]
+    if router.access_log == "Enabled":
+        args.append("--router-access-log")
+    return args
+
+
+def router_settings(router: Router) -> dict[str, str]:
+    """Return every flag that takes a value, except port and policy, with the value that the resource asks for."""
+    weights, limits, timeouts = router.weights, router.limits, router.timeouts
+    tiers = {"GPU": weights.gpu_percent, "CPU": weights.cpu_percent, "STORAGE": weights.storage_percent}
+    return {
+        "--router-prefill-weight": f"{weights.prefill_percent / 100:g}",
+        "--router-decode-weight": f"{weights.decode_percent / 100:g}",
+        "--router-tier-weights": ",".join(f"{tier}={percent / 100:g}" for tier, percent in tiers.items()),
+        "--router-speculative-ttl": _seconds(router.speculative),
+        "--router-session-affinity": router.session_affinity,
+        "--router-max-requests": str(limits.max_requests),
+        "--router-max-queued": str(limits.max_queued),
+        "--router-max-endpoint-requests": str(limits.max_endpoint_requests),
+        "--router-max-endpoint-queued": str(limits.max_endpoint_queued),
+        "--router-first-byte-timeout": _seconds(timeouts.first_byte),
+        "--router-idle-timeout": _seconds(timeouts.idle),
+        "--router-health-timeout": _seconds(timeouts.health),
+        "--router-attempts": str(router.attempts),
+    }
 
 
 def _seconds(duration: str) -> str:

@@ -14,6 +14,8 @@ from kvsync_router.decisions.policies import Candidate
 
 MAX_CONTEXT_TOKENS: Final = 1 << 20
 """Longest context that is predicted if no endpoint lists a shorter one. Pictures in a request have no such length."""
+MOST_PASSED: Final = 16
+"""Endpoints whose reason for not being considered is remembered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,33 @@ class EndpointInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class EndpointLimits:
+    """What one endpoint may be given; 0 stands for no limit."""
+
+    requests: int = 0
+    """Requests in flight."""
+    queued: int = 0
+    """Requests in flight whose answer has not begun."""
+
+    def full(self, endpoint: "Endpoint") -> bool:
+        """Whether the endpoint may be given no further request."""
+        return bool(
+            (self.requests and endpoint.requests >= self.requests) or (self.queued and endpoint.queued >= self.queued)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """Which endpoints can take a request at this moment, and why others cannot."""
+
+    eligible: list["Endpoint"]
+    passed: dict[str, str]
+    """The reason by name, of endpoints that serve the model. At most `MOST_PASSED`."""
+    full: bool = False
+    """Every endpoint that could take the request otherwise is at a limit."""
+
+
+@dataclass(frozen=True, slots=True)
 class EndpointStats:
     """A frozen view of one endpoint."""
 
@@ -39,6 +68,7 @@ class EndpointStats:
     url: str
     healthy: bool
     requests: int
+    queued: int
     prefill_tokens: int
     decode_tokens: int
     assigned_tokens: int
@@ -46,7 +76,7 @@ class EndpointStats:
     failures: int
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Endpoint:
     """The state of one endpoint."""
 
@@ -55,6 +85,8 @@ class Endpoint:
     """Models that it serves, each with its base model (None for a base model). Empty until the endpoint was asked."""
     healthy: bool = True
     requests: int = 0
+    queued: int = 0
+    """Requests in flight whose answer has not begun."""
     prefill_tokens: int = 0
     decode_tokens: int = 0
     assigned_tokens: int = 0
@@ -95,14 +127,16 @@ class Endpoint:
 class Ticket:
     """The share of one attempt in the load of an endpoint. Calling a method again has no effect."""
 
-    __slots__ = ("_context_tokens", "_done", "_prefill_tokens", "endpoint")
+    __slots__ = ("_context_tokens", "_done", "_prefill_tokens", "_queued", "endpoint")
 
     def __init__(self, endpoint: Endpoint, uncached_tokens: int, context_tokens: int) -> None:
         self.endpoint = endpoint
         self._prefill_tokens = uncached_tokens
         self._context_tokens = context_tokens
         self._done = False
+        self._queued = True
         endpoint.requests += 1
+        endpoint.queued += 1
         endpoint.prefill_tokens += uncached_tokens
         endpoint.decode_tokens += context_tokens
         endpoint.assigned_tokens += uncached_tokens
@@ -111,6 +145,8 @@ class Ticket:
         """The first byte of the answer has come, so the prompt is computed."""
         self.endpoint.prefill_tokens -= self._prefill_tokens
         self._prefill_tokens = 0
+        self.endpoint.queued -= self._queued
+        self._queued = False
 
     def finish(self) -> None:
         """The attempt is over, successful or not."""
@@ -125,9 +161,11 @@ class Ticket:
 class EndpointTable:
     """All endpoints, by name."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Callable[[], float], limits: EndpointLimits = EndpointLimits()) -> None:
         self._clock = clock
+        self._limits = limits
         self._endpoints: dict[str, Endpoint] = {}
+        self._by_name: tuple[Endpoint, ...] = ()
 
     def __len__(self) -> int:
         return len(self._endpoints)
@@ -146,10 +184,11 @@ class EndpointTable:
                 self._endpoints[name] = Endpoint(info)
             else:
                 known.info = info
+        self._by_name = tuple(self._endpoints[name] for name in sorted(self._endpoints))
 
-    def all(self) -> list[Endpoint]:
+    def all(self) -> tuple[Endpoint, ...]:
         """Every endpoint, by name."""
-        return [self._endpoints[name] for name in sorted(self._endpoints)]
+        return self._by_name
 
     def get(self, name: str) -> Endpoint | None:
         """The endpoint called `name`, if there is one."""
@@ -181,7 +220,7 @@ class EndpointTable:
         now = self._clock()
         healthy = [
             endpoint
-            for endpoint in self.all()
+            for endpoint in self._by_name
             if endpoint.healthy
             and endpoint.info.name not in excluded
             and endpoint.serves(model)
@@ -189,10 +228,40 @@ class EndpointTable:
         ]
         return [endpoint for endpoint in healthy if endpoint.circuit.admits(now)] or healthy
 
-    def mark_down(self, endpoint: Endpoint) -> None:
-        """Take the endpoint out of the rotation until `mark_up`."""
+    def survey(self, model: str | None, excluded: Collection[str], subset: frozenset[str] | None) -> Survey:
+        """The endpoints that can take a request for `model` within `subset`, without those `excluded`.
+
+        If every one that could be tried is excluded, they are tried once more. Limits are never exceeded.
+        """
+        allowed = self.rotation(model, excluded, subset) or self.rotation(model, subset=subset)
+        eligible = [endpoint for endpoint in allowed if not self._limits.full(endpoint)]
+        passed: dict[str, str] = {}
+        if len(eligible) < len(self._by_name):
+            names = {endpoint.info.name for endpoint in eligible}
+            for endpoint in self._by_name:
+                if endpoint.info.name not in names and endpoint.serves(model) and len(passed) < MOST_PASSED:
+                    passed[endpoint.info.name] = self._obstacle(endpoint, excluded, subset)
+        return Survey(eligible, passed, full=bool(allowed) and not eligible)
+
+    def _obstacle(self, endpoint: Endpoint, excluded: Collection[str], subset: frozenset[str] | None) -> str:
+        if not endpoint.healthy:
+            return "hangs" if endpoint.hangs else "out of the rotation"
+        if endpoint.info.name in excluded:
+            return "was tried"
+        if subset is not None and endpoint.info.name not in subset:
+            return "not in the subset"
+        return "at its limit" if self._limits.full(endpoint) else "its circuit is open"
+
+    def mark_down(self, endpoint: Endpoint, *, cut_off: bool = False) -> None:
+        """Take the endpoint out of the rotation until `mark_up`.
+
+        An endpoint that refuses connections may be shutting down and still finish what it has. One that is `cut_off`
+        does not react at all, so attempts that wait for it end now.
+        """
         endpoint.failures += 1
         endpoint.healthy = False
+        if cut_off:
+            endpoint.leave(hangs=True)
 
     def mark_up(self, endpoint: Endpoint) -> None:
         """Return the endpoint to the rotation; its cache is assumed to be empty."""
@@ -209,8 +278,7 @@ class EndpointTable:
         endpoint.failed_checks = 0 if well else endpoint.failed_checks + 1
         if well or not endpoint.healthy or endpoint.failed_checks < (1 if endpoint.info.stale else allowed):
             return False
-        self.mark_down(endpoint)
-        endpoint.leave(hangs=True)
+        self.mark_down(endpoint, cut_off=True)
         return True
 
     def began(self, endpoint: Endpoint) -> None:
@@ -230,6 +298,7 @@ class EndpointTable:
                 url=endpoint.info.url,
                 healthy=endpoint.healthy,
                 requests=endpoint.requests,
+                queued=endpoint.queued,
                 prefill_tokens=endpoint.prefill_tokens,
                 decode_tokens=endpoint.decode_tokens,
                 assigned_tokens=endpoint.assigned_tokens,
@@ -240,7 +309,7 @@ class EndpointTable:
         ]
 
 
-def candidate(endpoint: Endpoint, matched_tokens: int) -> Candidate:
+def candidate(endpoint: Endpoint, matched_tokens: int, saved_tokens: float | None = None) -> Candidate:
     """The endpoint as a policy sees it."""
     return Candidate(
         name=endpoint.info.name,
@@ -249,4 +318,5 @@ def candidate(endpoint: Endpoint, matched_tokens: int) -> Candidate:
         prefill_tokens=endpoint.prefill_tokens,
         decode_tokens=endpoint.decode_tokens,
         assigned_tokens=endpoint.assigned_tokens,
+        saved_tokens=saved_tokens,
     )

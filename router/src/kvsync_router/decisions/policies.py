@@ -32,6 +32,8 @@ class Candidate:
     """Context tokens of the requests in flight, including their predicted output."""
     assigned_tokens: int = 0
     """Tokens assigned to the endpoint since it joined the rotation; breaks ties, so that caches fill evenly."""
+    saved_tokens: float | None = None
+    """What the match is worth, if that is not its length: blocks of slow tiers count less, assumed ones count too."""
 
 
 class Policy(Protocol):
@@ -42,6 +44,10 @@ class Policy(Protocol):
 
     def choose(self, prompt_tokens: int, candidates: Sequence[Candidate]) -> Candidate:
         """Choose the endpoint for a prompt of `prompt_tokens`; `candidates` is not empty."""
+        ...
+
+    def score(self, prompt_tokens: int, candidate: Candidate) -> float | None:
+        """What the policy compares, where less is better; None if it compares nothing."""
         ...
 
 
@@ -61,6 +67,10 @@ class RoundRobin:
         self._last = chosen.name
         return chosen
 
+    def score(self, prompt_tokens: int, candidate: Candidate) -> float | None:  # noqa: ARG002
+        """A turn is no score."""
+        return None
+
 
 class Random:
     """Uniform choice from a seeded generator."""
@@ -74,6 +84,10 @@ class Random:
     def choose(self, prompt_tokens: int, candidates: Sequence[Candidate]) -> Candidate:  # noqa: ARG002
         """Choose any endpoint."""
         return self._rng.choice(sorted(candidates, key=lambda candidate: candidate.name))
+
+    def score(self, prompt_tokens: int, candidate: Candidate) -> float | None:  # noqa: ARG002
+        """Chance is no score."""
+        return None
 
 
 class LeastRequest:
@@ -93,11 +107,15 @@ class LeastRequest:
             return tied[0]
         return self._rng.choice(sorted(tied, key=lambda candidate: candidate.name))
 
+    def score(self, prompt_tokens: int, candidate: Candidate) -> float | None:  # noqa: ARG002
+        """Requests in flight."""
+        return candidate.requests
+
 
 class KvAware:
     """The lowest predicted cost: the tokens to compute for this prompt, plus the load of the endpoint.
 
-    cost = (prompt - matched) + prefill_weight * prefill_tokens + decode_weight * decode_tokens, in tokens. A matched
+    cost = (prompt - saved) + prefill_weight * prefill_tokens + decode_weight * decode_tokens, in tokens. A matched
     prefix counts as the tokens that it saves: a long one outweighs the load of a busy endpoint, a short one does not.
     """
 
@@ -110,11 +128,14 @@ class KvAware:
         self._prefill_weight = prefill_weight
         self._decode_weight = decode_weight
 
-    def cost(self, prompt_tokens: int, candidate: Candidate) -> float:
+    def score(self, prompt_tokens: int, candidate: Candidate) -> float:
         """Predicted cost of sending the prompt to `candidate`, in tokens."""
-        uncached = max(prompt_tokens - candidate.matched_tokens, 0)
+        saved = candidate.saved_tokens
+        uncached = prompt_tokens - (candidate.matched_tokens if saved is None else saved)
         return (
-            uncached + self._prefill_weight * candidate.prefill_tokens + self._decode_weight * candidate.decode_tokens
+            max(uncached, 0)
+            + self._prefill_weight * candidate.prefill_tokens
+            + self._decode_weight * candidate.decode_tokens
         )
 
     def choose(self, prompt_tokens: int, candidates: Sequence[Candidate]) -> Candidate:
@@ -122,7 +143,7 @@ class KvAware:
         return min(
             candidates,
             key=lambda candidate: (
-                self.cost(prompt_tokens, candidate),
+                self.score(prompt_tokens, candidate),
                 candidate.requests,
                 candidate.assigned_tokens,
                 candidate.name,

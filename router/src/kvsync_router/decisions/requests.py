@@ -4,13 +4,17 @@ The body itself goes to the engine unchanged. `parse_request` reads it once, and
 question to the index; which prompt an engine makes of a body is known by `kvsync_indexer.api.prompts`.
 """
 
+import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import msgspec
 
-from kvsync_indexer.api import FirstPrompt, MatchRequest, PromptFields, RequestBody
+from kvsync_indexer.api import FirstPrompt, MatchRequest, PromptFields
 from kvsync_indexer.api.prompts import first_prompt, skips_cache, unknown_body
+from kvsync_router.decisions.dialects import ReadBody, read_chat_or_completion, read_messages, read_responses
+from kvsync_router.decisions.paths import Api
 from kvsync_router.errors import RequestRefusedError
 
 DEFAULT_OUTPUT_TOKENS: Final = 16
@@ -41,6 +45,10 @@ class InferenceRequest:
     unknown: str | None = None
     """Why the tokens of the prompt cannot be known; None if they can."""
     fields: PromptFields = field(default_factory=PromptFields)
+    user: object = None
+    """The `user` field, which may name a session."""
+    previous_response: str | None = None
+    """The stored response that this request continues, reads or cancels."""
 
     @property
     def single(self) -> bool:
@@ -48,26 +56,31 @@ class InferenceRequest:
         return self.prompt.alone
 
 
-_DECODER = msgspec.json.Decoder(RequestBody, strict=False)
+_READERS: Final[dict[Api | None, Callable[[bytes], ReadBody]]] = {
+    "responses": read_responses,
+    "messages": read_messages,
+}
+_MODEL_PART: Final = re.compile(rb'name="model"(?:\r\n[^\r\n]+)*\r\n\r\n([^\r\n]{1,512})\r\n')
+"""The model in a form with files, such as a request for a transcription."""
 
 
-def parse_request(body: bytes, *, chat: bool | None = None) -> InferenceRequest:
-    """Read the body of a chat or a completion; None stands for either. Raises RequestRefusedError with status 400.
+def parse_request(body: bytes, *, api: Api | None = None) -> InferenceRequest:
+    """Read the body of a request. Raises RequestRefusedError with status 400.
 
-    A completion ignores messages, and a chat everything but messages, as engines do.
+    A completion ignores messages, and a chat everything but messages, as engines do. Without `api`, it may be either.
 
     Of several prompts in one request only the first is scored, because all of them go to one endpoint.
     """
     try:
-        fields = _DECODER.decode(body)
+        fields, unknown, previous_response = _READERS.get(api, read_chat_or_completion)(body)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise RequestRefusedError(400, f"invalid request body: {error}", "invalid_request_error") from None
     except RecursionError:
         raise RequestRefusedError(400, "the request body is nested too deeply", "invalid_request_error") from None
-    if chat is True:
-        fields.prompt = fields.prompt_embeds = None
-    elif chat is False:
+    if api == "completion":
         fields.messages = None
+    elif api is not None:
+        fields.prompt = fields.prompt_embeds = None
     prompt = first_prompt(fields)
     limit = fields.max_completion_tokens if fields.max_completion_tokens is not None else fields.max_tokens
     return InferenceRequest(
@@ -79,9 +92,43 @@ def parse_request(body: bytes, *, chat: bool | None = None) -> InferenceRequest:
         cache_salt=fields.cache_salt,
         stream=bool(fields.stream),
         skips_cache=skips_cache(fields, chat=prompt.messages is not None),
-        unknown=unknown_body(fields),
+        unknown=unknown or unknown_body(fields),
         fields=fields,
+        user=fields.user,
+        previous_response=previous_response,
     )
+
+
+def opaque_request(body: bytes, content_type: str, *, response: str | None = None) -> InferenceRequest:
+    """A request without a prompt that the router could read: only its model and its size count.
+
+    `response` is the stored response that its path names.
+    """
+    return InferenceRequest(
+        model=_model_of(body, content_type),
+        prompt=FirstPrompt(),
+        estimated_tokens=len(body) // CHARACTERS_PER_TOKEN + 1,
+        output_tokens=0,
+        unknown="a request of this kind has no prompt that is looked up",
+        previous_response=response,
+    )
+
+
+class _Model(msgspec.Struct):
+    model: str | None = None
+
+
+_MODEL: Final = msgspec.json.Decoder(_Model)
+
+
+def _model_of(body: bytes, content_type: str) -> str | None:
+    if content_type.startswith("multipart/"):
+        part = _MODEL_PART.search(body)
+        return None if part is None else part[1].decode("utf-8", "replace")
+    try:
+        return _MODEL.decode(body).model
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None  # the engine says what is wrong with it
 
 
 def _estimated_tokens(prompt: FirstPrompt, body: bytes) -> int:

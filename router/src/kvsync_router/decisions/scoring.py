@@ -19,6 +19,12 @@ class Score:
     matched_tokens: Mapping[str, int] = field(default_factory=dict)
     unknown: str | None = None
     """Why the index cannot know the tokens of the prompt."""
+    tiers: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """Matched blocks per tier, of publishers that hold any."""
+    block_size: int = 0
+    """Tokens per block; 0 if the index does not know."""
+    distrusted: Mapping[str, str] = field(default_factory=dict)
+    """State of each publisher that is not trusted."""
 
 
 class Scorer(Protocol):
@@ -31,5 +37,14 @@ class Scorer(Protocol):
 
 def score_of(answer: MatchAnswer) -> Score:
     """What trusted publishers hold. The rule is the same over HTTP and in the index's process."""
-    matched = {row.publisher: row.matched_tokens for row in answer.matches if row.state in TRUSTED_STATES}
-    return Score(matched, answer.unknown)
+    matched: dict[str, int] = {}
+    tiers: dict[str, Mapping[str, int]] = {}
+    distrusted: dict[str, str] = {}
+    for row in answer.matches:
+        if row.state in TRUSTED_STATES:
+            matched[row.publisher] = row.matched_tokens
+            if row.tiers:
+                tiers[row.publisher] = row.tiers
+        else:
+            distrusted[row.publisher] = row.state
+    return Score(matched, answer.unknown, tiers, answer.block_size, distrusted)

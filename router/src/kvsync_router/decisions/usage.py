@@ -30,15 +30,28 @@ class _Details(msgspec.Struct):
 
 
 class _UsageField(msgspec.Struct):
-    prompt_tokens: int = 0
+    """The usage of any of the APIs: `prompt_tokens` in a completion or chat, `input_tokens` elsewhere."""
+
+    prompt_tokens: int | None = None
     prompt_tokens_details: _Details | None = None
+    input_tokens: int | None = None
+    input_tokens_details: _Details | None = None
+    cache_read_input_tokens: int | None = None
+    """Of `/v1/messages`, where it is not part of `input_tokens`."""
+
+
+class _Response(msgspec.Struct):
+    usage: _UsageField | None = None
 
 
 class _Answer(msgspec.Struct):
     usage: _UsageField | None = None
+    response: _Response | None = None
+    """In the last event of a streamed `/v1/responses`."""
 
 
 _DECODER = msgspec.json.Decoder(_Answer)
+_NAMES = (b'"prompt_tokens"', b'"input_tokens"')
 
 
 class UsageReader:
@@ -72,17 +85,23 @@ class UsageReader:
         if not self._stream:
             return _usage(data)
         for line in reversed(data.splitlines()):
-            if line.startswith(_DATA) and b'"prompt_tokens"' in line:
+            if line.startswith(_DATA) and any(name in line for name in _NAMES):
                 return _usage(line[len(_DATA) :])
         return None
 
 
 def _usage(data: bytes) -> Usage | None:
     try:
-        field = _DECODER.decode(data).usage
+        answer = _DECODER.decode(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise UsageUnreadableError(str(error)) from None
+    field = answer.usage or (answer.response.usage if answer.response is not None else None)
     if field is None:
         return None
-    details = field.prompt_tokens_details
-    return Usage(field.prompt_tokens, None if details is None else details.cached_tokens)
+    if field.input_tokens is None:
+        details = field.prompt_tokens_details
+        return Usage(field.prompt_tokens or 0, None if details is None else details.cached_tokens)
+    if field.cache_read_input_tokens is not None:
+        return Usage(field.input_tokens + field.cache_read_input_tokens, field.cache_read_input_tokens)
+    details = field.input_tokens_details
+    return Usage(field.input_tokens, None if details is None else details.cached_tokens)

@@ -13,7 +13,7 @@ import structlog
 
 from kvsync_indexer.addresses import forbidden
 from kvsync_router.decisions.endpoints import Endpoint
-from kvsync_router.picker.hints import host_and_port, join_address, split_address
+from kvsync_router.decisions.subset import host_and_port, join_address, split_address
 
 REFRESH_S: Final = 1.0
 """How often new names are looked up."""

@@ -17,13 +17,13 @@ from envoy.service.ext_proc.v3.external_processor_pb2 import (
     TrailersResponse,
 )
 
+from kvsync_router.decisions.subset import SUBSET_HEADER, entries_of
 from kvsync_router.errors import PickerProtocolError, RequestRefusedError
 
 DESTINATION: Final = "x-gateway-destination-endpoint"
 """The header and the metadata key with the addresses that the gateway tries in order."""
 SERVED: Final = "x-gateway-destination-endpoint-served"
 """The metadata key with the address that answered."""
-SUBSET: Final = "x-gateway-destination-endpoint-subset"
 """The metadata key with the addresses that may be picked."""
 SUBSET_NAMESPACE: Final = "envoy.lb.subset_hint"
 NAMESPACE: Final = "envoy.lb"
@@ -99,14 +99,14 @@ def subset_hint(message: Any) -> list[str] | None:  # noqa: ANN401
     if SUBSET_NAMESPACE not in namespaces:
         return None
     fields = namespaces[SUBSET_NAMESPACE].fields
-    if SUBSET not in fields:
+    if SUBSET_HEADER not in fields:
         return None
-    value = fields[SUBSET]
+    value = fields[SUBSET_HEADER]
     kind = value.WhichOneof("kind")
     if kind == "string_value":
-        return [part.strip() for part in value.string_value.split(",") if part.strip()]
+        return entries_of(value.string_value)
     if kind == "list_value":
-        return [each.string_value.strip() for each in value.list_value.values if each.string_value.strip()]
+        return entries_of(each.string_value for each in value.list_value.values)
     return []
 
 

@@ -11,13 +11,14 @@ import structlog
 
 from kvsync_indexer.api import FirstPrompt
 from kvsync_router.decisions.endpoints import Endpoint, Ticket, candidate
-from kvsync_router.decisions.picking import RoutingDecision
-from kvsync_router.decisions.policies import Candidate, KvAware
+from kvsync_router.decisions.paths import PROMPT_PATHS
+from kvsync_router.decisions.picking import Hints, RoutingDecision
+from kvsync_router.decisions.policies import Candidate
 from kvsync_router.decisions.predictions import AnswerWatch
 from kvsync_router.decisions.requests import CHARACTERS_PER_TOKEN, InferenceRequest, parse_request
+from kvsync_router.decisions.subset import Subset
 from kvsync_router.errors import RequestRefusedError
 from kvsync_router.picker.exchange import Question
-from kvsync_router.picker.hints import Subset
 from kvsync_router.proxy.proxy import HEADER_ENDPOINT, HEADER_FALLBACK, HEADER_MATCHED, HEADER_POLICY, UNKNOWN
 from kvsync_router.proxy.upstream import FAILED_STATUSES
 from kvsync_router.routing import Routing
@@ -54,7 +55,8 @@ class Placer:
         model, authorization = request.model, question.headers.get("authorization")
         if model is not None and authorization is not None and not routing.table.knows_model(model):
             await routing.keeper.learn_models(model, authorization)
-        decision = await routing.picker.decide(request)
+        subset = self._reachable(question.subset)
+        decision = await routing.picker.decide(request, Hints(subset=subset))
         routing.metrics.decision_seconds.observe(routing.clock() - begun)
         if decision.fallback is not None:
             routing.metrics.fallbacks.inc()
@@ -62,8 +64,7 @@ class Placer:
             raise RequestRefusedError(
                 404, f"The model `{model}` does not exist.", "NotFoundError", param="model", code="404"
             )
-        subset = self._reachable(question.subset)
-        picked = routing.picker.pick(decision, model, subset=subset)
+        picked = routing.picker.pick(decision, model)
         if picked is None:
             which = "no endpoint" if question.subset is None else "no endpoint of the gateway's subset"
             message = f"no engine could answer ({which} is in the rotation)"
@@ -103,18 +104,15 @@ class Placer:
 
 
 def _cost(decision: RoutingDecision, each: Candidate) -> tuple[float, int, int, str]:
-    policy = decision.policy
-    cost = policy.cost(decision.prompt_tokens, each) if isinstance(policy, KvAware) else 0.0
-    return cost, each.requests, each.assigned_tokens, each.name
+    return decision.policy.score(decision.prompt_tokens, each) or 0.0, each.requests, each.assigned_tokens, each.name
 
 
 def _read(question: Question) -> InferenceRequest:
     """The request as the proxy reads it. One that cannot be read has no model and no prompt, so load decides."""
     path = question.headers.get(":path", "").partition("?")[0]
-    chat = path.endswith("/chat/completions") or (None if not path.endswith("/completions") else False)
     if question.body:
         try:
-            return parse_request(question.body, chat=chat)
+            return parse_request(question.body, api=PROMPT_PATHS.get(path))
         except RequestRefusedError as error:
             _log.debug("body_not_read", problem=str(error))
     tokens = question.body_bytes // CHARACTERS_PER_TOKEN

@@ -11,9 +11,9 @@ from envoy.service.ext_proc.v3.external_processor_pb2_grpc import add_ExternalPr
 from grpc_health.v1 import health_pb2_grpc
 
 from kvsync_indexer.errors import ListenError
+from kvsync_router.decisions.subset import join_address
 from kvsync_router.picker.book import AddressBook
 from kvsync_router.picker.health import Health
-from kvsync_router.picker.hints import join_address
 from kvsync_router.picker.placing import Placer
 from kvsync_router.picker.processor import Processor
 from kvsync_router.routing import Routing

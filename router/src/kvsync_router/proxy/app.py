@@ -15,11 +15,14 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from kvsync_indexer.serving import Receive, Scope, Send
+from kvsync_router.decisions.journal import MOST_RECORDS
+from kvsync_router.decisions.paths import OTHER_PATHS, PROMPT_PATHS, api_of, stored_response
 from kvsync_router.errors import RequestRefusedError
-from kvsync_router.proxy.proxy import CHAT_PATH, Proxy
+from kvsync_router.proxy.proxy import Proxy
 from kvsync_router.routing import Routing
 
-PROXIED_PATHS = ("/v1/completions", CHAT_PATH)
+MOST_DECISIONS = 100
+"""Decisions in an answer that asks for no other number."""
 
 
 class ProxyApp:
@@ -27,12 +30,13 @@ class ProxyApp:
 
     def __init__(self, routing: Routing) -> None:
         self.routing = routing
-        proxy = Proxy(routing)
+        self._proxy = Proxy(routing)
         self._app = Starlette(
             routes=[
-                *(Route(path, proxy, methods=["POST"]) for path in PROXIED_PATHS),
                 Route("/v1/models", self._models),
                 Route("/v1/endpoints", self._endpoints),
+                Route("/v1/decisions", self._decisions),
+                *(Route(path, _only_post) for path in (*PROMPT_PATHS, *OTHER_PATHS)),
                 Route("/healthz", self._healthz),
                 Route("/readyz", self._readyz),
                 Route("/metrics", self._metrics),
@@ -43,7 +47,7 @@ class ProxyApp:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, or the lifespan."""
-        await self._app(scope, receive, send)
+        await (self._proxy if _proxied(scope) else self._app)(scope, receive, send)
 
     @contextlib.asynccontextmanager
     async def _lifespan(self, _app: Starlette) -> AsyncIterator[None]:
@@ -73,6 +77,13 @@ class ProxyApp:
     async def _endpoints(self, _request: Request) -> Response:
         return _json({"policy": self.routing.config.policy, "endpoints": self.routing.table.statistics()})
 
+    async def _decisions(self, request: Request) -> Response:
+        given = request.query_params.get("limit", str(MOST_DECISIONS))
+        if not (given.isascii() and given.isdigit()):
+            error = RequestRefusedError(400, "limit: must be a number", "invalid_request_error", param="limit")
+            return _json(error.body(), error.status)
+        return _json({"decisions": self.routing.picker.journal.newest(min(int(given[:9] or 0), MOST_RECORDS))})
+
     async def _healthz(self, _request: Request) -> Response:
         return Response("ok\n", media_type="text/plain")
 
@@ -82,6 +93,19 @@ class ProxyApp:
 
     async def _metrics(self, _request: Request) -> Response:
         return Response(generate_latest(self.routing.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+
+def _proxied(scope: Scope) -> bool:
+    """Whether a request goes to an engine."""
+    if scope["type"] != "http":
+        return False
+    if scope["method"] == "POST":
+        return api_of(scope["path"]) is not None
+    return scope["method"] == "GET" and stored_response(scope["path"]) is not None
+
+
+async def _only_post(_request: Request) -> Response:
+    raise HTTPException(405)
 
 
 def _json(content: object, status: int = 200) -> Response:

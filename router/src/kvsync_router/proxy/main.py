@@ -12,8 +12,8 @@ from kvsync_indexer.errors import ConfigError, ListenError
 from kvsync_indexer.logs import configure_logging
 from kvsync_indexer.serving import HttpServer, event_loop_runner, listen, serve_until_signalled
 from kvsync_router.config import RouterConfig
-from kvsync_router.decisions.policies import DEFAULT_DECODE_WEIGHT, DEFAULT_PREFILL_WEIGHT, POLICY_NAMES
 from kvsync_router.errors import RouterConfigError
+from kvsync_router.flags import setting_flags, settings_of
 from kvsync_router.proxy.app import ProxyApp
 from kvsync_router.routing import Routing
 from kvsync_router.sources.directory import FileDirectory
@@ -25,36 +25,17 @@ USAGE_ERROR = 2
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.option("--index-url", metavar="URL", help="Index to ask for matches and, without --publishers, for endpoints.")
 @click.option("--publishers", type=click.Path(path_type=Path), help="Publishers file that lists the endpoints.")
-@click.option("--policy", type=click.Choice(POLICY_NAMES), default="kv", show_default=True)
 @click.option("--host", default="0.0.0.0", show_default=True)
 @click.option("--port", type=click.IntRange(1, 65535), default=DEFAULT_PORT, show_default=True)
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of random choices and tie-breaks.")
-@click.option("--prefill-weight", type=float, default=DEFAULT_PREFILL_WEIGHT, show_default=True)
-@click.option("--decode-weight", type=float, default=DEFAULT_DECODE_WEIGHT, show_default=True)
-@click.option("--attempts", type=int, default=3, show_default=True, help="Endpoints tried before the first byte.")
-@click.option("--match-timeout", "match_timeout_s", type=float, default=0.25, show_default=True, help="Seconds.")
-@click.option(
-    "--first-byte-timeout",
-    "first_byte_timeout_s",
-    type=float,
-    default=120.0,
-    show_default=True,
-    help="Seconds until the first byte of an answer; 0.1 s more per token of an answer that is not streamed.",
-)
-@click.option(
-    "--idle-timeout", "idle_timeout_s", type=float, default=120.0, show_default=True, help="Longest pause of an answer."
-)
-@click.option(
-    "--health-timeout", "health_timeout_s", type=float, default=3.0, show_default=True, help="Time to answer /health."
-)
 @click.option("--engine-api-key", envvar="KVSYNC_ENGINE_API_KEY", help="Key for the router's own questions to engines.")
 @click.option("--engine-api-key-file", type=click.Path(path_type=Path), help="File that holds this key instead.")
 def main(index_url: str | None, publishers: Path | None, host: str, port: int, **values: Any) -> None:  # noqa: ANN401
     """Route OpenAI requests to the engine that already holds most of the prompt."""
     configure_logging("info")
     try:
-        values["engine_api_key"] = read_api_key(values.pop("engine_api_key"), values.pop("engine_api_key_file"))
-        routing = _routing(RouterConfig.parse(values), index_url, publishers)
+        key = read_api_key(values["engine_api_key"], values["engine_api_key_file"])
+        config = RouterConfig.parse({**settings_of(values), "engine_api_key": key})
+        routing = _routing(config, index_url, publishers)
         bound = listen(host, port)
     except (RouterConfigError, ConfigError, ListenError) as error:
         click.echo(f"kvsync-router: {error}", err=True)
@@ -64,6 +45,9 @@ def main(index_url: str | None, publishers: Path | None, host: str, port: int, *
     structlog.get_logger("kvsync_router").info("router_listens", address=address)
     with event_loop_runner() as runner:
         sys.exit(runner.run(serve_until_signalled([server])))
+
+
+main.params.extend(setting_flags())
 
 
 def _routing(config: RouterConfig, index_url: str | None, publishers: Path | None) -> Routing:

@@ -8,10 +8,10 @@ from typing import Final
 
 import aiohttp
 
-from kvsync_indexer.serving import Scope, Send
 from kvsync_router.decisions.endpoints import Endpoint, EndpointInfo
 from kvsync_router.decisions.predictions import AnswerWatch
 from kvsync_router.errors import UpstreamError
+from kvsync_router.proxy.exchange import Incoming, Reply
 
 RETRIED_STATUSES = frozenset({429, 502, 503, 504})
 """Statuses after which another endpoint is tried: its queue is full, it is draining, or it is a proxy that failed."""
@@ -39,9 +39,18 @@ class Upstream:
     first: bytes
 
     @property
+    def status(self) -> int:
+        """The status of the answer."""
+        return self.response.status
+
+    @property
     def content_type(self) -> str:
         """The content type of the answer, or an empty string."""
         return self.response.headers.get("content-type", "")
+
+    def close(self) -> None:
+        """End the exchange with the engine. Its connection is kept if the answer is complete."""
+        self.response.close()
 
 
 class UpstreamClient:
@@ -50,7 +59,9 @@ class UpstreamClient:
     def __init__(self, session: Callable[[], aiohttp.ClientSession]) -> None:
         self._session = session
 
-    async def begin(self, scope: Scope, body: bytes, endpoint: Endpoint, *, timeout_s: float, final: bool) -> Upstream:
+    async def begin(
+        self, incoming: Incoming, body: bytes, endpoint: Endpoint, *, timeout_s: float, final: bool
+    ) -> Upstream:
         """Send the request and wait for the first byte of the answer's body. Raises UpstreamError.
 
         An answer with a status in `RETRIED_STATUSES` is an error too, unless this is the `final` attempt. The attempt
@@ -62,8 +73,12 @@ class UpstreamClient:
         endpoint.waiting.add(interrupt)
         try:
             async with waits:
-                response = await self._session().post(
-                    _url(scope, endpoint.info), data=body, headers=_headers(scope, endpoint.info), allow_redirects=False
+                response = await self._session().request(
+                    incoming.method,
+                    _url(incoming, endpoint.info),
+                    data=body or None,
+                    headers=_headers(incoming, endpoint.info),
+                    allow_redirects=False,
                 )
                 _check_head(response)
                 if response.status in RETRIED_STATUSES and not final:
@@ -73,7 +88,9 @@ class UpstreamClient:
         except BaseException as error:
             if response is not None:
                 response.close()
-            if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
+            if isinstance(error, aiohttp.ConnectionTimeoutError):
+                raise UpstreamError("no connection in time", down=True, cut_off=True) from error
+            if isinstance(error, aiohttp.ClientConnectorError):
                 raise UpstreamError("connection refused", down=True) from error
             if isinstance(error, TimeoutError):
                 raise UpstreamError("the endpoint hangs" if endpoint.hangs else "no answer in time") from error
@@ -104,26 +121,35 @@ def _check_head(response: aiohttp.ClientResponse) -> None:
             raise UpstreamError("control characters in a header")
 
 
-def _url(scope: Scope, endpoint: EndpointInfo) -> str:
-    url: str = endpoint.url + scope["path"]
-    if scope["query_string"]:
-        url += "?" + scope["query_string"].decode("latin-1")
-    return url
+def _url(incoming: Incoming, endpoint: EndpointInfo) -> str:
+    url = endpoint.url + incoming.path
+    return f"{url}?{incoming.query.decode('latin-1')}" if incoming.query else url
 
 
-def _headers(scope: Scope, endpoint: EndpointInfo) -> list[tuple[str, str]]:
+def _headers(incoming: Incoming, endpoint: EndpointInfo) -> list[tuple[str, str]]:
+    named = _named_by_connection(incoming)
     headers = [
-        (name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"] if name not in HOP_BY_HOP
+        (name.decode("latin-1"), value.decode("latin-1"))
+        for name, value in incoming.headers
+        if name not in HOP_BY_HOP and name not in named
     ]
     if endpoint.rank is not None:
         headers.append(("X-data-parallel-rank", str(endpoint.rank)))
     return headers
 
 
+def _named_by_connection(incoming: Incoming) -> frozenset[bytes]:
+    """Headers that the client's `Connection` declares to be for this hop only."""
+    named = incoming.header("connection")
+    if named is None or named in ("keep-alive", "close"):
+        return frozenset()
+    return frozenset(part.strip().lower().encode("latin-1") for part in named.split(","))
+
+
 async def relay(
     upstream: Upstream,
     added_headers: Sequence[tuple[bytes, bytes]],
-    send: Send,
+    reply: Reply,
     watch: AnswerWatch | None,
     patience: "Patience",
 ) -> None:
@@ -133,11 +159,11 @@ async def relay(
     """
     headers = [(name.lower(), value) for name, value in upstream.response.raw_headers]
     kept = [(name, value) for name, value in headers if name not in HOP_BY_HOP or name == b"content-length"]
-    await send({"type": "http.response.start", "status": upstream.response.status, "headers": [*kept, *added_headers]})
+    await reply.start(upstream.status, [*kept, *added_headers])
     chunk = upstream.first
     try:
         while chunk:
-            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            await reply.write(chunk)
             if watch is not None:
                 watch.add(chunk)
             chunk = await patience.next(upstream.chunks)
@@ -145,7 +171,7 @@ async def relay(
         raise UpstreamError("the engine has fallen silent") from error
     except (aiohttp.ClientError, OSError) as error:
         raise UpstreamError(type(error).__name__) from error
-    await send({"type": "http.response.body", "body": b"", "more_body": False})
+    await reply.end()
 
 
 class Patience:

@@ -126,7 +126,7 @@ class EndpointKeeper:
 
     async def _check_one(self, endpoint: Endpoint) -> None:
         well = await self._is_well(endpoint, self._config.health_timeout_s)
-        if self._table.checked(endpoint, well=well, allowed=self._config.health_failures):
+        if self._table.checked(endpoint, well=bool(well), allowed=self._config.health_failures):
             _log.warning("endpoint_left_rotation", endpoint=endpoint.info.name, reason="no answer to /health")
 
     async def probe(self) -> None:
@@ -135,12 +135,18 @@ class EndpointKeeper:
         await asyncio.gather(*(self._probe_one(endpoint) for endpoint in down))
 
     async def _probe_one(self, endpoint: Endpoint) -> None:
-        if await self._is_well(endpoint, self._config.connect_timeout_s):
+        well = await self._is_well(endpoint, self._config.connect_timeout_s)
+        if well:
             self._table.mark_up(endpoint)
             _log.info("endpoint_recovered", endpoint=endpoint.info.name)
+        elif well is None and not endpoint.hangs:
+            endpoint.leave(hangs=True)
 
-    async def _is_well(self, endpoint: Endpoint, timeout_s: float) -> bool:
-        """Whether the engine answers `/health`. One that has no such path or wants a key for it answers as well."""
+    async def _is_well(self, endpoint: Endpoint, timeout_s: float) -> bool | None:
+        """Whether the engine answers `/health`; None if it does not react at all.
+
+        One that has no such path or wants a key for it answers as well.
+        """
         try:
             async with (
                 asyncio.timeout(timeout_s),
@@ -149,6 +155,8 @@ class EndpointKeeper:
                 ) as response,
             ):
                 return response.status < 500
+        except TimeoutError:
+            return None
         except _FAILURES:
             return False
 

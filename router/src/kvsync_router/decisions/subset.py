@@ -1,10 +1,18 @@
-"""Addresses as gateways write them, and the subset of endpoints to which a gateway limits a choice."""
+"""Addresses as gateways write them, and the subset of endpoints to which a gateway or a client limits a choice.
+
+A hint is the value of `x-gateway-destination-endpoint-subset`: addresses such as `10.0.0.5:8000`, as one string that is
+separated by commas (a header, or metadata) or as a list (metadata).
+"""
 
 import ipaddress
 from collections.abc import Iterable
-from typing import Final
+from itertools import islice
+from typing import Final, Protocol
 from urllib.parse import urlsplit
 
+SUBSET_HEADER: Final = "x-gateway-destination-endpoint-subset"
+MOST_ENTRIES: Final = 4096
+"""Entries of one hint that are read. Cutting a longer one can only restrict a request further."""
 _PORTS: Final = {"http": 80, "https": 443}
 _MAX_PORT: Final = 65535
 
@@ -59,3 +67,31 @@ class Subset:
         """Whether the endpoint at this address, which has a port, may be picked."""
         found = split_address(address)
         return found is not None and (found in self._exact or found[0] in self._hosts)
+
+
+class Addressed(Protocol):
+    """What the router knows of an endpoint."""
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+    @property
+    def url(self) -> str: ...  # noqa: D102
+
+
+def entries_of(hint: str | Iterable[object]) -> list[str]:
+    """The entries of a hint in either form."""
+    parts = hint.split(",", MOST_ENTRIES) if isinstance(hint, str) else map(str, hint)
+    return [entry for part in islice(parts, MOST_ENTRIES) if (entry := part.strip())]
+
+
+def permitted_names(hint: str | Iterable[object], endpoints: Iterable[Addressed]) -> frozenset[str]:
+    """The names of the endpoints that a hint permits. It may also contain their names, and host names of their URLs."""
+    entries = entries_of(hint)
+    subset, literal = Subset(entries), frozenset(entries)
+    permitted: list[str] = []
+    for endpoint in endpoints:
+        found = host_and_port(endpoint.url)
+        address = None if found is None else join_address(*found)
+        if endpoint.name in literal or (address is not None and (address in literal or subset.permits(address))):
+            permitted.append(endpoint.name)
+    return frozenset(permitted)
