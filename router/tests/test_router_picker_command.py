@@ -49,7 +49,10 @@ def publishers(tmp_path):
     [
         ([], "give --index-url, --publishers, or both: the picker has no endpoints without"),
         (["--polcy", "kv"], "No such option '--polcy'. Did you mean '--policy'?"),
-        (["--index-url", "http://x", "--policy", "best"], "'best' is not one of"),
+        (
+            ["--index-url", "http://x", "--policy", "best"],
+            "router: policy = 'best': input should be 'kv', 'least_request'",
+        ),
         (["--index-url", "http://x", "--grpc-port", "70000"], "70000 is not in the range 0<=x<=65535"),
         (["--index-url", "http://x", "--prefill-weight", "-1"], "router: prefill_weight = -1.0"),
         (["--index-url", "http://x", "--secure-serving=maybe"], "'maybe' is not a valid boolean"),
@@ -205,7 +208,7 @@ def open_front(**values):
         ({"epp_port": 8090}, "--epp-port 8090: is the index's own port; choose another"),
         ({"epp_port": 70000}, "--epp-port 70000: must be between 0 and 65535"),
         ({"epp_port": 0, "epp_health_port": -1}, "--epp-health-port -1: must be between 0 and 65535"),
-        ({"epp_policy": "x"}, "--epp-policy 'x': must be one of kv, least_request"),
+        ({"epp_policy": "x"}, "router: policy = 'x': input should be 'kv', 'least_request'"),
     ],
 )
 def test_the_flags_of_the_front_are_refused_in_one_line(values, problem):

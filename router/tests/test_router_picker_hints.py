@@ -3,8 +3,8 @@
 import pytest
 
 from kvsync_router.decisions.endpoints import Endpoint, EndpointInfo
+from kvsync_router.decisions.subset import Subset, host_and_port, split_address
 from kvsync_router.picker.book import AddressBook
-from kvsync_router.picker.hints import Subset, host_and_port, split_address
 
 
 @pytest.mark.parametrize(
