@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from kvsync_testkit.ports import free_ports
-from kvsync_testkit.processes import MODEL, STOP_S, HttpPort, Index, MockEngine
+from kvsync_testkit.processes import STOP_S, HttpPort, Index, MockEngine
 from kvsync_testkit.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,7 +26,9 @@ ENVOY_PORT, ADMIN_PORT, PICKER_PORT, ENGINE_PORTS = 10000, 9901, 9002, (8001, 80
 def envoy_path() -> str:
     """The program, which `hack/envoy.sh` installs if it has to."""
     given = os.environ.get("KVSYNC_ENVOY")
-    return given or subprocess.run([ROOT / "hack" / "envoy.sh"], stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
+    if given:
+        return given
+    return subprocess.run([ROOT / "hack" / "envoy.sh"], stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
 
 
 class Daemon(HttpPort):
@@ -82,7 +84,7 @@ class Picker(Daemon):
 
 
 class Envoy(Daemon):
-    """Envoy with a configuration of `examples/gateway`, at ports of its own. Its HTTP port is that of its admin page."""
+    """Envoy with a configuration of `examples/gateway` at other ports. Its HTTP port is that of its admin page."""
 
     def __init__(self, folder: Path, example: str, picker_port: int, engine_ports: list[int]) -> None:
         self.gateway_port, admin = free_ports(2)
@@ -123,7 +125,9 @@ def with_ports(node: Any, known: dict[int, int]) -> Any:
 class Plant:
     """Everything, started in order. Each Envoy has a picker that suits it."""
 
-    def __init__(self, folder: Path, example: str, *picker_flags: object, engines: int = 3, **engine_settings: object) -> None:
+    def __init__(
+        self, folder: Path, example: str, *picker_flags: object, engines: int = 3, **engine_settings: object
+    ) -> None:
         self.folder = folder
         settings = {"enable_prompt_tokens_details": True, **engine_settings}
         self.engines = [
@@ -138,10 +142,17 @@ class Plant:
         self.envoy.start()
 
     def stop(self) -> None:
-        self.envoy.stop()
-        self.picker.stop()
-        for process in (self.index, *self.engines):
+        for process in (self.envoy, self.picker, self.index, *self.engines):
             process.stop()
+
+    def engine(self, name: str) -> MockEngine:
+        return self.engines[int(name.removeprefix("engine-"))]
+
+    def running(self) -> float:
+        """Requests that the engines compute."""
+        return sum(
+            engine.metric("vllm:num_requests_running") for engine in self.engines if engine.process.poll() is None
+        )
 
     def settle(self) -> None:
         """Wait until every stream of the picker has ended."""
@@ -150,5 +161,3 @@ class Plant:
     def in_flight(self) -> float:
         names = [f"engine-{number}" for number in range(len(self.engines))]
         return sum(self.picker.metric("kvsync_router_endpoint_inflight_requests", endpoint=name) for name in names)
-
-
