@@ -2,9 +2,7 @@
 
 import openai
 import pytest
-from gateway_plant import CONFIGURATIONS, Plant
-
-SLOW = '{"decode_us": 20000}'
+from gateway_plant import CONFIGURATIONS, SLOW, Plant
 
 
 @pytest.fixture(scope="module", params=CONFIGURATIONS)

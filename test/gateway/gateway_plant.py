@@ -19,6 +19,8 @@ STREAMED = "envoy.yaml"
 FAIL_OPEN = "envoy-fail-open.yaml"
 ORIGINAL_DST = "envoy-original-dst.yaml"
 CONFIGURATIONS = (STREAMED, FAIL_OPEN, ORIGINAL_DST)
+SLOW = '{"decode_us": 20000}'
+"""A latency of engines at which an answer takes 20 ms per token."""
 ENVOY_PORT, ADMIN_PORT, PICKER_PORT, ENGINE_PORTS = 10000, 9901, 9002, (8001, 8002)
 """The ports in the examples."""
 
