@@ -88,7 +88,7 @@ def test_a_gateway_that_fails_open_serves_without_a_picker(tmp_path):
         for _ in range(6):
             assert "x-kvsync-endpoint" not in ask(client)
             client.models.list()
-        assert ask(client, prompt="a text " * 70_000, max_tokens=1)
+        assert ask(client, extra_body={"user": "x" * 500_000})
         plant.picker.start()
         wait_until("the picker decides again", lambda: "x-kvsync-endpoint" in ask(client))
 
