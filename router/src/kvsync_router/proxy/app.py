@@ -56,6 +56,7 @@ class ProxyApp:
             yield
         finally:
             await self.routing.stop()
+            self._proxy.close()
 
     async def _models(self, request: Request) -> Response:
         """The models of every endpoint, each id once, in the order of the endpoints' names."""

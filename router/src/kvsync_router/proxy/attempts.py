@@ -10,6 +10,7 @@ from kvsync_router.decisions.requests import InferenceRequest, output_wait_token
 from kvsync_router.errors import RequestRefusedError, UpstreamError
 from kvsync_router.proxy.access_log import Course
 from kvsync_router.proxy.exchange import Incoming
+from kvsync_router.proxy.pool import ConnectionPool
 from kvsync_router.proxy.upstream import FAILED_STATUSES, Upstream, UpstreamClient
 from kvsync_router.routing import Routing
 
@@ -32,7 +33,8 @@ class Attempts:
     def __init__(self, routing: Routing) -> None:
         self._routing = routing
         self._config = routing.config
-        self._upstreams = UpstreamClient(routing.client)
+        self.pool = ConnectionPool(routing.config.connect_timeout_s)
+        self._upstreams = UpstreamClient(self.pool)
 
     async def place(
         self, incoming: Incoming, request: InferenceRequest, decision: RoutingDecision, course: Course

@@ -21,6 +21,9 @@ class Incoming:
 
     method: str
     path: str
+    """The path without escapes, by which a request is recognised."""
+    raw_path: str
+    """The path as it came, which is passed on."""
     query: bytes
     headers: Headers
     body: bytes = b""
@@ -68,7 +71,8 @@ class Reply:
 
 def incoming(scope: Scope) -> Incoming:
     """The head of a request."""
-    return Incoming(scope["method"], scope["path"], scope["query_string"], scope["headers"])
+    raw = scope.get("raw_path") or scope["path"].encode()
+    return Incoming(scope["method"], scope["path"], raw.decode("latin-1"), scope["query_string"], scope["headers"])
 
 
 async def read_body(receive: Receive, limit: int) -> bytes:

@@ -68,6 +68,10 @@ class Proxy:
                 trace_id=trace,
             )
 
+    def close(self) -> None:
+        """Close the connections to engines that are idle."""
+        self._attempts.pool.close()
+
     def _continue_trace(self, given: Incoming) -> str | None:
         """The id of the request's trace. A request without a valid one begins a trace, without a state."""
         trace = None

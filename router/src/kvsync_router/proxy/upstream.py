@@ -2,16 +2,16 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Final
-
-import aiohttp
+from urllib.parse import urlsplit
 
 from kvsync_router.decisions.endpoints import Endpoint, EndpointInfo
 from kvsync_router.decisions.predictions import AnswerWatch
 from kvsync_router.errors import UpstreamError
-from kvsync_router.proxy.exchange import Incoming, Reply
+from kvsync_router.proxy.connection import EngineConnection
+from kvsync_router.proxy.exchange import Headers, Incoming, Reply
+from kvsync_router.proxy.pool import ConnectionPool
 
 RETRIED_STATUSES = frozenset({429, 502, 503, 504})
 """Statuses after which another endpoint is tried: its queue is full, it is draining, or it is a proxy that failed."""
@@ -21,6 +21,7 @@ HOP_BY_HOP = frozenset(
     b"connection keep-alive proxy-authenticate proxy-authorization proxy-connection trailer transfer-encoding"
     b" te upgrade host content-length expect".split()  # codespell:ignore te
 )
+_FRAMING: Final = HOP_BY_HOP - {b"content-length"}
 
 
 _STATUSES: Final = range(200, 600)
@@ -30,34 +31,58 @@ _BAD_VALUE: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 """What RFC 9110 allows in no header; the router's HTTP server would refuse to send it."""
 
 
-@dataclass(slots=True)
 class Upstream:
     """An answer that has begun: its status, its headers and its first chunk have arrived."""
 
-    response: aiohttp.ClientResponse
-    chunks: AsyncIterator[bytes]
-    first: bytes
+    __slots__ = ("_connection", "_pool", "_url", "first")
+
+    def __init__(self, pool: ConnectionPool, url: str, connection: EngineConnection, first: bytes) -> None:
+        self._pool = pool
+        self._url = url
+        self._connection = connection
+        self.first = first
 
     @property
     def status(self) -> int:
         """The status of the answer."""
-        return self.response.status
+        return self._connection.status
+
+    @property
+    def headers(self) -> Headers:
+        """The headers of the answer, with names in lower case."""
+        return self._connection.headers
 
     @property
     def content_type(self) -> str:
         """The content type of the answer, or an empty string."""
-        return self.response.headers.get("content-type", "")
+        return next((value for name, value in self.headers if name == b"content-type"), b"").decode("latin-1")
+
+    @property
+    def whole(self) -> bool:
+        """Whether nothing comes after the first chunk."""
+        return self._connection.complete
+
+    def ready(self) -> bytes | None:
+        """The next chunk if it is there, nothing at the end, None if it must be waited for. Raises UpstreamError."""
+        return self._connection.ready()
+
+    async def chunk(self) -> bytes:
+        """The next chunk, or nothing at the end. Raises UpstreamError."""
+        return await self._connection.chunk()
 
     def close(self) -> None:
         """End the exchange with the engine. Its connection is kept if the answer is complete."""
-        self.response.close()
+        if self._connection.keeps_alive:
+            self._pool.keep(self._url, self._connection)
+        else:
+            self._connection.close()
 
 
 class UpstreamClient:
     """Sends requests to endpoints."""
 
-    def __init__(self, session: Callable[[], aiohttp.ClientSession]) -> None:
-        self._session = session
+    def __init__(self, pool: ConnectionPool) -> None:
+        self._pool = pool
 
     async def begin(
         self, incoming: Incoming, body: bytes, endpoint: Endpoint, *, timeout_s: float, final: bool
@@ -67,39 +92,40 @@ class UpstreamClient:
         An answer with a status in `RETRIED_STATUSES` is an error too, unless this is the `final` attempt. The attempt
         ends early if the endpoint turns out to hang.
         """
-        response = None
+        request = _request(incoming, body, endpoint.info)
         waits = asyncio.timeout(timeout_s)
         interrupt = _interrupt(waits, endpoint)
         endpoint.waiting.add(interrupt)
         try:
             async with waits:
-                response = await self._session().request(
-                    incoming.method,
-                    _url(incoming, endpoint.info),
-                    data=body or None,
-                    headers=_headers(incoming, endpoint.info),
-                    allow_redirects=False,
-                )
-                _check_head(response)
-                if response.status in RETRIED_STATUSES and not final:
-                    raise UpstreamError(f"status {response.status}", busy=response.status == TOO_MANY)
-                chunks = response.content.iter_any()
-                first = await anext(chunks, b"")
-        except BaseException as error:
-            if response is not None:
-                response.close()
-            if isinstance(error, aiohttp.ConnectionTimeoutError):
-                raise UpstreamError("no connection in time", down=True, cut_off=True) from error
-            if isinstance(error, aiohttp.ClientConnectorError):
-                raise UpstreamError("connection refused", down=True) from error
-            if isinstance(error, TimeoutError):
-                raise UpstreamError("the endpoint hangs" if endpoint.hangs else "no answer in time") from error
-            if isinstance(error, aiohttp.ClientError | OSError):
-                raise UpstreamError(type(error).__name__) from error
-            raise
+                return await self._exchange(request, endpoint.info.url, final=final)
+        except TimeoutError as error:
+            raise UpstreamError("the endpoint hangs" if endpoint.hangs else "no answer in time") from error
         finally:
             endpoint.waiting.discard(interrupt)
-        return Upstream(response, chunks, first)
+
+    async def _exchange(self, request: bytes, url: str, *, final: bool) -> Upstream:
+        """The answer to a request. An engine may close an idle connection just when it is used, so that is retried."""
+        connection = self._pool.reusable(url)
+        if connection is not None:
+            try:
+                return await self._answer(connection, request, url, final=final)
+            except UpstreamError:
+                if connection.heard:
+                    raise
+        return await self._answer(await self._pool.connect(url), request, url, final=final)
+
+    async def _answer(self, connection: EngineConnection, request: bytes, url: str, *, final: bool) -> Upstream:
+        try:
+            connection.send(request)
+            await connection.head()
+            _check_head(connection)
+            if connection.status in RETRIED_STATUSES and not final:
+                raise UpstreamError(f"status {connection.status}", busy=connection.status == TOO_MANY)
+            return Upstream(self._pool, url, connection, await connection.chunk())
+        except BaseException:
+            connection.close()
+            raise
 
 
 def _interrupt(waits: asyncio.Timeout, endpoint: Endpoint) -> Callable[[], None]:
@@ -112,30 +138,32 @@ def _interrupt(waits: asyncio.Timeout, endpoint: Endpoint) -> Callable[[], None]
     return interrupt
 
 
-def _check_head(response: aiohttp.ClientResponse) -> None:
+def _check_head(connection: EngineConnection) -> None:
     """Raise UpstreamError for a head that no engine sends, before anything of it reaches the client."""
-    if response.status not in _STATUSES or response.status in _REDIRECTS:
-        raise UpstreamError(f"status {response.status}")
-    for name, value in response.raw_headers:
+    if connection.status not in _STATUSES or connection.status in _REDIRECTS:
+        raise UpstreamError(f"status {connection.status}")
+    for name, value in connection.headers:
         if _BAD_NAME.search(name) or _BAD_VALUE.search(value):
             raise UpstreamError("control characters in a header")
 
 
-def _url(incoming: Incoming, endpoint: EndpointInfo) -> str:
-    url = endpoint.url + incoming.path
-    return f"{url}?{incoming.query.decode('latin-1')}" if incoming.query else url
-
-
-def _headers(incoming: Incoming, endpoint: EndpointInfo) -> list[tuple[str, str]]:
+def _request(incoming: Incoming, body: bytes, endpoint: EndpointInfo) -> bytes:
+    """The whole request to the engine."""
     named = _named_by_connection(incoming)
-    headers = [
-        (name.decode("latin-1"), value.decode("latin-1"))
-        for name, value in incoming.headers
-        if name not in HOP_BY_HOP and name not in named
+    parts = urlsplit(endpoint.url)
+    target = f"{parts.path}{incoming.raw_path}".encode("latin-1")
+    if incoming.query:
+        target += b"?" + incoming.query
+    lines = [
+        b"%s %s HTTP/1.1\r\nhost: %s" % (incoming.method.encode(), target, parts.netloc.rpartition("@")[2].encode())
     ]
+    lines += [name + b": " + value for name, value in incoming.headers if name not in HOP_BY_HOP and name not in named]
     if endpoint.rank is not None:
-        headers.append(("X-data-parallel-rank", str(endpoint.rank)))
-    return headers
+        lines.append(b"x-data-parallel-rank: %d" % endpoint.rank)
+    if body or incoming.method == "POST":
+        lines.append(b"content-length: %d" % len(body))
+    lines.append(b"\r\n")
+    return b"\r\n".join(lines) + body
 
 
 def _named_by_connection(incoming: Incoming) -> frozenset[bytes]:
@@ -147,30 +175,25 @@ def _named_by_connection(incoming: Incoming) -> frozenset[bytes]:
 
 
 async def relay(
-    upstream: Upstream,
-    added_headers: Sequence[tuple[bytes, bytes]],
-    reply: Reply,
-    watch: AnswerWatch | None,
-    patience: "Patience",
+    upstream: Upstream, added_headers: Headers, reply: Reply, watch: AnswerWatch | None, patience: "Patience"
 ) -> None:
     """Pass the answer on as it arrives, with `added_headers`.
 
     Raises UpstreamError if the engine breaks off or falls silent; the answer to the client is then left unfinished.
     """
-    headers = [(name.lower(), value) for name, value in upstream.response.raw_headers]
-    kept = [(name, value) for name, value in headers if name not in HOP_BY_HOP or name == b"content-length"]
+    kept = [each for each in upstream.headers if each[0] not in _FRAMING]
     await reply.start(upstream.status, [*kept, *added_headers])
     chunk = upstream.first
-    try:
-        while chunk:
-            await reply.write(chunk)
-            if watch is not None:
-                watch.add(chunk)
-            chunk = await patience.next(upstream.chunks)
-    except TimeoutError as error:
-        raise UpstreamError("the engine has fallen silent") from error
-    except (aiohttp.ClientError, OSError) as error:
-        raise UpstreamError(type(error).__name__) from error
+    while chunk:
+        if watch is not None:
+            watch.add(chunk)
+        if upstream.whole and (rest := upstream.ready()) is not None:
+            if watch is not None and rest:
+                watch.add(rest)
+            await reply.end(chunk + rest if rest else chunk)
+            return
+        await reply.write(chunk)
+        chunk = await patience.next(upstream)
     await reply.end()
 
 
@@ -182,8 +205,11 @@ class Patience:
         self._idle_s = idle_s
         self._left_idle_s = min(idle_s, left_idle_s)
 
-    async def next(self, chunks: AsyncIterator[bytes]) -> bytes:
-        """The next chunk, or nothing at the end. Raises TimeoutError."""
+    async def next(self, upstream: Upstream) -> bytes:
+        """The next chunk, or nothing at the end. Raises UpstreamError."""
+        chunk = upstream.ready()
+        if chunk is not None:
+            return chunk
         endpoint = self._endpoint
         waits = asyncio.timeout(self._left_idle_s if endpoint.left else self._idle_s)
 
@@ -195,6 +221,8 @@ class Patience:
         endpoint.waiting.add(hurry)
         try:
             async with waits:
-                return await anext(chunks, b"")
+                return await upstream.chunk()
+        except TimeoutError as error:
+            raise UpstreamError("the engine has fallen silent") from error
         finally:
             endpoint.waiting.discard(hurry)
