@@ -13,7 +13,7 @@ import structlog
 from kvsync_indexer.api import FirstPrompt
 from kvsync_router.decisions.endpoints import Endpoint, Ticket, candidate
 from kvsync_router.decisions.paths import OTHER_PATHS, PROMPT_PATHS, RESPONSES_PATH, Api, stored_response
-from kvsync_router.decisions.picking import RoutingDecision
+from kvsync_router.decisions.picking import RoutingDecision, nobody_answers
 from kvsync_router.decisions.policies import Candidate
 from kvsync_router.decisions.predictions import AnswerWatch
 from kvsync_router.decisions.requests import CHARACTERS_PER_TOKEN, InferenceRequest, opaque_request, parse_request
@@ -28,7 +28,6 @@ from kvsync_router.proxy.proxy import (
     HEADER_POLICY,
     UNKNOWN,
 )
-from kvsync_router.proxy.upstream import FAILED_STATUSES
 from kvsync_router.routing import Routing
 
 RANK_HEADER: Final = "x-data-parallel-rank"
@@ -68,24 +67,16 @@ class Placer:
     async def _place(self, question: Question) -> "Placed":
         routing, begun = self.routing, self.routing.clock()
         request = _read(question)
-        model, authorization = request.model, question.headers.get("authorization")
-        if model is not None and authorization is not None and not routing.table.knows_model(model):
-            await routing.keeper.learn_models(model, authorization)
+        model = request.model
+        await routing.learn_model(model, question.headers.get("authorization"))
         subset = self._reachable(question.subset)
         hints = replace(routing.hints(request, question.headers.get), subset=subset)
-        decision = await routing.picker.decide(request, hints)
-        routing.metrics.decision_seconds.observe(routing.clock() - begun)
-        if decision.fallback is not None:
-            routing.metrics.fallbacks.inc()
-        if len(routing.table) and not routing.table.knows_model(model):
-            raise RequestRefusedError(
-                404, f"The model `{model}` does not exist.", "NotFoundError", param="model", code="404"
-            )
+        decision = await routing.decide(request, hints, begun)
+        routing.picker.check_model(model)
         picked = routing.picker.pick(decision, model)
         if picked is None:
             which = "no endpoint" if question.subset is None else "no endpoint of the gateway's subset"
-            message = f"no engine could answer ({which} is in the rotation)"
-            raise RequestRefusedError(503, message, "service_unavailable", code="503")
+            raise nobody_answers(f"{which} is in the rotation", tried=False)
         listed = [picked[0], *self._fall_backs(decision, model, picked[0], subset)]
         addresses = {str(self._address(endpoint)): endpoint for endpoint in listed}
         return Placed(self, question, request, decision, addresses)
@@ -175,21 +166,17 @@ class Placed:
         self._ticket: Ticket = self._reserve(first)
 
     def _reserve(self, endpoint: Endpoint) -> Ticket:
+        decision, request = self._decision, self._request
+        matched = decision.matched_tokens.get(endpoint.info.name, 0)
         table = self._routing.table
-        matched_tokens = self._decision.matched_tokens.get(endpoint.info.name, 0)
-        longest = table.context_limit(self._request.model)
-        prompt = min(self._decision.prompt_tokens, longest)
-        table.began(endpoint)
-        return Ticket(endpoint, max(prompt - matched_tokens, 0), min(prompt + self._request.output_tokens, longest))
+        return table.reserve(endpoint, request.model, decision.prompt_tokens, matched, request.output_tokens)
 
     def began(self, status: int, content_type: str, served: str | None) -> Mapping[str, str]:
         """The answer has begun. Its load moves to the endpoint that really serves."""
         self._outcome = "cut"
         self._move_to(served)
         endpoint, decision, metrics = self._endpoint, self._decision, self._routing.metrics
-        if status not in FAILED_STATUSES:
-            endpoint.circuit.succeeded()
-        elif self._routing.table.failed(endpoint):
+        if self._routing.table.answered(endpoint, status):
             _log.warning("endpoint_circuit_opened", endpoint=endpoint.info.name, reason=f"status {status}")
         matched = decision.matched_tokens.get(endpoint.info.name, 0)
         metrics.prompt_tokens.inc(decision.prompt_tokens)
