@@ -137,7 +137,8 @@ class Plant:
         ]
         self.index = Index(*self.engines, folder=folder, log=folder / "index.log").live()
         self.publishers = folder / f"publishers-{self.index.port}.yaml"
-        flags = ["--single-address", *picker_flags] if example == ORIGINAL_DST else picker_flags
+        patient = ["--match-timeout", 5, *picker_flags]  # this machine may be busy
+        flags = ["--single-address", *patient] if example == ORIGINAL_DST else patient
         self.picker = Picker(folder, self.publishers, *flags, index_url=self.index.url)
         self.envoy = Envoy(folder, example, self.picker.grpc_port, [engine.port for engine in self.engines])
         self.picker.start()
