@@ -10,6 +10,9 @@ import pytest
 from kvsync_testkit.processes import MODEL, Router
 from kvsync_testkit.waiting import wait_until
 
+pytestmark = pytest.mark.timeout(300)
+"""A test may start and stop six processes."""
+
 
 def prompt_of(test, tokens=64):
     """A prompt that no other test uses."""

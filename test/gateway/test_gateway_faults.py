@@ -10,6 +10,9 @@ from gateway_plant import CONFIGURATIONS, FAIL_OPEN, ORIGINAL_DST, SLOW, STREAME
 from kvsync_testkit.processes import MODEL, Index
 from kvsync_testkit.waiting import wait_until
 
+pytestmark = pytest.mark.timeout(300)
+"""A test may start and stop six processes."""
+
 PROMPT = list(range(100, 420))
 
 
