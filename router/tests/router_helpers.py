@@ -11,6 +11,7 @@ from kvsync_indexer.api import MatchAnswer, MatchRow, PredictionAnswer, Publishe
 from kvsync_indexer.serving import HttpServer
 from kvsync_router.config import RouterConfig
 from kvsync_router.proxy import ProxyApp
+from kvsync_router.proxy.protocol import ClientProtocol
 from kvsync_router.routing import Routing
 from kvsync_router.sources.directory import InProcessDirectory
 from kvsync_router.sources.predictions import InProcessPredictions
@@ -125,7 +126,15 @@ class FakeIndex:
 
 @contextlib.asynccontextmanager
 async def running_router(
-    engines, matches=None, directory=None, scorer=None, client=None, record=None, index=None, **settings
+    engines,
+    matches=None,
+    directory=None,
+    scorer=None,
+    client=None,
+    record=None,
+    index=None,
+    http=ClientProtocol,
+    **settings,
 ):
     """(routing, base URL) of a router before `engines`; `matches` answers for an index in this process.
 
@@ -141,7 +150,7 @@ async def running_router(
         predictions=InProcessPredictions(index) if record is not None else None,
     )
     bound = free_socket()
-    server = HttpServer(ProxyApp(routing), bound)
+    server = HttpServer(ProxyApp(routing), bound, http=http)
     url = f"http://127.0.0.1:{bound.getsockname()[1]}"
     serving = asyncio.create_task(server.serve())
     try:

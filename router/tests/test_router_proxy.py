@@ -10,6 +10,8 @@ from aiohttp import web
 from router_helpers import MODEL, FakeEngine, FakeIndex, ask, running_engines, running_router
 
 from kvsync_indexer.api import PublisherRow
+from kvsync_indexer.descriptors import ReservingProtocol
+from kvsync_router.proxy.protocol import ClientProtocol
 from kvsync_router.sources.directory import InProcessDirectory
 from kvsync_testkit.waiting import until
 
@@ -71,7 +73,8 @@ async def test_matched_endpoint_is_chosen_and_named():
         assert endpoint(router, "b").assigned_tokens == 1
 
 
-async def test_client_that_leaves_cancels_its_upstream():
+@pytest.mark.parametrize("http", [ClientProtocol, ReservingProtocol], ids=["own server", "any ASGI server"])
+async def test_client_that_leaves_cancels_its_upstream(http):
     async with running_engines("a") as (engine,):
 
         async def behave(request):
@@ -81,7 +84,7 @@ async def test_client_that_leaves_cancels_its_upstream():
             await engine.release.wait()
 
         engine.behave = behave
-        async with running_router([engine]) as (router, url), aiohttp.ClientSession() as session:
+        async with running_router([engine], http=http) as (router, url), aiohttp.ClientSession() as session:
             async with session.post(
                 f"{url}/v1/completions", data=json.dumps({"model": MODEL, "prompt": "x"})
             ) as response:

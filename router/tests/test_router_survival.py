@@ -188,7 +188,7 @@ class _FileRouter(Router):
     """A router without an index."""
 
     def __init__(self, publishers):
-        super(Router, self).__init__("kvsync_router.proxy.main", "--publishers", publishers)
+        super(Router, self).__init__("kvsync_router.proxy.main", "--publishers", publishers, "--health-timeout", 60)
 
 
 async def _stream(session, url):

@@ -60,9 +60,10 @@ class OpenRouterFront:
     def server(self, index: IndexAnswers) -> Server:
         """The HTTP server of the proxy, on this index."""
         from kvsync_router.proxy import ProxyApp
+        from kvsync_router.proxy.protocol import ClientProtocol
         from kvsync_router.routing import Routing
 
-        return HttpServer(ProxyApp(Routing.in_process(self.config, index)), self.bound)
+        return HttpServer(ProxyApp(Routing.in_process(self.config, index)), self.bound, http=ClientProtocol)
 
     def close(self) -> None:
         """Close the port."""

@@ -87,7 +87,7 @@ def first_prompt(body: RequestBody) -> FirstPrompt:
         prompt = prompt[0]
     if isinstance(prompt, str):
         return FirstPrompt(text=prompt, alone=alone)
-    if isinstance(prompt, list) and all(type(token) is int for token in prompt):
+    if isinstance(prompt, list) and set(map(type, prompt)) <= {int}:
         return FirstPrompt(token_ids=prompt, alone=alone)
     if isinstance(body.messages, list) and all(isinstance(each, dict) for each in body.messages):
         return FirstPrompt(messages=body.messages, alone=alone)

@@ -32,6 +32,8 @@ class EngineConnection(asyncio.Protocol):
         self._paused = False
         self._lost: str | None = None
         self._answering = False
+        self._keeps_alive = False
+        self._surplus = False
         self.headers: list[tuple[bytes, bytes]] = []
         """Headers of the answer; their names are in lower case."""
         self.status = 0
@@ -79,15 +81,23 @@ class EngineConnection(asyncio.Protocol):
     # -- the parser's side ------------------------------------------------------------------------------------------
 
     def on_message_begin(self) -> None:
-        """An answer begins. One with an interim status is followed by another."""
-        self.headers = []
+        """An answer begins. One with an interim status is followed by another; a second answer is one too many."""
+        if self.complete:
+            self._keeps_alive = False
+            self._surplus = True
+        else:
+            self.headers = []
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header is complete."""
+        if self._surplus:
+            return
         self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         """The head is complete."""
+        if self._surplus:
+            return
         status = self._parser.get_status_code()
         if status >= 200 or status == 101:
             self.status = status
@@ -95,6 +105,8 @@ class EngineConnection(asyncio.Protocol):
 
     def on_body(self, body: bytes) -> None:
         """A part of the body has arrived."""
+        if self._surplus:
+            return
         self._chunks.append(body)
         self._waiting_bytes += len(body)
         if self._waiting_bytes > PAUSE_BYTES and not self._paused and self._transport is not None:
@@ -103,9 +115,9 @@ class EngineConnection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         """The answer is complete, unless its status was an interim one."""
-        if self._answering:
+        if self._answering and not self._surplus:
             self.complete = True
-            self.heard = True
+            self._keeps_alive = self._parser.should_keep_alive()
 
     def _ends_with_the_connection(self) -> bool:
         return not any(name in (b"content-length", b"transfer-encoding") for name, _ in self.headers)
@@ -120,14 +132,14 @@ class EngineConnection(asyncio.Protocol):
     @property
     def keeps_alive(self) -> bool:
         """Whether the engine will take another request after this answer."""
-        return self.usable and not self._chunks and bool(self._parser.should_keep_alive())
+        return self.usable and self._keeps_alive and not self._chunks
 
     def send(self, request: bytes) -> None:
         """Send a whole request. The connection must be usable."""
         self._parser = httptools.HttpResponseParser(self)
         self._chunks.clear()
         self._waiting_bytes = self._head_bytes = self.status = 0
-        self._answering = self.complete = self.heard = False
+        self._answering = self._keeps_alive = self.complete = self.heard = False
         if self._transport is not None:
             self._transport.write(request)
 

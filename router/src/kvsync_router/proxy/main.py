@@ -15,6 +15,7 @@ from kvsync_router.config import RouterConfig
 from kvsync_router.errors import RouterConfigError
 from kvsync_router.flags import setting_flags, settings_of
 from kvsync_router.proxy.app import ProxyApp
+from kvsync_router.proxy.protocol import ClientProtocol
 from kvsync_router.routing import Routing
 from kvsync_router.sources.directory import FileDirectory
 
@@ -40,7 +41,7 @@ def main(index_url: str | None, publishers: Path | None, host: str, port: int, *
     except (RouterConfigError, ConfigError, ListenError) as error:
         click.echo(f"kvsync-router: {error}", err=True)
         sys.exit(USAGE_ERROR)
-    server = HttpServer(ProxyApp(routing), bound)
+    server = HttpServer(ProxyApp(routing), bound, http=ClientProtocol)
     address = ":".join(str(part) for part in bound.getsockname()[:2])
     structlog.get_logger("kvsync_router").info("router_listens", address=address)
     with event_loop_runner() as runner:

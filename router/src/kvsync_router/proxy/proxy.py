@@ -7,6 +7,8 @@ connection is cut, so that half an answer never looks complete. A client that le
 
 import asyncio
 import random
+from collections.abc import Coroutine
+from typing import Any
 
 import structlog
 
@@ -19,6 +21,7 @@ from kvsync_router.errors import ClientGoneError, RequestRefusedError, UpstreamE
 from kvsync_router.proxy.access_log import Course, log_request
 from kvsync_router.proxy.attempts import Attempts, Placed
 from kvsync_router.proxy.exchange import Incoming, Reply, client_gone, incoming, read_body
+from kvsync_router.proxy.protocol import ClientProtocol, connection_of
 from kvsync_router.proxy.upstream import Patience, relay
 from kvsync_router.routing import Routing
 
@@ -52,7 +55,7 @@ class Proxy:
         trace = self._continue_trace(given)
         self._in_flight += 1
         try:
-            outcome = await self._handle(given, receive, reply, course)
+            outcome = await self._handle(given, receive, connection_of(scope), reply, course)
         finally:
             self._in_flight -= 1
         policy = self._config.policy if course.decision is None else course.decision.policy.name
@@ -85,7 +88,9 @@ class Proxy:
             trace = trace_id(parent)
         return trace
 
-    async def _handle(self, given: Incoming, receive: Receive, reply: Reply, course: Course) -> str:
+    async def _handle(
+        self, given: Incoming, receive: Receive, connection: ClientProtocol | None, reply: Reply, course: Course
+    ) -> str:
         """Serve one request and return its outcome."""
         try:
             self._admit()
@@ -96,20 +101,15 @@ class Proxy:
             return "refused"
         except ClientGoneError:
             return "disconnected"
-        serving = asyncio.create_task(self._serve(given, request, reply, course))
-        watching = asyncio.create_task(client_gone(receive))
+        serving = self._serve(given, request, reply, course)
         try:
-            await asyncio.wait((serving, watching), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            gone = not serving.done()
-            for task in (serving, watching):
-                task.cancel()
-            await asyncio.gather(serving, watching, return_exceptions=True)
-        if gone:
+            if connection is None:
+                return await _unless_gone(serving, receive)
+            return await _unless_lost(serving, connection)
+        except ClientGoneError:
             return "disconnected"
-        if (unforeseen := serving.exception()) is not None:
-            return await self._failed_inside(unforeseen, reply)
-        return serving.result()
+        except Exception as error:  # noqa: BLE001  an unforeseen error has an outcome like any other
+            return await self._failed_inside(error, reply)
 
     def _admit(self) -> None:
         limits = self._config
@@ -118,7 +118,7 @@ class Proxy:
                 429, "the router is full", "rate_limit_error", code="429", retry_after_s=limits.retry_after_s
             )
 
-    async def _failed_inside(self, error: BaseException, reply: Reply) -> str:
+    async def _failed_inside(self, error: Exception, reply: Reply) -> str:
         """A request that ends with an unforeseen exception has an outcome and a line in the log like any other."""
         _log.error("request_failed", problem=f"{type(error).__name__}: {error}", exc_info=error)
         if not reply.begun:
@@ -168,6 +168,43 @@ class Proxy:
         if watch is not None:
             watch.done()
         return "ok"
+
+
+async def _unless_lost(serving: Coroutine[Any, Any, str], connection: ClientProtocol) -> str:
+    """Serve in this task, and cancel it when the client leaves. Raises ClientGoneError then."""
+    task = asyncio.current_task()
+    assert task is not None
+    gone = False
+
+    def leave() -> None:
+        nonlocal gone
+        gone = True
+        task.cancel()
+
+    connection.leaving.add(leave)
+    try:
+        return await serving
+    except asyncio.CancelledError:
+        if not gone:
+            raise
+        task.uncancel()
+        raise ClientGoneError("the client left before its answer was complete") from None
+    finally:
+        connection.leaving.discard(leave)
+
+
+async def _unless_gone(serving: Coroutine[Any, Any, str], receive: Receive) -> str:
+    """The same for any ASGI server, which tells that a client has left only to a task that waits for it."""
+    tasks = [asyncio.create_task(serving), asyncio.create_task(client_gone(receive))]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        if tasks[0].done():
+            return str(tasks[0].result())
+        raise ClientGoneError("the client left before its answer was complete")
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _parse(given: Incoming) -> InferenceRequest:
