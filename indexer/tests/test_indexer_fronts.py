@@ -119,8 +119,9 @@ def test_a_front_that_cannot_be_loaded_is_one_line(monkeypatch, flags, capsys):
     assert err.count("\n") == 1
 
 
-def test_the_proxy_and_the_endpoint_picker_are_fronts_of_this_environment():
-    flags = [option.opts[0] for one in fronts.installed_fronts() for option in one.options()]
-    assert {"--router-port", "--router-policy", "--epp-port"} <= set(flags)
-    assert all(flag.startswith(("--router-", "--epp-")) for flag in flags)
-    assert len(set(flags)) == len(flags)
+def test_the_picker_and_the_router_are_fronts_of_this_environment():
+    flags = [[option.opts[0] for option in one.options()] for one in fronts.installed_fronts()]
+    assert [each[0] for each in flags] == ["--epp-port", "--router-port"]
+    for prefix, each in zip(("--epp-", "--router-"), flags, strict=True):
+        assert all(flag.startswith(prefix) for flag in each)
+        assert {f"{prefix}policy", f"{prefix}seed"} <= set(each)

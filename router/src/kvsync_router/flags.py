@@ -1,6 +1,6 @@
 """The command-line flags of the router's settings, for `kvsync-router` and, with a prefix, for `kvsync-indexer`."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -47,8 +47,8 @@ _FLAGS: Final = (
 )
 
 
-def setting_flags(prefix: str = "") -> list[click.Option]:
-    """The flags, named `--{prefix}NAME`."""
+def setting_flags(prefix: str = "", *, without: Collection[str] = ()) -> list[click.Option]:
+    """The flags, named `--{prefix}NAME`, but not those of the fields `without`."""
     return [
         click.Option(
             [f"--{prefix}{flag.name}", _parameter(prefix, flag)],
@@ -59,12 +59,14 @@ def setting_flags(prefix: str = "") -> list[click.Option]:
             help=flag.help,
         )
         for flag in _FLAGS
+        if flag.field not in without
     ]
 
 
 def settings_of(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """The settings in the values of `setting_flags(prefix)`, for `RouterConfig.parse`."""
-    return {flag.field: values[_parameter(prefix, flag)] for flag in _FLAGS}
+    given = ((flag.field, _parameter(prefix, flag)) for flag in _FLAGS)
+    return {field: values[parameter] for field, parameter in given if parameter in values}
 
 
 def _parameter(prefix: str, flag: _Flag) -> str:

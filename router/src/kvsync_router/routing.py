@@ -103,6 +103,19 @@ class Routing:
             home=self.responses.get(request.previous_response),
         )
 
+    async def learn_model(self, model: str | None, authorization: str | None) -> None:
+        """A model that no endpoint is known to serve may be listed to the client, whose key the engines know."""
+        if model is not None and authorization is not None and not self.table.knows_model(model):
+            await self.keeper.learn_models(model, authorization)
+
+    async def decide(self, request: InferenceRequest, hints: Hints, began_at: float) -> RoutingDecision:
+        """Decide how a request is to be placed, and count it. `began_at` is when the front turned to it."""
+        decision = await self.picker.decide(request, hints)
+        self.metrics.decision_seconds.observe(self.clock() - began_at)
+        if decision.fallback is not None:
+            self.metrics.fallbacks.inc()
+        return decision
+
     def watch(
         self, request: InferenceRequest, decision: RoutingDecision, endpoint: Endpoint, status: int, content_type: str
     ) -> AnswerWatch | None:

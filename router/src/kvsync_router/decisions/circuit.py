@@ -9,6 +9,8 @@ FAILURES: Final = 3
 """Failures in a row that open a circuit. One request that an engine cannot serve must not remove it for all others."""
 FIRST_PAUSE_S: Final = 1.0
 LONGEST_PAUSE_S: Final = 30.0
+FAILED_STATUSES: Final = frozenset({502, 503, 504})
+"""Statuses of an answer that count as a failure: the engine is draining, or it is a proxy that failed."""
 
 
 class Circuit:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from kvsync_router.decisions.circuit import Circuit
+from kvsync_router.decisions.circuit import FAILED_STATUSES, Circuit
 from kvsync_router.decisions.models import meaning_of
 from kvsync_router.decisions.policies import Candidate
 
@@ -281,9 +281,21 @@ class EndpointTable:
         self.mark_down(endpoint, cut_off=True)
         return True
 
-    def began(self, endpoint: Endpoint) -> None:
-        """A request is sent to the endpoint."""
+    def reserve(
+        self, endpoint: Endpoint, model: str | None, prompt_tokens: int, matched_tokens: int, output_tokens: int
+    ) -> Ticket:
+        """A request is sent to the endpoint. Returns its share in the endpoint's load."""
+        longest = self.context_limit(model)
+        prompt = min(prompt_tokens, longest)
         endpoint.circuit.begin(self._clock())
+        return Ticket(endpoint, max(prompt - matched_tokens, 0), min(prompt + output_tokens, longest))
+
+    def answered(self, endpoint: Endpoint, status: int) -> bool:
+        """A request was answered with `status`. Returns whether that opened the circuit."""
+        if status in FAILED_STATUSES:
+            return self.failed(endpoint)
+        endpoint.circuit.succeeded()
+        return False
 
     def failed(self, endpoint: Endpoint) -> bool:
         """A request failed before the first byte of its answer. Returns whether that opened the circuit."""

@@ -129,6 +129,13 @@ class Picker:
             exact_tokens=request.prompt.token_ids is not None,
         )
 
+    def check_model(self, model: str | None) -> None:
+        """Raise RequestRefusedError with status 404 if no endpoint serves the model."""
+        if len(self._table) and not self._table.knows_model(model):
+            raise RequestRefusedError(
+                404, f"The model `{model}` does not exist.", "NotFoundError", param="model", code="404"
+            )
+
     def pick(
         self, decision: RoutingDecision, model: str | None, tried: Collection[str] = ()
     ) -> tuple[Endpoint, int] | None:
@@ -186,3 +193,9 @@ def _tied(hints: Hints, candidates: Sequence[Candidate]) -> tuple[Candidate, str
     if stores is not None:
         return stores, "it stores the response that the request continues"
     return (home(hints.session, candidates), "the session belongs to it") if hints.session else None
+
+
+def nobody_answers(reason: str, *, tried: bool) -> RequestRefusedError:
+    """The error for a client whose request no endpoint has answered, whether or not one was `tried`."""
+    status, kind = (502, "bad_gateway") if tried else (503, "service_unavailable")
+    return RequestRefusedError(status, f"no engine could answer ({reason})", kind, code=str(status))

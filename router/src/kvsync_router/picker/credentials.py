@@ -73,11 +73,13 @@ def server_credentials(folder: Path | None) -> Any:  # noqa: ANN401
     try:
         files = CertificateFolder(folder)
         key, certificate = files.read()
-        _check_pair(key, certificate)
+        belongs = _belong_together(key, certificate)
     except OSError as error:
         raise RouterConfigError(f"--cert-path {folder}: {error.filename or folder}: {error.strerror}") from None
-    except (ValueError, TypeError) as error:
-        raise RouterConfigError(f"--cert-path {folder}: {' '.join(str(error).split())[:200]}") from None
+    except (ValueError, TypeError):
+        raise RouterConfigError(f"--cert-path {folder}: {KEY} or {CERTIFICATE} is not PEM") from None
+    if not belongs:
+        raise RouterConfigError(f"--cert-path {folder}: {KEY} is not the key of {CERTIFICATE}")
 
     def renewed() -> Any:  # noqa: ANN401
         pair = files.changed()
@@ -87,11 +89,9 @@ def server_credentials(folder: Path | None) -> Any:  # noqa: ANN401
     return grpc.dynamic_ssl_server_credentials(first, renewed, require_client_authentication=False)
 
 
-def _check_pair(key: bytes, certificate: bytes) -> None:
-    """Raise ValueError or TypeError if the two do not belong together, which gRPC itself reports to nobody."""
+def _belong_together(key: bytes, certificate: bytes) -> bool:
+    """Whether the key is that of the certificate; gRPC itself would tell nobody. Raises ValueError or TypeError."""
     loaded = serialization.load_pem_private_key(key, password=None)
-    spki = (serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
-    if x509.load_pem_x509_certificate(certificate).public_key().public_bytes(*spki) != loaded.public_key().public_bytes(
-        *spki
-    ):
-        raise ValueError(f"{KEY} is not the key of {CERTIFICATE}")
+    form = (serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    named = x509.load_pem_x509_certificate(certificate).public_key()
+    return named.public_bytes(*form) == loaded.public_key().public_bytes(*form)

@@ -15,7 +15,7 @@ The body mode decides when the question is put:
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 from envoy.service.ext_proc.v3.external_processor_pb2 import ProcessingResponse
 
@@ -24,22 +24,24 @@ from kvsync_router.picker import messages
 from kvsync_router.picker.bodies import BodyBudget, WaitingBody
 from kvsync_router.picker.messages import DESTINATION, Modes
 
-_READ: Final = frozenset({":path", "authorization", DESTINATION})
-_READ_OF_ANSWER: Final = frozenset({":status", "content-type"})
-
 
 @dataclass(frozen=True, slots=True)
 class Question:
     """Where should this request go?"""
 
     headers: Mapping[str, str]
-    """Those that matter, with names in lower case."""
+    """With names in lower case."""
     subset: list[str] | None
     """The addresses that may be picked, as the gateway wrote them; None for all."""
     body: bytes | None
     """None if there is no body that can be read: none was sent, it is too long, or the gateway does not show it."""
     body_bytes: int
     """Length of the body as far as it has arrived."""
+
+    @property
+    def path(self) -> str:
+        """The path, without a query."""
+        return self.headers.get(":path", "").partition("?")[0]
 
 
 class Placement(Protocol):
@@ -179,7 +181,7 @@ class Exchange:
             raise PickerProtocolError("the headers of the request came twice")
         modes = self._modes or Modes()
         messages.check_headers(message.request_headers)
-        self._headers = messages.header_values(message.request_headers, _READ)
+        self._headers = messages.header_values(message.request_headers)
         self._subset = messages.subset_hint(message)
         if message.request_headers.end_of_stream:
             return self._ask("request_headers", readable=False)
@@ -220,7 +222,7 @@ class Exchange:
     def _on_response_headers(self, message: Any) -> list[ProcessingResponse]:  # noqa: ANN401
         if self._placement is None:
             return [messages.headers_answer(of_answer=True)]
-        found = messages.header_values(message.response_headers, _READ_OF_ANSWER)
+        found = messages.header_values(message.response_headers)
         status = found.get(":status", "")
         told = self._placement.began(
             int(status) if status.isascii() and status.isdigit() else 0,

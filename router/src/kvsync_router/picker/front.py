@@ -15,10 +15,12 @@ from kvsync_indexer.errors import ConfigError, ListenError
 from kvsync_indexer.fronts import IndexAnswers, OpenFront
 from kvsync_indexer.serving import Server, listen
 from kvsync_router.config import RouterConfig
-from kvsync_router.decisions.policies import POLICY_NAMES
 from kvsync_router.errors import RouterConfigError
+from kvsync_router.flags import setting_flags, settings_of
+from kvsync_router.picker.settings import MAX_BODY_BYTES, PROXY_ONLY
 
 MAX_PORT = 65535
+PREFIX = "epp-"
 
 
 class PickerFront:
@@ -29,22 +31,18 @@ class PickerFront:
         return [
             click.Option(["--epp-port"], type=int, help="Serve the endpoint picker on this port, in this process."),
             click.Option(["--epp-health-port"], type=int, help="Serve its gRPC health without TLS on this port too."),
-            click.Option(["--epp-policy"], default="kv", help="kv, least_request, round_robin or random."),
-            click.Option(["--epp-seed"], type=int, default=0, help="Seed of the picker's random choices."),
             click.Option(["--epp-single-address"], is_flag=True, help="Name one address only, for ORIGINAL_DST."),
             click.Option(["--epp-secure-serving/--no-epp-secure-serving"], default=True, help="Serve it with TLS."),
             click.Option(["--epp-cert-path"], type=click.Path(path_type=Path), help="Folder with tls.crt and tls.key."),
+            *setting_flags(PREFIX, without=PROXY_ONLY),
         ]
 
     def open(self, values: Mapping[str, Any], *, host: str, index_port: int) -> OpenFront | None:
         """Check the flags and bind the ports. Raises ConfigError."""
-        policy = values["epp_policy"]
-        if policy not in POLICY_NAMES:
-            raise ConfigError(f"--epp-policy {policy!r}: must be one of {', '.join(POLICY_NAMES)}")
-        if values["epp_port"] is None:
-            return None
         try:
-            config = RouterConfig.parse({"policy": policy, "seed": values["epp_seed"]})
+            config = RouterConfig.parse({**settings_of(values, PREFIX), "max_body_bytes": MAX_BODY_BYTES})
+            if values["epp_port"] is None:
+                return None
             credentials = _credentials(values)
         except RouterConfigError as error:
             raise ConfigError(str(error)) from None

@@ -15,16 +15,15 @@ from kvsync_indexer.errors import IndexerError
 from kvsync_indexer.logs import configure_logging
 from kvsync_indexer.serving import HttpServer, Server, event_loop_runner, listen, serve_until_signalled
 from kvsync_router.config import RouterConfig
-from kvsync_router.decisions.policies import DEFAULT_DECODE_WEIGHT, DEFAULT_PREFILL_WEIGHT, POLICY_NAMES
 from kvsync_router.errors import RouterError
+from kvsync_router.flags import setting_flags, settings_of
 from kvsync_router.picker.endpoints import choose_directory
+from kvsync_router.picker.settings import MAX_BODY_BYTES, PROXY_ONLY
 from kvsync_router.routing import Routing
 
 PROGRAM: Final = "kvsync-epp"
 USAGE_ERROR: Final = 2
 INTERRUPTED: Final = 130
-MAX_BODY_BYTES: Final = 16 << 20
-"""A prompt of a million token ids is about 7 MB of JSON. A longer body is passed on without being read."""
 _PORT: Final = click.IntRange(0, 65535)
 
 
@@ -53,17 +52,7 @@ _PORT: Final = click.IntRange(0, 65535)
 @click.option(
     "--cert-path", type=click.Path(path_type=Path), help="Folder with tls.crt and tls.key.  [default: self-signed]"
 )
-@click.option("--policy", type=click.Choice(POLICY_NAMES), default="kv")
-@click.option("--seed", type=int, default=0, help="Seed of random choices and tie-breaks.")
-@click.option("--prefill-weight", type=float, default=DEFAULT_PREFILL_WEIGHT)
-@click.option("--decode-weight", type=float, default=DEFAULT_DECODE_WEIGHT)
-@click.option("--attempts", type=int, default=3, help="Addresses in an answer: the best one and its fall-backs.")
-@click.option("--max-requests", type=int, default=4096, help="Requests in flight; one more gets 429.")
 @click.option("--max-body-bytes", type=int, default=MAX_BODY_BYTES, help="A longer body is placed by load.")
-@click.option("--match-timeout", "match_timeout_s", type=float, default=0.25, help="Seconds to wait for the index.")
-@click.option(
-    "--health-timeout", "health_timeout_s", type=float, default=3.0, help="Seconds to answer /health for an engine."
-)
 @click.option(
     "--engine-api-key",
     envvar="KVSYNC_ENGINE_API_KEY",
@@ -74,42 +63,31 @@ _PORT: Final = click.IntRange(0, 65535)
 def command(**values: Any) -> int:  # noqa: ANN401
     """Pick the engine that already holds most of a prompt, for gateways that ask over ext_proc."""
     configure_logging("info")
-    key = read_api_key(values.pop("engine_api_key"), values.pop("engine_api_key_file"))
-    own = {name: values.pop(name) for name in _OWN}
-    config = RouterConfig.parse({**values, "engine_api_key": key})
-    directory = choose_directory(own["index_url"], own["publishers"])
+    key = read_api_key(values["engine_api_key"], values["engine_api_key_file"])
+    own = {"max_body_bytes": values["max_body_bytes"], "engine_api_key": key}
+    config = RouterConfig.parse({**settings_of(values), **own})
+    directory = choose_directory(values["index_url"], values["publishers"])
     with contextlib.ExitStack() as on_refusal:
-        bound = [on_refusal.enter_context(_listen(own, name)) for name in _PORTS]
+        bound = [on_refusal.enter_context(_listen(values, name)) for name in _PORTS]
         from kvsync_router.picker.credentials import server_credentials  # gRPC; a wrong flag is answered before
 
-        secure = own["secure_serving"] and not own["no_secure_serving"]
-        credentials = server_credentials(own["cert_path"]) if secure else None
+        secure = values["secure_serving"] and not values["no_secure_serving"]
+        credentials = server_credentials(values["cert_path"]) if secure else None
         on_refusal.pop_all()
     with event_loop_runner() as runner:
-        routing = Routing.over_http(config, own["index_url"], directory)
-        return runner.run(_serve(routing, bound, credentials, single_address=own["single_address"]))
+        routing = Routing.over_http(config, values["index_url"], directory)
+        return runner.run(_serve(routing, bound, credentials, single_address=values["single_address"]))
 
 
 _PORTS: Final = ("grpc_port", "grpc_health_port", "metrics_port")
-_OWN: Final = (
-    "index_url",
-    "publishers",
-    "single_address",
-    "host",
-    *_PORTS,
-    "pool_name",
-    "pool_namespace",
-    "secure_serving",
-    "no_secure_serving",
-    "cert_path",
-)
+command.params.extend(setting_flags(without=PROXY_ONLY))
 
 
-def _listen(own: dict[str, Any], name: str) -> socket.socket:
+def _listen(values: dict[str, Any], name: str) -> socket.socket:
     try:
-        return listen(own["host"], own[name])
+        return listen(values["host"], values[name])
     except IndexerError as error:
-        raise click.UsageError(f"--{name.replace('_', '-')} {own[name]}: {error}") from None
+        raise click.UsageError(f"--{name.replace('_', '-')} {values[name]}: {error}") from None
 
 
 async def _serve(

@@ -77,15 +77,12 @@ def check_headers(headers: Any) -> None:  # noqa: ANN401
         )
 
 
-def header_values(headers: Any, wanted: frozenset[str]) -> dict[str, str]:  # noqa: ANN401
-    """The values of the `wanted` headers among the first `MAX_HEADERS`; of a repeated header the first.
-
-    The names in `wanted` are in lower case.
-    """
+def header_values(headers: Any) -> dict[str, str]:  # noqa: ANN401
+    """The first `MAX_HEADERS` headers, with names in lower case; of a repeated header the first value."""
     found: dict[str, str] = {}
     for entry in islice(headers.headers.headers, MAX_HEADERS):
         name = entry.key.lower()
-        if name in wanted and name not in found:
+        if name not in found:
             found[name] = entry.raw_value.decode("latin-1") or entry.value
     return found
 

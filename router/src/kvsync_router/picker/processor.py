@@ -73,4 +73,7 @@ class Processor(ExternalProcessorServicer):
         policy = self._config.policy
         outcome = outcome or ("failed" if error.status == 503 else "refused")
         self._placer.routing.metrics.requests.labels(policy, outcome).inc()
-        return exchange.refused(error, {HEADER_POLICY.decode(): policy})
+        headers: dict[str, str] = {HEADER_POLICY.decode(): policy}
+        if error.retry_after_s is not None:
+            headers["retry-after"] = str(error.retry_after_s)
+        return exchange.refused(error, headers)

@@ -55,8 +55,8 @@ class PickerServer:
         self.started = False
 
     def ready(self) -> bool:
-        """Whether an endpoint is in the rotation that a gateway can reach."""
-        return any(self._book.address(endpoint) for endpoint in self._routing.table.rotation(None))
+        """Whether the ports are open, and an endpoint is in the rotation that a gateway can reach."""
+        return self.started and any(self._book.address(endpoint) for endpoint in self._routing.table.rotation(None))
 
     async def serve(self) -> None:
         """Serve until `stop` is called; open streams get `DRAIN_S` seconds. Raises ListenError."""

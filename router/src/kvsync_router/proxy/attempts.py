@@ -5,13 +5,13 @@ from dataclasses import dataclass
 import structlog
 
 from kvsync_router.decisions.endpoints import Endpoint, Ticket
-from kvsync_router.decisions.picking import RoutingDecision
+from kvsync_router.decisions.picking import RoutingDecision, nobody_answers
 from kvsync_router.decisions.requests import InferenceRequest, output_wait_tokens
-from kvsync_router.errors import RequestRefusedError, UpstreamError
+from kvsync_router.errors import UpstreamError
 from kvsync_router.proxy.access_log import Course
 from kvsync_router.proxy.exchange import Incoming
 from kvsync_router.proxy.pool import ConnectionPool
-from kvsync_router.proxy.upstream import FAILED_STATUSES, Upstream, UpstreamClient
+from kvsync_router.proxy.upstream import Upstream, UpstreamClient
 from kvsync_router.routing import Routing
 
 _log = structlog.get_logger("kvsync_router.proxy")
@@ -41,12 +41,7 @@ class Attempts:
     ) -> Placed:
         """Try endpoints until one begins to answer. Raises RequestRefusedError if none does."""
         table, model = self._routing.table, request.model
-        if len(table) and not table.knows_model(model):
-            raise RequestRefusedError(
-                404, f"The model `{model}` does not exist.", "NotFoundError", param="model", code="404"
-            )
-        longest = table.context_limit(model)
-        prompt = min(decision.prompt_tokens, longest)
+        self._routing.picker.check_model(model)
         tried: list[str] = []
         last = f"no endpoint {'of the subset ' if decision.hints.subset is not None else ''}is in the rotation"
         for attempt in range(self._config.attempts):
@@ -55,8 +50,7 @@ class Attempts:
                 break
             endpoint, matched = picked
             course.attempts = attempt + 1
-            ticket = Ticket(endpoint, max(prompt - matched, 0), min(prompt + request.output_tokens, longest))
-            table.began(endpoint)
+            ticket = table.reserve(endpoint, model, decision.prompt_tokens, matched, request.output_tokens)
             try:
                 upstream = await self._begin(incoming, request, endpoint, final=attempt + 1 == self._config.attempts)
             except UpstreamError as error:
@@ -68,13 +62,10 @@ class Attempts:
             except BaseException:
                 ticket.finish()
                 raise
-            if upstream.status not in FAILED_STATUSES:
-                endpoint.circuit.succeeded()
-            elif table.failed(endpoint):
+            if table.answered(endpoint, upstream.status):
                 _log.warning("endpoint_circuit_opened", endpoint=endpoint.info.name, reason="its last answer")
             return Placed(endpoint, ticket, matched, upstream)
-        status, kind = (502, "bad_gateway") if tried else (503, "service_unavailable")
-        raise RequestRefusedError(status, f"no engine could answer ({last})", kind, code=str(status))
+        raise nobody_answers(last, tried=bool(tried))
 
     async def _begin(
         self, incoming: Incoming, request: InferenceRequest, endpoint: Endpoint, *, final: bool

@@ -131,12 +131,9 @@ class Proxy:
         began_at = clock()
         self._queued += 1
         try:
-            await self._learn_model(given, request)
-            decision = await self._routing.picker.decide(request, self._routing.hints(request, given.header))
-            course.decision = decision
-            self._metrics.decision_seconds.observe(clock() - began_at)
-            if decision.fallback is not None:
-                self._metrics.fallbacks.inc()
+            await self._routing.learn_model(request.model, given.header("authorization"))
+            hints = self._routing.hints(request, given.header)
+            course.decision = decision = await self._routing.decide(request, hints, began_at)
             placed = await self._attempts.place(given, request, decision, course)
         except RequestRefusedError as error:
             await reply.refuse(error, _decision_headers(given, course.decision))
@@ -150,14 +147,6 @@ class Proxy:
         if given.path == RESPONSES_PATH and placed.upstream.status == 200:
             self._routing.responses.learn(placed.upstream.first, placed.endpoint.info.name)
         return await self._answer(given, request, decision, placed, reply)
-
-    async def _learn_model(self, given: Incoming, request: InferenceRequest) -> None:
-        """A model that no endpoint is known to serve may be listed to the client, whose key the engines know."""
-        if request.model is None or self._routing.table.knows_model(request.model):
-            return
-        key = given.header("authorization")
-        if key is not None:
-            await self._routing.keeper.learn_models(request.model, key)
 
     async def _answer(
         self, given: Incoming, request: InferenceRequest, decision: RoutingDecision, placed: Placed, reply: Reply

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Final
 from urllib.parse import urlsplit
 
+from kvsync_router.decisions.circuit import FAILED_STATUSES
 from kvsync_router.decisions.endpoints import Endpoint, EndpointInfo
 from kvsync_router.decisions.predictions import AnswerWatch
 from kvsync_router.errors import UpstreamError
@@ -13,10 +14,9 @@ from kvsync_router.proxy.connection import EngineConnection
 from kvsync_router.proxy.exchange import Headers, Incoming, Reply
 from kvsync_router.proxy.pool import ConnectionPool
 
-RETRIED_STATUSES = frozenset({429, 502, 503, 504})
-"""Statuses after which another endpoint is tried: its queue is full, it is draining, or it is a proxy that failed."""
 TOO_MANY = 429
-FAILED_STATUSES = RETRIED_STATUSES - {TOO_MANY}
+RETRIED_STATUSES = FAILED_STATUSES | {TOO_MANY}
+"""Statuses after which another endpoint is tried: it failed, or its queue is full."""
 HOP_BY_HOP = frozenset(
     b"connection keep-alive proxy-authenticate proxy-authorization proxy-connection trailer transfer-encoding"
     b" te upgrade host content-length expect".split()  # codespell:ignore te
