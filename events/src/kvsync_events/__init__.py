@@ -9,6 +9,7 @@ workspace, opens no socket and reads no clock.
 - `frames`, `endpoints`: the ZMQ messages around a payload, and where they are sent
 - `hashing`, `extrakeys`, `cbor`: vLLM's block hashes
 - `digest`: how two sides compare which blocks are resident
+- `mocktext`: the tokenizer and the chat template of the mock model
 """
 
 from kvsync_events.canonical import canonical
@@ -23,6 +24,7 @@ from kvsync_events.errors import (
     EventsError,
     FrameError,
     HashingError,
+    TextError,
     UnsupportedVersionError,
 )
 from kvsync_events.extrakeys import event_extra_keys, hash_extra_keys
@@ -75,6 +77,7 @@ __all__ = [
     "ReplayItem",
     "ReplayReply",
     "SetDigest",
+    "TextError",
     "UnsupportedVersionError",
     "WireForm",
     "batch_rank",

@@ -6,6 +6,7 @@ EventsError
 ├── FrameError               a ZMQ message that does not have the frames of the wire
 ├── EndpointError            an endpoint that cannot serve a rank
 ├── HashingError             an algorithm, seed or key that block hashing does not know
+├── TextError                a text, a conversation or token ids that the mock model refuses
 └── UnsupportedVersionError  a vLLM version outside the range whose wire is known
 """
 
@@ -36,3 +37,7 @@ class HashingError(EventsError, ValueError):
 
 class UnsupportedVersionError(EventsError, ValueError):
     """The text is not a vLLM version, or the version has no KV events or is newer than those that were checked."""
+
+
+class TextError(EventsError, ValueError):
+    """The mock model's tokenizer or chat template refuses a text, a conversation or token ids."""
