@@ -7,6 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
 import pytest
+from kvsync_indexer.service.tokenizing import Tokenizer
 from service_helpers import BLOCK, DEADLINE_S, MODEL, ScriptedPublisher
 
 from kvsync_indexer.api import MatchRequest, PredictionReport
@@ -17,7 +18,6 @@ from kvsync_indexer.ingest import Ingest
 from kvsync_indexer.prediction import Predictions
 from kvsync_indexer.publishers import PublisherSpec
 from kvsync_indexer.service.match import Matcher
-from kvsync_indexer.service.tokenizing import Tokenizer
 from kvsync_indexer.sync import State
 from kvsync_testkit.waiting import wait_until
 

@@ -8,6 +8,7 @@ import socket
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from kvsync_indexer.service.tokenizing import Tokenizer
 from service_helpers import BLOCK, DEADLINE_S, MODEL, ScriptedPublisher
 
 from kvsync_indexer.core import make_core
@@ -15,7 +16,6 @@ from kvsync_indexer.ingest import Ingest
 from kvsync_indexer.publishers import PublisherSpec
 from kvsync_indexer.service.match import MatchEndpoint, Matcher
 from kvsync_indexer.service.quick import QuickMatch
-from kvsync_indexer.service.tokenizing import Tokenizer
 from kvsync_indexer.sync import State
 from kvsync_testkit.processes import Index, stopping
 from kvsync_testkit.waiting import wait_until

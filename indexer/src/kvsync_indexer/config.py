@@ -11,6 +11,7 @@ from kvsync_indexer.errors import ConfigError
 from kvsync_indexer.ingest import SocketSettings
 from kvsync_indexer.publishers_file import describe
 from kvsync_indexer.sync import SyncSettings
+from kvsync_indexer.tokenizer_choice import parse_flags
 
 _DURATION = re.compile(r"^(\d+(?:\.\d+)?)(ms|s|m|h)?$")
 _UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, None: 1.0}
@@ -25,7 +26,7 @@ def parse_duration(text: str) -> float:
 
 
 def _flag(field: str) -> str:
-    name = {"namespaces": "namespace"}.get(field, field.removesuffix("_s"))
+    name = {"namespaces": "namespace", "tokenizers": "tokenizer"}.get(field, field.removesuffix("_s"))
     return f"--{name.replace('_', '-')}"
 
 
@@ -58,12 +59,20 @@ class IndexerConfig(BaseModel):
     bootstrap_from: str | None = Field(default=None, pattern=r"^https?://")
     engine_api_key: SecretStr | None = None
     """Key of the engines' HTTP API, for publishers that have none of their own."""
+    tokenizers: tuple[str, ...] = ()
+    """Values of `--tokenizer`: `remote`, `mock` or `hf:PATH`, for one model with `MODEL=` before it."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @field_validator("stale_after_s", "replay_timeout_s", "audit_interval_s", "snapshot_interval_s", mode="before")
     @classmethod
     def _duration(cls, value: object) -> object:
         return parse_duration(value) if isinstance(value, str) else value
+
+    @field_validator("tokenizers")
+    @classmethod
+    def _check_tokenizers(cls, flags: tuple[str, ...]) -> tuple[str, ...]:
+        parse_flags(flags)
+        return flags
 
     @model_validator(mode="after")
     def _check(self) -> Self:

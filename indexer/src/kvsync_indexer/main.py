@@ -66,12 +66,17 @@ def _options() -> list[click.Parameter]:
         click.Option(
             ["--engine-api-key-file"], type=click.Path(path_type=Path), help="File that holds this key instead."
         ),
+        click.Option(
+            ["--tokenizer", "tokenizers"],
+            multiple=True,
+            help="Tokenizer of text prompts: remote (an engine), mock or hf:PATH; MODEL=… for one model; repeatable.",
+        ),
         click.Option(["--log-level"], default="info", help="debug, info, warning or error."),
     ]
 
 
 def _run(values: dict[str, Any], fronts: Sequence[FrontRequest]) -> int:
-    values["namespaces"] = tuple(values["namespaces"])
+    values["namespaces"], values["tokenizers"] = tuple(values["namespaces"]), tuple(values["tokenizers"])
     values["engine_api_key"] = read_api_key(values.pop("engine_api_key"), values.pop("engine_api_key_file"))
     config = IndexerConfig.parse(values)
     configure_logging(config.log_level)

@@ -1,7 +1,12 @@
 """Publishers as their sources, a file or discovery, describe them to the index."""
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol, TypeAlias
+
+from kvsync_indexer.tokenizer_choice import TokenizerChoice
+
+ChatFormat: TypeAlias = Literal["template", "harmony"]
+"""How an engine turns messages into a prompt: with the chat template of the tokenizer, or as OpenAI's gpt-oss needs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +35,12 @@ class PublisherSpec:
     source: str = "file"
     api_key: str | None = field(default=None, repr=False)
     """Key of the engine's HTTP API; None stands for the one of the service. It is in no answer and no log line."""
+
+    tokenizer: TokenizerChoice | None = None
+    """Tokenizer of the model; None stands for the one of the service."""
+    chat_format: ChatFormat = "template"
+    excludes_tools: bool = False
+    """The engine leaves tools out of a prompt with `tool_choice: none` (`--exclude-tools-when-tool-choice-none`)."""
 
     def same_stream(self, other: "PublisherSpec") -> bool:
         """Whether the sockets of one can serve the other."""

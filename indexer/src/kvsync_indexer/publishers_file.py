@@ -12,11 +12,13 @@ from typing import Self
 from urllib.parse import urlsplit
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 
 from kvsync_indexer.addresses import forbidden
+from kvsync_indexer.api.prompts import uses_harmony
 from kvsync_indexer.errors import ConfigError
-from kvsync_indexer.publishers import PublisherSpec
+from kvsync_indexer.publishers import ChatFormat, PublisherSpec
+from kvsync_indexer.tokenizer_choice import TokenizerChoice, parse_choice
 
 MAX_FILE_BYTES = 16 << 20
 _TCP = re.compile(r"^tcp://(\*|\[[0-9a-fA-F:.]+\]|[A-Za-z0-9_.:-]+):(\d{1,5})$")
@@ -40,6 +42,20 @@ class PublisherEntry(BaseModel):
     http_url: str | None = Field(default=None, pattern=r"^https?://")
     api_key: SecretStr | None = Field(default=None, min_length=1, max_length=4096)
     """Key of the engine's HTTP API, for engines that were started with `--api-key`."""
+
+    tokenizer: str | None = Field(default=None, max_length=1000)
+    """`remote`, `mock` or `hf:PATH`; publishers of one model have the same."""
+    chat_format: ChatFormat | None = None
+    """How the engine renders chats; by default `harmony` if the model's name says gpt-oss, else `template`."""
+    exclude_tools_when_tool_choice_none: bool = False
+    """The engine was started with this flag of vLLM."""
+
+    @field_validator("tokenizer")
+    @classmethod
+    def _check_tokenizer(cls, text: str | None) -> str | None:
+        if text is not None:
+            parse_choice(text)
+        return text
 
     @model_validator(mode="after")
     def _check_endpoints(self) -> Self:
@@ -68,6 +84,9 @@ class PublisherEntry(BaseModel):
             debug_url=self.debug_url.rstrip("/") if self.debug_url else None,
             http_url=self.http_url.rstrip("/") if self.http_url else None,
             api_key=self.api_key.get_secret_value() if self.api_key else None,
+            tokenizer=parse_choice(self.tokenizer) if self.tokenizer else None,
+            chat_format=self.chat_format or ("harmony" if uses_harmony(self.model) else "template"),
+            excludes_tools=self.exclude_tools_when_tool_choice_none,
         )
 
 
@@ -126,12 +145,15 @@ def _named(entries: list[PublisherEntry], origin: str) -> list[PublisherSpec]:
     """Give every entry a unique name: entries that share one get their rank added to it (`pod/1`)."""
     shared = Counter(entry.name for entry in entries)
     specs: dict[str, PublisherSpec] = {}
+    tokenizers: dict[str, TokenizerChoice] = {}
     for number, entry in enumerate(entries, 1):
         several = shared[entry.name] > 1 and entry.rank is not None
         name = f"{entry.name}/{entry.rank}" if several else entry.name
         if name in specs:
             raise ConfigError(f"{origin}: entry {number}: name {name!r} is used twice (give the entries other ranks)")
-        specs[name] = entry.spec(name)
+        spec = specs[name] = entry.spec(name)
+        if spec.tokenizer is not None and tokenizers.setdefault(spec.model, spec.tokenizer) != spec.tokenizer:
+            raise ConfigError(f"{origin}: entry {number}: model {spec.model!r} has two different tokenizers")
     return list(specs.values())
 
 

@@ -13,15 +13,15 @@ import msgspec
 from kvsync_indexer.api import MatchAnswer, MatchRequest, MatchRow
 from kvsync_indexer.api.prompts import skips_cache, unknown_part
 from kvsync_indexer.core import Context, Match, QueryError
-from kvsync_indexer.errors import RequestError, TokenizeError
+from kvsync_indexer.errors import RequestError, TokenizeError, UnknownPromptError
 from kvsync_indexer.ingest import Ingest, PublisherLink
 from kvsync_indexer.latency import LatencyHistogram
 from kvsync_indexer.service.contexts import context_of
 from kvsync_indexer.service.prompts import query_tokens
 from kvsync_indexer.service.quick import QuickMatch
 from kvsync_indexer.service.requests import decode_request, error_body
-from kvsync_indexer.service.tokenizing import Tokenizer
 from kvsync_indexer.serving import Receive, Scope, Send
+from kvsync_indexer.tokenizing import Tokenizers
 
 MAX_BODY_BYTES = 64 << 20
 
@@ -29,9 +29,9 @@ MAX_BODY_BYTES = 64 << 20
 class Matcher:
     """Answers match queries from the core and the publishers' states."""
 
-    def __init__(self, ingest: Ingest, tokenizer: Tokenizer, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, ingest: Ingest, tokenizers: Tokenizers, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._ingest = ingest
-        self._tokenizer = tokenizer
+        self._tokenizers = tokenizers
         self._monotonic = monotonic
 
     async def answer(self, request: MatchRequest) -> MatchAnswer:
@@ -49,9 +49,10 @@ class Matcher:
             answer = self._rows(request, len(request.token_ids or ()), (), trusted)
             answer.skips_cache = True
             return answer
-        tokens = await query_tokens(request, self._tokenizer, self._ingest.links_of(request.model))
-        if tokens is None:
-            return MatchAnswer(0, 0, [], unknown="only the engine knows where it truncates this prompt")
+        try:
+            tokens = await query_tokens(request, self._tokenizers, self._ingest.links_of(request.model))
+        except UnknownPromptError as error:
+            return MatchAnswer(0, 0, [], unknown=str(error))
         try:
             return self._match(request, context, tokens)
         except QueryError as error:

@@ -29,9 +29,10 @@ from kvsync_indexer.publishers_file import PublishersFile
 from kvsync_indexer.service.learning import EngineVersions, Learning
 from kvsync_indexer.service.match import Matcher
 from kvsync_indexer.service.snapshots import Snapshots, check_directory
-from kvsync_indexer.service.tokenizing import Tokenizer
 from kvsync_indexer.service.views import publisher_row
 from kvsync_indexer.sync import State
+from kvsync_indexer.tokenizer_choice import parse_flags
+from kvsync_indexer.tokenizing import Tokenizers
 
 if TYPE_CHECKING:
     from kvsync_indexer.discovery import KubernetesDiscovery
@@ -84,8 +85,8 @@ class IndexService:
         )
         key = config.engine_api_key
         self._api_key = None if key is None else key.get_secret_value()
-        self.tokenizer = Tokenizer(self._api_key, monotonic)
-        self.matcher = Matcher(self.ingest, self.tokenizer, monotonic)
+        self.tokenizers = Tokenizers(*parse_flags(config.tokenizers), api_key=self._api_key, clock=monotonic)
+        self.matcher = Matcher(self.ingest, self.tokenizers, monotonic)
         self.auditor = Auditor(self.ingest, monotonic=monotonic)
         self.learning = Learning(on=config.learn_from_answers == "on", monotonic=monotonic)
         self._versions = EngineVersions(self.ingest)
@@ -139,7 +140,7 @@ class IndexService:
         if self._guard is not None and not self.ingest.running:
             self._guard.close()
         await self.auditor.close()
-        await self.tokenizer.close()
+        await self.tokenizers.close()
 
     async def match(self, request: MatchRequest) -> MatchAnswer:
         """Who holds how much of a prompt. Raises RequestError, TokenizeError."""
