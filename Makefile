@@ -62,6 +62,7 @@ imports: setup ## Check the layers, written as import contracts
 manifests: setup ## Generate the CRDs, the CRD chart and the reference pages from the models
 	$(BIN)/python -m kvsync_operator.manifests
 	$(BIN)/python -m kvsync_indexer.sync.diagram docs/design/sync-protocol.md
+	$(BIN)/python -m kvsync_indexer.service.http_reference docs/reference/http-api.md
 
 docs: manifests links ## Generate the generated pages and check the links of every page
 
@@ -71,6 +72,7 @@ links: setup ## Check the links and anchors of every Markdown page, without a ne
 verify: links ## Check that generated files match their sources and that every link leads somewhere
 	$(BIN)/python -m kvsync_operator.manifests --check
 	$(BIN)/python -m kvsync_indexer.sync.diagram --check docs/design/sync-protocol.md
+	$(BIN)/python -m kvsync_indexer.service.http_reference --check docs/reference/http-api.md
 
 native: setup ## Check the native index core with rustfmt and clippy and run its tests (needs cargo)
 	cd native && cargo fmt --check && cargo clippy --all-targets -- -D warnings && cargo test --release

@@ -23,6 +23,8 @@ class Bound:
     within_s: float
 
 
+MATCH_REQUEST: Final = Bound(64 << 20, 30.0)
+"""About ten million token ids."""
 AUDIT_REQUEST: Final = Bound(1 << 20, 10.0)
 """Names of publishers: 4,096 names of 253 characters."""
 PREDICTION_REPORT: Final = Bound(64 << 10, 10.0)

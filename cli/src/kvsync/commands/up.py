@@ -11,8 +11,6 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from kvsync.errors import KvsyncError
-from kvsync.index_client import IndexClient
 from kvsync.local.addresses import claim_network
 from kvsync.local.cluster import LocalCluster
 from kvsync.local.manifests import read_resources
@@ -21,6 +19,7 @@ from kvsync.local.supervisor import Supervisor
 from kvsync.report.files import write_whole
 from kvsync.running import client_session, run_interruptible
 from kvsync_indexer.api import PublisherRow
+from kvsync_indexer.client import AsyncIndexClient, IndexClientError
 
 REFRESH_S = 0.5
 STATE_FILE = "state.json"
@@ -63,7 +62,7 @@ async def _run(pods: list[LocalPod], supervisor: Supervisor, out: Path) -> None:
         for pod in pods:
             click.echo(f"{pod.name}: {pod.router_url or pod.http_url}")
         click.echo(f"{len(pods)} pods are ready; Ctrl-C ends them")
-        indexes = [IndexClient(session, pod.http_url) for pod in pods if pod.role == "index"]
+        indexes = [AsyncIndexClient(pod.http_url, session=lambda: session) for pod in pods if pod.role == "index"]
         async with asyncio.TaskGroup() as group:
             group.create_task(cluster.keep_running())
             group.create_task(_show(cluster, indexes))
@@ -81,7 +80,7 @@ def _address(pod: LocalPod) -> dict[str, object]:
     }
 
 
-async def _show(cluster: LocalCluster, indexes: list[IndexClient]) -> None:
+async def _show(cluster: LocalCluster, indexes: list[AsyncIndexClient]) -> None:
     """Show a live table on a terminal, and one line per change elsewhere."""
     console = Console(highlight=False)
     if not console.is_terminal:
@@ -104,13 +103,13 @@ async def _say_changes(cluster: LocalCluster) -> None:
                 click.echo(f"{name}: {text}")
 
 
-async def _rows(indexes: list[IndexClient]) -> dict[str, list[PublisherRow]]:
+async def _rows(indexes: list[AsyncIndexClient]) -> dict[str, list[PublisherRow]]:
     rows: dict[str, list[PublisherRow]] = {}
     for index in indexes:
         try:
             for row in await index.publishers():
                 rows.setdefault(row.name.partition("/")[0], []).append(row)
-        except KvsyncError:
+        except IndexClientError:
             continue
     return rows
 

@@ -11,14 +11,26 @@ because it is most likely a misspelt one.
 from kvsync_indexer.api.audit import AuditReport, AuditRequest, PublisherAudit, SlotDifference, Verdict
 from kvsync_indexer.api.errors import ErrorAnswer, ErrorDetail
 from kvsync_indexer.api.health import Health, Readiness
-from kvsync_indexer.api.match import MatchAnswer, MatchRequest, MatchRow
+from kvsync_indexer.api.match import (
+    MOST_QUERIES,
+    BatchMatchAnswer,
+    BatchMatchRequest,
+    BatchMatchResult,
+    MatchAnswer,
+    MatchRequest,
+    MatchRow,
+)
 from kvsync_indexer.api.predictions import PredictionAnswer, PredictionReport
 from kvsync_indexer.api.prompts import FirstPrompt, PromptFields, RequestBody
 from kvsync_indexer.api.publishers import BlockLine, DigestAnswer, DigestRow, PublisherRow, PublishersAnswer
 
 __all__ = [
+    "MOST_QUERIES",
     "AuditReport",
     "AuditRequest",
+    "BatchMatchAnswer",
+    "BatchMatchRequest",
+    "BatchMatchResult",
     "BlockLine",
     "DigestAnswer",
     "DigestRow",

@@ -10,7 +10,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 
 from kvsync_events import Hash
 from kvsync_indexer import bounded
@@ -28,6 +28,7 @@ from kvsync_indexer.core import BlockRow, UnknownPublisherError
 from kvsync_indexer.errors import RequestError
 from kvsync_indexer.service.match import MatchEndpoint
 from kvsync_indexer.service.metrics import IndexerCollector, render_metrics
+from kvsync_indexer.service.openapi import describe
 from kvsync_indexer.service.quick import QuickMatch
 from kvsync_indexer.service.requests import decode_request, error_body
 from kvsync_indexer.service.service import IndexService, unknown_publisher
@@ -60,12 +61,18 @@ class IndexApp:
                 Route("/v1/audit", self._audit, methods=["POST"]),
                 Route("/v1/predictions", self._predictions, methods=["POST"]),
                 Route("/v1/snapshot", self._snapshot),
+                Route("/openapi.json", self._openapi),
                 Route("/healthz", self._healthz),
                 Route("/readyz", self._readyz),
                 Route("/metrics", self._metrics),
             ],
             exception_handlers={HTTPException: _http_error, RequestError: _request_error},
         )
+
+    @property
+    def routes(self) -> list[BaseRoute]:
+        """Every route but `/v1/match`."""
+        return self._rest.routes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -118,6 +125,9 @@ class IndexApp:
         data = await self._service.snapshots.take()
         return Response(data, media_type="application/octet-stream")
 
+    async def _openapi(self, _request: Request) -> Response:
+        return _json(describe())
+
     async def _healthz(self, _request: Request) -> Response:
         problem = self._service.health_problem()
         return _json(Health(problem is None, problem), 200 if problem is None else 503)
@@ -159,7 +169,8 @@ def _json_hash(block_hash: Hash) -> int | str:
 async def _http_error(_request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
     message = {404: "no such path", 405: "method not allowed here"}.get(status, str(getattr(error, "detail", error)))
-    return Response(error_body(message, None), status, media_type="application/json")
+    headers = error.headers if isinstance(error, HTTPException) else None
+    return Response(error_body(message, None), status, headers, media_type="application/json")
 
 
 async def _request_error(_request: Request, error: Exception) -> Response:

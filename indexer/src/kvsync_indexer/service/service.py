@@ -44,6 +44,8 @@ STALL_S = 5.0
 """The I/O thread reports every 50 ms; if it has not done so for this long, it hangs."""
 FIRST_SYNC_S = 10.0
 """How long readiness waits for the first publishers to be followed."""
+MOST_REASONS = 8
+"""Publishers that are named in an answer about readiness."""
 UNCLAIMED_S = 600.0
 """How long blocks from a snapshot are kept while the API server has not named their publishers."""
 _UNSETTLED = frozenset({State.CONNECTING, State.REPLAYING, State.RESYNCING, State.RESTART})
@@ -202,14 +204,34 @@ class IndexService:
             heard = synced and len(links) >= len(self._first) and not any(state in _UNSETTLED for state in states)
             self._settled = waited or heard
         problem = self.health_problem()
+        ready = self._settled and problem is None
         return Readiness(
-            ready=self._settled and problem is None,
+            ready=ready,
             core=self.core.name,
             publishers=len(links),
             live=sum(state is State.LIVE for state in states),
             problem=problem,
             discovery={} if self.discovery is None else self.discovery.problems,
+            reasons=[] if ready else self._unready(problem),
         )
+
+    def _unready(self, problem: str | None) -> list[str]:
+        """Why the index is not ready, in a few lines."""
+        if self._started_at is None:
+            return ["the index is starting"]
+        reasons = [] if problem is None else [problem]
+        if self._settled:
+            return reasons
+        if self.discovery is not None and not self.discovery.synced:
+            reasons.append("the API server has not listed the pods yet")
+        links = self.ingest.links()
+        if len(links) < len(self._first):
+            reasons.append(f"{len(self._first) - len(links)} publishers of the file are not followed yet")
+        waiting = [link for link in links if link.machine.state in _UNSETTLED]
+        reasons += [f"publisher {link.spec.name} is {link.machine.state}" for link in waiting[:MOST_REASONS]]
+        if len(waiting) > MOST_REASONS:
+            reasons.append(f"and {len(waiting) - MOST_REASONS} more publishers")
+        return reasons
 
     async def _write_snapshots(self) -> None:
         while True:
