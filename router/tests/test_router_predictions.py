@@ -232,7 +232,7 @@ async def test_reports_to_an_index_that_hangs_are_bounded_and_nobody_waits():
     async def hang(request):
         asked.append(await request.json())
         await release.wait()
-        return web.json_response({})
+        return web.json_response({"publisher": "p", "requests": 1, "error": 0.0})
 
     app = web.Application()
     app.router.add_post("/v1/predictions", hang)

@@ -32,8 +32,6 @@ ENGINE_DIGEST: Final = Bound(4 << 20, 30.0)
 ENGINE_METRICS: Final = Bound(16 << 20, 30.0)
 ENGINE_BLOCKS: Final = Bound(256 << 20, 60.0)
 """128 bytes per line for 2 million blocks."""
-PEER_SNAPSHOT: Final = Bound(2 << 30, 60.0)
-"""60 bytes per block for 32 million blocks."""
 ENGINE_TOKENS: Final = Bound(64 << 20, 5.0)
 """About ten million tokens."""
 ENGINE_VERSION: Final = Bound(64 << 10, 5.0)

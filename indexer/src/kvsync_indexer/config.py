@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, f
 from kvsync_indexer.errors import ConfigError
 from kvsync_indexer.ingest import SocketSettings
 from kvsync_indexer.publishers_file import describe
+from kvsync_indexer.serving import TlsFiles
 from kvsync_indexer.sync import SyncSettings
 from kvsync_indexer.tokenizer_choice import parse_flags
 
@@ -59,6 +60,16 @@ class IndexerConfig(BaseModel):
     bootstrap_from: str | None = Field(default=None, pattern=r"^https?://")
     engine_api_key: SecretStr | None = None
     """Key of the engines' HTTP API, for publishers that have none of their own."""
+    token_file: Path | None = None
+    """Bearer tokens of the HTTP API; without it, no token is needed."""
+    audit_token_file: Path | None = None
+    """Tokens of `/v1/audit`, in place of those of `token_file`."""
+    dump_token_file: Path | None = None
+    """Tokens of blocks, digests and snapshots, in place of those of `token_file`."""
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    tls_client_ca: Path | None = None
+    """Certificates that must have signed that of a client, for all paths but health, readiness and metrics."""
     tokenizers: tuple[str, ...] = ()
     """Values of `--tokenizer`: `remote`, `mock` or `hf:PATH`, for one model with `MODEL=` before it."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -78,7 +89,17 @@ class IndexerConfig(BaseModel):
     def _check(self) -> Self:
         if self.publishers is None and self.discover is None:
             raise ValueError("no source of publishers: give --publishers FILE, --discover kubernetes or both")
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("--tls-cert and --tls-key: give both or none of them")
+        if self.tls_client_ca is not None and self.tls_cert is None:
+            raise ValueError("--tls-client-ca: needs --tls-cert and --tls-key")
         return self
+
+    def tls(self) -> TlsFiles | None:
+        """The certificate of the HTTP API, if it has one."""
+        if self.tls_cert is None or self.tls_key is None:
+            return None
+        return TlsFiles(self.tls_cert, self.tls_key, self.tls_client_ca)
 
     @classmethod
     def parse(cls, values: Mapping[str, object]) -> Self:

@@ -67,6 +67,20 @@ def _options() -> list[click.Parameter]:
             ["--engine-api-key-file"], type=click.Path(path_type=Path), help="File that holds this key instead."
         ),
         click.Option(
+            ["--token-file"],
+            type=click.Path(path_type=Path),
+            help="File with bearer tokens of the HTTP API, one a line.",
+        ),
+        click.Option(["--audit-token-file"], type=click.Path(path_type=Path), help="The same for audits only."),
+        click.Option(
+            ["--dump-token-file"], type=click.Path(path_type=Path), help="The same for blocks, digests and snapshots."
+        ),
+        click.Option(["--tls-cert"], type=click.Path(path_type=Path), help="Certificate of the HTTP API (PEM)."),
+        click.Option(["--tls-key"], type=click.Path(path_type=Path), help="Its private key (PEM)."),
+        click.Option(
+            ["--tls-client-ca"], type=click.Path(path_type=Path), help="Clients need a certificate signed by these."
+        ),
+        click.Option(
             ["--tokenizer", "tokenizers"],
             multiple=True,
             help="Tokenizer of text prompts: remote (an engine), mock or hf:PATH; MODEL=… for one model; repeatable.",

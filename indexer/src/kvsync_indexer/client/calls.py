@@ -32,6 +32,8 @@ T = TypeVar("T")
 TIMEOUT_S: Final = 30.0
 """Longest time for a call, from the connection to the end of the answer."""
 MOST_ERROR_BYTES: Final = 64 << 10
+MOST_SNAPSHOT_BYTES: Final = 2 << 30
+"""60 bytes per block for 32 million blocks."""
 _SMALL: Final = 1 << 20
 _LARGE: Final = 64 << 20
 _MOST_PROBLEM: Final = 300
@@ -156,7 +158,7 @@ def metrics() -> Call[bytes]:
 
 def snapshot() -> Call[bytes]:
     """A snapshot of the index."""
-    return Call("GET", "/v1/snapshot", bytes, most_bytes=2 << 30)
+    return Call("GET", "/v1/snapshot", bytes, most_bytes=MOST_SNAPSHOT_BYTES)
 
 
 def _below(name: str) -> str:

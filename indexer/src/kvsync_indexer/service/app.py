@@ -43,6 +43,9 @@ class IndexApp:
 
     def __init__(self, service: IndexService) -> None:
         self._service = service
+        self._access = service.access
+        headers = {"www-authenticate": "Bearer"}
+        self._refusal = Response(error_body("a valid bearer token is needed"), 401, headers, "application/json")
         self._match = MatchEndpoint(service.matcher, QuickMatch.of(service.ingest, service.monotonic))
         self.quick_match = self._match.quick
         self._registry = CollectorRegistry()
@@ -75,7 +78,12 @@ class IndexApp:
         return self._rest.routes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
+        """Serve one request, if the client may make it."""
+        if scope["type"] == "http" and self._access.limited:
+            authorization = dict(scope["headers"]).get(b"authorization")
+            if not self._access.allows(scope["path"], authorization):
+                await self._refusal(scope, receive, send)
+                return
         if scope["type"] == "http" and scope["path"] == "/v1/match":
             await self._match(scope, receive, send)
         else:

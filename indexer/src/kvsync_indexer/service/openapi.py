@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
+from kvsync_indexer.access import area_of
 from kvsync_indexer.api import ErrorAnswer
 from kvsync_indexer.service.operations import JSON, NDJSON, OPERATIONS, REASONS, Operation, Types
 
@@ -36,7 +37,10 @@ def describe() -> dict[str, Any]:
         "openapi": "3.1.0",
         "info": {"title": "kvsync index", "version": _version(), "description": INTRODUCTION},
         "paths": paths,
-        "components": {"schemas": schemas()},
+        "components": {
+            "schemas": schemas(),
+            "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
+        },
     }
 
 
@@ -109,6 +113,8 @@ def _described(operation: Operation) -> dict[str, Any]:
         "operationId": _identifier(operation),
         "responses": {str(status): answer for status, answer in sorted(_answers(operation).items())},
     }
+    if area_of(operation.path) is not None:
+        described["security"] = [{}, {"bearer": []}]
     if "{name}" in operation.path:
         described["parameters"] = [
             {
@@ -135,7 +141,8 @@ def _answers(operation: Operation) -> dict[int, dict[str, Any]]:
     else:
         schema = _one_of(operation.answers)
     answers = {200: {"description": "The answer", "content": {operation.media: {"schema": schema}}}}
-    for status in operation.errors:
+    limited = area_of(operation.path) is not None
+    for status in (401, *operation.errors) if limited else operation.errors:
         answers[status] = _error(status)
     if operation.unwell:
         answers[503] = {

@@ -50,6 +50,7 @@ class Operation:
 
 REASONS: Final = {
     400: "The connection closed before the body was complete",
+    401: "A valid bearer token is needed, if the index was started with tokens",
     404: "No publisher has this name",
     405: "The method is not allowed here",
     408: "The body did not arrive in time",

@@ -6,10 +6,12 @@
 import asyncio
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
 
+from kvsync_indexer.access import Access, Area
 from kvsync_indexer.api import (
     MatchAnswer,
     MatchRequest,
@@ -73,6 +75,12 @@ class IndexService:
             self.core = core or make_core(config.core, CoreLimits(max_blocks=config.max_blocks))
         except CoreError as error:
             raise ConfigError(f"--core {config.core}: {error}") from None
+        files = {
+            Area.QUERY: config.token_file,
+            Area.AUDIT: config.audit_token_file,
+            Area.DUMP: config.dump_token_file,
+        }
+        access = Access(files, monotonic)
         self.discovery: KubernetesDiscovery | None = None
         self._guard = _open_guard(config)
         self.ingest = Ingest(
@@ -85,6 +93,7 @@ class IndexService:
             monotonic=monotonic,
             wall=wall,
         )
+        self.access = access
         key = config.engine_api_key
         self._api_key = None if key is None else key.get_secret_value()
         self.tokenizers = Tokenizers(*parse_flags(config.tokenizers), api_key=self._api_key, clock=monotonic)
@@ -92,7 +101,7 @@ class IndexService:
         self.auditor = Auditor(self.ingest, monotonic=monotonic)
         self.learning = Learning(on=config.learn_from_answers == "on", monotonic=monotonic)
         self._versions = EngineVersions(self.ingest)
-        self.snapshots = Snapshots(self.core, self.ingest, config.snapshot_dir, wall)
+        self.snapshots = Snapshots(self.core, self.ingest, config.snapshot_dir, wall, partial(access.token, Area.DUMP))
         self._file_specs = SpecSet(self.ingest)
         self._started_at: float | None = None
         try:
