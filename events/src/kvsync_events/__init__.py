@@ -9,6 +9,7 @@ workspace, opens no socket and reads no clock.
 - `frames`, `endpoints`: the ZMQ messages around a payload, and where they are sent
 - `hashing`, `extrakeys`, `cbor`: vLLM's block hashes
 - `digest`: how two sides compare which blocks are resident
+- `curve`: keys of encrypted sockets
 - `mocktext`: the tokenizer and the chat template of the mock model
 """
 
@@ -18,6 +19,7 @@ from kvsync_events.digest import SetDigest, digest_key
 from kvsync_events.encoding import encode_batch
 from kvsync_events.endpoints import publisher_binds, rank_endpoint
 from kvsync_events.errors import (
+    CurveKeyError,
     DecodeError,
     EncodeError,
     EndpointError,
@@ -61,6 +63,7 @@ __all__ = [
     "BlockHasher",
     "BlockRemoved",
     "BlockStored",
+    "CurveKeyError",
     "DecodeError",
     "EncodeError",
     "EndpointError",

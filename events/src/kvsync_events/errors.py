@@ -1,6 +1,7 @@
 """The exceptions of the package.
 
 EventsError
+├── CurveKeyError            a file or a text that is no CURVE key
 ├── DecodeError              a payload that is not an event batch, or that exceeds a limit
 ├── EncodeError              a batch that cannot be sent in the chosen form
 ├── FrameError               a ZMQ message that does not have the frames of the wire
@@ -13,6 +14,10 @@ EventsError
 
 class EventsError(Exception):
     """The base class of all errors of this package."""
+
+
+class CurveKeyError(EventsError, ValueError):
+    """The text is no CURVE key, or the file does not hold what it should."""
 
 
 class DecodeError(EventsError):

@@ -7,8 +7,9 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 
+from kvsync_events.curve import check_key, read_key
 from kvsync_indexer.errors import ConfigError
-from kvsync_indexer.ingest import SocketSettings
+from kvsync_indexer.ingest import CurveKeys, SocketSettings
 from kvsync_indexer.publishers_file import describe
 from kvsync_indexer.serving import TlsFiles
 from kvsync_indexer.sync import SyncSettings
@@ -60,6 +61,10 @@ class IndexerConfig(BaseModel):
     bootstrap_from: str | None = Field(default=None, pattern=r"^https?://")
     engine_api_key: SecretStr | None = None
     """Key of the engines' HTTP API, for publishers that have none of their own."""
+    curve_secret_key_file: Path | None = None
+    """CURVE secret key by which publishers know this index; without it, a new key is made at each start."""
+    curve_server_key: str | None = None
+    """CURVE public key of publishers that name none; without it, these have no CURVE."""
     token_file: Path | None = None
     """Bearer tokens of the HTTP API; without it, no token is needed."""
     audit_token_file: Path | None = None
@@ -85,6 +90,11 @@ class IndexerConfig(BaseModel):
         parse_flags(flags)
         return flags
 
+    @field_validator("curve_server_key")
+    @classmethod
+    def _check_server_key(cls, key: str | None) -> str | None:
+        return None if key is None else check_key(key)
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.publishers is None and self.discover is None:
@@ -94,6 +104,14 @@ class IndexerConfig(BaseModel):
         if self.tls_client_ca is not None and self.tls_cert is None:
             raise ValueError("--tls-client-ca: needs --tls-cert and --tls-key")
         return self
+
+    def curve_keys(self) -> CurveKeys:
+        """The key pair for publishers with CURVE. Raises ConfigError."""
+        path = self.curve_secret_key_file
+        try:
+            return CurveKeys.of(None if path is None else read_key(path, "secret"))
+        except ValueError as error:
+            raise ConfigError(f"--curve-secret-key-file {error}") from None
 
     def tls(self) -> TlsFiles | None:
         """The certificate of the HTTP API, if it has one."""

@@ -67,6 +67,12 @@ def _options() -> list[click.Parameter]:
             ["--engine-api-key-file"], type=click.Path(path_type=Path), help="File that holds this key instead."
         ),
         click.Option(
+            ["--curve-secret-key-file"],
+            type=click.Path(path_type=Path),
+            help="CURVE secret key of this index, for publishers that admit known keys only.",
+        ),
+        click.Option(["--curve-server-key"], help="CURVE public key of the publishers that name none of their own."),
+        click.Option(
             ["--token-file"],
             type=click.Path(path_type=Path),
             help="File with bearer tokens of the HTTP API, one a line.",

@@ -38,14 +38,17 @@ class PublisherSpec:
 
     tokenizer: TokenizerChoice | None = None
     """Tokenizer of the model; None stands for the one of the service."""
+    server_key: str | None = None
+    """The publisher's CURVE public key; None for sockets without CURVE."""
     chat_format: ChatFormat = "template"
     excludes_tools: bool = False
     """The engine leaves tools out of a prompt with `tool_choice: none` (`--exclude-tools-when-tool-choice-none`)."""
 
     def same_stream(self, other: "PublisherSpec") -> bool:
         """Whether the sockets of one can serve the other."""
-        mine = (self.endpoint, self.replay_endpoint, self.bind, self.topic, self.model)
-        return mine == (other.endpoint, other.replay_endpoint, other.bind, other.topic, other.model)
+        mine = (self.endpoint, self.replay_endpoint, self.bind, self.topic, self.model, self.server_key)
+        others = (other.endpoint, other.replay_endpoint, other.bind, other.topic, other.model, other.server_key)
+        return mine == others
 
 
 class PublisherSink(Protocol):

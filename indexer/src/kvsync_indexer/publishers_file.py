@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 
+from kvsync_events.curve import check_key
 from kvsync_indexer.addresses import forbidden
 from kvsync_indexer.api.prompts import uses_harmony
 from kvsync_indexer.errors import ConfigError
@@ -45,6 +46,8 @@ class PublisherEntry(BaseModel):
 
     tokenizer: str | None = Field(default=None, max_length=1000)
     """`remote`, `mock` or `hf:PATH`; publishers of one model have the same."""
+    server_key: str | None = None
+    """CURVE public key of the publisher (Z85), if its sockets are encrypted."""
     chat_format: ChatFormat | None = None
     """How the engine renders chats; by default `harmony` if the model's name says gpt-oss, else `template`."""
     exclude_tools_when_tool_choice_none: bool = False
@@ -56,6 +59,11 @@ class PublisherEntry(BaseModel):
         if text is not None:
             parse_choice(text)
         return text
+
+    @field_validator("server_key")
+    @classmethod
+    def _check_server_key(cls, key: str | None) -> str | None:
+        return None if key is None else check_key(key)
 
     @model_validator(mode="after")
     def _check_endpoints(self) -> Self:
@@ -84,6 +92,7 @@ class PublisherEntry(BaseModel):
             debug_url=self.debug_url.rstrip("/") if self.debug_url else None,
             http_url=self.http_url.rstrip("/") if self.http_url else None,
             api_key=self.api_key.get_secret_value() if self.api_key else None,
+            server_key=self.server_key,
             tokenizer=parse_choice(self.tokenizer) if self.tokenizer else None,
             chat_format=self.chat_format or ("harmony" if uses_harmony(self.model) else "template"),
             excludes_tools=self.exclude_tools_when_tool_choice_none,

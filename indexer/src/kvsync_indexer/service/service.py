@@ -88,6 +88,8 @@ class IndexService:
             sync=config.sync_settings(),
             sockets=config.socket_settings(),
             topic=config.topic,
+            curve_keys=config.curve_keys(),
+            curve_server_key=config.curve_server_key,
             trust_suspect=config.trust == "suspect",
             guard=self._guard,
             monotonic=monotonic,
