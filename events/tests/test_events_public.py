@@ -3,11 +3,11 @@ from kvsync_events import EventsError
 
 NAMES = """
 AllBlocksCleared BlockHasher BlockRemoved BlockStored CurveKeyError DEFAULT_LIMITS DecodeError END_SEQ EncodeError
-EndpointError Event EventBatch EventsError ExtraKeys FrameError Hash HashBlock HashingError Limits NEWEST_VERSION OLDEST_VERSION
-PubFrame REPLAY_END ReplayItem ReplayReply SetDigest TextError UnsupportedVersionError WireForm batch_rank canonical
-decode_batch decode_seq digest_key encode_batch encode_seq event_extra_keys event_hash hash_algorithms hash_extra_keys
-parse_pub_frames parse_replay_reply parse_replay_request pub_frames publisher_binds rank_endpoint replay_end
-replay_reply replay_request split_by_rank supported_versions
+EndpointError Event EventBatch EventsError ExtraKeys FrameError Hash HashBlock HashingError Limits NEWEST_VERSION
+OLDEST_VERSION PubFrame REPLAY_END ReplayItem ReplayReply SetDigest TextError UnsupportedVersionError WireForm
+batch_rank canonical decode_batch decode_seq digest_key encode_batch encode_seq event_extra_keys event_hash
+hash_algorithms hash_extra_keys parse_pub_frames parse_replay_reply parse_replay_request pub_frames publisher_binds
+rank_endpoint replay_end replay_reply replay_request split_by_rank supported_versions
 """
 
 

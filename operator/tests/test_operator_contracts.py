@@ -81,7 +81,7 @@ def as_flags(args):
     flags = {}
     for flag, value in zip(args[::2], args[1::2], strict=True):
         assert flag.startswith("--")
-        flags.setdefault(flag, []).append(value)
+        flags.setdefault(flag, []).append(value.replace("$$", "$"))  # as Kubernetes does
     return flags
 
 
@@ -98,6 +98,8 @@ def index_config(index):
             "stale_after_s": flags["--stale-after"][0],
             "replay_timeout_s": flags["--replay-timeout"][0],
             "audit_interval_s": flags.get("--audit-interval", ["0"])[0],
+            "tokenizers": tuple(flags.get("--tokenizer", ())),
+            "curve_server_key": flags.get("--curve-server-key", [None])[0],
         }
     )
 
