@@ -5,7 +5,7 @@ SHELL := /bin/bash
 .PHONY: help setup demo test test-random test-pure cover lint lint-workflows dialect fmt typecheck imports manifests docs links \
 	verify lock native clean test-charts build-images cluster-up cluster-down chaos-mesh-up chaos-mesh-down \
 	test-kv-sync-e2e test-kv-sync-benchmark test-kv-sync-benchmark-release benchmark-trend test-kv-sync-chaos \
-	test-kv-sync-all test-fidelity test-interop test-faults test-kit-wheels soak ci-verdict ci-alarm \
+	test-kv-sync-all audit-deps test-fidelity test-interop test-faults test-kit-wheels soak ci-verdict ci-alarm \
 	release-build release-push release-sign release-publish
 
 BIN := .venv/bin
@@ -73,6 +73,9 @@ verify: links ## Check that generated files match their sources and that every l
 	$(BIN)/python -m kvsync_operator.manifests --check
 	$(BIN)/python -m kvsync_indexer.sync.diagram --check docs/design/sync-protocol.md
 	$(BIN)/python -m kvsync_indexer.service.http_reference --check docs/reference/http-api.md
+
+audit-deps: setup ## Look up known vulnerabilities of the locked dependencies (says what it cannot look up)
+	$(BIN)/python hack/audit_deps.py
 
 native: setup ## Check the native index core with rustfmt and clippy and run its tests (needs cargo)
 	cd native && cargo fmt --check && cargo clippy --all-targets -- -D warnings && cargo test --release

@@ -42,7 +42,7 @@ def started(stack, tmp_path, *entries, **settings):
 
 def test_an_index_follows_plain_and_encrypted_engines_at_once(mock_engine, index, server, tmp_path):
     public, _, secret = server
-    encrypted, plain = mock_engine(mock_curve_secret_key=secret), mock_engine()
+    encrypted, plain = mock_engine(mock_curve_key=secret), mock_engine()
     for engine in (encrypted, plain):
         engine.complete(TOKENS)  # before the index starts, so that it needs the replay socket
     running = index({**encrypted.entry("encrypted"), "server_key": public}, plain.entry("plain"))
@@ -57,7 +57,7 @@ def test_an_index_follows_plain_and_encrypted_engines_at_once(mock_engine, index
 
 def test_only_known_indexes_are_admitted(mock_engine, stopped_at_the_end, server, tmp_path):
     known, stranger = keys(tmp_path, "known"), keys(tmp_path, "stranger")
-    engine = mock_engine(mock_curve_secret_key=server[2], mock_curve_clients=known[1])
+    engine = mock_engine(mock_curve_key=server[2], mock_curve_clients=known[1])
     engine.complete(TOKENS)
     entry = engine.entry("e")
     good = started(stopped_at_the_end, tmp_path, entry, curve_secret_key_file=known[2], curve_server_key=server[0])
@@ -76,7 +76,7 @@ def test_only_known_indexes_are_admitted(mock_engine, stopped_at_the_end, server
 @pytest.mark.parametrize("encrypted", ["engine", "index"])
 def test_an_engine_and_an_index_that_do_not_agree_say_so(mock_engine, stopped_at_the_end, server, tmp_path, encrypted):
     public, _, secret = server
-    engine = mock_engine(**({"mock_curve_secret_key": secret} if encrypted == "engine" else {}))
+    engine = mock_engine(**({"mock_curve_key": secret} if encrypted == "engine" else {}))
     engine.complete(TOKENS)
     entry = engine.entry("e") | ({"server_key": public} if encrypted == "index" else {})
     running = started(stopped_at_the_end, tmp_path, entry)
@@ -85,7 +85,7 @@ def test_an_engine_and_an_index_that_do_not_agree_say_so(mock_engine, stopped_at
 
 
 def test_another_server_key_is_refused(mock_engine, stopped_at_the_end, server, tmp_path):
-    engine = mock_engine(mock_curve_secret_key=server[2])
+    engine = mock_engine(mock_curve_key=server[2])
     engine.complete(TOKENS)
     other = keys(tmp_path, "other")[0]
     running = started(stopped_at_the_end, tmp_path, {**engine.entry("e"), "server_key": other})

@@ -4,11 +4,11 @@ import asyncio
 import contextlib
 import json
 import socket
+import time
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from kvsync_indexer.service.tokenizing import Tokenizer
 from service_helpers import BLOCK, DEADLINE_S, MODEL, ScriptedPublisher
 
 from kvsync_indexer.core import make_core
@@ -17,6 +17,7 @@ from kvsync_indexer.publishers import PublisherSpec
 from kvsync_indexer.service.match import MatchEndpoint, Matcher
 from kvsync_indexer.service.quick import QuickMatch
 from kvsync_indexer.sync import State
+from kvsync_indexer.tokenizing import Tokenizers
 from kvsync_testkit.processes import Index, stopping
 from kvsync_testkit.waiting import wait_until
 
@@ -33,7 +34,7 @@ class Both:
     def __init__(self, ingest):
         self.now = 1e6
         self.quick = QuickMatch(ingest, lambda: self.now)
-        self.endpoint = MatchEndpoint(Matcher(ingest, Tokenizer(), lambda: self.now))
+        self.endpoint = MatchEndpoint(Matcher(ingest, Tokenizers(clock=time.monotonic), lambda: self.now))
 
     def usual(self, body):
         """(status, JSON) of the ASGI endpoint."""

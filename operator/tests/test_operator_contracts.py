@@ -197,7 +197,7 @@ def test_every_pod_passes_the_restricted_standard(resource):
         assert context["capabilities"] == {"drop": ["ALL"]}
         assert "hostPort" not in str(container["ports"])
     for volume in pod["volumes"]:
-        assert set(volume) - {"name"} <= {"configMap", "emptyDir"}
+        assert set(volume) - {"name"} <= {"configMap", "emptyDir", "persistentVolumeClaim", "secret"}
     labels = workload["spec"]["template"]["metadata"]["labels"]
     assert workload["spec"]["selector"]["matchLabels"].items() <= labels.items()
 

@@ -18,7 +18,7 @@ def read_api_key(key: str | None, file: Path | None) -> str | None:
 
 def read_secret(flag: str, file: Path) -> str:
     """The one word in a file that the flag names. Raises ConfigError."""
-    secrets = read_secrets(flag, file)
+    secrets = _words(flag, file)
     if len(secrets) != 1:
         raise ConfigError(f"{flag} {file}: must hold one key and nothing else")
     return secrets[0]
@@ -26,12 +26,16 @@ def read_secret(flag: str, file: Path) -> str:
 
 def read_secrets(flag: str, file: Path) -> list[str]:
     """The words in a file that the flag names, at least one. Raises ConfigError."""
+    secrets = _words(flag, file)
+    if not secrets:
+        raise ConfigError(f"{flag} {file}: is empty")
+    return secrets
+
+
+def _words(flag: str, file: Path) -> list[str]:
     try:
         with file.open(encoding="utf-8") as opened:
             text = opened.read(MAX_KEY_BYTES)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{flag} {file}: {getattr(error, 'strerror', None) or 'not text'}") from None
-    secrets = text.split()
-    if not secrets:
-        raise ConfigError(f"{flag} {file}: is empty")
-    return secrets
+    return text.split()

@@ -117,7 +117,7 @@ class PodConfig(BaseModel):
     )
     mock_debug: bool = Field(False, description="serve /debug/kv and /debug/faults")
     mock_faults: Path | None = Field(None, description="YAML or JSON file with a fault plan")
-    mock_curve_secret_key: Path | None = Field(
+    mock_curve_key: Path | None = Field(
         None, description="file with a CURVE secret key, which encrypts the event and replay sockets"
     )
     mock_curve_clients: Path | None = Field(

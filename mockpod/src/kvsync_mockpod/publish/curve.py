@@ -26,16 +26,16 @@ class CurveServer:
     @classmethod
     def of(cls, config: PodConfig) -> "CurveServer | None":
         """The server that the configuration asks for. Raises ConfigError."""
-        secret, clients = config.mock_curve_secret_key, config.mock_curve_clients
+        secret, clients = config.mock_curve_key, config.mock_curve_clients
         if secret is None:
             if clients is not None:
-                raise ConfigError("mock_curve_clients: needs mock_curve_secret_key")
+                raise ConfigError("mock_curve_clients: needs mock_curve_key")
             return None
         try:
             admitted = None if clients is None else frozenset(read_keys(clients, "public"))
             return cls(read_key(secret, "secret"), admitted)
         except CurveKeyError as error:
-            raise ConfigError(f"mock_curve_secret_key or mock_curve_clients: {error}") from None
+            raise ConfigError(f"mock_curve_key or mock_curve_clients: {error}") from None
 
     def start(self, context: "zmq.Context[zmq.Socket[bytes]]") -> None:
         """Begin to admit clients; to be called before the sockets are opened."""

@@ -214,7 +214,7 @@ def _pod_parts(engine: Engine, images: Images, config_hash: str) -> PodParts:
 def _curve_args(curve: EngineCurve | None) -> list[str]:
     if curve is None:
         return []
-    args = ["--mock-curve-secret-key", f"{CURVE_DIR}/secret-key"]
+    args = ["--mock-curve-key", f"{CURVE_DIR}/secret-key"]
     return [*args, "--mock-curve-clients", f"{CURVE_DIR}/clients"] if curve.admission == "Known" else args
 
 
