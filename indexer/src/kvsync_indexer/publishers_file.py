@@ -106,6 +106,8 @@ def check_endpoint(field: str, endpoint: str, *, bind: bool) -> None:
     match = _TCP.match(endpoint)
     if match is None or not 0 < int(match[2]) <= 65535:
         raise ValueError(f"{field} {endpoint!r} must be tcp://host:port or ipc://path")
+    if not bind and forbidden(match[1]):
+        raise ValueError(f"{field} {endpoint!r} is a link-local or metadata address")
     if match[1] == "*" and not bind:
         raise ValueError(f"{field} {endpoint!r} has a wildcard, which can only be bound: set bind: true or name a host")
 
