@@ -37,7 +37,9 @@ def started(stack, tmp_path, *entries, **settings):
     """An index that need not trust any of its publishers."""
     running = Index(*entries, folder=tmp_path, log=tmp_path / "curve.log", **settings)
     stack.enter_context(stopping(running))
-    return running.ready("/healthz")
+    running.ready("/healthz")
+    wait_until("the publisher is listed", lambda: "e" in states(running), deadline_s=60)
+    return running
 
 
 def test_an_index_follows_plain_and_encrypted_engines_at_once(mock_engine, index, server, tmp_path):
