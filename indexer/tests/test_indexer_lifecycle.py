@@ -19,9 +19,9 @@ def test_new_sources_cost_the_others_nothing(mock_engine, index, tmp_path):
     before = rows(running)["engine-0"]
     file = tmp_path / f"publishers-{running.port}.yaml"
     changed = {**first.entry("engine-0"), "tokenizer": "mock", "api_key": "new"}
-    for entries in ([changed, second.entry("engine-1")], [changed]):
+    for names, entries in ((["engine-0", "new"], [changed, second.entry("new")]), (["engine-0"], [changed])):
         file.write_text(json.dumps(entries))
-        wait_until("the file is read", lambda wanted=len(entries): len(rows(running)) == wanted, deadline_s=30)
+        wait_until("the file is read", lambda wanted=names: sorted(rows(running)) == wanted, deadline_s=30)
         after = rows(running)["engine-0"]
         kept = ("blocks", "state", "incarnation", "resyncs", "transitions", "batches", "replays", "disconnects")
         assert {name: after[name] for name in kept} == {name: before[name] for name in kept}
