@@ -160,6 +160,23 @@ def start(folder, port, *flags):
     return subprocess.Popen([sys.executable, "-m", *command], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
 
 
+def test_debug_endpoints_and_faults_have_tokens_of_their_own(mock_engine, index, tmp_path):
+    debug, fault = write(tmp_path / "debug", "debug-token"), write(tmp_path / "fault", "fault-token")
+    engine = mock_engine(mock_debug_token_file=debug, mock_fault_token_file=fault)
+    for path in ("/debug/kv/blocks", "/debug/kv/digest", "/debug/faults"):
+        assert engine.ask("GET", path)[0] == 401
+    engine.complete(list(range(64)))
+    for flags, verdict in (
+        ({}, "unreachable"),
+        ({"debug_token_file": debug}, "equal"),
+        ({"debug_token_file": fault}, "unreachable"),
+    ):
+        running = index(engine, **flags)
+        (audit,) = running.ok("POST", "/v1/audit", {"wait_quiet_s": 5})["publishers"]
+        assert audit["verdict"] == verdict
+    assert "401" in audit["detail"]
+
+
 # -- TLS -----------------------------------------------------------------------------------------------------------
 
 

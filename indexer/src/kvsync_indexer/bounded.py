@@ -41,14 +41,15 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
 @contextlib.asynccontextmanager
 async def fetched(
-    session: aiohttp.ClientSession, url: str, bound: Bound
+    session: aiohttp.ClientSession, url: str, bound: Bound, token: str | None = None
 ) -> AsyncIterator[tuple[aiohttp.ClientResponse, bytes]]:
-    """Get `url` and yield the response with its body.
+    """Get `url`, with a bearer token if one is given, and yield the response with its body.
 
     Redirects are not followed: an engine must not send the index to other addresses.
     Raises OversizeError, TimeoutError and what aiohttp raises.
     """
-    async with asyncio.timeout(bound.within_s), session.get(url, allow_redirects=False) as response:
+    headers = {} if token is None else {"authorization": f"Bearer {token}"}
+    async with asyncio.timeout(bound.within_s), session.get(url, headers=headers, allow_redirects=False) as response:
         yield response, await read_answer(response, bound)
 
 

@@ -71,6 +71,8 @@ class IndexerConfig(BaseModel):
     """Tokens of `/v1/audit`, in place of those of `token_file`."""
     dump_token_file: Path | None = None
     """Tokens of blocks, digests and snapshots, in place of those of `token_file`."""
+    debug_token: SecretStr | None = None
+    """Bearer token of the engines' debug endpoints, which audits read."""
     tls_cert: Path | None = None
     tls_key: Path | None = None
     tls_client_ca: Path | None = None

@@ -116,6 +116,12 @@ class PodConfig(BaseModel):
         description="seconds after which a client that does not read its stream is disconnected",
     )
     mock_debug: bool = Field(False, description="serve /debug/kv and /debug/faults")
+    mock_debug_token_file: Path | None = Field(
+        None, description="file with bearer tokens of /debug/kv, one per line; default: not checked"
+    )
+    mock_fault_token_file: Path | None = Field(
+        None, description="file with bearer tokens of /debug/faults, one per line; default: not checked"
+    )
     mock_faults: Path | None = Field(None, description="YAML or JSON file with a fault plan")
     mock_curve_key: Path | None = Field(
         None, description="file with a CURVE secret key, which encrypts the event and replay sockets"

@@ -22,6 +22,7 @@ from kvsync_mockpod.pod.environment import Environment
 from kvsync_mockpod.pod.executor import TextExecutor
 from kvsync_mockpod.pod.lora import LoraRegistry
 from kvsync_mockpod.pod.rank import Rank
+from kvsync_mockpod.pod.tokens import read_debug_tokens
 from kvsync_mockpod.publish import CurveServer, EventPublisher, PublisherHooks, RankEndpoints, plan_endpoints
 from kvsync_mockpod.text import EOS, TextModel, Tokenizer
 
@@ -89,6 +90,7 @@ class Pod:
         if config.mock_faults is not None:
             self.faults.set(parse_plan(read_yaml(config.mock_faults), f"mock_faults: {config.mock_faults}"))
         self.server_load = 0
+        self.debug_tokens = read_debug_tokens(config)
         self._curve = CurveServer.of(config)
         self._context: zmq.Context[zmq.Socket[bytes]] | None = None
         self.ranks = self._build_ranks(latency)
