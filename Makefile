@@ -5,7 +5,7 @@ SHELL := /bin/bash
 .PHONY: help setup demo test test-random test-pure cover lint lint-workflows dialect fmt typecheck imports manifests docs links \
 	verify lock native browser images clean test-charts build-images cluster-up cluster-down chaos-mesh-up chaos-mesh-down \
 	test-kv-sync-e2e test-kv-sync-benchmark test-kv-sync-benchmark-release benchmark-trend test-kv-sync-chaos \
-	test-kv-sync-all test-fidelity test-gateway test-interop test-faults test-kit-wheels test-ray soak ci-verdict ci-alarm \
+	test-kv-sync-all audit-deps test-fidelity test-gateway test-interop test-faults test-kit-wheels test-ray soak ci-verdict ci-alarm \
 	dist test-dist release-check release-build release-push release-sign release-publish
 
 BIN := .venv/bin
@@ -74,6 +74,7 @@ manifests: setup ## Generate the CRDs, the CRD chart, the reference pages and th
 	$(BIN)/python -m kvsync_indexer.publishers_reference docs/reference/publishers-file.md
 	$(BIN)/python hack/dashboards.py
 	$(BIN)/python hack/metrics_page.py
+	$(BIN)/python -m kvsync_indexer.service.http_reference docs/reference/http-api.md
 
 docs: manifests links ## Generate the generated pages and check the links of every page
 
@@ -87,6 +88,10 @@ verify: links ## Check generated files, the links of the pages, and the commands
 	$(BIN)/python hack/check_claims.py
 	$(BIN)/python hack/dashboards.py --check
 	$(BIN)/python hack/metrics_page.py --check
+	$(BIN)/python -m kvsync_indexer.service.http_reference --check docs/reference/http-api.md
+
+audit-deps: setup ## Look up known vulnerabilities of the locked dependencies (says what it cannot look up)
+	$(BIN)/python hack/audit_deps.py
 
 native: setup ## Check the native index core with rustfmt and clippy and run its tests (needs cargo)
 	cd native && cargo fmt --check && cargo clippy --all-targets -- -D warnings && cargo test --release

@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
@@ -17,8 +18,8 @@ from kvsync_indexer.ingest import Ingest
 from kvsync_indexer.prediction import Predictions
 from kvsync_indexer.publishers import PublisherSpec
 from kvsync_indexer.service.match import Matcher
-from kvsync_indexer.service.tokenizing import Tokenizer
 from kvsync_indexer.sync import State
+from kvsync_indexer.tokenizing import Tokenizers
 from kvsync_testkit.waiting import wait_until
 
 
@@ -169,7 +170,7 @@ async def test_text_is_tokenized_by_the_engine(setup):
     text = "abcdefgh"
     pub.store(2, [ord(each) for each in text])
     wait_until("the batch is applied", lambda: link.machine.next_seq == 1, deadline_s=DEADLINE_S)
-    tokenizer = Tokenizer()
+    tokenizer = Tokenizers(clock=time.monotonic)
     matcher = Matcher(ingest, tokenizer)
     try:
         answer = await matcher.answer(MatchRequest(model=MODEL, prompt=text + "xyz"))

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import socket
+import time
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -15,8 +16,8 @@ from kvsync_indexer.ingest import Ingest
 from kvsync_indexer.publishers import PublisherSpec
 from kvsync_indexer.service.match import MatchEndpoint, Matcher
 from kvsync_indexer.service.quick import QuickMatch
-from kvsync_indexer.service.tokenizing import Tokenizer
 from kvsync_indexer.sync import State
+from kvsync_indexer.tokenizing import Tokenizers
 from kvsync_testkit.processes import Index, stopping
 from kvsync_testkit.waiting import wait_until
 
@@ -33,7 +34,7 @@ class Both:
     def __init__(self, ingest):
         self.now = 1e6
         self.quick = QuickMatch(ingest, lambda: self.now)
-        self.endpoint = MatchEndpoint(Matcher(ingest, Tokenizer(), lambda: self.now))
+        self.endpoint = MatchEndpoint(Matcher(ingest, Tokenizers(clock=time.monotonic), lambda: self.now))
 
     def usual(self, body):
         """(status, JSON) of the ASGI endpoint."""

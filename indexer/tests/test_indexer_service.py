@@ -310,7 +310,7 @@ def test_bad_start_is_one_line_and_exit_2(tmp_path, monkeypatch, capsys, flags, 
 def test_bad_start_as_a_process(tmp_path):
     command = [sys.executable, "-m", "kvsync_indexer.main", "--port", "0"]
     command += ["--publishers", str(tmp_path / "absent.yaml")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=START_S)
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert "absent.yaml" in done.stderr

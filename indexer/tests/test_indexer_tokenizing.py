@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import time
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 
@@ -11,14 +12,14 @@ from aiohttp import web
 
 from kvsync_indexer.api import MatchRequest
 from kvsync_indexer.api.prompts import RequestBody, tokenize_body, truncated
-from kvsync_indexer.errors import RequestError, TokenizeError
+from kvsync_indexer.errors import RequestError, TokenizeError, UnknownPromptError
 from kvsync_indexer.publishers import PublisherSpec
 from kvsync_indexer.service.contexts import MAX_DEPTH, context_of
-from kvsync_indexer.service.engines import FIRST_PAUSE_S, EngineTurns
 from kvsync_indexer.service.match import Matcher
 from kvsync_indexer.service.prompts import query_tokens
 from kvsync_indexer.service.requests import decode_request
-from kvsync_indexer.service.tokenizing import Tokenizer
+from kvsync_indexer.tokenizing.remote import RemoteTokenizer
+from kvsync_indexer.tokenizing.turns import FIRST_PAUSE_S, EngineTurns
 
 MODEL = "m"
 BOS = 1
@@ -69,8 +70,8 @@ def link(url, **more):
 
 
 @contextlib.asynccontextmanager
-async def tokenizer(*args):
-    made = Tokenizer(*args)
+async def tokenizer(api_key=None, clock=time.monotonic):
+    made = RemoteTokenizer(api_key, clock)
     try:
         yield made
     finally:
@@ -219,12 +220,16 @@ def test_truncation_keeps_the_special_tokens_around_what_is_left():
         ({"prompt": "abcdefghij", "truncate_prompt_tokens": -1, "max_tokens": 5}, [BOS, *range(101, 107)]),
         ({"token_ids": [5, 6, 7], "truncate_prompt_tokens": 2}, [6, 7]),
         ({"token_ids": [5, 6, 7], "truncate_prompt_tokens": 2, "truncation_side": "right"}, [5, 6]),
-        ({"token_ids": [5, 6, 7], "truncate_prompt_tokens": -1}, None),
     ],
 )
 async def test_a_prompt_is_truncated_as_the_engine_truncates_it(fields, tokens):
     async with serving(Engine()) as links, tokenizer() as made:
         assert await query_tokens(MatchRequest(MODEL, **fields), made, links) == tokens
+
+
+async def test_a_prompt_of_tokens_that_is_cut_to_the_length_of_the_model_is_unknown():
+    with pytest.raises(UnknownPromptError, match="where it truncates"):
+        await query_tokens(MatchRequest(MODEL, token_ids=[5, 6], truncate_prompt_tokens=-1), None, [])
 
 
 class Ingest:

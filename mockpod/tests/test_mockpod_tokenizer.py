@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kvsync_mockpod.errors import TextError
+from kvsync_events import TextError
 from kvsync_mockpod.text import EOS, MAX_TOKEN_ID, VOCAB_SIZE, TextModel, Tokenizer, render_chat
 
 TOKENIZER = Tokenizer()

@@ -86,7 +86,7 @@ def as_flags(args):
     args = [each for each in args if each != "--router-access-log"]  # the only one without a value
     for flag, value in zip(args[::2], args[1::2], strict=True):
         assert flag.startswith("--")
-        flags.setdefault(flag, []).append(value)
+        flags.setdefault(flag, []).append(value.replace("$$", "$"))  # as Kubernetes does
     return flags
 
 
@@ -103,6 +103,8 @@ def index_config(index):
             "stale_after_s": flags["--stale-after"][0],
             "replay_timeout_s": flags["--replay-timeout"][0],
             "audit_interval_s": flags.get("--audit-interval", ["0"])[0],
+            "tokenizers": tuple(flags.get("--tokenizer", ())),
+            "curve_server_key": flags.get("--curve-server-key", [None])[0],
         }
     )
 
@@ -238,7 +240,7 @@ def test_every_pod_passes_the_restricted_standard(resource):
         assert context["capabilities"] == {"drop": ["ALL"]}
         assert "hostPort" not in str(container["ports"])
     for volume in pod["volumes"]:
-        assert set(volume) - {"name"} <= {"configMap", "emptyDir"}
+        assert set(volume) - {"name"} <= {"configMap", "emptyDir", "persistentVolumeClaim", "secret"}
     labels = workload["spec"]["template"]["metadata"]["labels"]
     assert workload["spec"]["selector"]["matchLabels"].items() <= labels.items()
 

@@ -14,6 +14,7 @@ from aiohttp import web
 from router_helpers import MODEL, ask, free_socket, running_engines, running_router
 
 from kvsync_indexer.api import MatchRequest
+from kvsync_indexer.client import AsyncIndexClient
 from kvsync_router.config import RouterConfig
 from kvsync_router.errors import DirectoryUnavailableError, RouterConfigError, ScorerUnavailableError
 from kvsync_router.sources.client import HttpClient
@@ -75,9 +76,11 @@ async def routed_by(index, **settings):
     client = HttpClient()
     config = RouterConfig.parse({"index_backoff_s": 0.0, **settings})
     scorer = HttpScorer(
-        index.url, client, asyncio.get_running_loop().time, config.match_timeout_s, config.index_backoff_s
+        AsyncIndexClient(index.url, session=client, timeout_s=config.match_timeout_s),
+        asyncio.get_running_loop().time,
+        config.index_backoff_s,
     )
-    directory = HttpDirectory(index.url, client)
+    directory = HttpDirectory(AsyncIndexClient(index.url, session=client))
     try:
         async with (
             running_router([], directory=directory, scorer=scorer, client=client, **settings) as (router, url),
@@ -156,7 +159,7 @@ async def test_after_a_failure_the_index_is_left_alone_for_a_while():
     now = [0.0]
     client = HttpClient()
     await client.start()
-    scorer = HttpScorer(index.url, client, lambda: now[0], timeout_s=0.5, backoff_s=1.0)
+    scorer = HttpScorer(AsyncIndexClient(index.url, session=client, timeout_s=0.5), lambda: now[0], backoff_s=1.0)
     query = MatchRequest(MODEL, token_ids=[1])
     try:
         index.hang = True
@@ -178,14 +181,14 @@ async def test_a_text_that_takes_long_keeps_no_token_ids_from_the_index():
     await index.start()
     client = HttpClient()
     await client.start()
-    scorer = HttpScorer(index.url, client, lambda: 0.0, timeout_s=0.5, backoff_s=1.0)
+    scorer = HttpScorer(AsyncIndexClient(index.url, session=client, timeout_s=0.5), lambda: 0.0, backoff_s=1.0)
     try:
         index.hang = True
         for _ in range(3):
             with pytest.raises(ScorerUnavailableError):
                 await scorer.score(MatchRequest(MODEL, prompt="x"))
         assert len(index.asked) == 1
-        with pytest.raises(ScorerUnavailableError, match="Timeout"):  # asked, and not left alone
+        with pytest.raises(ScorerUnavailableError, match=r"no answer within 0.5 s"):  # asked, and not left alone
             await scorer.score(MatchRequest(MODEL, token_ids=[1]))
         assert len(index.asked) == 2
     finally:

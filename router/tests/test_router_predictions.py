@@ -9,6 +9,7 @@ from aiohttp import web
 from router_helpers import ask, free_socket, running_engines, running_router
 
 from kvsync_indexer.api import PredictionReport
+from kvsync_indexer.client import AsyncIndexClient
 from kvsync_router.decisions.requests import parse_request
 from kvsync_router.decisions.usage import MAX_ANSWER_BYTES, STREAM_TAIL_BYTES, Usage, UsageReader
 from kvsync_router.errors import UsageUnreadableError
@@ -231,7 +232,7 @@ async def test_reports_to_an_index_that_hangs_are_bounded_and_nobody_waits():
     async def hang(request):
         asked.append(await request.json())
         await release.wait()
-        return web.json_response({})
+        return web.json_response({"publisher": "p", "requests": 1, "error": 0.0})
 
     app = web.Application()
     app.router.add_post("/v1/predictions", hang)
@@ -242,7 +243,8 @@ async def test_reports_to_an_index_that_hangs_are_bounded_and_nobody_waits():
     counts = {}
     client = HttpClient()
     await client.start()
-    sink = HttpPredictions(f"http://127.0.0.1:{bound.getsockname()[1]}", client, 20.0, 0.0)
+    index = AsyncIndexClient(f"http://127.0.0.1:{bound.getsockname()[1]}", session=client, timeout_s=20.0)
+    sink = HttpPredictions(index, 0.0)
     try:
         await sink.start(lambda outcome: counts.update({outcome: counts.get(outcome, 0) + 1}), lambda _: None)
         sink.report(PredictionReport("p", 1, 2, 3))

@@ -2,25 +2,43 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import TypeVar
 
-import aiohttp
 import click
 
 from kvsync.addresses import check_http_url
-from kvsync.errors import KvsyncError
-from kvsync.index_client import IndexClient
+from kvsync.errors import KvsyncError, UsageProblemError
 from kvsync.local import detached_run
 from kvsync.local.addresses import INDEX_PORT
+from kvsync_indexer.client import AsyncIndexClient
+from kvsync_indexer.engine_keys import read_secret
+from kvsync_indexer.errors import ConfigError
 
 DEFAULT_INDEX = f"http://127.0.0.1:{INDEX_PORT}"
 Answer = TypeVar("Answer")
+_META = "kvsync.index"
 
 
 def index_option(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the option `--index URL` to a command."""
+    """Add the options `--index URL` and `--token-file FILE` to a command."""
     text = "Index to ask [default: that of the newest run of up or demo --keep, else port 8090 of this machine]."
-    return click.option("--index", "index_url", metavar="URL", help=text)(command)
+    token = click.option(
+        "--token-file",
+        type=click.Path(path_type=Path),
+        envvar="KVSYNC_TOKEN_FILE",
+        expose_value=False,
+        callback=_read_token,
+        help="File with the bearer token of the index (or KVSYNC_TOKEN_FILE).",
+    )
+    return click.option("--index", "index_url", metavar="URL", help=text)(token(command))
+
+
+def _read_token(context: click.Context, _param: click.Parameter, file: Path | None) -> None:
+    try:
+        context.meta[_META] = None if file is None else read_secret("--token-file", file)
+    except ConfigError as error:
+        raise click.UsageError(str(error)) from None
 
 
 def find_index(index_url: str | None) -> str:
@@ -38,18 +56,22 @@ def find_index(index_url: str | None) -> str:
     return found[0].index_url or DEFAULT_INDEX
 
 
-def ask(index_url: str | None, question: Callable[[IndexClient], Awaitable[Answer]]) -> Answer:
-    """Put one question to the index. Raises KvsyncError if the index cannot answer it."""
-    url = find_index(index_url)
+def ask(index_url: str | None, question: Callable[[AsyncIndexClient], Awaitable[Answer]]) -> Answer:
+    """Put one question to the index. Raises UsageProblemError, and IndexClientError if there is no answer."""
+    url, token = find_index(index_url), click.get_current_context().meta.get(_META)
+    try:
+        index = AsyncIndexClient(url, token=token)
+    except ValueError as error:
+        raise UsageProblemError(f"--index {error}") from None
 
     async def asked() -> Answer:
-        async with aiohttp.ClientSession() as session:
-            return await question(IndexClient(session, url))
+        async with index:
+            return await question(index)
 
     return asyncio.run(asked())
 
 
-async def choose_model(index: IndexClient, model: str | None) -> str:
+async def choose_model(index: AsyncIndexClient, model: str | None) -> str:
     """The given model, or else the only one that the index follows. Raises KvsyncError if there is not exactly one."""
     if model is not None:
         return model

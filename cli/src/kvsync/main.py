@@ -14,6 +14,7 @@ from typing import NoReturn
 import click
 
 from kvsync.errors import KvsyncError, UsageProblemError
+from kvsync_indexer.client.errors import IndexClientError
 from kvsync_workload.errors import WorkloadError
 
 COMMANDS = {
@@ -96,6 +97,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except KvsyncError as error:
         _report("kvsync", str(error))
         code = error.exit_code
+    except IndexClientError as error:
+        _report("kvsync", f"index {error}")
+        code = KvsyncError.exit_code
     except BrokenPipeError:
         sys.stderr.close()
         code = 0

@@ -10,6 +10,8 @@ workspace, opens no socket and reads no clock.
 - `hashing`, `extrakeys`, `cbor`: vLLM's block hashes
 - `runs`: the same transitions inside one process, without payloads
 - `digest`: how two sides compare which blocks are resident
+- `curve`: keys of encrypted sockets
+- `mocktext`: the tokenizer and the chat template of the mock model
 """
 
 from kvsync_events.canonical import canonical
@@ -18,12 +20,14 @@ from kvsync_events.digest import SetDigest, digest_key
 from kvsync_events.encoding import encode_batch
 from kvsync_events.endpoints import publisher_binds, rank_endpoint
 from kvsync_events.errors import (
+    CurveKeyError,
     DecodeError,
     EncodeError,
     EndpointError,
     EventsError,
     FrameError,
     HashingError,
+    TextError,
     UnsupportedVersionError,
 )
 from kvsync_events.extrakeys import event_extra_keys, hash_extra_keys
@@ -62,6 +66,7 @@ __all__ = [
     "BlockRemoved",
     "BlockRun",
     "BlockStored",
+    "CurveKeyError",
     "DecodeError",
     "EncodeError",
     "EndpointError",
@@ -81,6 +86,7 @@ __all__ = [
     "ReplayReply",
     "SetDigest",
     "StoredRun",
+    "TextError",
     "UnsupportedVersionError",
     "WireForm",
     "batch_rank",

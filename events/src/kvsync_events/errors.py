@@ -1,17 +1,23 @@
 """The exceptions of the package.
 
 EventsError
+├── CurveKeyError            a file or a text that is no CURVE key
 ├── DecodeError              a payload that is not an event batch, or that exceeds a limit
 ├── EncodeError              a batch that cannot be sent in the chosen form
 ├── FrameError               a ZMQ message that does not have the frames of the wire
 ├── EndpointError            an endpoint that cannot serve a rank
 ├── HashingError             an algorithm, seed or key that block hashing does not know
+├── TextError                a text, a conversation or token ids that the mock model refuses
 └── UnsupportedVersionError  a vLLM version outside the range whose wire is known
 """
 
 
 class EventsError(Exception):
     """The base class of all errors of this package."""
+
+
+class CurveKeyError(EventsError, ValueError):
+    """The text is no CURVE key, or the file does not hold what it should."""
 
 
 class DecodeError(EventsError):
@@ -36,3 +42,7 @@ class HashingError(EventsError, ValueError):
 
 class UnsupportedVersionError(EventsError, ValueError):
     """The text is not a vLLM version, or the version has no KV events or is newer than those that were checked."""
+
+
+class TextError(EventsError, ValueError):
+    """The mock model's tokenizer or chat template refuses a text, a conversation or token ids."""

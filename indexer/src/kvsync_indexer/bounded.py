@@ -23,6 +23,8 @@ class Bound:
     within_s: float
 
 
+MATCH_REQUEST: Final = Bound(64 << 20, 30.0)
+"""About ten million token ids."""
 AUDIT_REQUEST: Final = Bound(1 << 20, 10.0)
 """Names of publishers: 4,096 names of 253 characters."""
 PREDICTION_REPORT: Final = Bound(64 << 10, 10.0)
@@ -30,8 +32,8 @@ ENGINE_DIGEST: Final = Bound(4 << 20, 30.0)
 ENGINE_METRICS: Final = Bound(16 << 20, 30.0)
 ENGINE_BLOCKS: Final = Bound(256 << 20, 60.0)
 """128 bytes per line for 2 million blocks."""
-PEER_SNAPSHOT: Final = Bound(2 << 30, 60.0)
-"""60 bytes per block for 32 million blocks."""
+ENGINE_TOKENS: Final = Bound(64 << 20, 5.0)
+"""About ten million tokens."""
 ENGINE_VERSION: Final = Bound(64 << 10, 5.0)
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -39,14 +41,15 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
 @contextlib.asynccontextmanager
 async def fetched(
-    session: aiohttp.ClientSession, url: str, bound: Bound
+    session: aiohttp.ClientSession, url: str, bound: Bound, token: str | None = None
 ) -> AsyncIterator[tuple[aiohttp.ClientResponse, bytes]]:
-    """Get `url` and yield the response with its body.
+    """Get `url`, with a bearer token if one is given, and yield the response with its body.
 
     Redirects are not followed: an engine must not send the index to other addresses.
     Raises OversizeError, TimeoutError and what aiohttp raises.
     """
-    async with asyncio.timeout(bound.within_s), session.get(url, allow_redirects=False) as response:
+    headers = {} if token is None else {"authorization": f"Bearer {token}"}
+    async with asyncio.timeout(bound.within_s), session.get(url, headers=headers, allow_redirects=False) as response:
         yield response, await read_answer(response, bound)
 
 

@@ -7,10 +7,13 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 
+from kvsync_events.curve import check_key, read_key
 from kvsync_indexer.errors import ConfigError
-from kvsync_indexer.ingest import SocketSettings
+from kvsync_indexer.ingest import CurveKeys, SocketSettings
 from kvsync_indexer.publishers_file import describe
+from kvsync_indexer.serving import TlsFiles
 from kvsync_indexer.sync import SyncSettings
+from kvsync_indexer.tokenizer_choice import parse_flags
 
 _DURATION = re.compile(r"^(\d+(?:\.\d+)?)(ms|s|m|h)?$")
 _UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, None: 1.0}
@@ -25,7 +28,7 @@ def parse_duration(text: str) -> float:
 
 
 def _flag(field: str) -> str:
-    name = {"namespaces": "namespace"}.get(field, field.removesuffix("_s"))
+    name = {"namespaces": "namespace", "tokenizers": "tokenizer"}.get(field, field.removesuffix("_s"))
     return f"--{name.replace('_', '-')}"
 
 
@@ -58,6 +61,24 @@ class IndexerConfig(BaseModel):
     bootstrap_from: str | None = Field(default=None, pattern=r"^https?://")
     engine_api_key: SecretStr | None = None
     """Key of the engines' HTTP API, for publishers that have none of their own."""
+    curve_secret_key_file: Path | None = None
+    """CURVE secret key by which publishers know this index; without it, a new key is made at each start."""
+    curve_server_key: str | None = None
+    """CURVE public key of publishers that name none; without it, these have no CURVE."""
+    token_file: Path | None = None
+    """Bearer tokens of the HTTP API; without it, no token is needed."""
+    audit_token_file: Path | None = None
+    """Tokens of `/v1/audit`, in place of those of `token_file`."""
+    dump_token_file: Path | None = None
+    """Tokens of blocks, digests and snapshots, in place of those of `token_file`."""
+    debug_token: SecretStr | None = None
+    """Bearer token of the engines' debug endpoints, which audits read."""
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    tls_client_ca: Path | None = None
+    """Certificates that must have signed that of a client, for all paths but health, readiness and metrics."""
+    tokenizers: tuple[str, ...] = ()
+    """Values of `--tokenizer`: `remote`, `mock` or `hf:PATH`, for one model with `MODEL=` before it."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @field_validator("stale_after_s", "replay_timeout_s", "audit_interval_s", "snapshot_interval_s", mode="before")
@@ -65,11 +86,40 @@ class IndexerConfig(BaseModel):
     def _duration(cls, value: object) -> object:
         return parse_duration(value) if isinstance(value, str) else value
 
+    @field_validator("tokenizers")
+    @classmethod
+    def _check_tokenizers(cls, flags: tuple[str, ...]) -> tuple[str, ...]:
+        parse_flags(flags)
+        return flags
+
+    @field_validator("curve_server_key")
+    @classmethod
+    def _check_server_key(cls, key: str | None) -> str | None:
+        return None if key is None else check_key(key)
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.publishers is None and self.discover is None:
             raise ValueError("no source of publishers: give --publishers FILE, --discover kubernetes or both")
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("--tls-cert and --tls-key: give both or none of them")
+        if self.tls_client_ca is not None and self.tls_cert is None:
+            raise ValueError("--tls-client-ca: needs --tls-cert and --tls-key")
         return self
+
+    def curve_keys(self) -> CurveKeys:
+        """The key pair for publishers with CURVE. Raises ConfigError."""
+        path = self.curve_secret_key_file
+        try:
+            return CurveKeys.of(None if path is None else read_key(path, "secret"))
+        except ValueError as error:
+            raise ConfigError(f"--curve-secret-key-file {error}") from None
+
+    def tls(self) -> TlsFiles | None:
+        """The certificate of the HTTP API, if it has one."""
+        if self.tls_cert is None or self.tls_key is None:
+            return None
+        return TlsFiles(self.tls_cert, self.tls_key, self.tls_client_ca)
 
     @classmethod
     def parse(cls, values: Mapping[str, object]) -> Self:

@@ -21,6 +21,10 @@ _REFUSAL: Final = (
     b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nconnection: close\r\n"
     b'content-length: 64\r\n\r\n{"error": {"message": "too many connections; try again later"}}\n'
 )
+_NO_CERTIFICATE: Final = (
+    b"HTTP/1.1 403 Forbidden\r\ncontent-type: application/json\r\nconnection: close\r\n"
+    b'content-length: 57\r\n\r\n{"error": {"message": "a client certificate is needed"}}\n'
+)
 
 _silent: deque["ReservingProtocol"] = deque()
 
@@ -34,6 +38,9 @@ def descriptor_limit() -> int:
 class ReservingProtocol(BoundedHeadProtocol):
     """One connection of any of the HTTP servers."""
 
+    wants_certificate = False
+    """Requests for anything but health and metrics need a certificate of the client."""
+    certified = True
     reserved = False
     """The descriptor of this connection lies in the reserve."""
     _ends: asyncio.TimerHandle | None = None
@@ -41,6 +48,7 @@ class ReservingProtocol(BoundedHeadProtocol):
     def connection_made(self, transport: Any) -> None:  # noqa: ANN401
         """Take the connection, or close it if the reserve is used up as well."""
         super().connection_made(transport)
+        self.certified = not self.wants_certificate or bool(transport.get_extra_info("peercert"))
         opened = transport.get_extra_info("socket")
         if opened is None or opened.fileno() < descriptor_limit() - RESERVE:
             return
@@ -56,7 +64,11 @@ class ReservingProtocol(BoundedHeadProtocol):
         super().connection_lost(exc)
 
     def on_headers_complete(self) -> None:
-        """Refuse what the reserve is not for."""
+        """Refuse what the reserve is not for, and what a client without a certificate may not ask."""
+        if not self.certified and self.url.partition(b"?")[0] not in SERVED:
+            self.transport.write(_NO_CERTIFICATE)
+            self.transport.close()
+            return
         if self.reserved:
             self._heard()
             if self.url.partition(b"?")[0] not in SERVED:

@@ -4,7 +4,8 @@ IndexerError
 ├── ConfigError           a flag, file or field that cannot be used; the message names the field, the value and the rule
 ├── ListenError           a listening socket could not be opened
 ├── RequestError          a request that cannot be answered as it was sent: HTTP 4xx
-├── TokenizeError         no engine could turn text into tokens
+├── TokenizeError         no tokenizer could turn text into tokens
+├── UnknownPromptError    only the engine knows the tokens of a prompt
 ├── OversizeError         a peer sent more than it may
 ├── AuditError            the block table of an engine could not be read
 └── SnapshotFileError     a snapshot is damaged or has another format
@@ -33,7 +34,11 @@ class RequestError(IndexerError):
 
 
 class TokenizeError(IndexerError):
-    """No engine could turn text into tokens."""
+    """No tokenizer could turn text into tokens."""
+
+
+class UnknownPromptError(IndexerError):
+    """Only the engine knows the tokens of a prompt; the message says why."""
 
 
 class OversizeError(IndexerError):

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from kvsync_indexer.config import IndexerConfig
-from kvsync_indexer.engine_keys import read_api_key
+from kvsync_indexer.engine_keys import read_api_key, read_secret
 from kvsync_indexer.errors import IndexerError
 from kvsync_indexer.fronts import Front, FrontRequest, installed_fronts, package_of_flag
 from kvsync_indexer.logs import configure_logging
@@ -66,13 +66,45 @@ def _options() -> list[click.Parameter]:
         click.Option(
             ["--engine-api-key-file"], type=click.Path(path_type=Path), help="File that holds this key instead."
         ),
+        click.Option(
+            ["--curve-secret-key-file"],
+            type=click.Path(path_type=Path),
+            help="CURVE secret key of this index, for publishers that admit known keys only.",
+        ),
+        click.Option(["--curve-server-key"], help="CURVE public key of the publishers that name none of their own."),
+        click.Option(
+            ["--token-file"],
+            type=click.Path(path_type=Path),
+            help="File with bearer tokens of the HTTP API, one a line.",
+        ),
+        click.Option(["--audit-token-file"], type=click.Path(path_type=Path), help="The same for audits only."),
+        click.Option(
+            ["--dump-token-file"], type=click.Path(path_type=Path), help="The same for blocks, digests and snapshots."
+        ),
+        click.Option(
+            ["--debug-token-file"],
+            type=click.Path(path_type=Path),
+            help="File with the bearer token of the engines' debug endpoints, for audits.",
+        ),
+        click.Option(["--tls-cert"], type=click.Path(path_type=Path), help="Certificate of the HTTP API (PEM)."),
+        click.Option(["--tls-key"], type=click.Path(path_type=Path), help="Its private key (PEM)."),
+        click.Option(
+            ["--tls-client-ca"], type=click.Path(path_type=Path), help="Clients need a certificate signed by these."
+        ),
+        click.Option(
+            ["--tokenizer", "tokenizers"],
+            multiple=True,
+            help="Tokenizer of text prompts: remote (an engine), mock or hf:PATH; MODEL=… for one model; repeatable.",
+        ),
         click.Option(["--log-level"], default="info", help="debug, info, warning or error."),
     ]
 
 
 def _run(values: dict[str, Any], fronts: Sequence[FrontRequest]) -> int:
-    values["namespaces"] = tuple(values["namespaces"])
+    values["namespaces"], values["tokenizers"] = tuple(values["namespaces"]), tuple(values["tokenizers"])
     values["engine_api_key"] = read_api_key(values.pop("engine_api_key"), values.pop("engine_api_key_file"))
+    debug_file = values.pop("debug_token_file")
+    values["debug_token"] = None if debug_file is None else read_secret("--debug-token-file", debug_file)
     config = IndexerConfig.parse(values)
     configure_logging(config.log_level)
     from kvsync_indexer.service.runner import run  # imported here, so that a wrong flag is answered at once

@@ -1,9 +1,13 @@
 """Publishers as their sources, a file or discovery, describe them to the index."""
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol, TypeAlias
 
 from kvsync_events import Removals
+from kvsync_indexer.tokenizer_choice import TokenizerChoice
+
+ChatFormat: TypeAlias = Literal["template", "harmony"]
+"""How an engine turns messages into a prompt: with the chat template of the tokenizer, or as OpenAI's gpt-oss needs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +39,19 @@ class PublisherSpec:
     api_key: str | None = field(default=None, repr=False)
     """Key of the engine's HTTP API; None stands for the one of the service. It is in no answer and no log line."""
 
+    tokenizer: TokenizerChoice | None = None
+    """Tokenizer of the model; None stands for the one of the service."""
+    server_key: str | None = None
+    """The publisher's CURVE public key; None for sockets without CURVE."""
+    chat_format: ChatFormat = "template"
+    excludes_tools: bool = False
+    """The engine leaves tools out of a prompt with `tool_choice: none` (`--exclude-tools-when-tool-choice-none`)."""
+
     def same_stream(self, other: "PublisherSpec") -> bool:
         """Whether the sockets of one can serve the other."""
-        mine = (self.endpoint, self.replay_endpoint, self.bind, self.topic, self.model)
-        return mine == (other.endpoint, other.replay_endpoint, other.bind, other.topic, other.model)
+        mine = (self.endpoint, self.replay_endpoint, self.bind, self.topic, self.model, self.server_key)
+        others = (other.endpoint, other.replay_endpoint, other.bind, other.topic, other.model, other.server_key)
+        return mine == others
 
 
 class PublisherSink(Protocol):

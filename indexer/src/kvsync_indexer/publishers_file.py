@@ -12,11 +12,14 @@ from typing import Literal, Self
 from urllib.parse import urlsplit
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 
+from kvsync_events.curve import check_key
 from kvsync_indexer.addresses import forbidden
+from kvsync_indexer.api.prompts import uses_harmony
 from kvsync_indexer.errors import ConfigError
-from kvsync_indexer.publishers import PublisherSpec
+from kvsync_indexer.publishers import ChatFormat, PublisherSpec
+from kvsync_indexer.tokenizer_choice import TokenizerChoice, parse_choice
 
 MAX_FILE_BYTES = 16 << 20
 _TCP = re.compile(r"^tcp://(\*|\[[0-9a-fA-F:.]+\]|[A-Za-z0-9_.:-]+):(\d{1,5})$")
@@ -54,6 +57,27 @@ class PublisherEntry(BaseModel):
     api_key: SecretStr | None = Field(default=None, min_length=1, max_length=4096)
     """Key of the engine's HTTP API, for engines that were started with `--api-key`."""
 
+    tokenizer: str | None = Field(default=None, max_length=1000)
+    """`remote`, `mock` or `hf:PATH`; publishers of one model have the same."""
+    server_key: str | None = None
+    """CURVE public key of the publisher (Z85), if its sockets are encrypted."""
+    chat_format: ChatFormat | None = None
+    """How the engine renders chats; by default `harmony` if the model's name says gpt-oss, else `template`."""
+    exclude_tools_when_tool_choice_none: bool = False
+    """The engine was started with this flag of vLLM."""
+
+    @field_validator("tokenizer")
+    @classmethod
+    def _check_tokenizer(cls, text: str | None) -> str | None:
+        if text is not None:
+            parse_choice(text)
+        return text
+
+    @field_validator("server_key")
+    @classmethod
+    def _check_server_key(cls, key: str | None) -> str | None:
+        return None if key is None else check_key(key)
+
     @model_validator(mode="after")
     def _check_endpoints(self) -> Self:
         check_endpoint("endpoint", self.endpoint, bind=self.bind)
@@ -82,6 +106,10 @@ class PublisherEntry(BaseModel):
             removals=None if self.removals == "auto" else self.removals,
             http_url=self.http_url.rstrip("/") if self.http_url else None,
             api_key=self.api_key.get_secret_value() if self.api_key else None,
+            server_key=self.server_key,
+            tokenizer=parse_choice(self.tokenizer) if self.tokenizer else None,
+            chat_format=self.chat_format or ("harmony" if uses_harmony(self.model) else "template"),
+            excludes_tools=self.exclude_tools_when_tool_choice_none,
         )
 
 
@@ -92,6 +120,8 @@ def check_endpoint(field: str, endpoint: str, *, bind: bool) -> None:
     match = _TCP.match(endpoint)
     if match is None or not 0 < int(match[2]) <= 65535:
         raise ValueError(f"{field} {endpoint!r} must be tcp://host:port or ipc://path")
+    if not bind and forbidden(match[1]):
+        raise ValueError(f"{field} {endpoint!r} is a link-local or metadata address")
     if match[1] == "*" and not bind:
         raise ValueError(f"{field} {endpoint!r} has a wildcard, which can only be bound: set bind: true or name a host")
 
@@ -140,12 +170,15 @@ def _named(entries: list[PublisherEntry], origin: str) -> list[PublisherSpec]:
     """Give every entry a unique name: entries that share one get their rank added to it (`pod/1`)."""
     shared = Counter(entry.name for entry in entries)
     specs: dict[str, PublisherSpec] = {}
+    tokenizers: dict[str, TokenizerChoice] = {}
     for number, entry in enumerate(entries, 1):
         several = shared[entry.name] > 1 and entry.rank is not None
         name = f"{entry.name}/{entry.rank}" if several else entry.name
         if name in specs:
             raise ConfigError(f"{origin}: entry {number}: name {name!r} is used twice (give the entries other ranks)")
-        specs[name] = entry.spec(name)
+        spec = specs[name] = entry.spec(name)
+        if spec.tokenizer is not None and tokenizers.setdefault(spec.model, spec.tokenizer) != spec.tokenizer:
+            raise ConfigError(f"{origin}: entry {number}: model {spec.model!r} has two different tokenizers")
     return list(specs.values())
 
 

@@ -8,14 +8,20 @@ import contextlib
 import logging
 import signal
 import socket
+import ssl
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias
 
+import structlog
 import uvicorn
 import uvloop
 
 from kvsync_indexer.descriptors import ReservingProtocol
-from kvsync_indexer.errors import ListenError
+from kvsync_indexer.errors import ConfigError, ListenError
+
+_log = structlog.get_logger("kvsync_indexer.serving")
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -26,6 +32,8 @@ BACKLOG = 2048
 """Connections that the kernel queues for a listening socket."""
 DRAIN_S = 5
 """Seconds that requests in flight get to finish when a server stops."""
+RENEW_S = 10.0
+"""How often the files of a certificate are checked for changes."""
 INTERRUPTED = 130
 """Exit code after SIGINT."""
 
@@ -84,6 +92,44 @@ class _NotCutAnswers(logging.Filter):
 _not_cut_answers = _NotCutAnswers()
 
 
+@dataclass(frozen=True, slots=True)
+class TlsFiles:
+    """PEM files for TLS."""
+
+    cert: Path
+    key: Path
+    client_ca: Path | None = None
+    """Clients need a certificate that is signed by one of these, except for health, readiness and metrics."""
+
+    def context(self) -> ssl.SSLContext:
+        """Read the files. Raises ConfigError."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        try:
+            self.load(context)
+            if self.client_ca is not None:
+                context.load_verify_locations(self.client_ca)
+                context.verify_mode = ssl.CERT_OPTIONAL  # a probe has none; the protocol refuses other requests
+        except (OSError, ssl.SSLError) as error:
+            raise ConfigError(f"--tls-cert {self.cert}: {error.strerror or error}") from None
+        return context
+
+    def load(self, context: ssl.SSLContext) -> None:
+        """Use the certificate as it is in the files now. Raises OSError, ssl.SSLError."""
+        context.load_cert_chain(self.cert, self.key, password=_no_password)
+
+    def stamp(self) -> tuple[int, ...] | None:
+        """What changes when the files are replaced; None while they cannot be read."""
+        try:
+            return tuple(path.stat().st_mtime_ns for path in (self.cert, self.key))
+        except OSError:
+            return None
+
+
+def _no_password() -> str:
+    raise OSError("the key has a password")
+
+
 class HttpServer:
     """Serves an ASGI application on a listening socket, which it closes at the end.
 
@@ -96,9 +142,14 @@ class HttpServer:
         bound: socket.socket,
         *,
         lifespan: Literal["on", "off"] = "on",
-        http: type[asyncio.Protocol] = ReservingProtocol,
+        http: type[ReservingProtocol] = ReservingProtocol,
+        tls: TlsFiles | None = None,
     ) -> None:
-        """`http` may be a protocol class that answers some requests itself."""
+        """`http` may be a protocol class that answers some requests itself. Raises ConfigError for unusable `tls`."""
+        self._tls = tls
+        self._tls_context = None if tls is None else tls.context()
+        if tls is not None and tls.client_ca is not None:
+            http = type("CertifiedProtocol", (http,), {"wants_certificate": True})
         config = uvicorn.Config(
             app,
             http=http,
@@ -110,6 +161,8 @@ class HttpServer:
             date_header=False,
             timeout_graceful_shutdown=DRAIN_S,
         )
+        config.load()
+        config.ssl = self._tls_context
         logging.getLogger("uvicorn.error").addFilter(_not_cut_answers)
         self._server = _QuietUvicorn(config)
         self._bound = bound
@@ -121,10 +174,31 @@ class HttpServer:
 
     async def serve(self) -> None:
         """Serve until `stop` is called; requests in flight get `DRAIN_S` seconds."""
+        renewing = asyncio.create_task(self._renew()) if self._tls is not None else None
         try:
             await self._server.serve(sockets=[self._bound])
         finally:
+            if renewing is not None:
+                renewing.cancel()
             self._bound.close()
+
+    async def _renew(self) -> None:
+        """Use a new certificate for new connections when the files change."""
+        tls, context = self._tls, self._tls_context
+        assert tls is not None
+        assert context is not None
+        used = tls.stamp()
+        while True:
+            await asyncio.sleep(RENEW_S)
+            stamp = tls.stamp()
+            if stamp in (None, used):
+                continue
+            used = stamp
+            try:
+                tls.load(context)
+                _log.info("certificate_renewed", file=str(tls.cert))
+            except (OSError, ssl.SSLError) as error:
+                _log.error("certificate_kept", file=str(tls.cert), problem=str(error))
 
     def stop(self, *, at_once: bool) -> None:
         """End `serve`."""

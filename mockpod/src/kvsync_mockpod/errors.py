@@ -3,7 +3,6 @@
     MockPodError
     +-- ConfigError      a flag, key or value is refused; exit code 2
     +-- StartError       the configuration is valid, but the pod cannot start (port in use); exit code 1
-    +-- TextError        the tokenizer refuses a text or token ids
     +-- ScenarioError    a scripted schedule cannot be played
     +-- HttpError        a request is refused with an HTTP status (`http.errors`)
     +-- ClientDisconnectedError   the client closed its connection before the response was complete (`http.asgi`)
@@ -22,10 +21,6 @@ class ConfigError(MockPodError):
 
 class StartError(MockPodError):
     """The pod cannot start although its configuration is valid."""
-
-
-class TextError(MockPodError):
-    """Text or token ids that the tokenizer does not accept."""
 
 
 class ScenarioError(MockPodError):

@@ -43,6 +43,7 @@ ANNOTATION_REPLAY_PORT: Final = "kvsync.dev/replay-port"
 ANNOTATION_RANKS: Final = "kvsync.dev/data-parallel-size"
 ANNOTATION_TOPIC: Final = "kvsync.dev/topic"
 ANNOTATION_DEBUG: Final = "kvsync.dev/debug"
+ANNOTATION_CURVE_KEY: Final = "kvsync.dev/curve-server-key"
 
 # Annotations of the objects that the operator creates.
 ANNOTATION_CONFIG_HASH: Final = "kvsync.dev/config-hash"

@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
@@ -55,6 +56,10 @@ class RouterConfig(BaseModel):
     health_failures: int = Field(default=2, ge=1)
     """Failed checks in a row after which it leaves the rotation. One is enough if the index calls it stale too."""
     engine_api_key: SecretStr | None = None
+    index_token: SecretStr | None = None
+    """Bearer token of the index's HTTP API."""
+    index_ca_file: Path | None = None
+    """Certificates that may sign that of an index with an `https` URL; None stands for those of the system."""
     """Key for the router's own questions to engines whose publisher has no key of its own."""
     match_timeout_s: float = Field(default=0.25, gt=0)
     """How long a decision waits for the index."""

@@ -1,11 +1,13 @@
 """Decisions and their sources, put together: everything of a router except the front that clients talk to."""
 
+import ssl
 import time
 from collections.abc import Callable
 from functools import partial
 
 from prometheus_client import CollectorRegistry
 
+from kvsync_indexer.client import AsyncIndexClient
 from kvsync_indexer.fronts import IndexAnswers
 from kvsync_router.config import RouterConfig
 from kvsync_router.decisions.affinity import SessionSource
@@ -21,7 +23,7 @@ from kvsync_router.decisions.usage import Usage
 from kvsync_router.metrics import RouterMetrics
 from kvsync_router.sources.announcing import AnnouncingScorer
 from kvsync_router.sources.client import HttpClient
-from kvsync_router.sources.directory import Directory, HttpDirectory, InProcessDirectory
+from kvsync_router.sources.directory import ANSWER_TIMEOUT_S, Directory, HttpDirectory, InProcessDirectory
 from kvsync_router.sources.health import EndpointKeeper
 from kvsync_router.sources.predictions import HttpPredictions, InProcessPredictions, NoPredictions
 from kvsync_router.sources.scoring import HttpScorer, InProcessScorer, NoScorer
@@ -66,10 +68,14 @@ class Routing:
             return cls(config, directory, client=client)
         return cls(
             config,
-            directory or HttpDirectory(index_url, client),
-            HttpScorer(index_url, client, time.monotonic, config.match_timeout_s, config.index_backoff_s),
+            directory or HttpDirectory(_index(config, index_url, client, ANSWER_TIMEOUT_S)),
+            HttpScorer(
+                _index(config, index_url, client, config.match_timeout_s), time.monotonic, config.index_backoff_s
+            ),
             client,
-            predictions=HttpPredictions(index_url, client, config.report_timeout_s, config.index_backoff_s),
+            predictions=HttpPredictions(
+                _index(config, index_url, client, config.report_timeout_s), config.index_backoff_s
+            ),
         )
 
     @classmethod
@@ -149,3 +155,14 @@ class Routing:
             regret = decision.regret(usage.cached_tokens, usage.prompt_tokens)
             decision.record.reported_tokens = usage.cached_tokens
         self.metrics.regret.count(regret)
+
+
+def _index(config: RouterConfig, url: str, client: HttpClient, timeout_s: float) -> AsyncIndexClient:
+    token = config.index_token
+    return AsyncIndexClient(
+        url,
+        session=client,
+        timeout_s=timeout_s,
+        token=None if token is None else token.get_secret_value(),
+        tls=None if config.index_ca_file is None else ssl.create_default_context(cafile=str(config.index_ca_file)),
+    )

@@ -15,8 +15,8 @@ import aiohttp
 
 from kvsync.calibration.answers import Answer
 from kvsync.errors import UnreachableError
-from kvsync.index_client import describe
 from kvsync.replay.limits import ServerLimits
+from kvsync_indexer.client.describing import describe
 
 FIRST_ID = 100
 LAST_ID = 30_000

@@ -11,10 +11,10 @@ from typing import Final
 import aiohttp
 
 from kvsync.checks.finding import Finding
-from kvsync.errors import KvsyncError
-from kvsync.index_client import IndexClient, describe
 from kvsync.prometheus_text import counter_total
 from kvsync_indexer.api import PublisherRow
+from kvsync_indexer.client import AsyncIndexClient, IndexClientError
+from kvsync_indexer.client.describing import describe
 
 ENOUGH_REQUESTS: Final = 20
 """Fewer requests say little."""
@@ -238,7 +238,8 @@ async def check_routing(router_url: str, index_url: str | None) -> list[Finding]
         publishers, away = None, []
         if index_url is not None:
             try:
-                publishers = await IndexClient(session, index_url).publishers()
-            except KvsyncError as error:
+                index = AsyncIndexClient(index_url, session=lambda: session)
+                publishers = await index.publishers()
+            except (IndexClientError, ValueError) as error:
                 away = [Finding("problem", "index", str(error), "pass --index URL")]
         return [*away, *diagnose(read_figures(text), publishers)]

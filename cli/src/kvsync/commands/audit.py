@@ -7,9 +7,9 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from kvsync.index_client import IndexClient
 from kvsync.index_commands import ask, index_option
 from kvsync_indexer.api import AuditReport
+from kvsync_indexer.client import AsyncIndexClient
 
 
 @click.command("audit")
@@ -27,7 +27,7 @@ from kvsync_indexer.api import AuditReport
 def command(publishers: tuple[str, ...], wait_s: float, as_json: bool, index_url: str | None) -> None:
     """Have an index compare itself with the engines' own block tables; exit 0 only if all are equal."""
 
-    async def put(index: IndexClient) -> AuditReport:
+    async def put(index: AsyncIndexClient) -> AuditReport:
         return await index.audit(publishers, wait_s)
 
     audit = ask(index_url, put)

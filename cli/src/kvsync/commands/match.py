@@ -5,9 +5,9 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from kvsync.index_client import IndexClient
 from kvsync.index_commands import ask, choose_model, index_option
 from kvsync_indexer.api import MatchAnswer, MatchRequest
+from kvsync_indexer.client import AsyncIndexClient
 
 
 def _token_ids(_ctx: click.Context, _param: click.Parameter, value: str | None) -> list[int] | None:
@@ -40,7 +40,7 @@ def command(
     if (prompt is None) == (tokens is None):
         raise click.UsageError("give a prompt or --tokens")
 
-    async def put(index: IndexClient) -> MatchAnswer:
+    async def put(index: AsyncIndexClient) -> MatchAnswer:
         chosen = await choose_model(index, model)
         return await index.match(
             MatchRequest(chosen, token_ids=tokens, prompt=prompt, lora=lora, cache_salt=cache_salt)

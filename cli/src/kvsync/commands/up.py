@@ -11,9 +11,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from kvsync.errors import KvsyncError, UsageProblemError
+from kvsync.errors import UsageProblemError
 from kvsync.folders import check_folder
-from kvsync.index_client import IndexClient
 from kvsync.local import detached_run
 from kvsync.local.addresses import claim_network
 from kvsync.local.cluster import LocalCluster
@@ -23,6 +22,7 @@ from kvsync.local.supervisor import Supervisor
 from kvsync.report.files import write_whole
 from kvsync.running import client_session, run_interruptible
 from kvsync_indexer.api import PublisherRow
+from kvsync_indexer.client import AsyncIndexClient, IndexClientError
 
 REFRESH_S = 0.5
 STATE_FILE = "state.json"
@@ -75,7 +75,7 @@ async def _run(pods: list[LocalPod], supervisor: Supervisor, out: Path) -> None:
         for line in address_lines(pods):
             click.echo(line)
         click.echo(f"{len(pods)} pods are ready; Ctrl-C or kvsync stop ends them")
-        indexes = [IndexClient(session, pod.http_url) for pod in pods if pod.role == "index"]
+        indexes = [AsyncIndexClient(pod.http_url, session=lambda: session) for pod in pods if pod.role == "index"]
         async with asyncio.TaskGroup() as group:
             group.create_task(cluster.keep_running())
             group.create_task(_show(cluster, indexes))
@@ -105,7 +105,7 @@ def _address(pod: LocalPod) -> dict[str, object]:
     }
 
 
-async def _show(cluster: LocalCluster, indexes: list[IndexClient]) -> None:
+async def _show(cluster: LocalCluster, indexes: list[AsyncIndexClient]) -> None:
     """Show a live table on a terminal, and one line per change elsewhere."""
     console = Console(highlight=False)
     if not console.is_terminal:
@@ -128,13 +128,13 @@ async def _say_changes(cluster: LocalCluster) -> None:
                 click.echo(f"{name}: {text}")
 
 
-async def _rows(indexes: list[IndexClient]) -> dict[str, list[PublisherRow]]:
+async def _rows(indexes: list[AsyncIndexClient]) -> dict[str, list[PublisherRow]]:
     rows: dict[str, list[PublisherRow]] = {}
     for index in indexes:
         try:
             for row in await index.publishers():
                 rows.setdefault(row.name.partition("/")[0], []).append(row)
-        except KvsyncError:
+        except IndexClientError:
             continue
     return rows
 

@@ -13,12 +13,12 @@ from kvsync.demo.legs import Leg
 from kvsync.demo.settings import DemoSettings, Workload
 from kvsync.demo.settling import AuditTotals, audit_all, sum_counter, wait_quiet
 from kvsync.demo.watching import Restart, Sample, Watcher
-from kvsync.index_client import IndexClient
 from kvsync.load.client import Outcome, Pause, Replayer
 from kvsync.load.summary import Summary, summarize
 from kvsync.local.stack import Stack
 from kvsync.prometheus_text import counter_total, histogram_quantile
 from kvsync.replay.limits import find_model
+from kvsync_indexer.client import AsyncIndexClient
 
 RESTART_AT = 0.15
 """The engine is killed when this share of the requests has ended, early enough for the curves to show the recovery."""
@@ -94,7 +94,7 @@ class Phase:
         self._session = session
         self._progress = progress
         self._dead: list[str] = []
-        self._index = IndexClient(session, stack.index_url)
+        self._index = AsyncIndexClient(stack.index_url, session=lambda: session)
         self._restarted = asyncio.Event()
 
     async def run(self) -> PhaseResult:
@@ -122,7 +122,7 @@ class Phase:
         self._progress.stage = "auditing"
         audit = await audit_all(self._index, self._stack.engines)
         metrics = await self._index.metrics()
-        core = await self._index.core()
+        core = (await self._index.readiness()).core
         tier_hits = await sum_counter(self._session, self._stack.engines, TIER_HITS_METRIC)
         self._progress.stage = "done"
         return PhaseResult(

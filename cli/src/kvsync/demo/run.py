@@ -19,7 +19,6 @@ from kvsync.demo.settings import DemoSettings, Workload, prepare
 from kvsync.demo.showcase import cache_prompt
 from kvsync.demo.view import View
 from kvsync.errors import UsageProblemError
-from kvsync.index_client import IndexClient
 from kvsync.local import detached_run
 from kvsync.local.addresses import Network, claim_network
 from kvsync.local.stack import Stack, wanted_ports
@@ -27,6 +26,7 @@ from kvsync.local.supervisor import Supervisor
 from kvsync.replay.limits import find_model
 from kvsync.report.files import write_whole
 from kvsync.running import client_session, run_interruptible
+from kvsync_indexer.client import AsyncIndexClient
 
 REPORT_NAMES = ("report.json", "report.html")
 
@@ -92,7 +92,7 @@ async def _run_leg(
             async with view.showing(progress):
                 result = await Phase(leg, settings, workload, stack, session, progress).run()
             if keep:
-                index = IndexClient(session, stack.index_url)
+                index = AsyncIndexClient(stack.index_url, session=lambda: session)
                 prompt = await cache_prompt(
                     session, stack.router_url, index, await find_model(session, stack.router_url)
                 )

@@ -9,9 +9,9 @@ import aiohttp
 import msgspec
 
 from kvsync.errors import KvsyncError
-from kvsync.index_client import IndexClient
 from kvsync.local.pods import LocalPod
 from kvsync.prometheus_text import counter_total
+from kvsync_indexer.client import AsyncIndexClient
 
 QUIET_DEADLINE_S = 60.0
 POLL_S = 0.1
@@ -39,7 +39,7 @@ class AuditTotals:
         return self.publishers > 0 and self.differences == 0 and not self.failed
 
 
-async def wait_quiet(session: aiohttp.ClientSession, index: IndexClient, pods: Sequence[LocalPod]) -> None:
+async def wait_quiet(session: aiohttp.ClientSession, index: AsyncIndexClient, pods: Sequence[LocalPod]) -> None:
     """Wait until every engine is idle and the index has applied its last batch.
 
     Raises:
@@ -55,7 +55,7 @@ async def wait_quiet(session: aiohttp.ClientSession, index: IndexClient, pods: S
         await asyncio.sleep(POLL_S)
 
 
-async def _not_quiet(session: aiohttp.ClientSession, index: IndexClient, pods: Sequence[LocalPod]) -> list[str]:
+async def _not_quiet(session: aiohttp.ClientSession, index: AsyncIndexClient, pods: Sequence[LocalPod]) -> list[str]:
     rows = {row.name: row for row in await index.publishers()}
     waiting: list[str] = []
     for pod in pods:
@@ -77,7 +77,7 @@ async def _not_quiet(session: aiohttp.ClientSession, index: IndexClient, pods: S
     return waiting
 
 
-async def audit_all(index: IndexClient, pods: Sequence[LocalPod]) -> AuditTotals:
+async def audit_all(index: AsyncIndexClient, pods: Sequence[LocalPod]) -> AuditTotals:
     """Audit the index by `POST /v1/audit` and add up the results of the pods."""
     audit = await index.audit(wait_quiet_s=AUDIT_WAIT_S)
     audited = {row.publisher for row in audit.publishers}

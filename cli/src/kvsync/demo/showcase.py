@@ -8,9 +8,8 @@ from typing import Final
 
 import aiohttp
 
-from kvsync.errors import KvsyncError
-from kvsync.index_client import IndexClient
 from kvsync_indexer.api import MatchRequest
+from kvsync_indexer.client import AsyncIndexClient, IndexClientError
 
 PROMPT: Final = (
     "The capital of France is Paris, the capital of Italy is Rome, the capital of Spain is Madrid, "
@@ -20,7 +19,9 @@ APPEARS_WITHIN_S = 5.0
 POLL_S = 0.05
 
 
-async def cache_prompt(session: aiohttp.ClientSession, router_url: str, index: IndexClient, model: str) -> str | None:
+async def cache_prompt(
+    session: aiohttp.ClientSession, router_url: str, index: AsyncIndexClient, model: str
+) -> str | None:
     """Send the prompt through the router, and return it once the index answers that an engine holds it.
 
     Returns None if it does not appear in time; the demo does without it then.
@@ -32,11 +33,11 @@ async def cache_prompt(session: aiohttp.ClientSession, router_url: str, index: I
         async with asyncio.timeout(APPEARS_WITHIN_S):
             while not await _is_held(index, model):  # noqa: ASYNC110 - the index has nothing to wait for
                 await asyncio.sleep(POLL_S)
-    except (aiohttp.ClientError, TimeoutError, OSError, KvsyncError):
+    except (aiohttp.ClientError, TimeoutError, OSError, IndexClientError):
         return None
     return PROMPT
 
 
-async def _is_held(index: IndexClient, model: str) -> bool:
+async def _is_held(index: AsyncIndexClient, model: str) -> bool:
     answer = await index.match(MatchRequest(model, prompt=PROMPT))
     return any(row.matched_blocks for row in answer.matches)

@@ -5,9 +5,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from kvsync.errors import KvsyncError
-from kvsync.index_client import IndexClient
 from kvsync_indexer.api import PublisherRow
+from kvsync_indexer.client import AsyncIndexClient, IndexClientError
 
 PERIOD_S = 0.1
 
@@ -54,7 +53,7 @@ class Restart:
 class Watcher:
     """Samples the index periodically, and reports changes of state to `on_change(name, before, after)`."""
 
-    index: IndexClient
+    index: AsyncIndexClient
     clock: Callable[[], float] = time.monotonic
     on_change: Callable[[str, str, str], None] = lambda _name, _before, _after: None
     samples: list[Sample] = field(default_factory=list)
@@ -84,7 +83,7 @@ class Watcher:
         """Take one sample."""
         try:
             rows = await self.index.publishers()
-        except KvsyncError:
+        except IndexClientError:
             self.misses += 1
             return
         self.samples.append(Sample(self.now_s, tuple(rows)))

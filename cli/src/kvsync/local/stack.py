@@ -8,13 +8,13 @@ from typing import Any
 
 import aiohttp
 
-from kvsync.errors import KvsyncError, StartFailedError
-from kvsync.index_client import IndexClient
+from kvsync.errors import StartFailedError
 from kvsync.local.addresses import EVENTS_PORT, HTTP_PORT, INDEX_PORT, REPLAY_PORT, ROUTER_PORT, Network
 from kvsync.local.cluster import LocalCluster
 from kvsync.local.pods import LocalPod, plan_pods
 from kvsync.local.process import Process, Spec, executable
 from kvsync.local.supervisor import POLL_S, START_DEADLINE_S, Supervisor, wait_http
+from kvsync_indexer.client import AsyncIndexClient, IndexClientError
 from kvsync_operator.models.document import Resource
 
 MATCH_TIMEOUT_S = 2.0
@@ -90,8 +90,11 @@ class Stack:
     async def _followed(self) -> dict[str, str]:
         """State of every publisher in the index; none while the index does not answer."""
         try:
-            return {row.name: row.state for row in await IndexClient(self._session, self.index_url).publishers()}
-        except KvsyncError:
+            return {
+                row.name: row.state
+                for row in await AsyncIndexClient(self.index_url, session=lambda: self._session).publishers()
+            }
+        except IndexClientError:
             return {}
 
     async def _routed(self) -> set[str]:

@@ -13,7 +13,7 @@ import aiohttp
 import msgspec
 
 from kvsync.errors import UnreachableError
-from kvsync.index_client import describe
+from kvsync_indexer.client.describing import describe
 from kvsync_workload.prompts import Scale
 from kvsync_workload.trace import TraceRequest
 

@@ -13,14 +13,26 @@ from kvsync_indexer.api.decisions import Candidate, Decision, DecisionsAnswer
 from kvsync_indexer.api.errors import ErrorAnswer, ErrorDetail
 from kvsync_indexer.api.health import Health, Readiness
 from kvsync_indexer.api.history import HistoryAnswer, HistoryPoint, Transition
-from kvsync_indexer.api.match import MatchAnswer, MatchRequest, MatchRow
+from kvsync_indexer.api.match import (
+    MOST_QUERIES,
+    BatchMatchAnswer,
+    BatchMatchRequest,
+    BatchMatchResult,
+    MatchAnswer,
+    MatchRequest,
+    MatchRow,
+)
 from kvsync_indexer.api.predictions import PredictionAnswer, PredictionReport
 from kvsync_indexer.api.prompts import FirstPrompt, PromptFields, RequestBody
 from kvsync_indexer.api.publishers import BlockLine, DigestAnswer, DigestRow, PublisherRow, PublishersAnswer
 
 __all__ = [
+    "MOST_QUERIES",
     "AuditReport",
     "AuditRequest",
+    "BatchMatchAnswer",
+    "BatchMatchRequest",
+    "BatchMatchResult",
     "BlockLine",
     "Candidate",
     "Decision",

@@ -21,5 +21,8 @@ class Readiness(msgspec.Struct):
     live: int
     """Publishers in the state `live`."""
     problem: str | None
+    """Why the process should be restarted."""
     discovery: dict[str, str]
     """What discovery cannot follow and why, per namespace or pod."""
+    reasons: list[str] = []
+    """Why the index is not ready, one line each; empty if it is."""

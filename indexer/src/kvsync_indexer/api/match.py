@@ -1,9 +1,10 @@
-"""`POST /v1/match`: which publishers hold how much of a prompt."""
+"""`POST /v1/match`: which publishers hold how much of a prompt, or of several prompts."""
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
+from kvsync_indexer.api.errors import ErrorDetail
 from kvsync_indexer.api.prompts import PromptFields
 
 
@@ -65,3 +66,27 @@ class MatchAnswer(msgspec.Struct, omit_defaults=True):
     """Why the tokens of this prompt cannot be known, for example because it has pictures. There are no rows then."""
     skips_cache: bool = False
     """The engine does not look such a prompt up, so every row has 0 matched tokens."""
+
+
+MOST_QUERIES = 256
+"""Queries in one batch."""
+
+
+class BatchMatchRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """Several independent prompts."""
+
+    queries: Annotated[list[MatchRequest], msgspec.Meta(min_length=1, max_length=MOST_QUERIES)]
+
+
+class BatchMatchResult(MatchAnswer, kw_only=True, omit_defaults=True):
+    """The answer to one query of a batch. A query that cannot be answered has an error and no rows."""
+
+    status: int = 200
+    """The status that the query would have on its own."""
+    error: ErrorDetail | None = None
+
+
+class BatchMatchAnswer(msgspec.Struct):
+    """One result per query, in their order."""
+
+    results: list[BatchMatchResult]

@@ -29,8 +29,8 @@ class PromptFields(msgspec.Struct, kw_only=True, omit_defaults=True):
 
     tools: Any = None
     tool_choice: Any = None
-    """`none` removes the tools from the prompt only on a server that was started with a flag for it, which no client
-    can see; the tools are taken to be in the prompt, as they are by default."""
+    """`none` removes the tools from the prompt only on a server that was started with
+    `--exclude-tools-when-tool-choice-none`."""
     documents: Any = None
     chat_template: str | None = None
     chat_template_kwargs: Any = None
@@ -125,17 +125,28 @@ def unknown_body(body: RequestBody) -> str | None:
     return unknown_part(body.messages) if body.prompt is None else None
 
 
-def tokenize_body(fields: PromptFields, prompt: str | None, messages: object) -> dict[str, Any]:
+def uses_harmony(model: str) -> bool:
+    """Whether the name is one of OpenAI's gpt-oss models, whose chats vLLM renders without a chat template.
+
+    The engine adds the date and instructions of its own, and `/tokenize` renders such a chat in another way.
+    """
+    return "gpt-oss" in model.lower().replace("_", "-")
+
+
+def tokenize_body(
+    fields: PromptFields, prompt: str | None, messages: object, *, excludes_tools: bool = False
+) -> dict[str, Any]:
     """The body that makes an engine's `/tokenize` return the tokens of this prompt, before any truncation.
 
-    `/tokenize` has no fields for documents and the reasoning effort, but they reach the template as arguments too.
+    `excludes_tools`: the engine leaves tools out if `tool_choice` is `none`. `/tokenize` has no fields for documents
+    and the reasoning effort, but they reach the template as arguments too.
     """
     if prompt is not None:
         return _given({"prompt": prompt, "add_special_tokens": fields.add_special_tokens})
     return _given(
         {
             "messages": messages,
-            "tools": fields.tools,
+            "tools": None if excludes_tools and fields.tool_choice == "none" else fields.tools,
             "chat_template": fields.chat_template,
             "chat_template_kwargs": _template_arguments(fields),
             "add_generation_prompt": fields.add_generation_prompt,

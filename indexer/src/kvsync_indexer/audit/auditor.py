@@ -42,11 +42,13 @@ class Auditor:
         *,
         predictions: Predictions | None = None,
         monotonic: Callable[[], float] = time.monotonic,
+        debug_token: str | None = None,
     ) -> None:
+        """`debug_token` is the bearer token of the engines' debug endpoints."""
         self._ingest = ingest
         self.predictions = predictions or Predictions()
         self._monotonic = monotonic
-        self._engines = EngineClient(2 * CONCURRENCY)
+        self._engines = EngineClient(2 * CONCURRENCY, debug_token)
         self._gate = asyncio.Semaphore(CONCURRENCY)
         self.verdicts: Counter[str] = Counter()
         self.last: dict[str, PublisherAudit] = {}

@@ -55,17 +55,21 @@ def hash_key(block_hash: int | str) -> int:
 class EngineClient:
     """Reads from engines. Use it in one event loop, and `close` it there. Every method raises AuditError."""
 
-    def __init__(self, connections: int) -> None:
+    def __init__(self, connections: int, token: str | None = None) -> None:
+        """`token` is the bearer token of the engines' debug endpoints."""
+        self._token = token
         self._connections = connections
         self._session: aiohttp.ClientSession | None = None
 
     async def digest(self, debug_url: str) -> EngineDigest:
         """Digests per rank, group and tier."""
-        return _decode(await self._get(f"{debug_url}/debug/kv/digest", bounded.ENGINE_DIGEST), EngineDigest, debug_url)
+        data = await self._get(f"{debug_url}/debug/kv/digest", bounded.ENGINE_DIGEST, self._token)
+        return _decode(data, EngineDigest, debug_url)
 
     async def blocks(self, debug_url: str, rank: int) -> Iterator[EngineBlock]:
         """The resident blocks of one rank."""
-        lines = (await self._get(f"{debug_url}/debug/kv/blocks?rank={rank}", bounded.ENGINE_BLOCKS)).splitlines()
+        url = f"{debug_url}/debug/kv/blocks?rank={rank}"
+        lines = (await self._get(url, bounded.ENGINE_BLOCKS, self._token)).splitlines()
         blocks = (_decode(line, EngineBlock, debug_url) for line in lines if line)
         return (block for block in blocks if block.rank == rank)
 
@@ -79,11 +83,11 @@ class EngineClient:
             await self._session.close()
             self._session = None
 
-    async def _get(self, url: str, bound: Bound) -> bytes:
+    async def _get(self, url: str, bound: Bound, token: str | None = None) -> bytes:
         if self._session is None:
             self._session = aiohttp.ClientSession(connector=guarded_connector(self._connections))
         try:
-            async with fetched(self._session, url, bound) as (response, data):
+            async with fetched(self._session, url, bound, token) as (response, data):
                 pass
         except (TimeoutError, aiohttp.ClientError, OSError, OversizeError) as error:
             raise AuditError(f"{url}: {type(error).__name__}: {error}") from None

@@ -18,7 +18,7 @@ _EVENTS = "kv-events-config"
 _SWITCHES = frozenset(
     {
         "mock-debug", "headless", "data-parallel-hybrid-lb", "data-parallel-external-lb",
-        "data-parallel-multi-port-external-lb",
+        "data-parallel-multi-port-external-lb", "exclude-tools-when-tool-choice-none",
     }
 )  # fmt: skip
 _COUNTS = frozenset(
@@ -54,6 +54,7 @@ class EngineArguments:
     port: int | None = None
     ranks: Ranks = field(default_factory=Ranks)
     debug: bool = False
+    excludes_tools: bool = False
     events: Mapping[str, Any] | None = None
     """`--kv-events-config`, together with settings that are given key by key."""
     file: bool = False
@@ -135,6 +136,7 @@ def _arguments(
         port=number("--port", found["port"], 1, 65535) if "port" in found else None,
         ranks=sglang_ranks(counts) if kind == "sglang" else vllm_ranks(counts, switches),
         debug="mock-debug" in switches,
+        excludes_tools="exclude-tools-when-tool-choice-none" in switches,
         events=_events(found.get(_EVENTS), dotted),
         file="config" in found,
     )

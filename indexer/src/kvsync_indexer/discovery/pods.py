@@ -11,7 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from kvsync_events import EndpointError, publisher_binds, rank_endpoint
+from kvsync_events import CurveKeyError, EndpointError, publisher_binds, rank_endpoint
+from kvsync_events.curve import check_key
+from kvsync_indexer.api.prompts import uses_harmony
 from kvsync_indexer.discovery.arguments import HTTP_PORTS, EngineArguments, read_arguments
 from kvsync_indexer.discovery.command import engine_command
 from kvsync_indexer.discovery.limits import MAX_PROBLEM, MAX_RANK, MAX_RANKS, ArgumentsError, number, quoted, text_of
@@ -85,6 +87,7 @@ class PodReading:
         debug = self._notes.get("debug", str(self._arguments.debug)).lower() == "true"
         front_end = self._arguments.ranks.front_end
         model = self._model()
+        harmony = uses_harmony(model) or uses_harmony(self._arguments.model or "")
         return [
             PublisherSpec(
                 name=f"{prefix}/{stream.rank}" if several else prefix,
@@ -100,6 +103,9 @@ class PodReading:
                 http_rank=stream.http_rank,
                 ready=is_ready(self._status),
                 source="kubernetes",
+                server_key=self._server_key(),
+                chat_format="harmony" if harmony else "template",
+                excludes_tools=self._arguments.excludes_tools,
             )
             for stream in streams
         ]
@@ -209,6 +215,15 @@ class PodReading:
             return number(f"annotation {ANNOTATIONS}/{name}", text, low, high)
         except ArgumentsError as error:
             raise PodError(str(error)) from None
+
+    def _server_key(self) -> str | None:
+        key = self._notes.get("curve-server-key")
+        if key is None:
+            return None
+        try:
+            return check_key(key)
+        except CurveKeyError as error:
+            raise PodError(f"annotation {ANNOTATIONS}/curve-server-key: {error}") from None
 
     def _model(self) -> str:
         named = (

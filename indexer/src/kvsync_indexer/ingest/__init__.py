@@ -6,7 +6,7 @@
 
 from kvsync_indexer.ingest.in_flight import InFlight, temporary_directory
 from kvsync_indexer.ingest.link import PublisherLink
-from kvsync_indexer.ingest.sockets import SocketSettings
+from kvsync_indexer.ingest.sockets import CurveKeys, SocketSettings
 from kvsync_indexer.ingest.thread import Ingest
 
-__all__ = ["InFlight", "Ingest", "PublisherLink", "SocketSettings", "temporary_directory"]
+__all__ = ["CurveKeys", "InFlight", "Ingest", "PublisherLink", "SocketSettings", "temporary_directory"]

@@ -9,7 +9,7 @@ import zmq
 
 from kvsync_events import REPLAY_END, FrameError, Removals, parse_replay_reply
 from kvsync_indexer.core import IndexCore
-from kvsync_indexer.ingest.sockets import EventSocket, ReplaySocket, SocketSettings
+from kvsync_indexer.ingest.sockets import Curve, CurveKeys, EventSocket, ReplaySocket, SocketSettings
 from kvsync_indexer.latency import StreamMeter
 from kvsync_indexer.publishers import PublisherSpec
 from kvsync_indexer.sync import ApplyGuard, Follower, Log, PublisherMachine, State
@@ -36,6 +36,10 @@ class Shared:
     context: zmq.Context[zmq.Socket[bytes]]
     sockets: SocketSettings
     topic: str
+    curve_keys: CurveKeys | None
+    """The key pair for publishers with CURVE; None if none may have it."""
+    curve_server_key: str | None
+    """CURVE public key of publishers that name none."""
     watch: Callable[[int, Callable[[], bool]], None]
     """Call the function when the descriptor wakes; it returns True if there is more to read."""
     unwatch: Callable[[int], None]
@@ -70,7 +74,7 @@ class PublisherLink:
         )
         self.totals = self.follower.totals
         self.problem: str | None = None
-        """Why the event socket could not be opened."""
+        """Why the event socket could not be opened or the publisher refuses it."""
         self.engine_version: str | None = None
         """What the engine says of itself; set by the service, None while it is not known."""
         self.connected = False
@@ -136,7 +140,7 @@ class PublisherLink:
         endpoint = self.spec.replay_endpoint
         assert endpoint is not None
         try:
-            self._replay = ReplaySocket(self._shared.context, endpoint, start, self._shared.sockets)
+            self._replay = ReplaySocket(self._shared.context, endpoint, start, self._shared.sockets, self._curve())
         except zmq.ZMQError as error:
             _log.warning("replay_endpoint_failed", publisher=self.spec.name, endpoint=endpoint, problem=error.strerror)
             return
@@ -155,7 +159,9 @@ class PublisherLink:
         self._reopen_at = None
         topic = shared.topic if spec.topic is None else spec.topic
         try:
-            self._events = EventSocket(shared.context, spec.endpoint, topic, shared.sockets, bind=spec.bind)
+            self._events = EventSocket(
+                shared.context, spec.endpoint, topic, shared.sockets, bind=spec.bind, curve=self._curve()
+            )
         except zmq.ZMQError as error:
             self.problem = f"{'bind' if spec.bind else 'connect'} {spec.endpoint}: {error.strerror}"
             _log.warning("endpoint_failed", publisher=spec.name, problem=self.problem)
@@ -166,6 +172,10 @@ class PublisherLink:
         shared.watch(self._event_fds[1], self._read_monitor)
         shared.watch(self._event_fds[0], self._read_events)
 
+    def _curve(self) -> Curve | None:
+        key, keys = self.spec.server_key or self._shared.curve_server_key, self._shared.curve_keys
+        return None if key is None or keys is None else Curve(key, keys)
+
     # -- reading ------------------------------------------------------------------------------------------------
 
     def _is_open(self, link: int) -> bool:
@@ -175,7 +185,12 @@ class PublisherLink:
         if self._events is None:
             return False
         link = self._open_link
-        for connected in self._events.connection_changes():
+        changes = self._events.connection_changes()
+        if self.problem != self._events.refusal:
+            self.problem = self._events.refusal
+            if self.problem is not None:
+                _log.warning("publisher_refuses", publisher=self.spec.name, problem=self.problem)
+        for connected in changes:
             now = self._shared.monotonic()
             self.connected = connected
             if connected:

@@ -6,7 +6,7 @@ TCP survives a partition by retransmission, which looks like silence; with them 
 fills in what was missed.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import zmq
@@ -17,7 +17,12 @@ from kvsync_events import FrameError, decode_seq, replay_request
 _NOBLOCK = zmq.NOBLOCK
 _RCVMORE = zmq.RCVMORE
 _POLLIN = int(zmq.POLLIN)
-_WATCHED = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
+_REFUSED = {
+    zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL: "the connection was refused",
+    zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL: "the connection was refused: the two sides do not agree on CURVE security",
+    zmq.EVENT_HANDSHAKE_FAILED_AUTH: "the connection was refused: the publisher does not admit this index's CURVE key",
+}
+_WATCHED = int(zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED) | sum(_REFUSED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +46,39 @@ class SocketSettings:
     connect_timeout_s: float = 2.0
     """A connection attempt is given up after this time. Without it the kernel repeats an unanswered attempt at
     intervals that double, and after a long partition the next one comes many seconds after the network has healed."""
+
+
+@dataclass(frozen=True, slots=True)
+class CurveKeys:
+    """The key pair by which publishers know this index."""
+
+    public: str
+    secret: str = field(repr=False)
+
+    @classmethod
+    def of(cls, secret: str | None) -> "CurveKeys":
+        """The pair of a secret key, or a new one. Raises ValueError if libzmq has no CURVE or refuses the key."""
+        try:
+            if secret is None:
+                made = zmq.curve_keypair()
+                return cls(made[0].decode(), made[1].decode())
+            return cls(zmq.curve_public(secret.encode()).decode(), secret)
+        except zmq.ZMQError as error:
+            raise ValueError(f"CURVE: {error.strerror}") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """The security of one publisher's sockets. The publisher is always CURVE's server, whichever side binds."""
+
+    server_key: str
+    keys: CurveKeys
+
+    def secure(self, socket: zmq.Socket[bytes]) -> None:
+        """Set the options of a socket before it binds or connects. Raises zmq.ZMQError."""
+        socket.curve_serverkey = self.server_key.encode()
+        socket.curve_publickey = self.keys.public.encode()
+        socket.curve_secretkey = self.keys.secret.encode()
 
 
 def _tune(socket: zmq.Socket[bytes], settings: SocketSettings, hwm: int) -> None:
@@ -83,12 +121,17 @@ class EventSocket:
         settings: SocketSettings,
         *,
         bind: bool,
+        curve: Curve | None = None,
     ) -> None:
         """Open the socket. Raises zmq.ZMQError if the endpoint is taken or cannot be bound here."""
         self.socket: zmq.Socket[bytes] = context.socket(zmq.SUB)
         self.monitor: zmq.Socket[bytes] | None = None
+        self.refusal: str | None = None
+        """Why the last attempt to connect was refused; None if it was not."""
         try:
             _tune(self.socket, settings, settings.receive_hwm)
+            if curve is not None:
+                curve.secure(self.socket)
             self.monitor = self.socket.get_monitor_socket(_WATCHED)
             self.socket.setsockopt(zmq.SUBSCRIBE, topic.encode())
             if bind:
@@ -112,8 +155,11 @@ class EventSocket:
             message: Any = parse_monitor_message(self.monitor.recv_multipart(zmq.NOBLOCK))
             if message["event"] == zmq.EVENT_HANDSHAKE_SUCCEEDED:
                 changes.append(True)
+                self.refusal = None
             elif message["event"] == zmq.EVENT_DISCONNECTED:
                 changes.append(False)
+            else:
+                self.refusal = _REFUSED.get(message["event"], self.refusal)
         return changes
 
     def receive(self, limit: int, most_bytes: int) -> "Received":
@@ -162,12 +208,19 @@ class ReplaySocket:
     """A DEALER socket on which one request was sent."""
 
     def __init__(
-        self, context: zmq.Context[zmq.Socket[bytes]], endpoint: str, start: int, settings: SocketSettings
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        endpoint: str,
+        start: int,
+        settings: SocketSettings,
+        curve: Curve | None = None,
     ) -> None:
         """Send the request. Raises zmq.ZMQError if the endpoint cannot be used."""
         self.socket: zmq.Socket[bytes] = context.socket(zmq.DEALER)
         try:
             _tune(self.socket, settings, settings.replay_hwm)
+            if curve is not None:
+                curve.secure(self.socket)
             self.socket.connect(endpoint)
             self.socket.send_multipart(replay_request(start), zmq.NOBLOCK)
         except zmq.ZMQError:

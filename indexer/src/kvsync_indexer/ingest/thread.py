@@ -23,7 +23,7 @@ import zmq
 from kvsync_indexer.core.errors import CoreError
 from kvsync_indexer.core.protocol import IndexCore
 from kvsync_indexer.ingest.link import PublisherLink, Shared
-from kvsync_indexer.ingest.sockets import SocketSettings
+from kvsync_indexer.ingest.sockets import CurveKeys, SocketSettings
 from kvsync_indexer.latency import StreamMeter
 from kvsync_indexer.publishers import PublisherSpec
 from kvsync_indexer.snapshot import StreamPoint
@@ -47,6 +47,8 @@ class Ingest:
         sync: SyncSettings | None = None,
         sockets: SocketSettings | None = None,
         topic: str = "",
+        curve_keys: CurveKeys | None = None,
+        curve_server_key: str | None = None,
         trust_suspect: bool = False,
         guard: ApplyGuard | None = None,
         log: Callable[[Log], None] = write_log,
@@ -78,6 +80,8 @@ class Ingest:
             context=self._context,
             sockets=sockets or SocketSettings(),
             topic=topic,
+            curve_keys=curve_keys,
+            curve_server_key=curve_server_key,
             watch=self._watch,
             unwatch=self._unwatch,
             guard=guard or NoGuard(),

@@ -11,7 +11,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 
 from kvsync_events import Hash
 from kvsync_indexer import bounded
@@ -29,6 +29,7 @@ from kvsync_indexer.core import BlockRow, UnknownPublisherError
 from kvsync_indexer.errors import RequestError
 from kvsync_indexer.service.match import MatchEndpoint
 from kvsync_indexer.service.metrics import IndexerCollector, render_metrics
+from kvsync_indexer.service.openapi import describe
 from kvsync_indexer.service.quick import QuickMatch
 from kvsync_indexer.service.requests import decode_request, error_body
 from kvsync_indexer.service.service import IndexService, unknown_publisher
@@ -46,6 +47,9 @@ class IndexApp:
 
     def __init__(self, service: IndexService) -> None:
         self._service = service
+        self._access = service.access
+        headers = {"www-authenticate": "Bearer"}
+        self._refusal = Response(error_body("a valid bearer token is needed"), 401, headers, "application/json")
         quick = QuickMatch.of(service.ingest, service.monotonic)
         self._match = MatchEndpoint(service.matcher, quick, service.match_seconds)
         self.quick_match = self._match.quick
@@ -74,6 +78,7 @@ class IndexApp:
                 Route("/v1/history", self._history),
                 Route("/v1/decisions", self._decisions),
                 *ui_routes(),
+                Route("/openapi.json", self._openapi),
                 Route("/healthz", self._healthz),
                 Route("/readyz", self._readyz),
                 Route("/metrics", self._metrics),
@@ -81,8 +86,18 @@ class IndexApp:
             exception_handlers={HTTPException: _http_error, RequestError: _request_error},
         )
 
+    @property
+    def routes(self) -> list[BaseRoute]:
+        """Every route but `/v1/match`."""
+        return self._rest.routes
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
+        """Serve one request, if the client may make it."""
+        if scope["type"] == "http" and self._access.limited:
+            authorization = dict(scope["headers"]).get(b"authorization")
+            if not self._access.allows(scope["path"], authorization):
+                await self._refusal(scope, receive, send)
+                return
         if scope["type"] == "http" and scope["path"] == "/v1/match":
             await self._match(scope, receive, send)
         else:
@@ -142,6 +157,9 @@ class IndexApp:
         limit = _number(request, "limit", MOST_DECISIONS)
         return _json({"decisions": newest(int(max(0, min(limit, MOST_DECISIONS))))})
 
+    async def _openapi(self, _request: Request) -> Response:
+        return _json(describe())
+
     async def _healthz(self, _request: Request) -> Response:
         problem = self._service.health_problem()
         return _json(Health(problem is None, problem), 200 if problem is None else 503)
@@ -197,7 +215,8 @@ def _json_hash(block_hash: Hash) -> int | str:
 async def _http_error(_request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
     message = {404: "no such path", 405: "method not allowed here"}.get(status, str(getattr(error, "detail", error)))
-    return Response(error_body(message, None), status, media_type="application/json")
+    headers = error.headers if isinstance(error, HTTPException) else None
+    return Response(error_body(message, None), status, headers, media_type="application/json")
 
 
 async def _request_error(_request: Request, error: Exception) -> Response:

@@ -18,6 +18,7 @@ import aiohttp
 import msgspec
 
 from kvsync_indexer import bounded
+from kvsync_indexer.addresses import guarded_connector
 from kvsync_indexer.bounded import fetched
 from kvsync_indexer.errors import OversizeError
 from kvsync_indexer.ingest import Ingest, PublisherLink
@@ -74,7 +75,7 @@ class EngineVersions:
 
     async def follow(self) -> None:
         """Ask the engines that have not been asked, again and again, until cancelled."""
-        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=_AT_ONCE)) as session:
+        async with aiohttp.ClientSession(connector=guarded_connector(_AT_ONCE)) as session:
             while True:
                 links = [link for link in self._ingest.links() if link.spec.http_url and link.machine.trusted]
                 await asyncio.gather(*(self._ask(session, link) for link in links if self._is_new(link)))

@@ -10,28 +10,29 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from kvsync_indexer import bounded
 from kvsync_indexer.api import MatchAnswer, MatchRequest, MatchRow
 from kvsync_indexer.api.prompts import skips_cache, unknown_part
+from kvsync_indexer.bounded import read_request
 from kvsync_indexer.core import Context, Match, QueryError
-from kvsync_indexer.errors import RequestError, TokenizeError
+from kvsync_indexer.errors import RequestError, TokenizeError, UnknownPromptError
 from kvsync_indexer.ingest import Ingest, PublisherLink
 from kvsync_indexer.latency import LatencyHistogram
+from kvsync_indexer.service.batch import answer_batch, queries_in
 from kvsync_indexer.service.contexts import context_of
 from kvsync_indexer.service.prompts import query_tokens
 from kvsync_indexer.service.quick import QuickMatch
 from kvsync_indexer.service.requests import decode_request, error_body
-from kvsync_indexer.service.tokenizing import Tokenizer
 from kvsync_indexer.serving import Receive, Scope, Send
-
-MAX_BODY_BYTES = 64 << 20
+from kvsync_indexer.tokenizing import Tokenizers
 
 
 class Matcher:
     """Answers match queries from the core and the publishers' states."""
 
-    def __init__(self, ingest: Ingest, tokenizer: Tokenizer, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, ingest: Ingest, tokenizers: Tokenizers, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._ingest = ingest
-        self._tokenizer = tokenizer
+        self._tokenizers = tokenizers
         self._monotonic = monotonic
 
     async def answer(self, request: MatchRequest) -> MatchAnswer:
@@ -49,9 +50,10 @@ class Matcher:
             answer = self._rows(request, len(request.token_ids or ()), (), trusted)
             answer.skips_cache = True
             return answer
-        tokens = await query_tokens(request, self._tokenizer, self._ingest.links_of(request.model))
-        if tokens is None:
-            return MatchAnswer(0, 0, [], unknown="only the engine knows where it truncates this prompt")
+        try:
+            tokens = await query_tokens(request, self._tokenizers, self._ingest.links_of(request.model))
+        except UnknownPromptError as error:
+            return MatchAnswer(0, 0, [], unknown=str(error))
         try:
             return self._match(request, context, tokens)
         except QueryError as error:
@@ -115,14 +117,19 @@ class MatchEndpoint:
             self.seconds.observe(time.perf_counter() - begun)
         return data
 
+    async def _answer(self, body: bytes) -> bytes:
+        queries = queries_in(body)
+        if queries is None:
+            return self._encoder.encode(await self._matcher.answer(decode_request(body, MatchRequest)))
+        return self._encoder.encode(await answer_batch(self._matcher.answer, queries))
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request. Bad input is answered with 4xx and one line that names the field."""
         begun = time.perf_counter()
         try:
             if scope["method"] != "POST":
                 raise RequestError(405, f"method {scope['method']} is not allowed here; use POST")
-            body = await _read_body(receive)
-            status, data = 200, self._encoder.encode(await self._matcher.answer(decode_request(body, MatchRequest)))
+            status, data = 200, await self._answer(await read_request(receive, bounded.MATCH_REQUEST))
         except RequestError as error:
             self.refused += 1
             status, data = error.status, error_body(str(error), error.field)
@@ -130,30 +137,8 @@ class MatchEndpoint:
             self.refused += 1
             status, data = 503, error_body(str(error), None)
         self.seconds.observe(time.perf_counter() - begun)
-        await send(
-            {
-                "type": "http.response.start",
-                "status": status,
-                "headers": [
-                    (b"content-type", b"application/json"),
-                    (b"content-length", str(len(data)).encode()),
-                ],
-            }
-        )
+        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(data)).encode())]
+        if status == 405:
+            headers.append((b"allow", b"POST"))
+        await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": data})
-
-
-async def _read_body(receive: Receive) -> bytes:
-    message = await receive()
-    body: bytes = message.get("body", b"")
-    if not message.get("more_body", False):
-        return body
-    parts, size = [body], len(body)
-    while message.get("more_body", False):
-        message = await receive()
-        part: bytes = message.get("body", b"")
-        parts.append(part)
-        size += len(part)
-        if size > MAX_BODY_BYTES:
-            raise RequestError(413, f"the body is over {MAX_BODY_BYTES} bytes")
-    return b"".join(parts)

@@ -22,11 +22,19 @@ _HEAD: Final = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-le
 _LAST_HEAD: Final = _HEAD[:-2] + b"connection: close\r\n\r\n"
 
 
-def match_protocol(quick: Callable[[bytes], bytes | None]) -> type[ReservingProtocol]:
-    """A protocol class whose connections ask `quick` for each match first."""
+def match_protocol(
+    quick: Callable[[bytes], bytes | None], admits: Callable[[bytes | None], bool] | None = None
+) -> type[ReservingProtocol]:
+    """A protocol class whose connections ask `quick` for each match first.
+
+    `admits` says whether a match with this `Authorization` header may be answered; None admits all.
+    """
 
     class Protocol(MatchProtocol):
         answer = staticmethod(quick)
+
+        def admitted(self) -> bool:
+            return admits is None or admits(dict(self.headers).get(b"authorization"))
 
     return Protocol
 
@@ -47,6 +55,10 @@ class MatchProtocol(ReservingProtocol):
         self.expect_100_continue = False
         self.headers = []
 
+    def admitted(self) -> bool:
+        """Whether the client may ask for matches."""
+        return True
+
     def _make_scope(self) -> None:
         url, headers, expects = self.url, self.headers, self.expect_100_continue
         super().on_message_begin()
@@ -66,6 +78,8 @@ class MatchProtocol(ReservingProtocol):
             and not self.parser.should_upgrade()
             and not self.flow.write_paused
             and not self.reserved
+            and self.certified
+            and self.admitted()
         ):
             self._parts, self._size = [], 0
         else:

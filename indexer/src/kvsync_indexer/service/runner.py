@@ -4,6 +4,7 @@ import contextlib
 import socket
 import sys
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 
 from kvsync_indexer.config import IndexerConfig
 from kvsync_indexer.errors import ConfigError, ListenError
@@ -29,6 +30,9 @@ def run(config: IndexerConfig, fronts: Sequence[FrontRequest] = ()) -> int:
             if front is not None:
                 on_refusal.callback(front.close)
                 opened.append(front)
+        tls = config.tls()
+        if tls is not None:
+            tls.context()  # an unusable file is refused before anything is started
         service = IndexService(config)
         on_refusal.pop_all()
     with event_loop_runner() as runner:
@@ -44,7 +48,10 @@ def _listen(config: IndexerConfig) -> socket.socket:
 
 async def _serve(service: IndexService, bound: socket.socket, fronts: Sequence[OpenFront]) -> int:
     app = IndexApp(service)
-    index = HttpServer(app, bound, lifespan="off", http=match_protocol(app.quick_match))
+    access = service.access
+    admits = partial(access.allows, "/v1/match") if access.limited else None
+    http = match_protocol(app.quick_match, admits)
+    index = HttpServer(app, bound, lifespan="off", http=http, tls=service.config.tls())
     servers = [index, *(front.server(service) for front in fronts)]
     return await serve_until_signalled(servers, _running(service))
 

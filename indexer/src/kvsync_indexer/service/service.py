@@ -6,10 +6,12 @@
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from kvsync_indexer.access import Access, Area
 from kvsync_indexer.api import (
     MatchAnswer,
     MatchRequest,
@@ -31,9 +33,10 @@ from kvsync_indexer.service.history import INTERVAL_S, History, Transitions
 from kvsync_indexer.service.learning import EngineVersions, Learning
 from kvsync_indexer.service.match import Matcher
 from kvsync_indexer.service.snapshots import Snapshots, check_directory
-from kvsync_indexer.service.tokenizing import Tokenizer
 from kvsync_indexer.service.views import publisher_row
 from kvsync_indexer.sync import State
+from kvsync_indexer.tokenizer_choice import parse_flags
+from kvsync_indexer.tokenizing import Tokenizers
 
 if TYPE_CHECKING:
     from kvsync_indexer.discovery import KubernetesDiscovery
@@ -45,6 +48,8 @@ STALL_S = 5.0
 """The I/O thread reports every 50 ms; if it has not done so for this long, it hangs."""
 FIRST_SYNC_S = 10.0
 """How long readiness waits for the first publishers to be followed."""
+MOST_REASONS = 8
+"""Publishers that are named in an answer about readiness."""
 UNCLAIMED_S = 600.0
 """How long blocks from a snapshot are kept while the API server has not named their publishers."""
 _UNSETTLED = frozenset({State.CONNECTING, State.REPLAYING, State.RESYNCING, State.RESTART})
@@ -72,6 +77,12 @@ class IndexService:
             self.core = core or make_core(config.core, CoreLimits(max_blocks=config.max_blocks))
         except CoreError as error:
             raise ConfigError(f"--core {config.core}: {error}") from None
+        files = {
+            Area.QUERY: config.token_file,
+            Area.AUDIT: config.audit_token_file,
+            Area.DUMP: config.dump_token_file,
+        }
+        access = Access(files, monotonic)
         self.discovery: KubernetesDiscovery | None = None
         self._guard = _open_guard(config)
         transitions = Transitions(wall)
@@ -80,24 +91,28 @@ class IndexService:
             sync=config.sync_settings(),
             sockets=config.socket_settings(),
             topic=config.topic,
+            curve_keys=config.curve_keys(),
+            curve_server_key=config.curve_server_key,
             trust_suspect=config.trust == "suspect",
             guard=self._guard,
             log=transitions.take,
             monotonic=monotonic,
             wall=wall,
         )
+        self.access = access
         key = config.engine_api_key
         self._api_key = None if key is None else key.get_secret_value()
-        self.tokenizer = Tokenizer(self._api_key, monotonic)
-        self.matcher = Matcher(self.ingest, self.tokenizer, monotonic)
-        self.auditor = Auditor(self.ingest, monotonic=monotonic)
+        self.tokenizers = Tokenizers(*parse_flags(config.tokenizers), api_key=self._api_key, clock=monotonic)
+        self.matcher = Matcher(self.ingest, self.tokenizers, monotonic)
+        debug_token = None if config.debug_token is None else config.debug_token.get_secret_value()
+        self.auditor = Auditor(self.ingest, monotonic=monotonic, debug_token=debug_token)
         self.match_seconds = LatencyHistogram()
         self.history = History(self.ingest, self.auditor, self.match_seconds, transitions, wall, monotonic)
         self.newest_decisions: Callable[[int], Sequence[Mapping[str, Any]]] | None = None
         """What a router in this process decided lately; None without one."""
         self.learning = Learning(on=config.learn_from_answers == "on", monotonic=monotonic)
         self._versions = EngineVersions(self.ingest)
-        self.snapshots = Snapshots(self.core, self.ingest, config.snapshot_dir, wall)
+        self.snapshots = Snapshots(self.core, self.ingest, config.snapshot_dir, wall, partial(access.token, Area.DUMP))
         self._file_specs = SpecSet(self.ingest)
         self._started_at: float | None = None
         try:
@@ -148,7 +163,7 @@ class IndexService:
         if self._guard is not None and not self.ingest.running:
             self._guard.close()
         await self.auditor.close()
-        await self.tokenizer.close()
+        await self.tokenizers.close()
 
     async def match(self, request: MatchRequest) -> MatchAnswer:
         """Who holds how much of a prompt. Raises RequestError, TokenizeError."""
@@ -213,13 +228,15 @@ class IndexService:
             heard = synced and len(links) >= len(self._first) and not any(state in _UNSETTLED for state in states)
             self._settled = waited or heard
         problem = self.health_problem()
+        ready = self._settled and problem is None
         return Readiness(
-            ready=self._settled and problem is None,
+            ready=ready,
             core=self.core.name,
             publishers=len(links),
             live=sum(state is State.LIVE for state in states),
             problem=problem,
             discovery={} if self.discovery is None else self.discovery.problems,
+            reasons=[] if ready else self._unready(problem),
         )
 
     def offer_decisions(self, newest: Callable[[int], Sequence[Mapping[str, Any]]]) -> None:
@@ -230,6 +247,24 @@ class IndexService:
         while True:
             await asyncio.sleep(INTERVAL_S)
             self.history.sample()
+
+    def _unready(self, problem: str | None) -> list[str]:
+        """Why the index is not ready, in a few lines."""
+        if self._started_at is None:
+            return ["the index is starting"]
+        reasons = [] if problem is None else [problem]
+        if self._settled:
+            return reasons
+        if self.discovery is not None and not self.discovery.synced:
+            reasons.append("the API server has not listed the pods yet")
+        links = self.ingest.links()
+        if len(links) < len(self._first):
+            reasons.append(f"{len(self._first) - len(links)} publishers of the file are not followed yet")
+        waiting = [link for link in links if link.machine.state in _UNSETTLED]
+        reasons += [f"publisher {link.spec.name} is {link.machine.state}" for link in waiting[:MOST_REASONS]]
+        if len(waiting) > MOST_REASONS:
+            reasons.append(f"and {len(waiting) - MOST_REASONS} more publishers")
+        return reasons
 
     async def _write_snapshots(self) -> None:
         while True:

@@ -7,13 +7,11 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-import aiohttp
 import structlog
 
-from kvsync_indexer import bounded
-from kvsync_indexer.bounded import fetched
+from kvsync_indexer.client import AsyncIndexClient, IndexClientError
 from kvsync_indexer.core import IndexCore, SnapshotError, join_snapshot
-from kvsync_indexer.errors import ConfigError, OversizeError, SnapshotFileError
+from kvsync_indexer.errors import ConfigError, SnapshotFileError
 from kvsync_indexer.ingest import Ingest, PublisherLink
 from kvsync_indexer.snapshot import (
     TAIL,
@@ -28,6 +26,7 @@ from kvsync_indexer.sync import State
 
 _log = structlog.get_logger("kvsync_indexer.snapshot")
 
+PEER_TIMEOUT_S = 60.0
 _GONE = frozenset({State.REMOVED, State.QUARANTINED})
 
 
@@ -46,8 +45,15 @@ class Snapshots:
     """Takes and restores snapshots of one core and the positions of its streams."""
 
     def __init__(
-        self, core: IndexCore, ingest: Ingest, directory: Path | None, wall: Callable[[], float] = time.time
+        self,
+        core: IndexCore,
+        ingest: Ingest,
+        directory: Path | None,
+        wall: Callable[[], float] = time.time,
+        token: Callable[[], str | None] = lambda: None,
     ) -> None:
+        """`token` is for the snapshot of a peer, which has the same tokens."""
+        self._token = token
         self._core = core
         self._ingest = ingest
         self._directory = directory
@@ -151,14 +157,9 @@ class Snapshots:
             return None
 
     async def _fetch(self, peer: str) -> bytes | None:
-        url = f"{peer.rstrip('/')}/v1/snapshot"
         try:
-            async with (
-                aiohttp.ClientSession() as session,
-                fetched(session, url, bounded.PEER_SNAPSHOT) as (response, data),
-            ):
-                response.raise_for_status()
-                return data
-        except (TimeoutError, aiohttp.ClientError, OSError, OversizeError) as error:
-            _log.error("bootstrap_failed", url=url, problem=f"{type(error).__name__}: {error}")
+            async with AsyncIndexClient(peer, token=self._token(), timeout_s=PEER_TIMEOUT_S) as index:
+                return await index.snapshot()
+        except IndexClientError as error:
+            _log.error("bootstrap_failed", peer=peer, problem=str(error))
             return None

@@ -145,7 +145,19 @@ class PodConfig(BaseModel):
         description="seconds after which a client that does not read its stream is disconnected",
     )
     mock_debug: bool = Field(False, description="serve /debug/kv and /debug/faults")
+    mock_debug_token_file: Path | None = Field(
+        None, description="file with bearer tokens of /debug/kv, one per line; default: not checked"
+    )
+    mock_fault_token_file: Path | None = Field(
+        None, description="file with bearer tokens of /debug/faults, one per line; default: not checked"
+    )
     mock_faults: Path | None = Field(None, description="YAML or JSON file with a fault plan")
+    mock_curve_key: Path | None = Field(
+        None, description="file with a CURVE secret key, which encrypts the event and replay sockets"
+    )
+    mock_curve_clients: Path | None = Field(
+        None, description="file with the CURVE public keys of admitted clients; default: all that know the pod's key"
+    )
     mock_host_blocks: int = Field(0, ge=0, le=2**26, description="blocks in the host tier; 0: no lower tiers")
     mock_disk_blocks: int = Field(0, ge=0, le=2**26, description="blocks in the disk tier; 0: no disk tier")
     mock_block_bytes: int | None = Field(

@@ -106,12 +106,17 @@ class Application:
         raise not_found(f"there is no path {path[:200]!r}")
 
     def _authorize(self, request: Request) -> None:
-        """Check the API key; vLLM requires it under /v1 only."""
-        if not self._keys or not request.scope["path"].startswith("/v1"):
+        """Check the API key, which vLLM requires under /v1 only, or the token of a debug endpoint."""
+        path = request.scope["path"]
+        keys = self._keys if path.startswith("/v1") else []
+        for prefix, tokens in self.pod.debug_tokens.items():
+            if path.startswith(prefix):
+                keys = tokens
+        if not keys:
             return
         given = request.headers.get(b"authorization", b"")
         scheme, _, token = given.partition(b" ")
-        if scheme.lower() == b"bearer" and any(hmac.compare_digest(token.strip(), key) for key in self._keys):
+        if scheme.lower() == b"bearer" and any(hmac.compare_digest(token.strip(), key) for key in keys):
             return
         raise HttpError(401, "Unauthorized", headers=((b"www-authenticate", b"Bearer"),))
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import msgspec
 
+from kvsync_events import TextError
 from kvsync_mockpod.engine import MMFeature
-from kvsync_mockpod.errors import TextError
 from kvsync_mockpod.http.answers import Answer, read_sampling, refuse_no_tokens, serve, truncate
 from kvsync_mockpod.http.asgi import Request, Response
 from kvsync_mockpod.http.choices import Choice

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
+from kvsync_events.mocktext.tokenizer import SPECIALS
 from kvsync_mockpod.pod import Generation
 from kvsync_mockpod.text import Tokenizer
-from kvsync_mockpod.text.tokenizer import SPECIALS
 
 _FIRST_TEXT = len(SPECIALS)
 

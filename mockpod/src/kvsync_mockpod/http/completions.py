@@ -4,7 +4,7 @@ from typing import Any, cast
 
 import msgspec
 
-from kvsync_mockpod.errors import TextError
+from kvsync_events import TextError
 from kvsync_mockpod.http.answers import Answer, read_sampling, refuse_no_tokens, serve, truncate
 from kvsync_mockpod.http.asgi import Request, Response
 from kvsync_mockpod.http.choices import Choice

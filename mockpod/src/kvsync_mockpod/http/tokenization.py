@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from kvsync_mockpod.errors import TextError
+from kvsync_events import TextError
 from kvsync_mockpod.http.asgi import Request, Response, json_response
 from kvsync_mockpod.http.chat import render
 from kvsync_mockpod.http.errors import bad_request

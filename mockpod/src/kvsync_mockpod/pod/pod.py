@@ -22,7 +22,8 @@ from kvsync_mockpod.pod.environment import Environment
 from kvsync_mockpod.pod.executor import TextExecutor
 from kvsync_mockpod.pod.lora import LoraRegistry
 from kvsync_mockpod.pod.rank import Rank
-from kvsync_mockpod.publish import EventPublisher, PublisherHooks, RankEndpoints, plan_endpoints
+from kvsync_mockpod.pod.tokens import read_debug_tokens
+from kvsync_mockpod.publish import CurveServer, EventPublisher, PublisherHooks, RankEndpoints, plan_endpoints
 from kvsync_mockpod.text import EOS, TextModel, Tokenizer
 
 _log = get_logger(__name__)
@@ -89,6 +90,8 @@ class Pod:
         if config.mock_faults is not None:
             self.faults.set(parse_plan(read_yaml(config.mock_faults), f"mock_faults: {config.mock_faults}"))
         self.server_load = 0
+        self.debug_tokens = read_debug_tokens(config)
+        self._curve = CurveServer.of(config)
         self._context: zmq.Context[zmq.Socket[bytes]] | None = None
         self.ranks = self._build_ranks(latency)
 
@@ -153,7 +156,7 @@ class Pod:
     def _publisher_maker(self, endpoints: RankEndpoints) -> Callable[[Rank], EventPublisher]:
         def build(rank: Rank) -> EventPublisher:
             hooks = PublisherHooks(self.clock_s, self.wall_s, rank.log_position, rank.lose_blocks)
-            return EventPublisher(self.config.events, endpoints, self.form, self.faults, hooks)
+            return EventPublisher(self.config.events, endpoints, self.form, self.faults, hooks, self._curve)
 
         return build
 
@@ -181,15 +184,22 @@ class Pod:
             StartError: an endpoint cannot be bound.
         """
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=1)
+        if self._curve is not None:
+            self._curve.start(context)
         try:
             for rank in self.ranks:
                 rank.publisher.open(context)
         except BaseException:
             for rank in self.ranks:
                 rank.publisher.close()
+            self._stop_curve()
             context.term()
             raise
         self._context = context
+
+    def _stop_curve(self) -> None:
+        if self._curve is not None:
+            self._curve.stop()
 
     def start(self) -> None:
         """Start every rank on the running event loop."""
@@ -270,4 +280,5 @@ class Pod:
         for rank in self.ranks:
             await rank.stop()
         if self._context is not None:
+            self._stop_curve()
             await asyncio.get_running_loop().run_in_executor(None, self._context.term)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from kvsync_events import Event, WireForm
 from kvsync_mockpod.config import KVEventsConfig
 from kvsync_mockpod.faults.active import ActiveFaults
+from kvsync_mockpod.publish.curve import CurveServer
 from kvsync_mockpod.publish.endpoints import RankEndpoints
 from kvsync_mockpod.publish.fault_injector import FaultInjector
 from kvsync_mockpod.publish.hooks import PublisherHooks
@@ -42,12 +43,15 @@ class EventPublisher:
         form: WireForm,
         faults: ActiveFaults,
         hooks: PublisherHooks,
+        curve: CurveServer | None = None,
     ) -> None:
         self.rank = endpoints.rank
         self._endpoints = endpoints
         self._faults = faults
-        self._stream = EventStream(config, endpoints, form, hooks.wall_s)
-        self._replay = ReplayServer(self.rank, form, config, self._stream.buffer, faults, hooks.log_position)
+        self._stream = EventStream(config, endpoints, form, hooks.wall_s, curve)
+        self._replay = ReplayServer(
+            self.rank, form, config, self._stream.buffer, faults, hooks.log_position, curve=curve
+        )
         self._injector = FaultInjector(self._stream, faults, hooks)
 
     @property

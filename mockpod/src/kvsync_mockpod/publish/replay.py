@@ -19,6 +19,7 @@ from kvsync_mockpod.faults.active import ActiveFaults
 from kvsync_mockpod.faults.spec import ReplaySilent, ReplaySlow, ReplayTruncate
 from kvsync_mockpod.logs import get_logger
 from kvsync_mockpod.publish.backlog import Backlog, BacklogLimits
+from kvsync_mockpod.publish.curve import CurveServer
 
 _log = get_logger(__name__)
 _SLICE = 64
@@ -41,7 +42,9 @@ class ReplayServer:
         faults: ActiveFaults,
         log_position: Callable[[], int],
         limits: BacklogLimits | None = None,
+        curve: CurveServer | None = None,
     ) -> None:
+        self._curve = curve
         self.backlog = Backlog(limits or BacklogLimits())
         self._rank = rank
         self._form = form
@@ -68,6 +71,8 @@ class ReplayServer:
         socket.setsockopt(zmq.SNDHWM, self._hwm)
         socket.setsockopt(zmq.LINGER, 0)
         socket.copy_threshold = 0
+        if self._curve is not None:
+            self._curve.secure(socket)
         if "::" in endpoint:
             socket.setsockopt(zmq.IPV6, 1)
         try:

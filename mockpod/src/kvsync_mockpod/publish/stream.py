@@ -16,6 +16,7 @@ from kvsync_events import EncodeError, Event, EventBatch, WireForm, encode_batch
 from kvsync_mockpod.config import KVEventsConfig
 from kvsync_mockpod.errors import StartError
 from kvsync_mockpod.logs import get_logger
+from kvsync_mockpod.publish.curve import CurveServer
 from kvsync_mockpod.publish.endpoints import RankEndpoints
 
 _log = get_logger(__name__)
@@ -28,8 +29,14 @@ class EventStream:
     """Numbers, encodes, keeps and sends batches. Not thread-safe: it is used on the event loop only."""
 
     def __init__(
-        self, config: KVEventsConfig, endpoints: RankEndpoints, form: WireForm, wall_s: Callable[[], float]
+        self,
+        config: KVEventsConfig,
+        endpoints: RankEndpoints,
+        form: WireForm,
+        wall_s: Callable[[], float],
+        curve: CurveServer | None = None,
     ) -> None:
+        self._curve = curve
         self.rank = endpoints.rank
         self.endpoint = endpoints.publish
         """Where the stream is published; a bound port 0 is replaced by the port that the system chose."""
@@ -75,6 +82,8 @@ class EventStream:
         socket = self._context.socket(zmq.PUB)
         socket.set_hwm(self._config.hwm)
         socket.setsockopt(zmq.LINGER, _CLOSE_LINGER_MS)
+        if self._curve is not None:
+            self._curve.secure(socket)
         if "::" in endpoint:
             socket.setsockopt(zmq.IPV6, 1)
         try:

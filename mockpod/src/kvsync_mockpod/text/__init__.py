@@ -1,8 +1,7 @@
-"""The text of the mock model: a reversible tokenizer, a chat template, and answers determined by a seed."""
+"""The text of the mock model: a reversible tokenizer and a chat template, and answers determined by a seed."""
 
-from kvsync_mockpod.text.chat import ChatPrompt, MediaPart, render_chat
+from kvsync_events.mocktext import EOS, MAX_TOKEN_ID, VOCAB_SIZE, ChatPrompt, MediaPart, Tokenizer, render_chat
 from kvsync_mockpod.text.generate import Answer, TextModel
-from kvsync_mockpod.text.tokenizer import EOS, MAX_TOKEN_ID, VOCAB_SIZE, Tokenizer
 
 __all__ = [
     "EOS",

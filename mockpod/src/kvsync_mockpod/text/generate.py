@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from zlib import crc32
 
-from kvsync_mockpod.text.tokenizer import EOS, Tokenizer
+from kvsync_events.mocktext import EOS, Tokenizer
 from kvsync_mockpod.text.words import PHRASE_TOKENS, build_openings, build_phrases
 
 _MASK = 2**64 - 1

@@ -7,7 +7,7 @@ those before it. The words were chosen for this project as harmless filler.
 import random
 from collections.abc import Sequence
 
-from kvsync_mockpod.text.tokenizer import Tokenizer
+from kvsync_events.mocktext import Tokenizer
 
 PHRASE_TOKENS = 8
 

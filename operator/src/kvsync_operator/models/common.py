@@ -199,6 +199,10 @@ def _value(amount: str) -> Fraction:
     return value
 
 
+CurveKey = Annotated[str, StringConstraints(pattern=r"^[0-9a-zA-Z.:+=^!/*?&<>()\[\]{}@%$#-]{40}$", max_length=40)]
+"""A CURVE public key in Z85 (ZeroMQ RFC 32)."""
+
+
 class PodTemplate(Model):
     """How and where the pods run. The security settings of the pods are fixed and cannot be changed here."""
 

@@ -11,6 +11,8 @@ from pydantic import Field, StringConstraints, model_validator
 from kvsync_operator import names
 from kvsync_operator.models.common import (
     Condition,
+    CurveKey,
+    DnsName,
     Duration,
     DurationBounds,
     Model,
@@ -178,6 +180,17 @@ class Latency(Model):
         return self
 
 
+class EngineCurve(Model):
+    """CURVE security of the event and replay sockets, which the mock offers in addition to what vLLM has."""
+
+    secret_name: DnsName
+    """Secret, in the same namespace, that holds the engines' CURVE secret key as `secret-key`."""
+    public_key: CurveKey
+    """The public key that belongs to it. The pods carry it as an annotation, by which an index knows it."""
+    admission: Literal["All", "Known"] = "All"
+    """`Known` admits only the clients whose public keys the Secret lists as `clients`, one per line."""
+
+
 class Events(Model):
     """The KV event stream."""
 
@@ -195,6 +208,8 @@ class Events(Model):
     """Number of batches that are kept for replay."""
     data_parallel_size: Annotated[int, Field(ge=1, le=64)] = 1
     """Number of data-parallel ranks per pod. Each rank has its own cache and event stream."""
+    curve: EngineCurve | None = None
+    """Encrypt the event and replay sockets."""
 
 
 _PORTS_APART = (

@@ -1,12 +1,14 @@
 """The custom resource `PrefixIndex`: an index of the engines that a selector finds, and optionally a router."""
 
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, StringConstraints, model_validator
 
 from kvsync_operator import names
 from kvsync_operator.models.common import (
     Condition,
+    CurveKey,
     DnsName,
     Duration,
     DurationBounds,
@@ -29,6 +31,9 @@ _IPC = r"ipc://[^\s]{4,}"
 _Endpoint = Annotated[str, StringConstraints(pattern=rf"^(tcp://(\*|{_HOST}):{_PORT}|{_IPC})$", max_length=256)]
 _ReplayEndpoint = Annotated[str, StringConstraints(pattern=rf"^(tcp://{_HOST}:{_PORT}|{_IPC})$", max_length=256)]
 _Url = Annotated[str, StringConstraints(pattern=r"^https?://[^\s]+$", max_length=256)]
+
+
+_FILES = "claimName: source Files needs it, and no other source has it"
 
 
 class MatchExpression(Model):
@@ -155,6 +160,52 @@ class RouterTimeouts(Model):
     """Until an engine answers `/health`. One that fails twice gets no requests until it answers again."""
 
 
+class Tokenizer(Model):
+    """How the index turns the text of one model into tokens."""
+
+    model_config = Model.model_config | {
+        "json_schema_extra": rules(
+            ("(self.source == 'Files') == has(self.claimName)", _FILES),
+            ("self.source == 'Files' || !has(self.path)", "tokenizers.path is only for source Files"),
+        )
+    }
+
+    model: Annotated[str, StringConstraints(pattern=r"^(\*|[A-Za-z0-9][A-Za-z0-9._/:@-]*)$", max_length=128)]
+    """Name of the model, or `*` for all models without an entry of their own."""
+    source: Literal["Remote", "Mock", "Files"]
+    """`Remote`: an engine of the model. `Mock`: as mock engines do. `Files`: a `tokenizer.json` with its settings."""
+    claim_name: DnsName | None = None
+    """PersistentVolumeClaim, in the same namespace, that holds the files; it is mounted read-only."""
+    path: (
+        Annotated[
+            str,
+            StringConstraints(
+                pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*$", max_length=256
+            ),
+        ]
+        | None
+    ) = None
+    """Folder, or `tokenizer.json`, in the volume; by default its root."""
+
+    @model_validator(mode="after")
+    def _files_need_claim(self) -> Self:
+        if (self.source == "Files") != (self.claim_name is not None):
+            raise ValueError(_FILES)
+        if self.source != "Files" and self.path is not None:
+            raise ValueError("path: is only for source Files")
+        return self
+
+
+class IndexCurve(Model):
+    """The CURVE keys of the index, for engines whose sockets are encrypted."""
+
+    secret_name: DnsName
+    """Secret, in the same namespace, that holds the CURVE secret key of the index as `secret-key`."""
+    server_key: CurveKey | None = None
+    """Public key of engines that name none. An engine names one with the annotation `kvsync.dev/curve-server-key` or,
+    in `publishers`, with `serverKey`."""
+
+
 class Router(Model):
     """An OpenAI-compatible proxy that forwards each request to the engine that its policy chooses."""
 
@@ -219,6 +270,8 @@ class StaticPublisher(Model):
     """URL of the engine's HTTP API, to which the router forwards requests."""
     debug_url: _Url | None = None
     """URL at which the engine serves its block table, for audits."""
+    server_key: CurveKey | None = None
+    """CURVE public key of the engine, if its sockets are encrypted."""
     direction: Literal["Connect", "Bind"] = "Connect"
     """Whether the index connects to the endpoint or binds it. vLLM connects unless its own endpoint contains `*`."""
 
@@ -226,6 +279,13 @@ class StaticPublisher(Model):
     def _wildcard_is_bound(self) -> Self:
         if self.direction == "Connect" and self.endpoint.startswith("tcp://*"):
             raise ValueError(_WILDCARD)
+        for name, url in (("httpUrl", self.http_url), ("debugUrl", self.debug_url)):
+            try:
+                host = urlsplit(url).hostname if url is not None else "none"
+            except ValueError:
+                host = None
+            if not host:
+                raise ValueError(f"{name}: {url!r} has no host that can be used")
         return self
 
     def to_row(self) -> dict[str, Any]:
@@ -276,6 +336,12 @@ class PrefixIndexSpec(Model):
         list[StaticPublisher], Field(max_length=256, json_schema_extra={"x-list-map-keys": ["name"]})
     ] = Field(default_factory=list)
     """Engines to follow in addition to the selected pods."""
+    tokenizers: Annotated[list[Tokenizer], Field(max_length=32, json_schema_extra={"x-list-map-keys": ["model"]})] = (
+        Field(default_factory=list)
+    )
+    """Tokenizers by model. Text of other models is tokenized by one of their engines."""
+    curve: IndexCurve | None = None
+    """CURVE keys. Without this field, the index uses a new key pair at each start for engines that have CURVE."""
     core: Literal["auto", "python", "native"] = "auto"
     """Implementation of the index core. `auto` uses the native core if the image contains it."""
     sync: Sync = Field(default_factory=Sync, json_schema_extra=with_defaults())
@@ -293,6 +359,8 @@ class PrefixIndexSpec(Model):
             raise ValueError(f"namespaces: {twice[0]!r} occurs more than once")
         if twice := duplicates([publisher.name for publisher in self.publishers]):
             raise ValueError(f"publishers: the name {twice[0]!r} occurs more than once")
+        if twice := duplicates([tokenizer.model for tokenizer in self.tokenizers]):
+            raise ValueError(f"tokenizers: the model {twice[0]!r} occurs more than once")
         return self
 
 

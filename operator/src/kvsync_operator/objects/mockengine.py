@@ -9,7 +9,7 @@ from typing import Any
 from kvsync_operator import names
 from kvsync_operator.models.common import duration_seconds
 from kvsync_operator.models.document import Resource
-from kvsync_operator.models.mockengine import HostOffload, Latency, MockEngineSpec
+from kvsync_operator.models.mockengine import EngineCurve, HostOffload, Latency, MockEngineSpec
 from kvsync_operator.objects.images import Images
 from kvsync_operator.objects.meta import (
     KubeObject,
@@ -19,7 +19,15 @@ from kvsync_operator.objects.meta import (
     instance_labels,
     selector_labels,
 )
-from kvsync_operator.objects.pod import CONFIG_DIR, PodParts, build_pod_template, http_probe, startup_probe
+from kvsync_operator.objects.pod import (
+    CONFIG_DIR,
+    CURVE_DIR,
+    PodParts,
+    build_pod_template,
+    curve_volume,
+    http_probe,
+    startup_probe,
+)
 from kvsync_operator.objects.shared import (
     build_config_map,
     build_disruption_budget,
@@ -151,12 +159,22 @@ def _build_deployment(engine: Engine, images: Images, config_hash: str) -> KubeO
 def _pod_parts(engine: Engine, images: Images, config_hash: str) -> PodParts:
     spec = engine.spec
     name = names.engine_name(engine.name)
+    volumes: list[dict[str, Any]] = [{"name": "config", "configMap": {"name": name, "defaultMode": 0o444}}]
+    mounts: list[dict[str, Any]] = [{"name": "config", "mountPath": CONFIG_DIR, "readOnly": True}]
+    annotations: dict[str, str] = {}
+    curve = spec.events.curve
+    if curve is not None:
+        volume, mount = curve_volume(curve.secret_name)
+        volumes.append(volume)
+        mounts.append(mount)
+        annotations[names.ANNOTATION_CURVE_KEY] = curve.public_key
     return PodParts(
         container="engine",
         image=spec.template.image or images.mockpod,
         args=[
             *("--config", f"{CONFIG_DIR}/{CONFIG_FILE}"),
             *(("--mock-faults", f"{CONFIG_DIR}/{FAULTS_FILE}") if spec.faults else ()),
+            *_curve_args(curve),
         ],
         ports=[
             {"name": port["name"], "containerPort": port["port"], "protocol": "TCP"} for port in _service_ports(spec)
@@ -184,12 +202,20 @@ def _pod_parts(engine: Engine, images: Images, config_hash: str) -> PodParts:
             names.ANNOTATION_TOPIC: spec.events.topic,
             names.ANNOTATION_DEBUG: "true" if spec.debug == "Enabled" else "false",
             names.ANNOTATION_CONFIG_HASH: config_hash,
+            **annotations,
         },
         default_resources=_DEFAULT_RESOURCES,
         grace_s=int(duration_seconds(spec.termination_grace)),
-        volumes=[{"name": "config", "configMap": {"name": name, "defaultMode": 0o444}}],
-        mounts=[{"name": "config", "mountPath": CONFIG_DIR, "readOnly": True}],
+        volumes=volumes,
+        mounts=mounts,
     )
+
+
+def _curve_args(curve: EngineCurve | None) -> list[str]:
+    if curve is None:
+        return []
+    args = ["--mock-curve-key", f"{CURVE_DIR}/secret-key"]
+    return [*args, "--mock-curve-clients", f"{CURVE_DIR}/clients"] if curve.admission == "Known" else args
 
 
 def _service_ports(spec: MockEngineSpec) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ from kvsync_operator import names
 from kvsync_operator.models.common import PodTemplate
 
 CONFIG_DIR = "/etc/kvsync"
+CURVE_DIR = "/etc/kvsync-curve"
 PRE_STOP_S = 3
 """How long a terminating pod continues to serve, in seconds, while it is removed from the endpoints of its Services."""
 
@@ -43,6 +44,12 @@ class PodParts:
     api_access: bool = False
     volumes: list[dict[str, Any]] = field(default_factory=list)
     mounts: list[dict[str, Any]] = field(default_factory=list)
+
+
+def curve_volume(secret: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Build the volume of a Secret with CURVE keys, and its mount."""
+    volume = {"name": "curve", "secret": {"secretName": secret, "defaultMode": 0o440}}
+    return volume, {"name": "curve", "mountPath": CURVE_DIR, "readOnly": True}
 
 
 def http_probe(path: str, port: str, *, period_s: int, failures: int, timeout_s: int = 3) -> dict[str, Any]:

@@ -12,10 +12,18 @@ import yaml
 from kvsync_operator import names
 from kvsync_operator.models.common import duration_seconds
 from kvsync_operator.models.document import Resource
-from kvsync_operator.models.prefixindex import PrefixIndexSpec, Router, Selector, Snapshot
+from kvsync_operator.models.prefixindex import PrefixIndexSpec, Router, Selector, Snapshot, Tokenizer
 from kvsync_operator.objects.images import Images
 from kvsync_operator.objects.meta import KubeObject, build_object, instance_labels, selector_labels
-from kvsync_operator.objects.pod import CONFIG_DIR, PodParts, build_pod_template, http_probe, startup_probe
+from kvsync_operator.objects.pod import (
+    CONFIG_DIR,
+    CURVE_DIR,
+    PodParts,
+    build_pod_template,
+    curve_volume,
+    http_probe,
+    startup_probe,
+)
 from kvsync_operator.objects.shared import (
     build_config_map,
     build_disruption_budget,
@@ -26,6 +34,7 @@ from kvsync_operator.objects.shared import (
 
 PUBLISHERS_FILE = "publishers.yaml"
 SNAPSHOT_DIR = "/var/lib/kvsync"
+TOKENIZERS_DIR = "/tokenizers"
 _DEFAULT_RESOURCES = {"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"memory": "4Gi"}}
 _GRACE_S = 30
 
@@ -113,6 +122,12 @@ def index_args(index: Index) -> list[str]:
         args += ["--publishers", f"{CONFIG_DIR}/{PUBLISHERS_FILE}"]
     if spec.snapshot is not None:
         args += ["--snapshot-dir", SNAPSHOT_DIR]
+    for number, tokenizer in enumerate(spec.tokenizers):
+        args += ["--tokenizer", _tokenizer(tokenizer, number)]
+    if spec.curve is not None:
+        args += ["--curve-secret-key-file", f"{CURVE_DIR}/secret-key"]
+        if spec.curve.server_key is not None:
+            args += ["--curve-server-key", spec.curve.server_key.replace("$", "$$")]  # Kubernetes reads $$ as $
     if spec.router is not None:
         args += router_args(spec.router)
     return args
@@ -152,6 +167,14 @@ def router_settings(router: Router) -> dict[str, str]:
         "--router-health-timeout": _seconds(timeouts.health),
         "--router-attempts": str(router.attempts),
     }
+
+
+def _tokenizer(tokenizer: Tokenizer, number: int) -> str:
+    """Return the value of `--tokenizer`."""
+    choice = tokenizer.source.lower()
+    if tokenizer.source == "Files":
+        choice = f"hf:{TOKENIZERS_DIR}/{number}" + (f"/{tokenizer.path}" if tokenizer.path else "")
+    return choice if tokenizer.model == "*" else f"{tokenizer.model}={choice}"
 
 
 def _seconds(duration: str) -> str:
@@ -200,6 +223,15 @@ def _pod_parts(index: Index, images: Images) -> PodParts:
         mounts.append({"name": "snapshot", "mountPath": SNAPSHOT_DIR})
         if not uses_claim(spec):
             volumes.append({"name": "snapshot", "emptyDir": {"sizeLimit": spec.snapshot.size}})
+    for number, tokenizer in enumerate(spec.tokenizers):
+        if tokenizer.claim_name is not None:
+            claim = {"claimName": tokenizer.claim_name, "readOnly": True}
+            volumes.append({"name": f"tokenizer-{number}", "persistentVolumeClaim": claim})
+            mounts.append({"name": f"tokenizer-{number}", "mountPath": f"{TOKENIZERS_DIR}/{number}", "readOnly": True})
+    if spec.curve is not None:
+        volume, mount = curve_volume(spec.curve.secret_name)
+        volumes.append(volume)
+        mounts.append(mount)
     ports = [{"name": "http", "containerPort": names.INDEX_PORT, "protocol": "TCP"}]
     if spec.router is not None:
         ports.append({"name": "router", "containerPort": spec.router.port, "protocol": "TCP"})

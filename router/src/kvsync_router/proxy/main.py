@@ -7,7 +7,7 @@ from typing import Any
 import click
 import structlog
 
-from kvsync_indexer.engine_keys import read_api_key
+from kvsync_indexer.engine_keys import read_api_key, read_secret
 from kvsync_indexer.errors import ConfigError, ListenError
 from kvsync_indexer.logs import configure_logging
 from kvsync_indexer.serving import HttpServer, event_loop_runner, listen, serve_until_signalled
@@ -30,12 +30,19 @@ USAGE_ERROR = 2
 @click.option("--port", type=click.IntRange(1, 65535), default=DEFAULT_PORT, show_default=True)
 @click.option("--engine-api-key", envvar="KVSYNC_ENGINE_API_KEY", help="Key for the router's own questions to engines.")
 @click.option("--engine-api-key-file", type=click.Path(path_type=Path), help="File that holds this key instead.")
+@click.option("--index-token-file", type=click.Path(path_type=Path), help="File with the bearer token of the index.")
+@click.option("--index-ca-file", type=click.Path(path_type=Path), help="Certificates that may sign the index's.")
 def main(index_url: str | None, publishers: Path | None, host: str, port: int, **values: Any) -> None:  # noqa: ANN401
     """Route OpenAI requests to the engine that already holds most of the prompt."""
     configure_logging("info")
     try:
-        key = read_api_key(values["engine_api_key"], values["engine_api_key_file"])
-        config = RouterConfig.parse({**settings_of(values), "engine_api_key": key})
+        token_file = values["index_token_file"]
+        secrets = {
+            "engine_api_key": read_api_key(values["engine_api_key"], values["engine_api_key_file"]),
+            "index_token": None if token_file is None else read_secret("--index-token-file", token_file),
+            "index_ca_file": values["index_ca_file"],
+        }
+        config = RouterConfig.parse({**settings_of(values), **secrets})
         routing = _routing(config, index_url, publishers)
         bound = listen(host, port)
     except (RouterConfigError, ConfigError, ListenError) as error:

@@ -3,16 +3,13 @@
 A source that cannot be read removes no endpoint; only an answer does.
 """
 
-import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Protocol
 
-import aiohttp
-import msgspec
-
-from kvsync_indexer.api import PublisherRow, PublishersAnswer
+from kvsync_indexer.api import PublisherRow
+from kvsync_indexer.client import AsyncIndexClient, IndexClientError
 from kvsync_indexer.errors import ConfigError
 from kvsync_indexer.fronts import IndexAnswers
 from kvsync_indexer.publishers import PublisherSpec
@@ -79,23 +76,16 @@ def _front_end_rank(one: Listed) -> int:
 class HttpDirectory:
     """The publishers of an index, over HTTP."""
 
-    def __init__(self, index_url: str, session: Callable[[], aiohttp.ClientSession]) -> None:
-        self._url = f"{index_url.rstrip('/')}/v1/publishers"
-        self._session = session
-        self._decoder = msgspec.json.Decoder(PublishersAnswer)
+    def __init__(self, index: AsyncIndexClient) -> None:
+        self._index = index
 
     async def endpoints(self) -> list[EndpointInfo]:
         """Ask `GET /v1/publishers`."""
         try:
-            async with (
-                asyncio.timeout(ANSWER_TIMEOUT_S),
-                self._session().get(self._url, allow_redirects=False) as response,
-            ):
-                response.raise_for_status()
-                answer = self._decoder.decode(await response.read())
-        except (TimeoutError, aiohttp.ClientError, OSError, msgspec.MsgspecError) as error:
-            raise DirectoryUnavailableError(f"{type(error).__name__}: {error}") from error
-        return endpoint_infos(answer.publishers)
+            rows = await self._index.publishers()
+        except IndexClientError as error:
+            raise DirectoryUnavailableError(str(error)) from error
+        return endpoint_infos(rows)
 
 
 class FileDirectory:

@@ -5,12 +5,9 @@ A report is made after the client has its whole answer. A failure to deliver it 
 
 import asyncio
 import contextlib
-from collections.abc import Callable
 
-import aiohttp
-import msgspec
-
-from kvsync_indexer.api import PredictionAnswer, PredictionReport
+from kvsync_indexer.api import PredictionReport
+from kvsync_indexer.client import AsyncIndexClient, IndexClientError, IndexRefusedError
 from kvsync_indexer.fronts import IndexAnswers
 from kvsync_router.decisions.predictions import CountOutcome, Grant
 
@@ -68,12 +65,8 @@ class HttpPredictions:
 
     wanted = True
 
-    def __init__(
-        self, index_url: str, session: Callable[[], aiohttp.ClientSession], timeout_s: float, backoff_s: float
-    ) -> None:
-        self._url = f"{index_url.rstrip('/')}/v1/predictions"
-        self._session = session
-        self._timeout_s = timeout_s
+    def __init__(self, index: AsyncIndexClient, backoff_s: float) -> None:
+        self._index = index
         self._backoff_s = backoff_s
         self._queue: asyncio.Queue[PredictionReport] = asyncio.Queue(QUEUE)
         self._count: CountOutcome = _ignore
@@ -106,32 +99,18 @@ class HttpPredictions:
 
     async def _post_all(self) -> None:
         while True:
-            body = msgspec.json.encode(await self._queue.get())
+            report = await self._queue.get()
             try:
-                async with asyncio.timeout(self._timeout_s):
-                    away = await self._post(body)
-            except (TimeoutError, aiohttp.ClientError, OSError):
+                answer = await self._index.report_prediction(report)
+            except IndexRefusedError:  # which says nothing about the next report
                 self._count("failed")
-                away = True
-            if away:
+            except IndexClientError:
+                self._count("failed")
                 await asyncio.sleep(self._backoff_s)
-
-    async def _post(self, body: bytes) -> bool:
-        """Post one report. Returns whether the index is failing; an index that refuses one report is not."""
-        headers = {"content-type": "application/json"}
-        async with self._session().post(self._url, data=body, headers=headers, allow_redirects=False) as response:
-            data = await response.read()
-            self._count("reported" if response.status == 200 else "failed")
-            if response.status == 200:
-                self._take(data)
-            return response.status >= 500
-
-    def _take(self, data: bytes) -> None:
-        """Read the answer; an index that answers in another way wants nothing."""
-        with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            answer = msgspec.json.decode(data, type=PredictionAnswer)
-            if answer.wants_report:
-                self._grant(answer.publisher)
+            else:
+                self._count("reported")
+                if answer.wants_report:
+                    self._grant(answer.publisher)
 
 
 def _ignore(_told: str) -> None:

@@ -7,17 +7,20 @@ ScorerUnavailableError, and the decision falls back to load at once.
 import asyncio
 from collections.abc import Callable
 
-import aiohttp
-import msgspec
-
-from kvsync_indexer.api import MatchAnswer, MatchRequest
+from kvsync_indexer.api import MatchRequest
+from kvsync_indexer.client import (
+    AsyncIndexClient,
+    IndexClientError,
+    IndexFailedError,
+    IndexRefusedError,
+    IndexTimeoutError,
+)
 from kvsync_indexer.errors import RequestError
 from kvsync_indexer.fronts import IndexAnswers
 from kvsync_router.decisions.scoring import Score, score_of
 from kvsync_router.errors import ScorerUnavailableError
 
 REFUSED = "the index refuses the question"
-_FAILURES = (TimeoutError, aiohttp.ClientError, OSError, msgspec.MsgspecError, RecursionError)
 
 
 class HttpScorer:
@@ -25,20 +28,15 @@ class HttpScorer:
 
     def __init__(
         self,
-        index_url: str,
-        session: Callable[[], aiohttp.ClientSession],
+        index: AsyncIndexClient,
         clock: Callable[[], float],
-        timeout_s: float,
         backoff_s: float,
     ) -> None:
-        self._url = f"{index_url.rstrip('/')}/v1/match"
-        self._session = session
+        self._index = index
         self._clock = clock
-        self._timeout_s = timeout_s
         self._backoff_s = backoff_s
         self._away_until = float("-inf")
         self._text_away_until = float("-inf")
-        self._decoder = msgspec.json.Decoder(MatchAnswer)
 
     async def score(self, request: MatchRequest) -> Score:
         """Ask `POST /v1/match`."""
@@ -46,25 +44,18 @@ class HttpScorer:
         if now < self._away_until or (request.token_ids is None and now < self._text_away_until):
             raise ScorerUnavailableError("the index failed a moment ago")
         try:
-            async with asyncio.timeout(self._timeout_s):
-                status, body = await self._post(msgspec.json.encode(request))
-            if 400 <= status < 500:
-                return Score(unknown=REFUSED)
-            if status != 200:  # the index works, but cannot answer this question: no engine could tokenize it, say
-                raise ScorerUnavailableError(f"the index answered {status}")
-            return score_of(self._decoder.decode(body))
-        except _FAILURES as error:
+            return score_of(await self._index.match(request))
+        except IndexRefusedError:
+            return Score(unknown=REFUSED)
+        except IndexFailedError as error:  # the index works, but no tokenizer could turn this text into tokens, say
+            raise ScorerUnavailableError(f"the index answered {error.status}") from None
+        except IndexClientError as error:
             until = self._clock() + self._backoff_s
-            if isinstance(error, TimeoutError) and request.token_ids is None:
-                self._text_away_until = until  # an engine that tokenizes slowly says nothing about other questions
+            if isinstance(error, IndexTimeoutError) and request.token_ids is None:
+                self._text_away_until = until  # a slow tokenizer says nothing about other questions
             else:
                 self._away_until = until
-            raise ScorerUnavailableError(f"{type(error).__name__}: {error}") from error
-
-    async def _post(self, body: bytes) -> tuple[int, bytes]:
-        headers = {"content-type": "application/json"}
-        async with self._session().post(self._url, data=body, headers=headers, allow_redirects=False) as response:
-            return response.status, await response.read()
+            raise ScorerUnavailableError(str(error)) from error
 
 
 class InProcessScorer:

@@ -6,7 +6,6 @@ a tenth of a second and the others nothing. Answers are not cached, because the 
 """
 
 import asyncio
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,25 +13,25 @@ import aiohttp
 import msgspec
 
 from kvsync_indexer.addresses import guarded_connector
-from kvsync_indexer.errors import RequestError, TokenizeError
+from kvsync_indexer.bounded import ENGINE_TOKENS, read_answer
+from kvsync_indexer.errors import OversizeError, RequestError, TokenizeError
 from kvsync_indexer.ingest import PublisherLink
-from kvsync_indexer.service.engines import EngineTurns, patience_s
+from kvsync_indexer.tokenizing.tokenized import Tokenized
+from kvsync_indexer.tokenizing.turns import EngineTurns, patience_s
 
 TIMEOUT_S = 2.0
 """Longest time for one question, whichever engines are asked. A router gives up earlier."""
 TRIES = 3
-MAX_ANSWER_BYTES = 64 << 20
-"""Longest answer of an engine that is read: ten million tokens have about this length."""
 MAX_DETAIL = 200
-_FAILURES = (TimeoutError, aiohttp.ClientError, OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-
-
-class Tokenized(msgspec.Struct, frozen=True):
-    """The answer of `/tokenize`."""
-
-    tokens: list[int]
-    max_model_len: int | None = None
-    """Longest prompt and answer of the model together, in tokens, if the engine says so."""
+_FAILURES = (
+    TimeoutError,
+    aiohttp.ClientError,
+    OSError,
+    msgspec.MsgspecError,
+    UnicodeDecodeError,
+    RecursionError,
+    OversizeError,
+)
 
 
 class _Error(msgspec.Struct, frozen=True):
@@ -43,10 +42,10 @@ class _Refusal(msgspec.Struct, frozen=True):
     error: _Error = _Error()
 
 
-class Tokenizer:
+class RemoteTokenizer:
     """Asks engines for tokens. Use it in one event loop, and `close` it there."""
 
-    def __init__(self, api_key: str | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, api_key: str | None, clock: Callable[[], float]) -> None:
         """`api_key` is for engines whose publisher has no key of its own."""
         self._api_key = api_key
         self._clock = clock
@@ -125,7 +124,7 @@ class Tokenizer:
         if api_key is not None:
             headers["authorization"] = f"Bearer {api_key}"
         async with self._session.post(f"{url}/tokenize", data=data, headers=headers, allow_redirects=False) as response:
-            answer = await _read(response)
+            answer = await read_answer(response, ENGINE_TOKENS)
             if 400 <= response.status < 500 and response.status not in (401, 403, 408, 429):
                 raise RequestError(422, f"the engine refused the text: {_detail(answer, response.status)}")
             if response.status != 200:
@@ -137,17 +136,6 @@ class Tokenizer:
         if self._session is not None:
             await self._session.close()
             self._session = None
-
-
-async def _read(response: aiohttp.ClientResponse) -> bytes:
-    parts: list[bytes] = []
-    size = 0
-    async for part in response.content.iter_any():
-        size += len(part)
-        if size > MAX_ANSWER_BYTES:
-            raise aiohttp.ClientError(f"an answer of more than {MAX_ANSWER_BYTES} bytes")
-        parts.append(part)
-    return b"".join(parts)
 
 
 def _detail(answer: bytes, status: int) -> str:

@@ -11,8 +11,8 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from kvsync_mockpod.errors import TextError
-from kvsync_mockpod.text.tokenizer import Tokenizer
+from kvsync_events.errors import TextError
+from kvsync_events.mocktext.tokenizer import Tokenizer
 
 _MEDIA = {
     "image_url": "image",

@@ -27,7 +27,7 @@ and for opaque ids. Token ids from other sources are accepted up to 2**32 - 1 an
 import re
 from collections.abc import Iterable, Sequence
 
-from kvsync_mockpod.errors import TextError
+from kvsync_events.errors import TextError
 
 SPECIALS = ("pad", "bos", "eos", "im_start", "im_end", "image", "audio", "video", "tool", "think")
 EOS = 2
