@@ -224,15 +224,19 @@ async def test_a_publisher_that_overtakes_has_lost_its_cache():
             assert "ahead needs blocks: lost" in await answer.text()
 
 
-async def test_a_replay_can_lie():
+@pytest.mark.parametrize(
+    ("about", "said"),
+    [("end", []), ("order", [(3, 3), (2, 2), (1, 1), (0, 0)]), ("payload", [(0, 1), (1, 2), (2, 3), (3, 0)])],
+)
+async def test_a_replay_can_lie(about, said):
     async with start_pod() as pod:
         await send(pod, 4)
         await pod.quiet()
         endpoint = pod.pod.ranks[0].publisher.replay_endpoint
         true = {item.seq: item.payload for item in await replay(endpoint, 0)}
-        await put(pod, {"kind": "replay_lie", "limit": 1})
-        lies = {item.seq: item.payload for item in await replay(endpoint, 0)}
-        assert lies == {0: true[1], 1: true[2], 2: true[3], 3: true[0]}
+        await put(pod, {"kind": "replay_lie", "about": about, "limit": 1})
+        lies = [(item.seq, item.payload) for item in await replay(endpoint, 0)]
+        assert lies == [(seq, true[other]) for seq, other in said]
         assert {item.seq: item.payload for item in await replay(endpoint, 0)} == true
         assert await faults_logged(pod) == [("replay_lie", None)]
 

@@ -156,7 +156,7 @@ class CatchUp:
         """Look at the first answer to a repair: rebuilding is worth it only if more history is there than is known."""
         base = self._stream.position.base_seq
         if base is not None and seq >= base:
-            self._repair.exhausted()
+            self._repair.nothing_older(seq, base, now)
             self._recovery.cancel()
             self._recovery.request(Purpose.VERIFY, now)
             return False

@@ -173,9 +173,13 @@ class ReplayTruncate(_Rule):
 
 
 class ReplayLie(_Rule):
-    """Each reply of a replay carries its own number and the payload of the batch after it."""
+    """A replay says what is not so: that there is no batch, that later batches came earlier, or what was in a batch.
+
+    With `about: payload`, each reply carries its own number and the payload of the batch after it.
+    """
 
     kind: Literal["replay_lie"]
+    about: Literal["end", "order", "payload"] = "order"
 
 
 class HttpFailure(_Rule):

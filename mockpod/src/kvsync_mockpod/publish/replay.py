@@ -37,7 +37,7 @@ class _Manner:
     delay_s: float = 0.0
     limit: int | None = None
     marker: bool = True
-    lies: bool = False
+    lies_about: str = ""
 
 
 class ReplayServer:
@@ -142,7 +142,7 @@ class ReplayServer:
             elif isinstance(fault, ReplayTruncate):
                 manner.limit, manner.marker = fault.replies, fault.marker
             elif isinstance(fault, ReplayLie):
-                manner.lies = True
+                manner.lies_about = fault.about
         return manner
 
     def _refuse(self, reason: str) -> None:
@@ -150,10 +150,7 @@ class ReplayServer:
         _log.warning("replay_request_not_answered", rank=self._rank, reason=reason)
 
     async def _serve(self, identity: bytes, start: int, manner: _Manner) -> None:
-        wanted = [row for row in self._buffer if row[0] >= start]
-        if manner.lies:
-            wanted = [(seq, payload) for (seq, _), (_, payload) in zip(wanted, [*wanted[1:], *wanted[:1]], strict=True)]
-        wanted = wanted[: manner.limit]
+        wanted = _falsified([row for row in self._buffer if row[0] >= start], manner.lies_about)[: manner.limit]
         size = 1 if manner.delay_s else _SLICE
         for position in range(0, len(wanted), size):
             if manner.delay_s:
@@ -204,3 +201,14 @@ class ReplayServer:
                 self._loop.remove_reader(self._socket.FD)
             self._socket.close(_LINGER_MS)
             self._socket = None
+
+
+def _falsified(rows: list[tuple[int, bytes]], about: str) -> list[tuple[int, bytes]]:
+    """What a server that lies sends instead of `rows`."""
+    if about == "end":
+        return []
+    if about == "order":
+        return rows[::-1]
+    if about == "payload":
+        return [(seq, payload) for (seq, _), (_, payload) in zip(rows, [*rows[1:], *rows[:1]], strict=True)]
+    return rows

@@ -28,6 +28,8 @@ def main(arguments: list[str] | None = None) -> int:
     except ValueError as error:
         parser.error(str(error))
     backend: Backend = make_backend(options.backend, options.out, options.experiments)
+    if backend.name == "local":
+        faults = [one for one in faults if not one.cluster_only or one.name in options.faults.split(",")]
     _say(f"chaos: backend {backend.name}, {len(faults)} faults, seed {options.seed}")
     reports = []
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a cancelled run cleans up

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from kvsync_testkit.chaos.backend import Pair
 from kvsync_testkit.chaos.faults import Fault
 from kvsync_testkit.chaos.finalread import FinalRead
-from kvsync_testkit.chaos.sampler import Look, applied
+from kvsync_testkit.chaos.sampler import Look, applied, observed_lags
 from kvsync_testkit.checks import (
     Sample,
     TrustSample,
@@ -164,11 +164,16 @@ def _i11(_fault: Fault, evidence: Evidence, result: Judgement) -> None:
 def _i12(_fault: Fault, evidence: Evidence, result: Judgement) -> None:
     quiet: dict[str, list[float]] = {}
     during: dict[str, list[float]] = {}
-    for look in evidence.looks:
-        into = quiet if look.at_s < evidence.injected_s else during if look.at_s < evidence.healed_s else None
-        for name, row in (look.rows or {}).items():
-            if into is not None and name != evidence.pair.affected and row["lag_s"] is not None:
-                into.setdefault(name, []).append(float(row["lag_s"]))
+    said = [
+        (look.at_s, name, float(row["lag_s"]))
+        for look in evidence.looks
+        for name, row in (look.rows or {}).items()
+        if row["lag_s"] is not None
+    ]
+    for at, name, lag in said + observed_lags(evidence.looks):
+        into = quiet if at < evidence.injected_s else during if at < evidence.healed_s else None
+        if into is not None and name != evidence.pair.affected:
+            into.setdefault(name, []).append(lag)
     if not evidence.compared_during:
         result.unchecked["I12"] = "the control engine could not be compared during the fault"
     quiet = {name: lags for name, lags in quiet.items() if name == evidence.pair.control}

@@ -9,7 +9,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from kvsync_testkit.chaos.means import Means
 from kvsync_testkit.chaos.namespaces import Namespaces
 from kvsync_testkit.chaos.processes import Process
 from kvsync_testkit.chaos.proxy import DelayProxy
+from kvsync_testkit.chaos.system import ENGINE_ENV, Shape
 from kvsync_testkit.kube import Answer
 from kvsync_testkit.ports import free_ports
 from kvsync_testkit.waiting import wait_until
@@ -31,21 +32,6 @@ from kvsync_testkit.waiting import wait_until
 _BIN = Path(sys.executable).parent
 _HOST_TIER = ("--mock-host-blocks", "512", "--mock-tier-transfers", "instant")
 STALE_AFTER = "5s"
-
-
-@dataclass(frozen=True)
-class Shape:
-    """What of a system depends on the fault."""
-
-    buffer_steps: int
-    tiers: bool
-    proxied: bool
-    clock: bool
-
-    @classmethod
-    def of(cls, fault: Fault) -> "Shape":
-        """Return the shape that a fault needs."""
-        return cls(fault.buffer_steps, fault.tiers, fault.kind == "delay", fault.kind == "clock")
 
 
 @dataclass
@@ -64,9 +50,12 @@ class LocalBackend(Remembered):
 
     name = "local"
 
-    def __init__(self, logs: Path) -> None:
+    def __init__(self, logs: Path, index_env: Mapping[str, str] | None = None) -> None:
+        """Keep the logs in a folder; a test may set the environment of the index and the router."""
         self._logs = logs
+        self._index_env = dict(index_env or {})
         self._folder = Path(tempfile.mkdtemp(prefix="kvsync-chaos-"))
+        self._volume = self._folder / "snapshots"
         self._shape: Shape | None = None
         self._parts: dict[str, Component] = {}
         self._network: Namespaces | None = None
@@ -78,13 +67,13 @@ class LocalBackend(Remembered):
 
     def preflight(self, fault: Fault) -> None:
         """Raise CapabilityError if the fault cannot be injected here."""
-        if fault.kind == "io":
-            raise CapabilityError("no file system that delays (FUSE, or the helper of IOChaos) is available")
+        if fault.cluster_only:
+            raise CapabilityError("processes without a cluster have neither an operator nor an API server")
         if fault.kind == "clock":
             _find_faketime()
         if fault.kind == "delay":
             return  # a proxy
-        if fault.kind in means.NETWORK_KINDS or fault.kind in ("cpu", "memory"):
+        if fault.kind in means.NETWORK_KINDS or fault.kind in means.CONTROLLER_OF:
             means.preflight(fault)
 
     # bringing it up and down
@@ -142,7 +131,7 @@ class LocalBackend(Remembered):
             "--enable-prompt-tokens-details", "--kv-events-config", json.dumps(config),
             *(_HOST_TIER if self._shape.tiers else ()),
         ]  # fmt: skip
-        environment = self._clock_environment(name) if self._shape.clock else {}
+        environment = ENGINE_ENV | (self._clock_environment(name) if self._shape.clock else {})
         part.process = Process(name, command, self._logs / f"{name}.log", environment)
         part.process.start()
         if self._shape.proxied and name == "engine-0":
@@ -188,14 +177,19 @@ class LocalBackend(Remembered):
             "index",
             [
                 *index.inside, str(_BIN / "kvsync-indexer"), "--host", index.address, "--port", str(index.ports[0]),
-                "--publishers", publishers, "--stale-after", STALE_AFTER,
+                "--publishers", publishers, "--stale-after", STALE_AFTER, *self._snapshot_options(),
             ],
             self._logs / "index.log",
+            self._index_env,
         )  # fmt: skip
         index.process.start()
         command = self.router_command(router.address, router.ports[0], f"http://{index.address}:{index.ports[0]}")
-        router.process = Process("router", [*router.inside, *command], self._logs / "router.log")
+        router.process = Process("router", [*router.inside, *command], self._logs / "router.log", self._index_env)
         router.process.start()
+
+    def _snapshot_options(self) -> list[str]:
+        assert self._shape is not None
+        return ["--snapshot-dir", str(self._volume), "--snapshot-interval", "1s"] if self._shape.snapshot else []
 
     def stop(self) -> None:
         """End all processes and delete the namespaces."""
@@ -228,8 +222,9 @@ class LocalBackend(Remembered):
         if self._proxies and name == "engine-0":
             through = (self._network.host if self._network else "127.0.0.1", self._proxies[0].port)
         return Place(
-            name, part.address, part.inside, identity, part.process.pids, http, events, replay, through=through
-        )
+            name, part.address, part.inside, identity, part.process.pids, http, events, replay, through=through,
+            volume=str(self._volume) if name == "index" and self._volume.exists() else "",
+        )  # fmt: skip
 
     def router_shares_index(self) -> bool:
         """Return False: the router is a process of its own."""
@@ -265,6 +260,8 @@ class LocalBackend(Remembered):
                 proxy.delay_s = float(fault.settings["ms"]) / 1000.0
         elif fault.kind == "clock":
             (self._folder / f"clock-{engine}").write_text(f"+{fault.settings['seconds']}")
+        elif fault.kind == "reset":
+            self.reset_cache(engine)
         elif fault.kind != "plane":
             self._means.inject(fault, self.place(engine), self.place("index"))
 

@@ -5,6 +5,7 @@ probe.py greet HOST PORT        → seconds until the ZMTP greeting of the serve
 probe.py ping HOST COUNT        → ICMP echoes sent and answered
 probe.py pour HOST BYTES        → serves BYTES to one client; prints its port first
 probe.py drink HOST PORT        → bytes per second from `pour`
+probe.py store FOLDER           → seconds per write to the disk; waits for a line of input first
 probe.py spin | fill BYTES      → uses a processor, or memory, until it is ended
 """
 
@@ -15,6 +16,7 @@ import socket
 import struct
 import sys
 import time
+from pathlib import Path
 
 TIMEOUT_S = 1.5
 
@@ -93,6 +95,24 @@ def drink(host: str, port: int) -> dict[str, object]:
     return {"bytes": size, "bytes_per_s": round(size / max(1e-6, time.monotonic() - began))}
 
 
+def store(folder: str) -> dict[str, object]:
+    """Write a small file three times and measure until it is on the disk; the quickest counts."""
+    sys.stdin.readline()
+    file = Path(folder) / f".probe.{os.getpid()}"
+    seconds = []
+    try:
+        for _ in range(3):
+            began = time.monotonic()
+            with file.open("wb") as target:
+                target.write(os.urandom(4096))
+                target.flush()
+                os.fsync(target.fileno())
+            seconds.append(time.monotonic() - began)
+    finally:
+        file.unlink()
+    return {"seconds": round(min(seconds), 4)}
+
+
 def spin() -> None:
     """Use a processor for as long as the process lives."""
     while True:
@@ -112,6 +132,8 @@ def main(arguments: list[str]) -> None:
     verb, *rest = arguments
     if verb == "pour":
         pour(rest[0], int(rest[1]))
+    elif verb == "store":
+        sys.stdout.write(json.dumps(store(rest[0])) + "\n")
     elif verb == "spin":
         spin()
     elif verb == "fill":

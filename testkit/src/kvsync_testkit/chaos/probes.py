@@ -3,7 +3,7 @@
 A probe is taken before the injection, when it must see both pairs healthy, and again during the fault.
 """
 
-import os
+import json
 import subprocess
 import time
 from collections.abc import Callable
@@ -13,8 +13,8 @@ from typing import TypeAlias
 
 from kvsync_testkit.chaos import cgroups
 from kvsync_testkit.chaos.backend import Place
-from kvsync_testkit.chaos.errors import CapabilityError, ChaosError
-from kvsync_testkit.chaos.means import PROBE
+from kvsync_testkit.chaos.errors import CapabilityError
+from kvsync_testkit.chaos.means import CONTROLLER_OF, PROBE
 from kvsync_testkit.chaos.scene import Scene
 from kvsync_testkit.chaos.verdicts import Observation
 from kvsync_testkit.waiting import pause
@@ -170,9 +170,9 @@ def hung(scene: Scene) -> Observation:
     )
 
 
-def _answers(scene: Scene, name: str) -> bool:
+def _answers(scene: Scene, name: str, path: str = "/health") -> bool:
     try:
-        return scene.backend.call(name, "GET", "/health", timeout_s=3.0).status == 200
+        return scene.backend.call(name, "GET", path, timeout_s=3.0).status == 200
     except OSError:
         return False
 
@@ -227,5 +227,34 @@ def clock_off(scene: Scene) -> Observation:
 
 
 def slow_files(scene: Scene) -> Observation:
-    """A write in the index's snapshot volume takes its time; no backend can do this here."""
-    raise ChaosError(f"no probe for {scene.fault.name}, process {os.getpid()}")
+    """A small file takes its time to reach the disk if it is written in the index's control group.
+
+    The control is the same write in the control group of an engine.
+    """
+    index, engine = scene.now("index"), scene.now(scene.pair.control)
+    if index is None or engine is None or not index.volume or not index.pids or not engine.pids:
+        return Observation(None, None, {"no processes or no volume": [index, engine]})
+    seconds = {place.name: _seconds_to_store(place, index.volume) for place in (index, engine)}
+    limit = 0.5 / float(scene.fault.settings["operations"])
+    return Observation(seconds[index.name] > limit, seconds[engine.name] > limit, {"seconds to write": seconds})
+
+
+def _seconds_to_store(place: Place, folder: str) -> float:
+    with subprocess.Popen(
+        [*PROBE, "store", folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        cgroups.join(cgroups.group_of(place.pids[0], CONTROLLER_OF["io"]), process.pid)
+        said, _ = process.communicate("go\n", timeout=40.0)
+    return float(json.loads(said)["seconds"])
+
+
+def operator_restarted(scene: Scene) -> Observation:
+    """The operator's old process is dead, and another one runs in the same pod; no engine was touched."""
+    detail = {"before": scene.before["operator"].pids, "now": getattr(scene.now("operator"), "pids", None)}
+    return Observation(_restarted(scene, "operator"), not _undisturbed(scene, scene.pair.control), detail)
+
+
+def api_silent(scene: Scene) -> Observation:
+    """The API server accepts a connection and answers nothing; an engine answers as before."""
+    answers = {"API server": _answers(scene, "api", "/readyz"), "engine": _answers(scene, scene.pair.control)}
+    return Observation(not answers["API server"], not answers["engine"], {"answers": answers})
