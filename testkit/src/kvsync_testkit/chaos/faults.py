@@ -93,7 +93,7 @@ _NETWORK = (
 _PODS = (
     Fault(
         "pod-kill", "pods", "replace", "one engine is deleted, and another one with a new identity takes its place",
-        "replaced", (*CORE, "I6", "I10"), recovery_s=RESTARTED_S, hold_s=4.0, lasting=False, smoke=True,
+        "replaced", (*CORE, "I6", "I10"), recovery_s=RESTARTED_S, hold_s=8.0, lasting=False, smoke=True,
     ),
     Fault(
         "pod-failure", "pods", "failure", "one engine is down for the duration, with its address and name kept",

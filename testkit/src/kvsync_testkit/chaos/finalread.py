@@ -28,6 +28,8 @@ class FinalRead:
     """By engine, the transitions of its present epoch."""
     answers: list[Answer] = field(default_factory=list)
     rows: dict[str, dict[str, Any]] = field(default_factory=dict)
+    poked: str = ""
+    """The engine that announced something between the next two tables."""
     before_poke: dict[str, dict[Row, int]] = field(default_factory=dict)
     after_poke: dict[str, dict[Row, int]] = field(default_factory=dict)
 
@@ -171,7 +173,8 @@ def _key(value: int | str) -> int:
 
 def _poke(backend: Backend, affected: str, read: FinalRead) -> None:
     """Have one engine announce something, and read the tables of all publishers before and after."""
-    target = affected if affected in read.rows else next(iter(read.rows), "")
+    engines = backend.engines()
+    target = read.poked = affected if affected in engines else engines[0]
     names = {name: cast("str", row["name"]) for name, row in read.rows.items()}
     read.before_poke = {name: index_table(backend, publisher) for name, publisher in names.items()}
     body = {"model": MODEL, "prompt": make_prompt(random.Random("poke")), "max_tokens": 20, "ignore_eos": True}

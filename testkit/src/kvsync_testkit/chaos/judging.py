@@ -99,8 +99,7 @@ def _i4(_fault: Fault, evidence: Evidence, result: Judgement) -> None:
     changed = {name for name in final.after_poke if final.after_poke[name] != final.before_poke.get(name)}
     if not changed:
         result.unchecked["I4"] = "no events were announced at rest"
-    touched = evidence.pair.affected if evidence.pair.affected in final.rows else next(iter(final.rows), "")
-    result.violations += check_isolation(final.before_poke, final.after_poke, [touched])
+    result.violations += check_isolation(final.before_poke, final.after_poke, [final.poked])
 
 
 def _i5(_fault: Fault, evidence: Evidence, result: Judgement) -> None:
@@ -152,6 +151,8 @@ def _i9(fault: Fault, evidence: Evidence, result: Judgement) -> None:
 
 def _i10(_fault: Fault, evidence: Evidence, result: Judgement) -> None:
     gone = evidence.pair.affected
+    if not any(look.rows and look.at_s > evidence.injected_s + DEPARTED_WITHIN_S for look in evidence.looks):
+        result.unchecked["I10"] = f"the index was not sampled later than {DEPARTED_WITHIN_S:g} s after the departure"
     seen = [(look.at_s, "is listed by the index") for look in evidence.looks if gone in (look.rows or {})]
     seen += [(one.at_s, "was routed to") for one in evidence.outcomes if one.endpoint == gone]
     result.violations += check_departure(gone, evidence.injected_s, seen, DEPARTED_WITHIN_S)
