@@ -28,7 +28,7 @@ chaos_say "backend $backend"
 
 if [ "$backend" = local ] && [ -z "${KVSYNC_CHAOS_NO_MUTANTS:-}" ]; then
   chaos_say "planted bugs first: a suite that cannot fail proves nothing"
-  .venv/bin/pytest -q -p no:cacheprovider -n "${KVSYNC_CHAOS_WORKERS:-2}" test/chaos
+  .venv/bin/pytest -q -p no:cacheprovider -n "${KVSYNC_CHAOS_WORKERS:-3}" test/chaos
 fi
 
 if [ "$backend" != local ]; then

@@ -122,11 +122,11 @@ _PODS = (
     ),
     Fault(
         "operator-kill", "pods", "operator_kill", "the operator is killed while it adds an engine",
-        "operator_restarted", recovery_s=RESTARTED_S, hold_s=4.0, lasting=False, cluster_only=True,
+        "operator_restarted", recovery_s=RESTARTED_S, hold_s=4.0, lasting=False, cluster_only=True, smoke=True,
     ),
     Fault(
         "api-outage", "pods", "api_outage", "the API server is stopped (SIGSTOP) and answers nothing", "api_silent",
-        recovery_s=RESTARTED_S, hold_s=15.0, cluster_only=True,
+        recovery_s=RESTARTED_S, hold_s=15.0, cluster_only=True, smoke=True,
     ),
 )  # fmt: skip
 
