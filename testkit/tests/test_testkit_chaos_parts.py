@@ -1,4 +1,4 @@
-"""The parts of the chaos runner that need no running system: the system's resources, limits of disks, and true states."""
+"""Parts of the chaos runner that need no running system: its resources, limits of disks, and true states."""
 
 import json
 import subprocess

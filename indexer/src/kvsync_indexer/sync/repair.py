@@ -44,8 +44,8 @@ class Repair:
     def nothing_older(self, first: int, base: int, now: float) -> None:
         """The answer begins with batch `first`, and the blocks known here begin with batch `base`, which is no newer.
 
-        A server that has exactly these batches need not be asked again. One that begins behind them has dropped some, or
-        does not send them in order: it is asked a limited number of times.
+        A server that has exactly these batches need not be asked again. One that begins behind them has dropped some,
+        or does not send them in order: it is asked a limited number of times.
         """
         if first == base:
             self.exhausted()

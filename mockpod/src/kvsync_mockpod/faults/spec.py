@@ -136,8 +136,8 @@ class Rebind(_Now):
 class Restart(_Now):
     """The publisher starts again with number 0, an empty buffer and new sockets; the cache is `kept` or `lost`.
 
-    With `ahead`, the new publisher has overtaken the old one before anyone can connect: it has published so many batches
-    that its next number is larger than the old one by `ahead`. Each of them says that the lost cache is empty.
+    With `ahead`, the new publisher has overtaken the old one before anyone can connect: it has published so many
+    batches that its next number is larger than the old one by `ahead`. Each of them says that the lost cache is empty.
     """
 
     kind: Literal["restart"]
