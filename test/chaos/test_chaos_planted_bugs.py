@@ -24,7 +24,6 @@ from planted_bugs import BUGS  # noqa: E402
 
 IMAGE = os.environ.get("KVSYNC_PLANTED_IMAGE", "")
 pytestmark = pytest.mark.timeout(300)
-on_this_machine = pytest.mark.skipif(bool(IMAGE), reason="changes the backend of this machine")
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +141,6 @@ def outcome_of(kind, fault, tmp_path):
         backend.stop()
 
 
-@on_this_machine
 def test_an_index_without_replay_is_caught_losing_blocks(tmp_path):
     report = outcome_of(WithoutReplay, "events-dropped", tmp_path)
     assert report.injection is Injection.CONFIRMED
@@ -151,7 +149,6 @@ def test_an_index_without_replay_is_caught_losing_blocks(tmp_path):
     assert "only in the engine" in report.reason
 
 
-@on_this_machine
 def test_a_router_that_clings_to_a_deleted_engine_is_caught(tmp_path):
     report = outcome_of(WithStubbornRouter, "pod-kill", tmp_path)
     assert report.injection is Injection.CONFIRMED
@@ -160,7 +157,6 @@ def test_a_router_that_clings_to_a_deleted_engine_is_caught(tmp_path):
     assert "ended with status 502" in report.reason
 
 
-@on_this_machine
 @pytest.mark.parametrize("fault", ["container-kill", "events-duplicated"])
 def test_a_backend_that_injects_nothing_is_caught(fault, tmp_path):
     report = outcome_of(WithoutInjection, fault, tmp_path)

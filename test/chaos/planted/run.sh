@@ -19,7 +19,8 @@ if [ "$which" != e2e ]; then
     echo "ENV PYTHONPATH=/planted:/app"
   } | DOCKER_BUILDKIT=0 docker build --quiet --tag "$image" --file - test/chaos/planted >/dev/null
   "$KVSYNC_KIND" load docker-image --name "$KVSYNC_KIND_CLUSTER" "$image" >/dev/null 2>&1
-  KVSYNC_PLANTED_IMAGE=$image .venv/bin/pytest -q -p no:cacheprovider test/chaos/test_chaos_planted_bugs.py "$@"
+  KVSYNC_PLANTED_IMAGE=$image .venv/bin/pytest -q -p no:cacheprovider \
+    test/chaos/test_chaos_planted_bugs.py -k "planted_bug_is_caught or every_invariant" "$@"
   uninstall_operator
 fi
 if [ "$which" != chaos ]; then
