@@ -73,6 +73,8 @@ class Terminal:
         for process in self._forwards:
             process.terminate()
             process.wait(20)
+            if process.stdout is not None:
+                process.stdout.close()
 
 
 def _with(variables: Mapping[str, str], line: str) -> str:

@@ -1,11 +1,13 @@
 """Parts of the chaos runner that need no running system: its resources, limits of disks, and true states."""
 
+import itertools
 import json
 import subprocess
 
 import pytest
 
 from kvsync_testkit.chaos import cgroups
+from kvsync_testkit.chaos.__main__ import at_random
 from kvsync_testkit.chaos.control_plane import _check_status
 from kvsync_testkit.chaos.errors import CapabilityError
 from kvsync_testkit.chaos.faults import FAULTS, choose_faults
@@ -22,6 +24,16 @@ def test_every_fault_of_the_event_plane_runs_with_and_without_a_host_tier():
     assert {f"{name}-tiers" for name in without} == {one.name for one in plane if one.tiers}
     assert {"events-restart-overtakes", "events-replay-lying", "events-replay-forging", "cache-reset"} <= without
     assert all(one.probe in SIGNS for one in plane)
+
+
+def test_a_seed_chooses_the_faults_of_a_long_run_which_ends():
+    faults = choose_faults("events")
+    drawn = [one.name for one in itertools.islice(at_random(faults, 7, 60.0), 40)]
+    assert drawn == [one.name for one in itertools.islice(at_random(faults, 7, 60.0), 40)]
+    assert drawn != [one.name for one in itertools.islice(at_random(faults, 8, 60.0), 40)]
+    assert [name.split("#")[1] for name in drawn] == [str(number) for number in range(1, 41)]
+    assert {name.split("#")[0] for name in drawn} <= {one.name for one in faults}
+    assert list(at_random(faults, 7, 0.0)) == []
 
 
 def test_only_a_fault_of_the_disk_gives_the_index_a_snapshot_volume():

@@ -173,13 +173,23 @@ def _wait_for_one_publisher(seconds: float = 2.0) -> None:
 
 
 def _cling_to_a_deleted_engine() -> None:
-    from kvsync_router.decisions.endpoints import EndpointTable
+    """The router sends requests where an engine was, and asks no other one if that fails."""
+    from kvsync_router.decisions.endpoints import Endpoint, EndpointTable
     from kvsync_router.proxy.proxy import Proxy
 
-    def keep(update: Method) -> Method:
+    gone: dict[str, Endpoint] = {}
+
+    def remember(update: Method) -> Method:
         def changed(table: Any, infos: Any) -> None:
-            known = {one.info.name: one.info for one in table.all()}
-            update(table, (known | {info.name: info for info in infos}).values())
+            before = {endpoint.info.name: endpoint for endpoint in table.all()}
+            update(table, infos)
+            gone.update({name: endpoint for name, endpoint in before.items() if table.get(name) is None})
+
+        return changed
+
+    def prefer_the_gone(rotation: Method) -> Method:
+        def changed(table: Any, model: Any, excluded: Any = ()) -> Any:
+            return list(gone.values()) or rotation(table, model, excluded)
 
         return changed
 
@@ -190,8 +200,8 @@ def _cling_to_a_deleted_engine() -> None:
 
         return changed
 
-    _replace(EndpointTable, "update", keep)
-    _replace(EndpointTable, "mark_down", lambda _down: lambda _table, _endpoint: None)
+    _replace(EndpointTable, "update", remember)
+    _replace(EndpointTable, "rotation", prefer_the_gone)
     _replace(Proxy, "__init__", never_again)
 
 
