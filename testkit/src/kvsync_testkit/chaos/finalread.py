@@ -11,7 +11,7 @@ from urllib.parse import quote
 from kvsync_events import digest_key
 from kvsync_testkit.chaos.backend import Backend
 from kvsync_testkit.chaos.history import History
-from kvsync_testkit.chaos.load import MODEL, make_prompt
+from kvsync_testkit.chaos.load import BLOCK, MODEL
 from kvsync_testkit.checks import Answer, Row, Transition, check_agreement, parse_rows
 from kvsync_testkit.waiting import pause, wait_until
 
@@ -177,7 +177,9 @@ def _poke(backend: Backend, affected: str, read: FinalRead) -> None:
     target = read.poked = affected if affected in engines else engines[0]
     names = {name: cast("str", row["name"]) for name, row in read.rows.items()}
     read.before_poke = {name: index_table(backend, publisher) for name, publisher in names.items()}
-    body = {"model": MODEL, "prompt": make_prompt(random.Random("poke")), "max_tokens": 20, "ignore_eos": True}
+    unseen = random.Random(time.time_ns())  # a prompt that is cached would be announced by nothing
+    prompt = [unseen.randrange(300, 100_000) for _ in range(2 * BLOCK)]
+    body = {"model": MODEL, "prompt": prompt, "max_tokens": 20, "ignore_eos": True}
     backend.call(target, "POST", "/v1/completions", body)
     wait_quiet(backend, [target])
     wait_caught_up(backend, [target], 10.0)
