@@ -60,11 +60,12 @@ def port_refuses(scene: Scene) -> Observation:
 
 
 def lossy(scene: Scene) -> Observation:
-    """ICMP echoes between the index and the engine are lost."""
+    """Connections from the index to the engine are not open before TCP asks a second time."""
     losses = {}
     for name in (scene.pair.affected, scene.pair.control):
-        echoes = scene.from_index("ping", scene.before[name].address, 60)
-        losses[name] = round(1.0 - echoes["answered"] / echoes["sent"], 3)
+        place = scene.before[name]
+        knocks = scene.from_index("knock", place.address, place.http)
+        losses[name] = round(1.0 - knocks["answered"] / knocks["sent"], 3)
     return Observation(losses[scene.pair.affected] >= 0.2, losses[scene.pair.control] > 0.05, losses)
 
 
