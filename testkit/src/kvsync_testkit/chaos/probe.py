@@ -3,12 +3,12 @@
 probe.py connect HOST PORT      → {"result": "open" | "refused" | "timeout", "seconds": …}
 probe.py greet HOST PORT        → seconds until the ZMTP greeting of the server has come
 probe.py knock HOST PORT        → of 60 connections begun at once, how many are open before TCP asks a second time
-probe.py pour HOST BYTES        → serves BYTES to one client; prints its port first
-probe.py drink HOST PORT        → bytes per second from `pour`
+probe.py fetch HOST PORT        → bytes per second of the engine's metrics, asked for again and again
 probe.py store FOLDER           → seconds per write to the disk; waits for a line of input first
 probe.py spin | fill BYTES      → uses a processor, or memory, until it is ended
 """
 
+import http.client
 import json
 import os
 import socket
@@ -18,6 +18,7 @@ from pathlib import Path
 
 TIMEOUT_S = 1.5
 KNOCKS = 60
+FETCHED_BYTES = 256 << 10
 SECOND_SYN_S = 1.0
 
 
@@ -72,23 +73,16 @@ def _is_open(link: socket.socket) -> bool:
     return True
 
 
-def pour(host: str, size: int) -> None:
-    """Serve `size` bytes to the first client."""
-    with socket.create_server((host, 0)) as server:
-        server.settimeout(20.0)
-        sys.stdout.write(f"{server.getsockname()[1]}\n")
-        sys.stdout.flush()
-        link, _ = server.accept()
-        with link:
-            link.sendall(b"\x00" * size)
-
-
-def drink(host: str, port: int) -> dict[str, object]:
-    """Read until the end."""
+def fetch(host: str, port: int) -> dict[str, object]:
+    """Measure a transfer from a port that network policies leave open."""
     began, size = time.monotonic(), 0
-    with socket.create_connection((host, port), timeout=15.0) as link:
-        while data := link.recv(65536):
-            size += len(data)
+    link = http.client.HTTPConnection(host, port, timeout=15.0)
+    try:
+        while size < FETCHED_BYTES:
+            link.request("GET", "/metrics")
+            size += len(link.getresponse().read())
+    finally:
+        link.close()
     return {"bytes": size, "bytes_per_s": round(size / max(1e-6, time.monotonic() - began))}
 
 
@@ -127,16 +121,14 @@ def fill(size: int) -> None:
 def main(arguments: list[str]) -> None:
     """Run one measurement and print it as JSON."""
     verb, *rest = arguments
-    if verb == "pour":
-        pour(rest[0], int(rest[1]))
-    elif verb == "store":
+    if verb == "store":
         sys.stdout.write(json.dumps(store(rest[0])) + "\n")
     elif verb == "spin":
         spin()
     elif verb == "fill":
         fill(int(rest[0]))
     else:
-        measure = {"connect": connect, "greet": greet, "knock": knock, "drink": drink}[verb]
+        measure = {"connect": connect, "greet": greet, "knock": knock, "fetch": fetch}[verb]
         sys.stdout.write(json.dumps(measure(rest[0], int(rest[1]))) + "\n")
 
 

@@ -83,21 +83,13 @@ def slow(scene: Scene) -> Observation:
 
 
 def narrow(scene: Scene) -> Observation:
-    """A transfer from the engine's address to the index is no faster than the limit, with its first burst."""
-    limit = 2.5 * float(scene.fault.settings["bits"]) / 8
-    speeds = {name: _speed(scene, scene.before[name]) for name in (scene.pair.affected, scene.pair.control)}
-    affected, control = speeds[scene.pair.affected], speeds[scene.pair.control]
-    return Observation(affected < limit, control < limit, speeds)
-
-
-def _speed(scene: Scene, place: Place, size: int = 256 << 10) -> int:
-    command = [*place.inside, *PROBE, "pour", place.address, str(size)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
-        assert server.stdout is not None
-        port = int(server.stdout.readline())
-        speed = int(scene.from_index("drink", place.address, port)["bytes_per_s"])
-        server.wait(20)
-    return speed
+    """A transfer from the engine to the index is no faster than the limit, with its first burst."""
+    limit = 1.6 * float(scene.fault.settings["bits"]) / 8
+    speeds = {}
+    for name in (scene.pair.affected, scene.pair.control):
+        place = scene.before[name]
+        speeds[name] = int(scene.from_index("fetch", place.address, place.http)["bytes_per_s"])
+    return Observation(speeds[scene.pair.affected] < limit, speeds[scene.pair.control] < limit, speeds)
 
 
 def _alive(pids: tuple[int, ...]) -> bool:
