@@ -152,7 +152,8 @@ _EVENTS = (
         "cache-reset", "events", "reset", "the cache of one engine is reset, and some of its batches are never sent",
         "emptied", (*CORE, "I7"), settings={"rules": ({"kind": "drop", "rate": 0.3},)},
     ),
-    _plane("corrupted", "bytes of some batches of one engine are changed", _often("corrupt", limit=2),
+    # So many bytes that no batch can still be decoded: one byte may be that of a hash, which nobody can notice.
+    _plane("corrupted", "64 bytes of some batches of one engine are changed", _often("corrupt", limit=2, count=64),
            shows=("decode_errors", "quarantines", "gaps", "replays"), smoke=True),
     _plane("duplicated", "some batches of one engine are sent twice", _often("duplicate"), shows=("duplicates",),
            smoke=True),
