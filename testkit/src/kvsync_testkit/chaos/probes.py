@@ -196,12 +196,10 @@ def crowded(scene: Scene) -> Observation:
     """The engine's control group uses more memory than before, by most of what was asked for."""
     names = (scene.pair.affected, scene.pair.control)
     try:
-        used = {name: cgroups.memory_used(scene.before[name].pids[0]) for name in names}
+        used = {name: cgroups.memory_used(place.pids[0]) for name, place in scene.before.items() if name != "index"}
     except (CapabilityError, IndexError) as error:
         return Observation(None, None, {"error": str(error)})
-    first = not scene.memory
-    if first:
-        scene.memory = used
+    scene.memory = scene.memory or used  # of every engine, because a backend may choose another one at the injection
     grown = {name: used[name] - scene.memory[name] for name in names}
     wanted = int(scene.fault.settings["bytes"])
     return Observation(grown[names[0]] > 0.7 * wanted, grown[names[1]] > 0.3 * wanted, {"bytes more": grown})
