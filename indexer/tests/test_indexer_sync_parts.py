@@ -102,13 +102,13 @@ def test_restarts_in_quick_succession_are_flaps():
     assert [quarantine.flaps(at) for at in (10.0, 11.0, 15.0)] == [False, False, False]
 
 
-def test_repairs_of_an_answering_server_are_limited():
+def test_repairs_of_an_answering_server_are_limited_and_come_ever_later():
     repair = Repair(SETTINGS)
-    for at in (0.0, 10.0):
+    for at, pause in ((0.0, 1.0), (10.0, 2.0)):
         repair.plan_after_sync(at)
         repair.plan_after_sync(at + 0.5)  # one is planned already
-        assert not repair.due(at + 0.9)
-        assert repair.due(at + 1.0)
+        assert not repair.due(at + pause - 0.1)
+        assert repair.due(at + pause)
         repair.done()
     repair.plan_after_sync(20.0)
     assert not repair.due(100.0)
@@ -142,10 +142,10 @@ def test_a_history_that_begins_where_the_known_one_does_is_not_asked_for_again()
 def test_a_history_that_begins_behind_the_known_one_is_asked_for_a_few_times():
     repair = Repair(SETTINGS)
     repair.plan_after_outage(0.0)
-    for at in (1.0, 10.0):
+    for at, pause in ((1.0, 1.0), (10.0, 2.0)):
         repair.nothing_older(9, 7, at)
-        assert not repair.due(at + 0.9)
-        assert repair.due(at + 1.0)
+        assert not repair.due(at + pause - 0.1)
+        assert repair.due(at + pause)
     repair.nothing_older(9, 7, 20.0)
     assert not repair.due(100.0)
 

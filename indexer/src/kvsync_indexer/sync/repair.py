@@ -23,10 +23,11 @@ class Repair:
         return self._at is not None and now >= self._at
 
     def plan_after_sync(self, now: float) -> None:
-        """The server answered and the history is incomplete all the same: try a limited number of times."""
+        """The server answered and the history is incomplete all the same: try a limited number of times, ever later."""
         if self._left and self._at is None:
             self._left -= 1
             self._at = now + self._pause_s
+            self._pause_s = min(2 * self._pause_s, self._settings.repair_max_s)
 
     def plan_after_outage(self, now: float) -> None:
         """The server could not be asked: try until it can."""
