@@ -185,6 +185,14 @@ class IndexService:
             raise unknown_publisher(name)
         return link
 
+    async def resync(self, name: str) -> PublisherRow:
+        """Apply the history of a publisher again, and return how it then stands. Raises RequestError."""
+        link = self.link(name)
+        begun = self.ingest.call(lambda: link.follower.resync("a client asked for it", self.monotonic()))
+        if not await asyncio.wrap_future(begun):
+            raise RequestError(409, f"publisher {name!r} is {link.machine.state} and begins anew when that ends")
+        return self.publisher(name)
+
     def api_key(self, publisher: str) -> str | None:
         """The key of a publisher's HTTP API, if one is configured."""
         link = self.ingest.link(publisher)
