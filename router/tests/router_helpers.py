@@ -137,15 +137,16 @@ async def running_router(
     record=None,
     index=None,
     http=ClientProtocol,
+    routing=None,
     **settings,
 ):
     """(routing, base URL) of a router before `engines`; `matches` answers for an index in this process.
 
-    `record` is called with each report about a prediction.
+    `record` is called with each report about a prediction. `routing` replaces everything but the front.
     """
     config = RouterConfig.parse({"refresh_s": 0.05, "probe_s": 0.02, **settings})
     index = index or FakeIndex(engines, matches, record)
-    routing = Routing(
+    routing = routing or Routing(
         config,
         directory or InProcessDirectory(index),
         scorer or InProcessScorer(index),

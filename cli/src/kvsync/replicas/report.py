@@ -5,7 +5,7 @@ from typing import Literal, TypeAlias
 import msgspec
 
 Verdict: TypeAlias = Literal["equal", "repaired", "different", "inconclusive"]
-"""`repaired`: the replicas differed, those that differed from the engine have applied its history again, and all are equal
+"""`repaired`: the replicas differed, those that the engine contradicted have applied its history again, and all are equal
 now. `inconclusive`: no common position was reached in time."""
 
 

@@ -16,6 +16,7 @@ from kvsync_indexer.publishers import PublisherSpec
 from kvsync_indexer.publishers_file import PublishersFile
 from kvsync_router.decisions.endpoints import EndpointInfo
 from kvsync_router.errors import DirectoryUnavailableError, RouterConfigError
+from kvsync_router.sources.replicas import ReplicatedIndex
 
 ANSWER_TIMEOUT_S = 5.0
 STALE = "stale"
@@ -76,7 +77,7 @@ def _front_end_rank(one: Listed) -> int:
 class HttpDirectory:
     """The publishers of an index, over HTTP."""
 
-    def __init__(self, index: AsyncIndexClient) -> None:
+    def __init__(self, index: AsyncIndexClient | ReplicatedIndex) -> None:
         self._index = index
 
     async def endpoints(self) -> list[EndpointInfo]:
