@@ -5,8 +5,8 @@ from typing import Literal, TypeAlias
 import msgspec
 
 Verdict: TypeAlias = Literal["equal", "repaired", "different", "inconclusive"]
-"""`repaired`: the replicas differed, those that the engine contradicted have applied its history again, and all are equal
-now. `inconclusive`: no common position was reached in time."""
+"""`repaired`: they differed, the ones that the engine contradicted have applied its history again, and all are equal now.
+`inconclusive`: no common position was reached in time."""
 
 
 class ReplicaState(msgspec.Struct, kw_only=True):
