@@ -104,6 +104,9 @@ def index_config(index):
             "replay_timeout_s": flags["--replay-timeout"][0],
             "audit_interval_s": flags.get("--audit-interval", ["0"])[0],
             "tokenizers": tuple(flags.get("--tokenizer", ())),
+            "token_file": flags.get("--token-file", [None])[0],
+            "tls_cert": flags.get("--tls-cert", [None])[0],
+            "tls_key": flags.get("--tls-key", [None])[0],
             "curve_server_key": flags.get("--curve-server-key", [None])[0],
         }
     )

@@ -4,13 +4,16 @@ import asyncio
 import contextlib
 import functools
 import math
+from collections import Counter
 from collections.abc import AsyncIterator
 
 import aiohttp
 import kubernetes
+import msgspec
 import pytest
 from aiohttp import web
 
+from kvsync_indexer.api import Readiness
 from kvsync_operator import names
 from kvsync_operator.cache import Key
 from kvsync_operator.client import KubeClient
@@ -336,11 +339,12 @@ async def test_a_role_of_another_index_is_never_taken_over(api, tmp_path, monkey
 async def index_pod(api: FakeKube, address: str, states: list[str]) -> AsyncIterator[list[str]]:
     """Run a ready index pod of `main` at a loopback address. Its publishers are in `states`, which may be changed."""
 
-    async def publishers(_: web.Request) -> web.Response:
-        return web.json_response({"publishers": [{"name": str(n), "state": s} for n, s in enumerate(states)]})
+    async def readiness(_: web.Request) -> web.Response:
+        answer = Readiness(True, "native", len(states), states.count("live"), None, {}, states=dict(Counter(states)))
+        return web.Response(body=msgspec.json.encode(answer), content_type="application/json")
 
     app = web.Application()
-    app.add_routes([web.get("/v1/publishers", publishers)])
+    app.add_routes([web.get("/readyz", readiness)])
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     await web.TCPSite(runner, address, names.INDEX_PORT).start()

@@ -1,12 +1,13 @@
 """Measures one stand-alone index with very many publishers on real sockets.
 
-    python bench_scale_index.py [--publishers 1 100 1000] [--batches 20000] [--queries 300]
+    python bench_scale_index.py [--publishers 1 100 1000] [--batches 40000] [--rate 4000] [--queries 1000]
 
 Prints JSON. The sockets of the publishers are in another process, and `kvsync-indexer` runs in a third, with its HTTP
 API. For each number of publishers: the time until all are live; descriptors, threads, resident memory and CPU share of
-the idle index; its CPU time per batch of 32 blocks and the growth of its resident memory per block; and its CPU time
-and the median latency of `POST /v1/match` for a prompt of 512 tokens that one publisher holds. CPU times are those of
-the index process, as the kernel counts them in steps of 10 ms.
+the idle index; its CPU time per batch of 32 blocks, which arrive at `--rate` per second over all publishers, and the
+growth of its resident memory per block; and its CPU time and the median latency of `POST /v1/match` for a prompt of 512
+tokens that one publisher holds. CPU times are those of the index process, as the kernel counts them in steps of 10 ms,
+less what the idle index uses in the same time.
 """
 
 import argparse
@@ -68,11 +69,11 @@ def applied(index: Index) -> int:
     return sum(row["batches"] for row in rows)
 
 
-def send(index: Index, publishers: Publishers, count: int, *, reached: int) -> None:
+def send(index: Index, publishers: Publishers, count: int, rate: float, *, reached: int) -> None:
     """Send `count` batches and wait until the index has applied `reached` in all."""
-    publishers.send(count)
+    publishers.send(count, rate)
     publishers.wait_sent()
-    wait_until("the batches are applied", lambda: applied(index) >= reached, deadline_s=DEADLINE_S, every_s=0.2)
+    wait_until("the batches are applied", lambda: applied(index) >= reached, deadline_s=DEADLINE_S, every_s=1.0)
 
 
 def ask(index: Index, body: bytes, count: int) -> tuple[list[float], int]:
@@ -90,7 +91,7 @@ def ask(index: Index, body: bytes, count: int) -> tuple[list[float], int]:
     return latencies, size
 
 
-def measure(count: int, batches: int, queries: int, folder: Path) -> dict[str, float]:
+def measure(count: int, batches: int, rate: float, queries: int, folder: Path) -> dict[str, float]:
     """Run one index with `count` publishers and return the figures."""
     publishers = Publishers(count, SEED)
     entries = [
@@ -105,23 +106,27 @@ def measure(count: int, batches: int, queries: int, folder: Path) -> dict[str, f
         process = Watched(index.process.pid)
         cpu, begun = process.cpu_s(), time.perf_counter()
         time.sleep(IDLE_S)
-        figures["idle_cpu_share"] = round((process.cpu_s() - cpu) / (time.perf_counter() - begun), 3)
+        idle = (process.cpu_s() - cpu) / (time.perf_counter() - begun)
         figures |= {
+            "idle_cpu_share": round(idle, 3),
             "idle_resident_mib": round(process.resident() / (1 << 20), 1),
             "descriptors": process.descriptors(),
             "threads": process.threads(),
         }
-        send(index, publishers, count, reached=count)
-        resident, cpu = process.resident(), process.cpu_s()
-        send(index, publishers, batches, reached=count + batches)
-        figures["cpu_us_per_batch"] = round(1e6 * (process.cpu_s() - cpu) / batches, 1)
+        send(index, publishers, count, 0.0, reached=count)
+        resident, cpu, begun = process.resident(), process.cpu_s(), time.perf_counter()
+        send(index, publishers, batches, rate, reached=count + batches)
+        cpu = process.cpu_s() - cpu - idle * (time.perf_counter() - begun)
+        figures["cpu_us_per_batch"] = round(1e6 * cpu / batches, 1)
         figures["resident_bytes_per_block"] = round((process.resident() - resident) / batches / PER, 1)
+        figures["core_bytes_per_block"] = round(index.metric("kvsync_indexer_core_bytes") / (count + batches) / PER, 1)
         body = json.dumps({"model": "m", "token_ids": first_prompt()}).encode()
         ask(index, body, 20)
-        cpu = process.cpu_s()
+        cpu, begun = process.cpu_s(), time.perf_counter()
         latencies, size = ask(index, body, queries)
+        cpu = process.cpu_s() - cpu - idle * (time.perf_counter() - begun)
         figures |= {
-            "cpu_us_per_match": round(1e6 * (process.cpu_s() - cpu) / queries),
+            "cpu_us_per_match": round(1e6 * cpu / queries),
             "match_p50_us": round(1e6 * statistics.median(latencies)),
             "answer_bytes": size,
         }
@@ -135,11 +140,14 @@ def main() -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--publishers", type=int, nargs="+", default=[1, 100, 1000])
-    parser.add_argument("--batches", type=int, default=20_000)
-    parser.add_argument("--queries", type=int, default=300)
+    parser.add_argument("--batches", type=int, default=40_000)
+    parser.add_argument("--rate", type=float, default=4_000.0)
+    parser.add_argument("--queries", type=int, default=1_000)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        rows = [measure(count, options.batches, options.queries, Path(folder)) for count in options.publishers]
+        rows = [
+            measure(count, options.batches, options.rate, options.queries, Path(folder)) for count in options.publishers
+        ]
     print(json.dumps({"load": os.getloadavg(), "blocks_per_batch": PER, "rows": rows}, indent=1))
     return 0
 

@@ -30,7 +30,7 @@ from kvsync_operator.grants import Grants
 from kvsync_operator.metrics import EVENTS_POSTED, OBJECTS_APPLIED, OBJECTS_PRUNED, REPAIRS
 from kvsync_operator.objects.images import Images
 from kvsync_operator.objects.meta import KubeObject, selector_text
-from kvsync_operator.publishers import ask_index, ready_addresses
+from kvsync_operator.publishers import ask_index, ready_addresses, serves_tls
 from kvsync_operator.reconcile import (
     KubeEvent,
     Observed,
@@ -90,7 +90,7 @@ class Reconciler:
         document = self.cache.resource(request.key)
         if document is None:
             return None
-        report = await self._ask_index(request.key)
+        report = await self._ask_index(request.key, document)
         observed = Observed(
             document=document,
             children=self.cache.children(request.key),
@@ -133,7 +133,7 @@ class Reconciler:
         synced = report is not None and report.error is None and 0 < report.total == report.live
         return self.sync_poll_s if synced else min(_UNSYNCED_POLL_S, self.sync_poll_s)
 
-    async def _ask_index(self, key: Key) -> SyncReport | None:
+    async def _ask_index(self, key: Key, document: Mapping[str, Any]) -> SyncReport | None:
         """Return what the index pods report; None for a MockEngine, and for an index without a ready pod."""
         if key.kind != names.PREFIX_INDEX:
             return None
@@ -143,7 +143,8 @@ class Reconciler:
         except ApiError as error:
             return SyncReport(error=f"the index pods cannot be listed: {error}")
         addresses = ready_addresses(pods)
-        return await ask_index(self.session, addresses) if addresses else None
+        tls = serves_tls(document)
+        return await ask_index(self.session, addresses, tls=tls) if addresses else None
 
     async def _carry_out(self, plan: Plan, document: Mapping[str, Any]) -> tuple[Problem, ...]:
         """Apply and prune everything in `plan`, also after a failure, and return the failures."""

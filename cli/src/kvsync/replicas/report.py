@@ -5,7 +5,7 @@ from typing import Literal, TypeAlias
 import msgspec
 
 Verdict: TypeAlias = Literal["equal", "repaired", "different", "inconclusive"]
-"""`repaired`: they differed, the ones that the engine contradicted have applied its history again, and all are equal now.
+"""`repaired`: they differed, those that the engine contradicted applied its history again, and all are equal now.
 `inconclusive`: no common position was reached in time."""
 
 

@@ -5,6 +5,7 @@
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -245,6 +246,7 @@ class IndexService:
             problem=problem,
             discovery={} if self.discovery is None else self.discovery.problems,
             reasons=[] if ready else self._unready(problem),
+            states=dict(Counter(str(state) for state in states)),
         )
 
     def offer_decisions(self, newest: Callable[[int], Sequence[Mapping[str, Any]]]) -> None:

@@ -206,6 +206,17 @@ class IndexCurve(Model):
     in `publishers`, with `serverKey`."""
 
 
+class IndexApi(Model):
+    """Who may use the HTTP API of the index, and whether it is encrypted."""
+
+    token_secret_name: DnsName | None = None
+    """Secret, in the same namespace, whose key `token` holds the bearer tokens that the API accepts, one per line.
+    Health, readiness, metrics and the page at `/ui` are open all the same. Without this field the API is open."""
+    tls_secret_name: DnsName | None = None
+    """Secret of type `kubernetes.io/tls`, in the same namespace, with the certificate of the API. Without this field
+    the API is served without TLS."""
+
+
 class Router(Model):
     """An OpenAI-compatible proxy that forwards each request to the engine that its policy chooses."""
 
@@ -342,6 +353,8 @@ class PrefixIndexSpec(Model):
     """Tokenizers by model. Text of other models is tokenized by one of their engines."""
     curve: IndexCurve | None = None
     """CURVE keys. Without this field, the index uses a new key pair at each start for engines that have CURVE."""
+    api: IndexApi = Field(default_factory=IndexApi, json_schema_extra=with_defaults())
+    """Tokens and encryption of the index's HTTP API."""
     core: Literal["auto", "python", "native"] = "auto"
     """Implementation of the index core. `auto` uses the native core if the image contains it."""
     sync: Sync = Field(default_factory=Sync, json_schema_extra=with_defaults())

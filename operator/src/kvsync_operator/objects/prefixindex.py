@@ -12,7 +12,7 @@ import yaml
 from kvsync_operator import names
 from kvsync_operator.models.common import duration_seconds
 from kvsync_operator.models.document import Resource
-from kvsync_operator.models.prefixindex import PrefixIndexSpec, Router, Selector, Snapshot, Tokenizer
+from kvsync_operator.models.prefixindex import IndexApi, PrefixIndexSpec, Router, Selector, Snapshot, Tokenizer
 from kvsync_operator.objects.images import Images
 from kvsync_operator.objects.meta import KubeObject, build_object, instance_labels, selector_labels
 from kvsync_operator.objects.pod import (
@@ -20,8 +20,8 @@ from kvsync_operator.objects.pod import (
     CURVE_DIR,
     PodParts,
     build_pod_template,
-    curve_volume,
     http_probe,
+    secret_volume,
     startup_probe,
 )
 from kvsync_operator.objects.shared import (
@@ -35,6 +35,8 @@ from kvsync_operator.objects.shared import (
 PUBLISHERS_FILE = "publishers.yaml"
 SNAPSHOT_DIR = "/var/lib/kvsync"
 TOKENIZERS_DIR = "/tokenizers"
+API_TOKEN_DIR = "/etc/kvsync-api-token"  # noqa: S105  a folder
+API_TLS_DIR = "/etc/kvsync-api-tls"
 _DEFAULT_RESOURCES = {"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"memory": "4Gi"}}
 _GRACE_S = 30
 
@@ -124,6 +126,10 @@ def index_args(index: Index) -> list[str]:
         args += ["--snapshot-dir", SNAPSHOT_DIR]
     for number, tokenizer in enumerate(spec.tokenizers):
         args += ["--tokenizer", _tokenizer(tokenizer, number)]
+    if spec.api.token_secret_name is not None:
+        args += ["--token-file", f"{API_TOKEN_DIR}/token"]
+    if spec.api.tls_secret_name is not None:
+        args += ["--tls-cert", f"{API_TLS_DIR}/tls.crt", "--tls-key", f"{API_TLS_DIR}/tls.key"]
     if spec.curve is not None:
         args += ["--curve-secret-key-file", f"{CURVE_DIR}/secret-key"]
         if spec.curve.server_key is not None:
@@ -228,22 +234,25 @@ def _pod_parts(index: Index, images: Images) -> PodParts:
             claim = {"claimName": tokenizer.claim_name, "readOnly": True}
             volumes.append({"name": f"tokenizer-{number}", "persistentVolumeClaim": claim})
             mounts.append({"name": f"tokenizer-{number}", "mountPath": f"{TOKENIZERS_DIR}/{number}", "readOnly": True})
+    secrets = _api_secrets(spec.api)
     if spec.curve is not None:
-        volume, mount = curve_volume(spec.curve.secret_name)
+        secrets.append(("curve", spec.curve.secret_name, CURVE_DIR))
+    for volume, mount in (secret_volume(*secret) for secret in secrets):
         volumes.append(volume)
         mounts.append(mount)
     ports = [{"name": "http", "containerPort": names.INDEX_PORT, "protocol": "TCP"}]
     if spec.router is not None:
         ports.append({"name": "router", "containerPort": spec.router.port, "protocol": "TCP"})
+    scheme = "HTTPS" if spec.api.tls_secret_name is not None else None
     return PodParts(
         container="index",
         image=spec.template.image or images.indexer,
         args=index_args(index),
         ports=ports,
         probes={
-            "startupProbe": startup_probe("/healthz", "http"),
-            "readinessProbe": http_probe("/readyz", "http", period_s=3, failures=2),
-            "livenessProbe": http_probe("/healthz", "http", period_s=10, failures=3, timeout_s=5),
+            "startupProbe": startup_probe("/healthz", "http", scheme=scheme),
+            "readinessProbe": http_probe("/readyz", "http", period_s=3, failures=2, scheme=scheme),
+            "livenessProbe": http_probe("/healthz", "http", period_s=10, failures=3, timeout_s=5, scheme=scheme),
         },
         service_account=name,
         labels=instance_labels(index),
@@ -251,6 +260,7 @@ def _pod_parts(index: Index, images: Images) -> PodParts:
             "prometheus.io/scrape": "true",
             "prometheus.io/port": str(names.INDEX_PORT),
             "prometheus.io/path": "/metrics",
+            **({} if scheme is None else {"prometheus.io/scheme": scheme.lower()}),
         },
         default_resources=_DEFAULT_RESOURCES,
         grace_s=_GRACE_S,
@@ -258,6 +268,12 @@ def _pod_parts(index: Index, images: Images) -> PodParts:
         volumes=volumes,
         mounts=mounts,
     )
+
+
+def _api_secrets(api: IndexApi) -> list[tuple[str, str, str]]:
+    """Return (volume, Secret, folder) of the Secrets of the HTTP API."""
+    secrets = (("api-token", api.token_secret_name, API_TOKEN_DIR), ("api-tls", api.tls_secret_name, API_TLS_DIR))
+    return [(volume, secret, folder) for volume, secret, folder in secrets if secret is not None]
 
 
 def _port(name: str, port: int) -> dict[str, Any]:

@@ -147,6 +147,7 @@ def _counts(workload: Workload) -> dict[str, Any]:
 
 def _index_fields(resource: Resource[Any], sync: SyncReport | None) -> dict[str, Any]:
     report = sync or SyncReport()
+    scheme = "https" if resource.spec.api.tls_secret_name is not None else "http"
     fields: dict[str, Any] = {
         "publishers": {
             "total": report.total,
@@ -155,7 +156,7 @@ def _index_fields(resource: Resource[Any], sync: SyncReport | None) -> dict[str,
             "resyncing": report.resyncing,
             "quarantined": report.quarantined,
         },
-        "endpoint": f"http://{names.index_name(resource.name)}.{resource.namespace}.svc:{names.INDEX_PORT}",
+        "endpoint": f"{scheme}://{names.index_name(resource.name)}.{resource.namespace}.svc:{names.INDEX_PORT}",
     }
     router = resource.spec.router
     if router is not None:
