@@ -178,11 +178,14 @@ def run(options: argparse.Namespace) -> dict[str, object]:
     )  # fmt: skip
     limits = Limits(options.most_publishers, options.memory_gib * 2**30, options.headroom)
     plan = Plan(costs, limits, options.replicas, options.batches_per_s, options.blocks)
-    cells = []
+    cells: list[Cell] = []
+    divided = 0
     counts = engines_per_model(options.engines, options.models, rng)
     for engines in counts:
         rates = [options.requests_per_s * rng.lognormvariate(-0.125, 0.5) for _ in range(engines)]
-        cells += cells_of(engines, rates, plan, options.most_publishers)
+        parts = cells_of(engines, rates, plan, options.most_publishers)
+        divided += len(parts) > 1
+        cells += parts
     for cell in sorted(cells, key=lambda one: plan.weigh(one).load(options.replicas), reverse=True):
         plan.place(cell)
     loads = [shard.load(options.replicas) for shard in plan.shards]
@@ -191,7 +194,7 @@ def run(options: argparse.Namespace) -> dict[str, object]:
     figures: dict[str, object] = {
         "engines": options.engines,
         "largest_model": max(counts),
-        "models_in_several_cells": sum(count > options.most_publishers for count in counts),
+        "models_in_several_cells": divided,
         "cells": len(cells),
         "shards": len(plan.shards),
         "processes": len(plan.shards) * options.replicas,
@@ -229,11 +232,11 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--requests-per-s", type=float, default=2.0, help="per engine")
     parser.add_argument("--idle-us", type=float, default=110.0, help="per publisher and second")
     parser.add_argument("--batch-us", type=float, default=25.0)
-    parser.add_argument("--match-us", type=float, default=70.0)
-    parser.add_argument("--match-publisher-us", type=float, default=0.2)
-    parser.add_argument("--publisher-kib", type=float, default=140.0)
+    parser.add_argument("--match-us", type=float, default=45.0)
+    parser.add_argument("--match-publisher-us", type=float, default=0.16)
+    parser.add_argument("--publisher-kib", type=float, default=70.0)
     parser.add_argument("--block-bytes", type=float, default=60.0)
-    parser.add_argument("--row-bytes", type=float, default=160.0)
+    parser.add_argument("--row-bytes", type=float, default=162.0)
     return parser.parse_args(arguments)
 
 
