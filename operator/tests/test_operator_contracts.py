@@ -104,6 +104,7 @@ def index_config(index):
             "replay_timeout_s": flags["--replay-timeout"][0],
             "audit_interval_s": flags.get("--audit-interval", ["0"])[0],
             "tokenizers": tuple(flags.get("--tokenizer", ())),
+            "bootstrap_from": flags.get("--bootstrap-from", [None])[0],
             "token_file": flags.get("--token-file", [None])[0],
             "tls_cert": flags.get("--tls-cert", [None])[0],
             "tls_key": flags.get("--tls-key", [None])[0],
@@ -120,6 +121,21 @@ def test_the_index_takes_its_command_line(index):
     assert config.stale_after_s == duration_seconds(index.spec.sync.stale_after)
     if "--audit-interval" in flags:
         assert parse_duration(flags["--audit-interval"][0]) == duration_seconds(index.spec.sync.audit_interval)
+
+
+@pytest.mark.parametrize(
+    ("spec", "peer"),
+    [
+        ({"replicas": 1}, None),
+        ({"replicas": 2}, "http://main-index.lab.svc:8090"),
+        ({"replicas": 2, "api": {"tokenSecretName": "t"}}, "http://main-index.lab.svc:8090"),
+        ({"replicas": 2, "api": {"tlsSecretName": "t"}}, None),
+    ],
+)
+def test_a_new_replica_starts_from_the_service_of_its_index(spec, peer):
+    metadata = {"name": "main", "namespace": "lab"}
+    document = {"apiVersion": names.API_VERSION, "kind": names.PREFIX_INDEX, "metadata": metadata, "spec": spec}
+    assert index_config(parse_resource(document)).bootstrap_from == peer
 
 
 def router_config(args):

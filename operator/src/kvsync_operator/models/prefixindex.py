@@ -335,7 +335,8 @@ class PrefixIndexSpec(Model):
     }
 
     replicas: Annotated[int, Field(ge=0, le=10)] = 1
-    """Number of index pods. Each pod follows every engine independently."""
+    """Number of index pods. Each pod follows every engine independently. With two or more, and without TLS, a new pod
+    starts from the snapshot of a ready one."""
     selector: Selector = Field(default_factory=Selector, json_schema_extra=with_defaults())
     """Selects the engine pods that the index follows."""
     namespaces: Annotated[

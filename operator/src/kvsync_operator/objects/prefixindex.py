@@ -126,6 +126,8 @@ def index_args(index: Index) -> list[str]:
         args += ["--snapshot-dir", SNAPSHOT_DIR]
     for number, tokenizer in enumerate(spec.tokenizers):
         args += ["--tokenizer", _tokenizer(tokenizer, number)]
+    if spec.replicas > 1 and spec.api.tls_secret_name is None:  # a pod cannot verify the certificate of another one
+        args += ["--bootstrap-from", f"http://{names.index_name(index.name)}.{index.namespace}.svc:{names.INDEX_PORT}"]
     if spec.api.token_secret_name is not None:
         args += ["--token-file", f"{API_TOKEN_DIR}/token"]
     if spec.api.tls_secret_name is not None:
