@@ -5,8 +5,7 @@ import asyncio
 import aiohttp
 import click
 import pytest
-from aiohttp import web
-from router_helpers import MODEL, ask, free_socket, running_engines, running_router
+from router_helpers import MODEL, HttpIndex, ask, running_engines, running_router
 
 from kvsync_indexer.api import MatchRequest, PredictionReport
 from kvsync_indexer.client import IndexRefusedError, IndexUnreachableError
@@ -233,57 +232,9 @@ async def test_the_probe_prefers_a_replica_that_is_ready():
 # -- a router over sockets -----------------------------------------------------------------------------------------
 
 
-class Replica:
-    """An index over HTTP that knows the engines and says who holds the prompt."""
-
-    def __init__(self, engines, holder):
-        self.engines, self.holder = engines, holder
-        self.hang, self.matches, self.port = False, 0, 0
-        self._runner = None
-
-    @property
-    def url(self):
-        return f"http://127.0.0.1:{self.port}"
-
-    async def start(self):
-        app = web.Application()
-        app.router.add_post("/v1/match", self._match)
-        app.router.add_get("/v1/publishers", self._publishers)
-        app.router.add_get("/readyz", self._readyz)
-        self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
-        await self._runner.setup()
-        bound = free_socket(self.port)
-        self.port = bound.getsockname()[1]
-        await web.SockSite(self._runner, bound).start()
-        return self
-
-    async def stop(self):
-        if self._runner is not None:
-            await self._runner.cleanup()
-            self._runner = None
-
-    async def _match(self, _request):
-        if self.hang:
-            await asyncio.Event().wait()
-        self.matches += 1
-        row = {
-            "publisher": self.holder, "pod": self.holder, "rank": 0, "matched_blocks": 1, "matched_tokens": 16,
-            "tiers": {}, "state": "live", "age_s": 0.0, "incomplete": False,
-        }  # fmt: skip
-        return web.json_response({"block_size": 16, "query_blocks": 1, "matches": [row]})
-
-    async def _publishers(self, _request):
-        rows = [{"name": one.name, "model": MODEL, "http_url": one.url, "state": "live"} for one in self.engines]
-        return web.json_response({"publishers": rows})
-
-    async def _readyz(self, _request):
-        ready = {"ready": True, "core": "native", "publishers": 2, "live": 2, "problem": None, "discovery": {}}
-        return web.json_response(ready)
-
-
 async def test_a_router_goes_on_with_the_other_replica_and_stays_with_it():
     async with running_engines("a", "b") as engines:
-        first, second = [await Replica(engines, name).start() for name in ("a", "b")]
+        first, second = [await HttpIndex(engines, [(name, 16, "live")]).start() for name in ("a", "b")]
         config = RouterConfig.parse({"match_timeout_s": 2.0, "refresh_s": 0.05, "index_backoff_s": 0.0})
         routing = Routing.over_http(config, [first.url, second.url])
         async with running_router([], routing=routing) as (_, url), aiohttp.ClientSession() as session:
@@ -295,15 +246,16 @@ async def test_a_router_goes_on_with_the_other_replica_and_stays_with_it():
                 return headers["x-kvsync-endpoint"]
 
             before = await answered()
+            after = "b" if before == "a" else "a"
             one, other = (first, second) if before == "a" else (second, first)
             await one.stop()
-            assert await answered() == other.holder
+            assert await answered() == after
             await one.start()
-            asked = one.matches
-            assert {await answered() for _ in range(20)} == {other.holder}
-            assert one.matches == asked
+            asked = len(one.asked)
+            assert {await answered() for _ in range(20)} == {after}
+            assert len(one.asked) == asked
             other.hang = True
-            assert await answered() == one.holder
+            assert await answered() == before
         await first.stop()
         await second.stop()
 
