@@ -8,8 +8,11 @@ from cli_helpers import invoke, one_line
 
 from kvsync.replicas.auditing import ReplicaAuditor
 from kvsync.replicas.positions import KEPT, Positions
+from kvsync_events import BlockStored, EventBatch, WireForm, encode_batch
 from kvsync_indexer.api import AuditReport, DigestAnswer, DigestRow, PublisherAudit, PublisherRow
-from kvsync_indexer.client import IndexRefusedError
+from kvsync_indexer.client import IndexClient, IndexRefusedError
+from kvsync_indexer.core import make_core
+from kvsync_indexer.snapshot import decode_snapshot, encode_snapshot, write_snapshot
 from kvsync_testkit.processes import Index, MockEngine, stopping
 from kvsync_testkit.waiting import wait_until
 
@@ -147,11 +150,41 @@ def test_two_indexes_agree_and_a_resync_changes_nothing(two):
     assert (code, err, report["compared"], report["equal"]) == (0, "", 1, True)
     assert report["publishers"][0]["replicas"][0]["blocks"] > 0
     before = indexes[0].rows("engine-0")
+    resyncs = [index.ok("GET", "/v1/publishers/engine-0")["resyncs"] for index in indexes]
     row = indexes[0].ok("POST", "/v1/publishers/engine-0/resync")
-    assert (row["name"], row["resyncs"]) == ("engine-0", 1)
+    assert (row["name"], row["resyncs"]) == ("engine-0", resyncs[0] + 1)
     wait_until("the history is applied again", lambda: indexes[0].rows("engine-0") == before, deadline_s=30)
     code, out, _ = invoke("audit", "--replicas", urls)
     assert code == 0
     assert "1 of 1 compared, 0 repaired, 0 different" in out
-    assert indexes[1].ok("GET", "/v1/publishers/engine-0")["resyncs"] == 0
+    assert indexes[1].ok("GET", "/v1/publishers/engine-0")["resyncs"] == resyncs[1]
     assert indexes[0].ask("POST", "/v1/publishers/nobody/resync")[0] == 404
+
+
+def with_a_block_too_many(snapshot):
+    """The snapshot of an index that also holds a block of `engine-0` which its engine has never had."""
+    header, state = decode_snapshot(snapshot)
+    core = make_core("python")
+    core.restore(state)
+    event = BlockStored([4711], None, list(range(16)), 16, medium="GPU")
+    core.apply("engine-0", encode_batch(EventBatch(0.0, [event], 0), WireForm.for_version("0.33.0")))
+    return encode_snapshot(header, core.snapshot())
+
+
+def test_a_replica_with_a_false_block_is_found_and_repaired(two, tmp_path):
+    engine, (good, _) = two
+    with IndexClient(good.url) as client:
+        write_snapshot(tmp_path, with_a_block_too_many(client.snapshot()))
+    wrong = Index(engine, folder=tmp_path, snapshot_dir=tmp_path)
+    with stopping(wrong):
+        wrong.live()
+        urls = f"{good.url},{wrong.url}"
+        code, out, _ = invoke("audit", "--replicas", urls, "--json", "--no-repair", "--wait", "1")
+        (found,) = json.loads(out)["publishers"]
+        assert (code, found["verdict"]) == (1, "different")
+        assert [one["against_engine"] for one in found["replicas"]] == ["equal", "different"]
+        code, out, _ = invoke("audit", "--replicas", urls, "--json", "--wait", "5")
+        (found,) = json.loads(out)["publishers"]
+        assert (code, found["verdict"]) == (0, "repaired")
+        assert [one["resynced"] for one in found["replicas"]] == [False, True]
+        assert wrong.rows("engine-0") == good.rows("engine-0") == engine.rows()
