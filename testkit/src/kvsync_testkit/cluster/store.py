@@ -37,6 +37,7 @@ KINDS = {
     ("rbac.authorization.k8s.io/v1", "Role"): "roles",
     ("rbac.authorization.k8s.io/v1", "RoleBinding"): "rolebindings",
     ("apiextensions.k8s.io/v1", "CustomResourceDefinition"): "customresourcedefinitions",
+    ("inference.networking.k8s.io/v1", "InferencePool"): "inferencepools",
     ("kvsync.dev/v1alpha1", "MockEngine"): "mockengines",
     ("kvsync.dev/v1alpha1", "PrefixIndex"): "prefixindexes",
 }
