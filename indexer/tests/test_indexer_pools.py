@@ -127,9 +127,20 @@ def test_a_pod_that_the_index_cannot_follow_is_an_endpoint_all_the_same():
     assert "no model" in made.problems["default/a"]
 
 
-def test_a_port_that_no_publisher_names_takes_no_name_of_one():
-    made = members(engine("a"), ports=(9000,))
-    assert shown(made) == [("a:9000", "http://10.0.0.1:9000", True)]
+def test_a_sole_port_leads_to_every_publisher_behind_a_proxy_in_the_pod():
+    assert shown(members(engine("a"), ports=(9000,))) == [("a", "http://10.0.0.1:9000", True)]
+    notes = {"model": "m", "data-parallel-size": "2", "replay-port": "none"}
+    made = members(engine("a", notes=notes), ports=(9000,))
+    assert [(each.name, each.http_url) for each in made.endpoints()] == [
+        ("a/0", "http://10.0.0.1:9000"),
+        ("a/1", "http://10.0.0.1:9000"),
+    ]
+
+
+def test_a_port_without_a_publisher_takes_no_name_of_another():
+    notes = {"model": "m", "data-parallel-size": "3", "replay-port": "none"}
+    made = members(engine("a", notes=notes), ports=(8000, 9000))
+    assert [each.name for each in made.endpoints()] == ["a/0", "a/1", "a/2", "a:9000"]
 
 
 def test_pods_come_and_go():

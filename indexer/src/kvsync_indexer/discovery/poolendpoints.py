@@ -51,25 +51,34 @@ def member_of(pod: Any) -> Member | None:  # noqa: ANN401
 
 
 def endpoints_of(member: Member, ports: tuple[int, ...], specs: list[PublisherSpec]) -> list[PoolEndpoint]:
-    """The endpoints of one pod, whose publishers are `specs`.
-
-    A port takes the publishers that are served at its URL. If all publishers name one URL, but there are as many ports
-    as publishers, each port is one of them. Every other port is named `POD`, or `POD/POSITION` with several ports.
-    """
-    specs = sorted(specs, key=lambda spec: spec.rank)
-    by_position = len(ports) == len(specs) > 1 and len({spec.http_url for spec in specs}) == 1
+    """The endpoints of one pod, whose publishers are `specs`. A port without a publisher is an endpoint as well."""
     taken = {spec.name for spec in specs}
+    model = specs[0].model if specs else ""
     found = []
-    for position, port in enumerate(ports):
+    for position, (port, here) in enumerate(zip(ports, _by_port(member, ports, specs), strict=True)):
         url = f"http://{member.host}:{port}"
-        here = [specs[position]] if by_position else [spec for spec in specs if spec.http_url == url]
         found += [PoolEndpoint(spec.name, spec.model, url, spec.rank, spec.http_rank, member.ready) for spec in here]
         if not here:
             name = member.name if len(ports) == 1 else f"{member.name}/{position}"
             name = f"{member.name}:{port}" if name in taken else name
-            model = specs[0].model if specs else ""
             found.append(PoolEndpoint(name, model, url, position, None, member.ready))
     return found
+
+
+def _by_port(member: Member, ports: tuple[int, ...], specs: list[PublisherSpec]) -> list[list[PublisherSpec]]:
+    """The publishers behind each port: those with its URL, as far as the pod's own settings tell the URLs.
+
+    They do not if all publishers share one URL while there are as many ports as publishers, or if no URL is one of the
+    pool, as behind a proxy in the pod. Then a sole port leads to all of them, and several ports are ranks in order.
+    """
+    ordered = sorted(specs, key=lambda spec: spec.rank)
+    by_url = [[spec for spec in ordered if spec.http_url == f"http://{member.host}:{port}"] for port in ports]
+    told = any(by_url) and not (len(ports) == len(ordered) > 1 and len({spec.http_url for spec in ordered}) == 1)
+    if not told and len(ports) == 1:
+        return [ordered]
+    if not told and len(ports) == len(ordered):
+        return [[spec] for spec in ordered]
+    return by_url
 
 
 class PoolMembers:

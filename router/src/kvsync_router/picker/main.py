@@ -31,15 +31,15 @@ _PORT: Final = click.IntRange(0, 65535)
     PROGRAM,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110, "show_default": True},
 )
-@click.option("--index-url", metavar="URL", help="Index to ask for matches and, without --publishers, for endpoints.")
+@click.option("--index-url", metavar="URL", help="Index to ask for matches, and for endpoints without a list.")
 @click.option("--publishers", type=click.Path(path_type=Path), help="Publishers file that lists the endpoints.")
 @click.option("--single-address", is_flag=True, help="Name one address only, for ORIGINAL_DST clusters.")
 @click.option("--host", default="0.0.0.0", help="Address to listen on.")
 @click.option("--grpc-port", type=_PORT, default=9002, help="Port of the external processor.")
 @click.option("--grpc-health-port", type=_PORT, default=9003, help="Port of the gRPC health service.")
 @click.option("--metrics-port", type=_PORT, default=9090, help="Port of the Prometheus metrics.")
-@click.option("--pool-name", help="Name of the InferencePool that the picker serves, for logs.")
-@click.option("--pool-namespace", help="Namespace of that InferencePool.")
+@click.option("--pool-name", help="InferencePool whose pods are the endpoints.")
+@click.option("--pool-namespace", help="Namespace of that InferencePool.  [default: own]")
 @click.option(
     "--secure-serving",
     type=bool,
@@ -66,7 +66,9 @@ def command(**values: Any) -> int:  # noqa: ANN401
     key = read_api_key(values["engine_api_key"], values["engine_api_key_file"])
     own = {"max_body_bytes": values["max_body_bytes"], "engine_api_key": key}
     config = RouterConfig.parse({**settings_of(values), **own})
-    directory = choose_directory(values["index_url"], values["publishers"])
+    directory = choose_directory(
+        values["index_url"], values["publishers"], values["pool_name"], values["pool_namespace"]
+    )
     with contextlib.ExitStack() as on_refusal:
         bound = [on_refusal.enter_context(_listen(values, name)) for name in _PORTS]
         from kvsync_router.picker.credentials import server_credentials  # gRPC; a wrong flag is answered before
