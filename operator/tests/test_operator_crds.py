@@ -118,7 +118,7 @@ def test_samples_are_valid(file):
 
 def test_there_is_a_sample_for_each_use():
     names = {file.stem for file in SAMPLES}
-    assert {"single", "three-pods", "two-models", "offload", "faults", "index-snapshot"} <= names
+    assert {"single", "three-pods", "two-models", "offload", "faults", "index-snapshot", "gateway"} <= names
 
 
 def refusal(document):

@@ -12,7 +12,10 @@ POOL_SELECTOR = "an InferencePool has labels only, so createPool needs matchLabe
 _OWN_POOL = "targetPorts and failureMode are fields of the InferencePool; they need createPool Enabled"
 _CERTIFICATE = "certificateSecretName: needs tls Enabled"
 
-_TargetPort = Annotated[int, Field(ge=1, le=65535)]
+_TargetPorts = Annotated[
+    list[Annotated[int, Field(ge=1, le=65535)]],
+    Field(min_length=1, max_length=8, json_schema_extra={"x-kubernetes-list-type": "set"}),
+]
 
 
 class EndpointPicker(Model):
@@ -35,12 +38,7 @@ class EndpointPicker(Model):
     PrefixIndex. The index follows the pods of this pool in place of those of `selector`."""
     create_pool: Literal["Disabled", "Enabled"] = "Disabled"
     """Whether the operator makes the InferencePool, from the labels of `selector`, with this picker."""
-    target_ports: (
-        Annotated[
-            list[_TargetPort], Field(min_length=1, max_length=8, json_schema_extra={"x-kubernetes-list-type": "set"})
-        ]
-        | None
-    ) = None
+    target_ports: _TargetPorts | None = None
     """HTTP ports of each pod in a pool that the operator makes; each is one data-parallel rank. The default is 8000."""
     failure_mode: Literal["FailClose", "FailOpen"] | None = None
     """What a gateway does while no picker answers, for a pool that the operator makes: refuse requests (the default),
