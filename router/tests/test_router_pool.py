@@ -2,11 +2,14 @@
 
 import asyncio
 import contextlib
+import subprocess
+import sys
 
+import aiohttp
 import grpc
 import pytest
 from kubernetes import client
-from picker_helpers import Gateway, address
+from picker_helpers import PROMPT, Gateway, address, request_body, request_headers
 from router_helpers import MODEL, FakeIndex, free_socket, running_engines
 
 from kvsync_indexer.pools import PoolFollower
@@ -17,6 +20,8 @@ from kvsync_router.routing import Routing
 from kvsync_router.sources.pool import PoolDirectory
 from kvsync_router.sources.scoring import InProcessScorer
 from kvsync_testkit.cluster import FakeKube
+from kvsync_testkit.ports import free_ports
+from kvsync_testkit.processes import HttpPort
 from kvsync_testkit.waiting import until
 
 NEVER_S = 3600.0
@@ -155,3 +160,61 @@ async def test_before_the_pool_was_read_nothing_is_known(api):
             await directory.endpoints()
     finally:
         await asyncio.to_thread(directory.stop)
+
+
+@contextlib.contextmanager
+def process_of(module, flags, log):
+    """A command as a process, which ends with exit code 0."""
+    with log.open("wb") as out:
+        process = subprocess.Popen([sys.executable, "-m", module, *map(str, flags)], stderr=out)
+    try:
+        yield
+    finally:
+        process.terminate()
+        assert process.wait(30) == 0
+
+
+async def test_the_command_follows_the_pool_that_its_flags_name(api, tmp_path, monkeypatch):
+    monkeypatch.setenv("KUBECONFIG", str(api.kubeconfig(tmp_path)))
+    async with running_engines("x") as (x,):
+        api.put(pool(x.port))
+        api.replace(pod("a"))
+        port, health, metrics = free_ports(3)
+        flags = ["--host", "127.0.0.1", "--pool-name", "lab", "--pool-namespace", "default", "--no-secure-serving"]
+        flags += ["--grpc-port", port, "--grpc-health-port", health, "--metrics-port", metrics]
+        with process_of("kvsync_router.picker.main", flags, tmp_path / "log"):
+            await asyncio.to_thread(HttpPort(metrics).ready, "/readyz")
+            async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+                assert await Gateway(port, channel, None, None).pick() == address(x)
+
+
+async def test_a_picker_in_the_process_of_the_index_follows_the_same_pods(api, tmp_path, monkeypatch):
+    monkeypatch.setenv("KUBECONFIG", str(api.kubeconfig(tmp_path)))
+    async with running_engines("x") as (x,):
+        api.put(pool(x.port))
+        api.replace(pod("a"))
+        port, http = free_ports(2)
+        flags = ["--host", "127.0.0.1", "--port", http, "--discover", "kubernetes", "--pool", "lab"]
+        flags += ["--namespace", "default", "--epp-port", port, "--no-epp-secure-serving"]
+        flags += ["--epp-pool-name", "lab", "--epp-pool-namespace", "default"]
+        with process_of("kvsync_indexer.main", flags, tmp_path / "log"):
+            index = HttpPort(http)
+            await asyncio.to_thread(index.ready, "/healthz")
+
+            async def publishers():
+                async with aiohttp.ClientSession() as session, session.get(f"{index.url}/v1/publishers") as response:
+                    return [row["name"] for row in (await response.json())["publishers"]]
+
+            await until("the index follows the pod", publishers)
+            assert await publishers() == ["a"]
+            async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+                gateway = Gateway(port, channel, None, None)
+                await until("the picker knows the pod", lambda: picked(gateway))
+                assert await gateway.pick() == address(x)
+
+
+async def picked(gateway):
+    """Whether the picker names an address, rather than to answer with 503."""
+    answer, stream = await gateway.ask(request_headers(), request_body(PROMPT), answers=1)
+    stream.cancel()
+    return not answer[0].HasField("immediate_response")
