@@ -3,11 +3,10 @@
 import threading
 
 import pytest
-from discovery_helpers import Sink, pod
+from discovery_helpers import pod
 from service_helpers import DEADLINE_S
 
 from kvsync_indexer.config import IndexerConfig
-from kvsync_indexer.discovery import KubernetesDiscovery
 from kvsync_indexer.discovery.pool import PoolError, PoolSpec, PoolTable, read_pool
 from kvsync_indexer.discovery.poolendpoints import PoolMembers
 from kvsync_indexer.errors import ConfigError
@@ -165,22 +164,9 @@ def test_pods_come_and_go():
 
 
 @pytest.fixture
-def follow_pool(server):
-    running = []
-
-    def start(**how):
-        sink = Sink()
-        found = KubernetesDiscovery(
-            sink, selector="unused=true", namespaces=("default",), pool="lab", api=server.api(), **how
-        )
-        found.start()
-        running.append(found)
-        return sink, found
-
-    yield start
-    for found in running:
-        found.stop()
-        assert not any(watcher.alive for watcher in found.watchers)
+def follow_pool(follow):
+    """A function that starts discovery of the pods of the pool `lab`."""
+    return lambda: follow(namespaces=("default",), pool="lab")
 
 
 def test_the_index_follows_the_pods_of_a_pool(server, follow_pool):

@@ -2,11 +2,11 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, model_validator
 
 from kvsync_operator import names
-from kvsync_operator.models.common import DnsName, Duration, DurationBounds, Model, rules, with_defaults
-from kvsync_operator.models.router import RouterLimits, RouterWeights
+from kvsync_operator.models.common import DnsName, Model, rules
+from kvsync_operator.models.router import Placing
 
 POOL_SELECTOR = "an InferencePool has labels only, so createPool needs matchLabels and no matchExpressions"
 _OWN_POOL = "targetPorts and failureMode are fields of the InferencePool; they need createPool Enabled"
@@ -18,7 +18,7 @@ _TargetPorts = Annotated[
 ]
 
 
-class EndpointPicker(Model):
+class EndpointPicker(Placing):
     """An endpoint picker (`ext_proc`) for gateways that implement the Gateway API Inference Extension.
 
     It runs in the index pods. Its Service has port 9002 for gateways, 9003 for gRPC health checks and 9090 for metrics.
@@ -35,7 +35,7 @@ class EndpointPicker(Model):
     """Whether there is a picker; `false` keeps the other fields for later."""
     pool: DnsName | None = None
     """InferencePool, in the same namespace, whose pods and ports are the endpoints. By default it has the name of the
-    PrefixIndex. The index follows the pods of this pool in place of those of `selector`."""
+    PrefixIndex. Unless the operator makes it, the index follows its pods in place of those of `selector`."""
     create_pool: Literal["Disabled", "Enabled"] = "Disabled"
     """Whether the operator makes the InferencePool, from the labels of `selector`, with this picker."""
     target_ports: _TargetPorts | None = None
@@ -43,19 +43,6 @@ class EndpointPicker(Model):
     failure_mode: Literal["FailClose", "FailOpen"] | None = None
     """What a gateway does while no picker answers, for a pool that the operator makes: refuse requests (the default),
     or send them to any pod."""
-    policy: Literal["kv", "least_request", "round_robin", "random"] = "kv"
-    """How the picker chooses an engine for a request."""
-    weights: RouterWeights = Field(default_factory=RouterWeights, json_schema_extra=with_defaults())
-    """What counts how much for the policy `kv`."""
-    speculative: Annotated[Duration, DurationBounds("0s", "1m")] = "0"
-    """How long a prompt that was just placed counts as cached before the engine announces it; `0` for not at all."""
-    session_affinity: Annotated[
-        str, StringConstraints(pattern=r"^(off|user|(header|cookie):[A-Za-z0-9_-]{1,64})$", max_length=71)
-    ] = "off"
-    """Where requests name their session, whose requests all go to one engine: `off`, `user`, `header:NAME` or
-    `cookie:NAME`."""
-    limits: RouterLimits = Field(default_factory=RouterLimits, json_schema_extra=with_defaults())
-    """What is admitted."""
     attempts: Annotated[int, Field(ge=1, le=16)] = 3
     """Addresses in an answer: the best one, then fall-backs."""
     addresses: Literal["List", "Single"] = "List"
@@ -63,7 +50,7 @@ class EndpointPicker(Model):
     tls: Literal["Enabled", "Disabled"] = "Enabled"
     """Whether the picker serves gateways with TLS."""
     certificate_secret_name: DnsName | None = None
-    """Secret of type `kubernetes.io/tls`, in the same namespace. By default each pod makes one of its own."""
+    """Secret of type `kubernetes.io/tls`, in the same namespace, with the certificate. Without it, each pod makes its own."""
 
     @property
     def ports_of_pods(self) -> list[int]:

@@ -50,7 +50,25 @@ class RouterTimeouts(Model):
     """Until an engine answers `/health`. One that fails twice gets no requests until it answers again."""
 
 
-class Router(Model):
+class Placing(Model):
+    """How a request is placed, by a router or by an endpoint picker."""
+
+    policy: Literal["kv", "least_request", "round_robin", "random"] = "kv"
+    """How an engine is chosen for a request."""
+    weights: RouterWeights = Field(default_factory=RouterWeights, json_schema_extra=with_defaults())
+    """What counts how much for the policy `kv`."""
+    speculative: Annotated[Duration, DurationBounds("0s", "1m")] = "0"
+    """How long a prompt that was just placed counts as cached before the engine announces it; `0` for not at all."""
+    session_affinity: Annotated[
+        str, StringConstraints(pattern=r"^(off|user|(header|cookie):[A-Za-z0-9_-]{1,64})$", max_length=71)
+    ] = "off"
+    """Where requests name their session, whose requests all go to one engine: `off`, `user`, `header:NAME` or
+    `cookie:NAME`."""
+    limits: RouterLimits = Field(default_factory=RouterLimits, json_schema_extra=with_defaults())
+    """What is admitted."""
+
+
+class Router(Placing):
     """An OpenAI-compatible proxy that forwards each request to the engine that its policy chooses."""
 
     model_config = Model.model_config | {
@@ -61,19 +79,6 @@ class Router(Model):
 
     port: Port = 8080
     """Port of the router and of its Service."""
-    policy: Literal["kv", "least_request", "round_robin", "random"] = "kv"
-    """How the router chooses an engine for a request."""
-    weights: RouterWeights = Field(default_factory=RouterWeights, json_schema_extra=with_defaults())
-    """What counts how much for the policy `kv`."""
-    speculative: Annotated[Duration, DurationBounds("0s", "1m")] = "0"
-    """How long a prompt that was just routed counts as cached before the engine announces it; `0` for not at all."""
-    session_affinity: Annotated[
-        str, StringConstraints(pattern=r"^(off|user|(header|cookie):[A-Za-z0-9_-]{1,64})$", max_length=71)
-    ] = "off"
-    """Where requests name their session, whose requests all go to one engine: `off`, `user`, `header:NAME` or
-    `cookie:NAME`."""
-    limits: RouterLimits = Field(default_factory=RouterLimits, json_schema_extra=with_defaults())
-    """What is admitted."""
     timeouts: RouterTimeouts = Field(default_factory=RouterTimeouts, json_schema_extra=with_defaults())
     """How long the router waits for an engine."""
     attempts: Annotated[int, Field(ge=1, le=16)] = 3

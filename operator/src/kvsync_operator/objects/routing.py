@@ -3,8 +3,7 @@
 from collections.abc import Mapping
 
 from kvsync_operator.models.common import duration_seconds
-from kvsync_operator.models.endpointpicker import EndpointPicker
-from kvsync_operator.models.router import Router
+from kvsync_operator.models.router import Placing, Router
 
 
 def router_args(router: Router) -> list[str]:
@@ -31,7 +30,7 @@ def router_settings(router: Router) -> dict[str, str]:
     }
 
 
-def placing_settings(prefix: str, placing: Router | EndpointPicker) -> dict[str, str]:
+def placing_settings(prefix: str, placing: Placing) -> dict[str, str]:
     """Return the flags about the choice of an engine, which router and picker share."""
     weights, limits = placing.weights, placing.limits
     tiers = {"GPU": weights.gpu_percent, "CPU": weights.cpu_percent, "STORAGE": weights.storage_percent}
