@@ -87,9 +87,13 @@ def test_latency_profiles_are_the_mock_engines():
     assert sorted(profile) == sorted(PROFILES)
 
 
+SWITCHES = ("--router-access-log", "--epp-single-address", "--no-epp-secure-serving")
+"""The flags without a value."""
+
+
 def as_flags(args):
     flags = {}
-    args = [each for each in args if each != "--router-access-log"]  # the only one without a value
+    args = [each for each in args if each not in SWITCHES]
     for flag, value in zip(args[::2], args[1::2], strict=True):
         assert flag.startswith("--")
         flags.setdefault(flag, []).append(value.replace("$$", "$"))  # as Kubernetes does
@@ -104,7 +108,7 @@ def index_config(index):
             "port": int(flags["--port"][0]),
             "core": flags["--core"][0],
             "discover": flags["--discover"][0],
-            "selector": flags["--selector"][0],
+            **{name: flags[f"--{name}"][0] for name in ("selector", "pool") if f"--{name}" in flags},
             "namespaces": tuple(flags["--namespace"]),
             "stale_after_s": flags["--stale-after"][0],
             "replay_timeout_s": flags["--replay-timeout"][0],

@@ -50,7 +50,7 @@ class EndpointPicker(Placing):
     tls: Literal["Enabled", "Disabled"] = "Enabled"
     """Whether the picker serves gateways with TLS."""
     certificate_secret_name: DnsName | None = None
-    """Secret of type `kubernetes.io/tls`, in the same namespace, with the certificate. Without it, each pod makes its own."""
+    """Secret of type `kubernetes.io/tls` in the same namespace. By default each pod makes a certificate of its own."""
 
     @property
     def ports_of_pods(self) -> list[int]:
