@@ -87,11 +87,11 @@ class Routing:
         )
 
     @classmethod
-    def in_process(cls, config: RouterConfig, index: IndexAnswers) -> "Routing":
-        """Routing in the process of the index."""
+    def in_process(cls, config: RouterConfig, index: IndexAnswers, directory: Directory | None = None) -> "Routing":
+        """Routing in the process of the index, whose publishers are the endpoints unless `directory` lists them."""
         return cls(
             config,
-            InProcessDirectory(index),
+            directory or InProcessDirectory(index),
             InProcessScorer(index, config.match_timeout_s),
             predictions=InProcessPredictions(index),
         )

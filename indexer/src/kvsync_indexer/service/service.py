@@ -129,7 +129,9 @@ class IndexService:
             return None
         from kvsync_indexer.discovery import KubernetesDiscovery  # imported here, because the client is large
 
-        return KubernetesDiscovery(self.ingest, selector=config.selector, namespaces=config.namespaces)
+        return KubernetesDiscovery(
+            self.ingest, selector=config.selector, namespaces=config.namespaces, pool=config.pool
+        )
 
     async def start(self) -> None:
         """Resume from a snapshot if there is one, then follow the publishers."""

@@ -37,8 +37,8 @@ _PORT: Final = click.IntRange(0, 65535)
 @click.option("--grpc-port", type=_PORT, default=9002, help="Port of the external processor.")
 @click.option("--grpc-health-port", type=_PORT, default=9003, help="Port of the gRPC health service.")
 @click.option("--metrics-port", type=_PORT, default=9090, help="Port of the Prometheus metrics.")
-@click.option("--pool-name", help="Name of the InferencePool that the picker serves, for logs.")
-@click.option("--pool-namespace", help="Namespace of that InferencePool.")
+@click.option("--pool-name", help="InferencePool whose pods are the endpoints.")
+@click.option("--pool-namespace", help="Namespace of that InferencePool.  [default: own]")
 @click.option(
     "--secure-serving",
     type=bool,
@@ -66,7 +66,9 @@ def command(**values: Any) -> int:  # noqa: ANN401
     configure_logging("info")
     own = {"max_body_bytes": values["max_body_bytes"], **read_secrets(values)}
     config = RouterConfig.parse({**settings_of(values), **own})
-    directory = choose_directory(values["index_urls"], values["publishers"])
+    directory = choose_directory(
+        values["index_urls"], values["publishers"], values["pool_name"], values["pool_namespace"]
+    )
     with contextlib.ExitStack() as on_refusal:
         bound = [on_refusal.enter_context(_listen(values, name)) for name in _PORTS]
         from kvsync_router.picker.credentials import server_credentials  # gRPC; a wrong flag is answered before

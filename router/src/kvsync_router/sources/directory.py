@@ -1,4 +1,4 @@
-"""Where the list of endpoints comes from: the publishers of an index, or a publishers file.
+"""Where the list of endpoints comes from: the publishers of an index, a publishers file, or `sources.pool`.
 
 A source that cannot be read removes no endpoint; only an answer does.
 """
@@ -6,7 +6,7 @@ A source that cannot be read removes no endpoint; only an answer does.
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from kvsync_indexer.api import PublisherRow
 from kvsync_indexer.client import AsyncIndexClient, IndexClientError
@@ -28,6 +28,19 @@ class Directory(Protocol):
 
     async def endpoints(self) -> list[EndpointInfo]:
         """Every endpoint. Raises DirectoryUnavailableError."""
+        ...
+
+
+@runtime_checkable
+class WatchedDirectory(Directory, Protocol):
+    """A directory that announces changes, so that an endpoint that leaves is not used until the next reading."""
+
+    def start(self, on_change: Callable[[], None]) -> None:
+        """Begin to watch. `on_change` may be called in any thread."""
+        ...
+
+    def stop(self) -> None:
+        """End what `start` began. This may take a moment, so it is called in a thread."""
         ...
 
 
