@@ -38,7 +38,8 @@ def write(path, text):
         ("/v1/match", Area.QUERY), ("/v1/publishers", Area.QUERY), ("/v1/publishers/a/b", Area.QUERY),
         ("/v1/publishers/a/blocks", Area.DUMP), ("/v1/publishers/a/blocks/", Area.DUMP),
         ("/v1/publishers/a/b/digest", Area.DUMP), ("/v1/snapshot", Area.DUMP), ("/v1/snapshot/", Area.DUMP),
-        ("/v1/audit", Area.AUDIT), ("/v1/audit/", Area.AUDIT), ("/v1/something-new", Area.QUERY), ("/v1", Area.QUERY),
+        ("/v1/audit", Area.AUDIT), ("/v1/audit/", Area.AUDIT), ("/v1/publishers/a/b/resync", Area.AUDIT),
+        ("/v1/something-new", Area.QUERY), ("/v1", Area.QUERY),
     ],
 )  # fmt: skip
 def test_every_path_has_an_area(path, area):

@@ -119,6 +119,7 @@ def test_every_call_asks_what_the_api_describes(server, new_client):
         "publishers": ({"publishers": [{"name": "b", "state": "live"}, {"name": "a", "state": "gap"}]}, []),
         "publisher": ({"name": "b", "state": "live"}, ["ns/b c"]),
         "digest": ({"publisher": "b", "digests": [], "last_seq": 1, "state": "live"}, ["b"]),
+        "resync": ({"name": "b", "state": "live"}, ["b"]),
         "audit": ({"publishers": [], "audited": 0, "blocks": 0, "differences": 0, "equal": True}, [["b"], 2.0]),
         "report_prediction": ({"publisher": "b", "requests": 1, "error": 0.5}, [PredictionReport("b", 1, 2)]),
         "health": ({"ok": True, "problem": None}, []),
@@ -140,8 +141,8 @@ def test_every_call_asks_what_the_api_describes(server, new_client):
     assert found["match"].query_blocks == found["match_many"][0].query_blocks == 2
     assert [f"{method} {path}" for method, path, _, _ in server.asked] == [
         "POST /v1/match", "POST /v1/match", "GET /v1/publishers", "GET /v1/publishers/ns%2Fb%20c",
-        "GET /v1/publishers/b/digest", "POST /v1/audit", "POST /v1/predictions", "GET /healthz", "GET /readyz",
-        "GET /v1/publishers/b/blocks", "GET /metrics", "GET /v1/snapshot",
+        "GET /v1/publishers/b/digest", "POST /v1/publishers/b/resync", "POST /v1/audit", "POST /v1/predictions",
+        "GET /healthz", "GET /readyz", "GET /v1/publishers/b/blocks", "GET /metrics", "GET /v1/snapshot",
     ]  # fmt: skip
     assert all(
         headers.get("Authorization", headers.get("authorization")) == "Bearer secret" for *_, headers in server.asked

@@ -196,6 +196,29 @@ def test_the_history_that_a_failure_cost_is_repaired():
     assert (rig.machine.state, rig.machine.incomplete, rig.held()) == (State.LIVE, False, {0, 1, 2, 3})
 
 
+def test_a_resync_drops_the_blocks_and_applies_the_history_again():
+    rig = Rig().live()
+    rig.receive((0, stored(0)), (1, stored(1)))
+    rig.core.apply(NAME, stored(7))  # what no batch brought
+    assert rig.follower.resync("asked for", rig.now)
+    assert (rig.machine.state, rig.machine.incomplete, rig.held()) == (State.LIVE, True, set())
+    attempt = rig.machine.replays.session.attempt
+    assert rig.sockets.calls[-1] == ("request_replay", attempt, 0)
+    for seq in (0, 1):
+        rig.follower.replay_item(attempt, seq, stored(seq), rig.now)
+    rig.follower.replay_end(attempt, rig.now)
+    assert (rig.machine.state, rig.machine.incomplete, rig.held()) == (State.LIVE, False, {0, 1})
+    assert rig.machine.position.last_seq == 1
+
+
+def test_no_resync_while_nothing_is_heard_of_the_publisher():
+    rig = Rig().live()
+    rig.receive((0, stored(0)))
+    rig.follower.bad_frame(rig.machine.link, "rubbish", rig.now)
+    assert not rig.follower.resync("asked for", rig.now)
+    assert rig.machine.state is State.QUARANTINED
+
+
 def test_what_an_abandoned_link_brought_is_dropped():
     rig = Rig().live()
     old = rig.machine.link

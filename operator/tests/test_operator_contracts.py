@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from operator_specs import specs
 
 from kvsync_indexer.config import IndexerConfig, parse_duration
+from kvsync_indexer.discovery.pool import PoolSpec, read_pool
 from kvsync_indexer.errors import ConfigError
 from kvsync_indexer.publishers_file import parse_publishers
 from kvsync_mockpod.config import build_config
@@ -24,15 +25,20 @@ from kvsync_operator.errors import InvalidSpecError
 from kvsync_operator.handlers import CHILD_KINDS
 from kvsync_operator.models import duration_seconds, parse_resource
 from kvsync_operator.models.common import DurationBounds
+from kvsync_operator.models.endpointpicker import EndpointPicker
 from kvsync_operator.models.faults import FaultRule
 from kvsync_operator.models.mockengine import Latency, MockEngineSpec
-from kvsync_operator.models.prefixindex import PrefixIndexSpec, Router, Sync
+from kvsync_operator.models.prefixindex import PrefixIndexSpec, Sync
+from kvsync_operator.models.router import Router
 from kvsync_operator.models.schema import structural_schema
 from kvsync_operator.objects import Images, build_objects
-from kvsync_operator.objects.prefixindex import index_args, router_args, router_settings
+from kvsync_operator.objects.picker import CERTIFICATE_DIR, build_pool, picker_args, picker_settings, pool_name
+from kvsync_operator.objects.prefixindex import index_args
+from kvsync_operator.objects.routing import router_args, router_settings
 from kvsync_router.config import RouterConfig
 from kvsync_router.flags import settings_of
 from kvsync_router.front import router_front
+from kvsync_router.picker.front import picker_front
 
 ROOT = Path(__file__).resolve().parents[2]
 CASES = sorted((ROOT / "operator/tests/golden").glob("*everything/input.yaml"))
@@ -81,9 +87,13 @@ def test_latency_profiles_are_the_mock_engines():
     assert sorted(profile) == sorted(PROFILES)
 
 
+SWITCHES = ("--router-access-log", "--epp-single-address", "--no-epp-secure-serving")
+"""The flags without a value."""
+
+
 def as_flags(args):
     flags = {}
-    args = [each for each in args if each != "--router-access-log"]  # the only one without a value
+    args = [each for each in args if each not in SWITCHES]
     for flag, value in zip(args[::2], args[1::2], strict=True):
         assert flag.startswith("--")
         flags.setdefault(flag, []).append(value.replace("$$", "$"))  # as Kubernetes does
@@ -98,12 +108,16 @@ def index_config(index):
             "port": int(flags["--port"][0]),
             "core": flags["--core"][0],
             "discover": flags["--discover"][0],
-            "selector": flags["--selector"][0],
+            **{name: flags[f"--{name}"][0] for name in ("selector", "pool") if f"--{name}" in flags},
             "namespaces": tuple(flags["--namespace"]),
             "stale_after_s": flags["--stale-after"][0],
             "replay_timeout_s": flags["--replay-timeout"][0],
             "audit_interval_s": flags.get("--audit-interval", ["0"])[0],
             "tokenizers": tuple(flags.get("--tokenizer", ())),
+            "bootstrap_from": flags.get("--bootstrap-from", [None])[0],
+            "token_file": flags.get("--token-file", [None])[0],
+            "tls_cert": flags.get("--tls-cert", [None])[0],
+            "tls_key": flags.get("--tls-key", [None])[0],
             "curve_server_key": flags.get("--curve-server-key", [None])[0],
         }
     )
@@ -117,6 +131,21 @@ def test_the_index_takes_its_command_line(index):
     assert config.stale_after_s == duration_seconds(index.spec.sync.stale_after)
     if "--audit-interval" in flags:
         assert parse_duration(flags["--audit-interval"][0]) == duration_seconds(index.spec.sync.audit_interval)
+
+
+@pytest.mark.parametrize(
+    ("spec", "peer"),
+    [
+        ({"replicas": 1}, None),
+        ({"replicas": 2}, "http://main-index.lab.svc:8090"),
+        ({"replicas": 2, "api": {"tokenSecretName": "t"}}, "http://main-index.lab.svc:8090"),
+        ({"replicas": 2, "api": {"tlsSecretName": "t"}}, None),
+    ],
+)
+def test_a_new_replica_starts_from_the_service_of_its_index(spec, peer):
+    metadata = {"name": "main", "namespace": "lab"}
+    document = {"apiVersion": names.API_VERSION, "kind": names.PREFIX_INDEX, "metadata": metadata, "spec": spec}
+    assert index_config(parse_resource(document)).bootstrap_from == peer
 
 
 def router_config(args):
@@ -257,3 +286,51 @@ def test_only_the_index_reaches_the_event_ports():
     assert events["from"] == [
         {"namespaceSelector": {}, "podSelector": {"matchLabels": {"app.kubernetes.io/name": "prefix-index"}}}
     ]
+
+
+def picker_front_of(args):
+    """The values of the picker's flags in the index's process; raises if the index does not know a flag."""
+    command = click.Command("picker", params=list(picker_front.options()))
+    values = command.make_context("picker", list(args)).params
+    return values, RouterConfig.parse(settings_of(values, "epp-"))
+
+
+def picker_of(name):
+    resource = parse_resource(
+        yaml.safe_load((ROOT / "operator/tests/golden" / name / "input.yaml").read_text().split("---")[0])
+    )
+    return resource, picker_args(resource.spec.picker, pool_name(resource), resource.namespace)
+
+
+def test_the_picker_takes_its_command_line():
+    _, args = picker_of("picker-creates-pool")
+    values, config = picker_front_of(args)
+    assert [values[name] for name in ("epp_port", "epp_health_port", "epp_metrics_port")] == [9002, 9003, 9090]
+    assert (values["epp_pool_name"], values["epp_pool_namespace"]) == ("llama", "lab")
+    assert values["epp_single_address"]
+    assert str(values["epp_cert_path"]) == CERTIFICATE_DIR
+    assert (config.policy, config.prefill_weight, config.attempts) == ("least_request", 0.25, 2)
+    assert (config.session_affinity, config.speculative_ttl_s, config.max_endpoint_requests) == ("user", 2.0, 20)
+    _, plain = picker_of("picker-for-a-pool")
+    assert not picker_front_of(plain)[0]["epp_secure_serving"]
+
+
+def test_the_defaults_of_the_resource_are_those_of_the_picker():
+    assert picker_front_of(picker_args(EndpointPicker(), "p", "n"))[1] == picker_front_of([])[1]
+    every = [part for pair in picker_settings(EndpointPicker()).items() for part in pair]
+    assert picker_front_of(every)[1] == picker_front_of([])[1]
+
+
+def test_the_index_follows_the_pods_of_the_pool():
+    made, _ = picker_of("picker-creates-pool")
+    assert "--pool" not in index_args(made)
+    assert "kvsync.dev/engine=llama" in index_args(made)
+    other, _ = picker_of("picker-for-a-pool")
+    args = index_args(other)
+    assert "--selector" not in args
+    assert args[args.index("--pool") + 1] == "main"
+
+
+def test_a_pool_that_the_operator_makes_is_accepted_by_the_index():
+    resource, _ = picker_of("picker-creates-pool")
+    assert read_pool(build_pool(resource)) == PoolSpec("kvsync.dev/engine=llama", (8000, 8001))

@@ -10,7 +10,7 @@ import yaml
 from kvsync_operator.grants import Grants
 from kvsync_operator.manifests import dump_yaml
 from kvsync_operator.objects import Images
-from kvsync_operator.reconcile import Observed, Problem, SyncReport, reconcile
+from kvsync_operator.reconcile import Observed, PoolReport, Problem, SyncReport, reconcile
 
 GOLDEN = Path(__file__).parent / "golden"
 CASES = sorted(folder.name for folder in GOLDEN.iterdir() if folder.is_dir())
@@ -37,10 +37,19 @@ def observed_children(seen, desired):
     return [*children, *seen.get("extra", [])]
 
 
+def observed_pool(seen):
+    if "pool" not in seen:
+        return None
+    told = seen["pool"]
+    problem = Problem(**told["problem"]) if "problem" in told else None
+    return PoolReport(tuple(told.get("live", ())), told.get("installed", True), problem)
+
+
 def observe(case):
     (resource, seen) = list(yaml.safe_load_all((GOLDEN / case / "input.yaml").read_text()))
     granted = Grants.parse(seen.get("grantsBefore", seen.get("grants", [])))
-    first = reconcile(Observed(document=resource, children=(), images=IMAGES, now=NOW, grants=granted))
+    pool = observed_pool(seen)
+    first = reconcile(Observed(document=resource, children=(), images=IMAGES, now=NOW, grants=granted, pool=pool))
     sync = SyncReport(**seen["sync"]) if "sync" in seen else None
     return Observed(
         document=resource,
@@ -49,15 +58,18 @@ def observe(case):
         now=NOW,
         grants=Grants.parse(seen.get("grants", [])),
         sync=sync,
+        pool=pool,
         problems=tuple(Problem(**problem) for problem in seen.get("problems", [])),
         enforce=seen.get("enforce", False),
     )
 
 
 def as_document(plan):
+    pools = {"pool": plan.pool, "prune_pools": [str(reference) for reference in plan.prune_pools]}
     return {
         "objects": list(plan.objects),
         "prune": [str(reference) for reference in plan.prune],
+        **{key: value for key, value in pools.items() if value},
         "status": plan.status,
         "events": [f"{event.type} {event.reason}: {event.message}" for event in plan.events],
         "repairs": [f"{event.type} {event.reason}: {event.message}" for event in plan.repairs],
@@ -94,7 +106,16 @@ def test_a_pass_after_its_plan_was_carried_out_has_nothing_to_do(case):
         live[key] = deep_merge(live.get(key, {}), obj)
     children = tuple(obj for key, obj in live.items() if key not in pruned)
     document = {**observed.document, "status": plan.status}
-    again = reconcile(replace(observed, document=document, children=children, now="2026-03-01T13:00:00Z", problems=()))
+    pool = observed.pool
+    if pool is not None:
+        names = {reference.name for reference in plan.prune_pools}
+        kept = [each for each in pool.live if each["metadata"]["name"] not in names]
+        pool = replace(pool, live=tuple([*kept, plan.pool] if plan.pool else kept))
+    again = reconcile(
+        replace(observed, document=document, children=children, pool=pool, now="2026-03-01T13:00:00Z", problems=())
+    )
     assert again.objects == ()
+    assert again.pool is None
+    assert again.prune_pools == ()
     assert again.prune == ()
     assert again.repairs == ()

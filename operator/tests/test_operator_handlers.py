@@ -1,79 +1,23 @@
 """The whole operator with kopf and both clients against a small API server: which objects it creates and changes."""
 
-import asyncio
 import contextlib
-import functools
 import math
+from collections import Counter
 from collections.abc import AsyncIterator
 
 import aiohttp
-import kubernetes
+import msgspec
 import pytest
 from aiohttp import web
+from operator_running import condition, engine, index, is_ready, running, until
 
+from kvsync_indexer.api import Readiness
 from kvsync_operator import names
 from kvsync_operator.cache import Key
-from kvsync_operator.client import KubeClient
 from kvsync_operator.reconcile import Reference
-from kvsync_operator.running import Operator
-from kvsync_operator.settings import build_settings
 from kvsync_testkit.cluster import FakeKube
-from kvsync_testkit.waiting import until
-
-until = functools.partial(until, deadline_s=30.0, every_s=0.02)
 
 KINDS = ("serviceaccounts", "configmaps", "services", "networkpolicies", "poddisruptionbudgets", "deployments")
-
-
-def engine(name="llama", namespace="lab", **spec):
-    body = {"model": {"name": "m"}, **spec}
-    return {
-        "apiVersion": "kvsync.dev/v1alpha1",
-        "kind": "MockEngine",
-        "metadata": {"name": name, "namespace": namespace},
-        "spec": {"replicas": 1, **body},
-    }
-
-
-def index(name="main", namespace="lab", **spec):
-    return {
-        "apiVersion": "kvsync.dev/v1alpha1",
-        "kind": "PrefixIndex",
-        "metadata": {"name": name, "namespace": namespace},
-        "spec": {"replicas": 1, **spec},
-    }
-
-
-def condition(obj, kind):
-    conditions = (obj or {}).get("status", {}).get("conditions", [])
-    return next((item for item in conditions if item["type"] == kind), None)
-
-
-def is_ready(api, plural="mockengines", name="llama", namespace="lab"):
-    found = condition(api.get(plural, namespace, name), "Ready")
-    return found is not None and found["status"] == "True"
-
-
-@contextlib.asynccontextmanager
-async def running(api: FakeKube, folder, monkeypatch, **settings) -> AsyncIterator[Operator]:
-    monkeypatch.setenv("KUBECONFIG", str(api.kubeconfig(folder)))
-    values = {"namespaces": ("lab", "far"), "http_host": "127.0.0.1", "http_port": 0, **settings}
-    own = build_settings(**values)
-    configuration = kubernetes.client.Configuration()
-    configuration.host = api.url
-    configuration.retries = False
-    client = KubeClient(kubernetes.client.ApiClient(configuration), own.write_slots, own.request_timeout_s)
-    stop = asyncio.Event()
-    async with aiohttp.ClientSession() as session:
-        operator = Operator(own, client, session)
-        task = asyncio.create_task(operator.run(stop))
-        try:
-            await until("watching", lambda: operator.health.ready or task.done())
-            yield operator
-        finally:
-            stop.set()
-            await task
-            client.close()
 
 
 def is_idle(operator):
@@ -336,11 +280,12 @@ async def test_a_role_of_another_index_is_never_taken_over(api, tmp_path, monkey
 async def index_pod(api: FakeKube, address: str, states: list[str]) -> AsyncIterator[list[str]]:
     """Run a ready index pod of `main` at a loopback address. Its publishers are in `states`, which may be changed."""
 
-    async def publishers(_: web.Request) -> web.Response:
-        return web.json_response({"publishers": [{"name": str(n), "state": s} for n, s in enumerate(states)]})
+    async def readiness(_: web.Request) -> web.Response:
+        answer = Readiness(True, "native", len(states), states.count("live"), None, {}, states=dict(Counter(states)))
+        return web.Response(body=msgspec.json.encode(answer), content_type="application/json")
 
     app = web.Application()
-    app.add_routes([web.get("/v1/publishers", publishers)])
+    app.add_routes([web.get("/readyz", readiness)])
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     await web.TCPSite(runner, address, names.INDEX_PORT).start()

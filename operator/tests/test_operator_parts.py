@@ -12,7 +12,7 @@ from kvsync_operator.client import KubeClient, resource_path
 from kvsync_operator.errors import InvalidSpecError
 from kvsync_operator.grants import Grants
 from kvsync_operator.main import main
-from kvsync_operator.publishers import count_publishers, least_favourable, ready_addresses
+from kvsync_operator.publishers import count_publishers, least_favourable, ready_addresses, serves_tls
 from kvsync_operator.reconcile import SyncReport, find_orphans
 from kvsync_operator.reconcile.admission import MAX_CONFIG_MAP_BYTES, check_sizes
 from kvsync_operator.settings import build_settings
@@ -119,17 +119,39 @@ class TestWatchdog:
         assert dog.silent(100.0) == {}
 
 
-def rows(*states):
-    return {"publishers": [{"name": str(number), "state": state} for number, state in enumerate(states)]}
+def readiness(*states):
+    return {
+        "ready": True, "core": "native", "publishers": len(states), "live": states.count("live"), "problem": None,
+        "discovery": {}, "states": {state: states.count(state) for state in states},
+    }  # fmt: skip
 
 
 def test_publishers_are_counted_by_state():
-    report = count_publishers(rows("live", "live", "stale", "replaying", "gap", "quarantined", "connecting"))
+    report = count_publishers(readiness("live", "live", "stale", "replaying", "gap", "quarantined", "connecting"))
     assert report == SyncReport(total=7, live=2, stale=1, resyncing=3, quarantined=1)
-    assert count_publishers({"publishers": []}) == SyncReport()
+    assert count_publishers(readiness()) == SyncReport()
 
 
-@pytest.mark.parametrize("answer", [{}, [], None, {"publishers": {}}])
+def test_an_index_that_does_not_count_its_publishers_by_state_is_an_error():
+    answer = readiness("live", "stale")
+    del answer["states"]
+    assert "too old" in count_publishers(answer).error
+
+
+@pytest.mark.parametrize(
+    ("document", "tls"),
+    [
+        ({}, False),
+        ({"spec": None}, False),
+        ({"spec": {"api": {"tlsSecretName": "t"}}}, True),
+        ({"spec": {"api": 1}}, False),
+    ],
+)
+def test_whether_an_index_serves_tls_is_known_of_any_document(document, tls):
+    assert serves_tls(document) is tls
+
+
+@pytest.mark.parametrize("answer", [{}, [], None, {"publishers": {}}, readiness() | {"states": []}])
 def test_another_answer_is_an_error_and_no_zero(answer):
     assert count_publishers(answer).error
 

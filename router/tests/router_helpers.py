@@ -127,6 +127,56 @@ class FakeIndex:
         return PredictionAnswer(report.publisher, 1, 0.0)
 
 
+class HttpIndex:
+    """An index over HTTP whose answers a test sets."""
+
+    def __init__(self, engines, matches):
+        self.engines, self.matches = engines, matches
+        self.status, self.hang, self.asked, self.port = 200, False, [], 0
+        self._runner = None
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.port}"
+
+    async def start(self):
+        app = web.Application()
+        app.router.add_post("/v1/match", self._match)
+        app.router.add_get("/v1/publishers", self._publishers)
+        app.router.add_get("/readyz", self._readyz)
+        self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
+        await self._runner.setup()
+        bound = free_socket(self.port)
+        self.port = bound.getsockname()[1]
+        await web.SockSite(self._runner, bound).start()
+        return self
+
+    async def stop(self):
+        if self._runner is not None:
+            await self._runner.cleanup()
+            self._runner = None
+
+    async def _match(self, request):
+        self.asked.append(await request.json())
+        if self.hang:
+            await asyncio.Event().wait()
+        rows = [
+            {"publisher": name, "pod": name, "rank": 0, "matched_blocks": 0, "matched_tokens": count, "tiers": {},
+             "state": state, "age_s": 0.0, "incomplete": False}
+            for name, count, state in self.matches
+        ]  # fmt: skip
+        return web.json_response({"block_size": 16, "query_blocks": 1, "matches": rows}, status=self.status)
+
+    async def _publishers(self, _request):
+        rows = [{"name": engine.name, "model": MODEL, "http_url": engine.url} for engine in self.engines]
+        return web.json_response({"publishers": [{**row, "state": "live"} for row in [*rows, {"name": "no-url"}]]})
+
+    async def _readyz(self, _request):
+        known = len(self.engines)
+        ready = {"ready": True, "core": "native", "publishers": known, "live": known, "problem": None, "discovery": {}}
+        return web.json_response(ready)
+
+
 @contextlib.asynccontextmanager
 async def running_router(
     engines,
@@ -137,15 +187,16 @@ async def running_router(
     record=None,
     index=None,
     http=ClientProtocol,
+    routing=None,
     **settings,
 ):
     """(routing, base URL) of a router before `engines`; `matches` answers for an index in this process.
 
-    `record` is called with each report about a prediction.
+    `record` is called with each report about a prediction. `routing` replaces everything but the front.
     """
     config = RouterConfig.parse({"refresh_s": 0.05, "probe_s": 0.02, **settings})
     index = index or FakeIndex(engines, matches, record)
-    routing = Routing(
+    routing = routing or Routing(
         config,
         directory or InProcessDirectory(index),
         scorer or InProcessScorer(index),

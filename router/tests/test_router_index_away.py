@@ -10,8 +10,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 import yaml
-from aiohttp import web
-from router_helpers import MODEL, ask, free_socket, running_engines, running_router
+from router_helpers import MODEL, HttpIndex, ask, free_socket, running_engines, running_router
 
 from kvsync_indexer.api import MatchRequest
 from kvsync_indexer.client import AsyncIndexClient
@@ -24,49 +23,6 @@ from kvsync_testkit.ports import free_port
 from kvsync_testkit.waiting import until
 
 ROUTER = str(Path(sys.executable).parent / "kvsync-router")
-
-
-class FakeIndex:
-    """An index whose answers a test sets."""
-
-    def __init__(self, engines, matches):
-        self.engines, self.matches = engines, matches
-        self.status, self.hang, self.asked, self.port = 200, False, [], 0
-        self._runner = None
-
-    @property
-    def url(self):
-        return f"http://127.0.0.1:{self.port}"
-
-    async def start(self):
-        app = web.Application()
-        app.router.add_post("/v1/match", self._match)
-        app.router.add_get("/v1/publishers", self._publishers)
-        self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
-        await self._runner.setup()
-        bound = free_socket(self.port)
-        self.port = bound.getsockname()[1]
-        await web.SockSite(self._runner, bound).start()
-
-    async def stop(self):
-        if self._runner is not None:
-            await self._runner.cleanup()
-            self._runner = None
-
-    async def _match(self, request):
-        self.asked.append(await request.json())
-        if self.hang:
-            await asyncio.Event().wait()
-        rows = [
-            {"publisher": name, "pod": name, "rank": 0, "matched_blocks": 0, "matched_tokens": count, "tiers": {},
-             "state": state, "age_s": 0.0, "incomplete": False}
-            for name, count, state in self.matches
-        ]  # fmt: skip
-        return web.json_response({"block_size": 16, "query_blocks": 1, "matches": rows}, status=self.status)
-
-    async def _publishers(self, _request):
-        rows = [{"name": engine.name, "model": MODEL, "http_url": engine.url} for engine in self.engines]
-        return web.json_response({"publishers": [{**row, "state": "live"} for row in [*rows, {"name": "no-url"}]]})
 
 
 @contextlib.asynccontextmanager
@@ -93,7 +49,7 @@ async def routed_by(index, **settings):
 
 async def test_only_trusted_matches_count():
     async with running_engines("a", "b") as engines:
-        index = FakeIndex(engines, [("a", 64, "gap"), ("b", 16, "live"), ("gone", 99, "live")])
+        index = HttpIndex(engines, [("a", 64, "gap"), ("b", 16, "live"), ("gone", 99, "live")])
         async with routed_by(index) as (router, url, session):
             _, headers, _ = await ask(session, url, prompt=list(range(100)), cache_salt="s")
             assert (headers["x-kvsync-endpoint"], headers["x-kvsync-matched-tokens"]) == ("b", "16")
@@ -104,7 +60,7 @@ async def test_only_trusted_matches_count():
 
 async def test_text_and_messages_are_passed_on_for_the_index_to_tokenize():
     async with running_engines("a") as engines:
-        index = FakeIndex(engines, [])
+        index = HttpIndex(engines, [])
         async with routed_by(index) as (_, url, session):
             await ask(session, url, prompt="some text")
             messages = [{"role": "user", "content": "hi"}]
@@ -115,7 +71,7 @@ async def test_text_and_messages_are_passed_on_for_the_index_to_tokenize():
 @pytest.mark.parametrize("fault", ["down", "hang", "error"])
 async def test_index_away_falls_back_to_load_and_comes_back(fault):
     async with running_engines("a", "b") as engines:
-        index = FakeIndex(engines, [("b", 4, "live")])
+        index = HttpIndex(engines, [("b", 4, "live")])
         async with routed_by(index, match_timeout_s=0.2) as (router, url, session):
             if fault == "down":
                 await index.stop()
@@ -154,7 +110,7 @@ async def _answers(scorer, query, now):
 
 
 async def test_after_a_failure_the_index_is_left_alone_for_a_while():
-    index = FakeIndex([], [])
+    index = HttpIndex([], [])
     await index.start()
     now = [0.0]
     client = HttpClient()
@@ -177,7 +133,7 @@ async def test_after_a_failure_the_index_is_left_alone_for_a_while():
 
 
 async def test_a_text_that_takes_long_keeps_no_token_ids_from_the_index():
-    index = FakeIndex([], [])
+    index = HttpIndex([], [])
     await index.start()
     client = HttpClient()
     await client.start()

@@ -1,15 +1,18 @@
 """`kvsync-epp` and `kvsync-indexer --epp-port`: flags, ports, certificates, health, and an orderly end."""
 
 import asyncio
+import contextlib
 import datetime as dt
 import json
 import socket
 import subprocess
 import sys
 
+import aiohttp
 import click
 import grpc
 import pytest
+import structlog
 from cryptography import x509
 from envoy.service.ext_proc.v3.external_processor_pb2_grpc import ExternalProcessorStub
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -20,6 +23,7 @@ from kvsync_indexer.errors import ConfigError
 from kvsync_router.errors import RouterConfigError
 from kvsync_router.picker import main as command
 from kvsync_router.picker.credentials import self_signed, server_credentials
+from kvsync_router.picker.endpoints import choose_directory
 from kvsync_router.picker.front import picker_front
 from kvsync_router.picker.processor import SERVICE
 from kvsync_testkit.ports import free_port, free_ports
@@ -44,10 +48,17 @@ def publishers(tmp_path):
     return path
 
 
+@pytest.fixture
+def no_cluster(tmp_path, monkeypatch):
+    """No kubeconfig and no service account."""
+    monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "none"))
+
+
 @pytest.mark.parametrize(
     ("flags", "problem"),
     [
-        ([], "give --index-url, --publishers, or both: the picker has no endpoints without"),
+        ([], "give --index-url, --pool-name or --publishers: the picker has no endpoints without"),
+        (["--pool-name", "lab"], "--pool-name: no service account and no usable kubeconfig"),
         (["--polcy", "kv"], "No such option '--polcy'. Did you mean '--policy'?"),
         (
             ["--index-url", "http://x", "--policy", "best"],
@@ -63,7 +74,7 @@ def publishers(tmp_path):
         ),
     ],
 )
-def test_a_bad_flag_is_one_line_and_exit_code_2(flags, problem, capsys):
+def test_a_bad_flag_is_one_line_and_exit_code_2(flags, problem, capsys, no_cluster):
     ports = ["--grpc-health-port", "0", "--metrics-port", "0"]
     ports += [] if "--grpc-port" in flags else ["--grpc-port", "0"]
     assert command.main([*ports, *flags]) == 2
@@ -71,6 +82,12 @@ def test_a_bad_flag_is_one_line_and_exit_code_2(flags, problem, capsys):
     assert error.startswith("kvsync-epp: ")
     assert error.count("\n") == 1
     assert problem in error
+
+
+def test_the_index_lists_the_endpoints_where_there_is_no_api_server(no_cluster):
+    with structlog.testing.capture_logs() as lines:
+        assert choose_directory("http://x", None, "lab", "default") is None
+    assert [line["event"] for line in lines] == ["pool_not_followed"]
 
 
 def test_a_taken_port_is_named(publishers, capsys):
@@ -208,10 +225,12 @@ def open_front(**values):
         ({"epp_port": 8090}, "--epp-port 8090: is the index's own port; choose another"),
         ({"epp_port": 70000}, "--epp-port 70000: must be between 0 and 65535"),
         ({"epp_port": 0, "epp_health_port": -1}, "--epp-health-port -1: must be between 0 and 65535"),
+        ({"epp_port": 0, "epp_pool_namespace": "x"}, "--epp-pool-namespace: needs --epp-pool-name"),
+        ({"epp_port": 0, "epp_pool_name": "x"}, "--epp-pool-name: no service account and no usable kubeconfig"),
         ({"epp_policy": "x"}, "router: policy = 'x': input should be 'kv', 'least_request'"),
     ],
 )
-def test_the_flags_of_the_front_are_refused_in_one_line(values, problem):
+def test_the_flags_of_the_front_are_refused_in_one_line(values, problem, no_cluster):
     with pytest.raises(ConfigError) as caught:
         open_front(**values)
     assert str(caught.value).startswith(problem)
@@ -240,6 +259,29 @@ async def test_the_front_serves_on_the_index():
                 await stream.write(request_body(PROMPT))
                 assert destination(await stream.read()) == f"{address(b)},{address(a)}"
                 stream.cancel()
+        finally:
+            server.stop(at_once=True)
+            await serving
+
+
+async def test_the_front_serves_its_metrics_too():
+    port, metrics = free_ports(2)
+    async with running_engines("a") as (a,), aiohttp.ClientSession() as session:
+        server = open_front(epp_port=port, epp_metrics_port=metrics, epp_secure_serving=False).server(FakeIndex([a]))
+        serving = asyncio.create_task(server.serve())
+
+        async def status(path):
+            with contextlib.suppress(aiohttp.ClientConnectionError):
+                async with session.get(f"http://127.0.0.1:{metrics}{path}") as response:
+                    return response.status
+            return 0
+
+        async def is_ready():
+            return await status("/readyz") == 200
+
+        try:
+            await until("the picker is ready", is_ready)
+            assert await status("/metrics") == 200
         finally:
             server.stop(at_once=True)
             await serving

@@ -83,6 +83,18 @@ BAD_INDEXES = {
     "duration without a unit": ({"spec": {"sync": {"staleAfter": "5"}}}, "spec.sync.staleAfter"),
     "unknown policy": ({"spec": {"router": {"policy": "fastest"}}}, "spec.router.policy"),
     "router on the index's port": ({"spec": {"router": {"port": 8090}}}, "spec.router"),
+    "router on a port of the picker": ({"spec": {"router": {"port": 9002}, "endpointPicker": {}}}, "spec.router"),
+    "picker over namespaces": ({"spec": {"namespaces": ["a"], "endpointPicker": {}}}, "spec.namespaces"),
+    "pool with expressions": (
+        {
+            "spec": {
+                "selector": {"matchExpressions": [{"key": "a", "operator": "Exists"}]},
+                "endpointPicker": {"createPool": "Enabled"},
+            }
+        },
+        "spec.selector",
+    ),
+    "ports of a foreign pool": ({"spec": {"endpointPicker": {"targetPorts": [8000]}}}, "spec.endpointPicker"),
     "namespace with capitals": ({"spec": {"namespaces": ["Team"]}}, "spec.namespaces"),
     "namespace twice": ({"spec": {"namespaces": ["a", "a"]}}, "spec.namespaces"),
     "values for Exists": (

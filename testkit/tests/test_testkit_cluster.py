@@ -216,3 +216,14 @@ def test_a_condition_that_ends_too_soon_is_a_failure():
     answers = iter([True, False])
     with pytest.raises(AssertionError, match="the light: no longer true"):
         wait_while("the light", lambda: next(answers), for_s=30.0)
+
+
+def test_a_named_entry_that_is_no_longer_applied_is_removed(api):
+    def applied(*kinds):
+        body = pod("a")
+        api.store.apply(("pods", "lab", "a"), {**body, "list": [{"type": kind} for kind in kinds]}, "me", status=False)
+        return [entry["type"] for entry in api.get("pods", "lab", "a")["list"]]
+
+    assert applied("x", "y") == ["x", "y"]
+    api.store.edit(("pods", "lab", "a"), {"list": [{"type": "other"}]})
+    assert applied("y") == ["y", "other"]

@@ -1,17 +1,19 @@
 """What the commands share that put one question to a running index: which index, and an event loop for the question."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import contextlib
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 import click
 
 from kvsync.addresses import check_http_url
-from kvsync.errors import KvsyncError, UsageProblemError
+from kvsync.errors import KvsyncError
 from kvsync.local import detached_run
 from kvsync.local.addresses import INDEX_PORT
 from kvsync_indexer.client import AsyncIndexClient
+from kvsync_indexer.client.calls import TIMEOUT_S
 from kvsync_indexer.engine_keys import read_secret
 from kvsync_indexer.errors import ConfigError
 
@@ -56,17 +58,29 @@ def find_index(index_url: str | None) -> str:
     return found[0].index_url or DEFAULT_INDEX
 
 
-def ask(index_url: str | None, question: Callable[[AsyncIndexClient], Awaitable[Answer]]) -> Answer:
+def ask(
+    index_url: str | None, question: Callable[[AsyncIndexClient], Awaitable[Answer]], timeout_s: float = TIMEOUT_S
+) -> Answer:
     """Put one question to the index. Raises UsageProblemError, and IndexClientError if there is no answer."""
-    url, token = find_index(index_url), click.get_current_context().meta.get(_META)
-    try:
-        index = AsyncIndexClient(url, token=token)
-    except ValueError as error:
-        raise UsageProblemError(f"--index {error}") from None
+
+    async def put(indexes: Sequence[AsyncIndexClient]) -> Answer:
+        return await question(indexes[0])
+
+    return ask_all([find_index(index_url)], put, timeout_s)
+
+
+def ask_all(
+    urls: Sequence[str],
+    question: Callable[[Sequence[AsyncIndexClient]], Awaitable[Answer]],
+    timeout_s: float = TIMEOUT_S,
+) -> Answer:
+    """Put one question to all of these indexes, at URLs that were checked. Raises IndexClientError."""
+    token = click.get_current_context().meta.get(_META)
 
     async def asked() -> Answer:
-        async with index:
-            return await question(index)
+        async with contextlib.AsyncExitStack() as stack:
+            clients = [AsyncIndexClient(url, token=token, timeout_s=timeout_s) for url in urls]
+            return await question([await stack.enter_async_context(client) for client in clients])
 
     return asyncio.run(asked())
 

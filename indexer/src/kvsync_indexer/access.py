@@ -28,7 +28,7 @@ class Area(StrEnum):
     QUERY = "query"
     """Matches, publishers and predictions, and whatever has no other area."""
     AUDIT = "audit"
-    """Audits, which ask every engine for its block table."""
+    """Audits, which ask every engine for its block table, and resyncs, which ask an engine for its history."""
     DUMP = "dump"
     """Blocks, digests and snapshots: what other tenants have cached."""
 
@@ -46,6 +46,8 @@ def area_of(path: str) -> Area | None:
         return Area.DUMP
     if path.startswith("/v1/publishers/") and path.rstrip("/").endswith(("/blocks", "/digest")):
         return Area.DUMP
+    if path.startswith("/v1/publishers/") and path.rstrip("/").endswith("/resync"):
+        return Area.AUDIT
     return Area.QUERY
 
 

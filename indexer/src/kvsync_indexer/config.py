@@ -44,6 +44,8 @@ class IndexerConfig(BaseModel):
     selector: str = "kvsync.dev/kv-events=true"
     namespaces: tuple[str, ...] = ()
     """Namespaces in which discovery looks for pods; empty means the namespace of the service."""
+    pool: str | None = Field(default=None, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)
+    """InferencePool whose pods discovery follows, in place of those of `selector`."""
     core: Literal["auto", "python", "native"] = "auto"
     trust: Literal["live", "suspect"] = "live"
     topic: str = ""
@@ -101,6 +103,10 @@ class IndexerConfig(BaseModel):
     def _check(self) -> Self:
         if self.publishers is None and self.discover is None:
             raise ValueError("no source of publishers: give --publishers FILE, --discover kubernetes or both")
+        if self.pool is not None and self.discover is None:
+            raise ValueError("--pool: needs --discover kubernetes")
+        if self.pool is not None and (len(self.namespaces) > 1 or "*" in self.namespaces):
+            raise ValueError("--pool: selects pods of its own namespace only; give one --namespace")
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ValueError("--tls-cert and --tls-key: give both or none of them")
         if self.tls_client_ca is not None and self.tls_cert is None:

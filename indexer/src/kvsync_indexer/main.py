@@ -28,6 +28,7 @@ def _options() -> list[click.Parameter]:
         ),
         click.Option(["--discover"], help="Find publishers: kubernetes."),
         click.Option(["--selector"], default="kvsync.dev/kv-events=true", help="Label selector of engine pods."),
+        click.Option(["--pool"], help="InferencePool whose pods to follow, in place of --selector."),
         click.Option(
             ["--namespace", "namespaces"], multiple=True, help="Namespace to look in; may be repeated; '*' for all."
         ),

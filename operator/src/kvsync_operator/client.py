@@ -42,6 +42,7 @@ _PLURALS = {
     "Service": "services",
     "ServiceAccount": "serviceaccounts",
     "StatefulSet": "statefulsets",
+    names.POOL: "inferencepools",
     **names.PLURALS,
 }
 
@@ -146,10 +147,10 @@ class KubeClient:
         except ConflictError:
             return
 
-    async def served_kinds(self) -> set[str]:
-        """Return the kinds of the group `kvsync.dev` that the server knows; empty before the CRDs are installed."""
+    async def served_kinds(self, api_version: str = names.API_VERSION) -> set[str]:
+        """Return the kinds of a group and version that the server knows; empty before its CRDs are installed."""
         try:
-            answer = await self._run(self._request, "GET", f"/apis/{names.API_VERSION}")
+            answer = await self._run(self._request, "GET", f"/apis/{api_version}")
         except NotFoundError:
             return set()
         return {item["kind"] for item in answer.get("resources") or ()}

@@ -52,6 +52,16 @@ ANNOTATION_SPEC_HASH: Final = "kvsync.dev/spec-hash"
 HTTP_PORT: Final = 8000
 INDEX_PORT: Final = 8090
 
+# Ports of an endpoint picker, as those of the Gateway API's reference picker: ext_proc, gRPC health, metrics.
+PICKER_PORT: Final = 9002
+PICKER_HEALTH_PORT: Final = 9003
+PICKER_METRICS_PORT: Final = 9090
+PICKER_PORTS: Final = (PICKER_PORT, PICKER_HEALTH_PORT, PICKER_METRICS_PORT)
+
+POOL_GROUP: Final = "inference.networking.k8s.io"
+POOL_API_VERSION: Final = f"{POOL_GROUP}/v1"
+POOL: Final = "InferencePool"
+
 # A user and group that no image defines and that owns no files.
 RUN_AS_USER: Final = 65532
 
@@ -68,13 +78,18 @@ def engine_name(name: str) -> str:
 
 
 def index_name(name: str) -> str:
-    """Return the name of every object of the PrefixIndex `name`, except its router Service."""
+    """Return the name of every object of the PrefixIndex `name`, except the Services of its router and its picker."""
     return f"{name}-index"
 
 
 def router_name(name: str) -> str:
     """Return the name of the router Service of the PrefixIndex `name`."""
     return f"{name}-router"
+
+
+def picker_name(name: str) -> str:
+    """Return the name of the endpoint picker Service of the PrefixIndex `name`."""
+    return f"{name}-epp"
 
 
 def watch_role_name(name: str, namespace: str, target: str) -> str:

@@ -1,4 +1,8 @@
-"""The state of the publishers, as every ready index pod answers `GET /v1/publishers`."""
+"""The state of the publishers, as every ready index pod answers `GET /readyz`.
+
+This path needs no token, so the operator has neither the tokens of the API nor the right to read Secrets. With TLS, the
+certificate is not verified: it names no pod address, and nothing secret is sent.
+"""
 
 import asyncio
 from collections.abc import Iterable, Mapping
@@ -7,12 +11,13 @@ from typing import Any
 import aiohttp
 import msgspec
 
-from kvsync_indexer.api import PublishersAnswer
+from kvsync_indexer.api import Readiness
 from kvsync_operator import names
 from kvsync_operator.reconcile.types import SyncReport
 
 _TIMEOUT = aiohttp.ClientTimeout(total=4.0)
-_MAX_BYTES = 8 * 2**20
+_PATH = "/readyz"
+_MAX_BYTES = 2**20
 _RESYNCING = {"connecting", "replaying", "resyncing", "gap", "restart"}
 
 
@@ -33,16 +38,18 @@ def ready_addresses(pods: Iterable[Mapping[str, Any]]) -> list[str]:
 def count_publishers(answer: object) -> SyncReport:
     """The publishers per state in the decoded answer of one index pod. Another form of answer becomes an error."""
     try:
-        rows = msgspec.convert(answer, PublishersAnswer).publishers
+        readiness = msgspec.convert(answer, Readiness)
     except msgspec.ValidationError as error:
-        return SyncReport(error=f"the index answered /v1/publishers in another form: {error}")
-    states = [row.state for row in rows]
+        return SyncReport(error=f"the index answered {_PATH} in another form: {error}")
+    states = readiness.states
+    if sum(states.values()) != readiness.publishers:
+        return SyncReport(error=f"the index answered {_PATH} without the states of its publishers: it is too old")
     return SyncReport(
-        total=len(rows),
-        live=states.count("live"),
-        stale=states.count("stale"),
-        resyncing=sum(state in _RESYNCING for state in states),
-        quarantined=states.count("quarantined"),
+        total=readiness.publishers,
+        live=states.get("live", 0),
+        stale=states.get("stale", 0),
+        resyncing=sum(states.get(state, 0) for state in _RESYNCING),
+        quarantined=states.get("quarantined", 0),
     )
 
 
@@ -52,18 +59,26 @@ def least_favourable(reports: Iterable[SyncReport]) -> SyncReport:
     return ranked[0] if ranked else SyncReport(error="no index pod is ready")
 
 
-async def ask_index(session: aiohttp.ClientSession, addresses: Iterable[str]) -> SyncReport:
-    """Ask every pod at once, and return the least favourable report."""
-    reports = await asyncio.gather(*(_ask(session, address) for address in addresses))
+def serves_tls(document: Mapping[str, Any]) -> bool:
+    """Whether the index of this PrefixIndex, which may be invalid, serves HTTPS."""
+    spec = document.get("spec")
+    api = spec.get("api") if isinstance(spec, Mapping) else None
+    return isinstance(api, Mapping) and api.get("tlsSecretName") is not None
+
+
+async def ask_index(session: aiohttp.ClientSession, addresses: Iterable[str], *, tls: bool = False) -> SyncReport:
+    """Ask every pod at once, and return the least favourable report. `tls`: the pods serve HTTPS."""
+    scheme = "https" if tls else "http"
+    reports = await asyncio.gather(*(_ask(session, scheme, address) for address in addresses))
     return least_favourable(reports)
 
 
-async def _ask(session: aiohttp.ClientSession, address: str) -> SyncReport:
+async def _ask(session: aiohttp.ClientSession, scheme: str, address: str) -> SyncReport:
     host = f"[{address}]" if ":" in address else address
-    url = f"http://{host}:{names.INDEX_PORT}/v1/publishers"
+    url = f"{scheme}://{host}:{names.INDEX_PORT}{_PATH}"
     try:
-        async with session.get(url, timeout=_TIMEOUT) as response:
-            if response.status != 200:
+        async with session.get(url, timeout=_TIMEOUT, ssl=False) as response:
+            if response.status not in (200, 503):  # one that is not ready says what it knows all the same
                 return SyncReport(error=f"{url} answered {response.status}")
             if (response.content_length or 0) > _MAX_BYTES:
                 return SyncReport(error=f"{url} answered more than {_MAX_BYTES} bytes")

@@ -30,7 +30,8 @@ from kvsync_operator.grants import Grants
 from kvsync_operator.metrics import EVENTS_POSTED, OBJECTS_APPLIED, OBJECTS_PRUNED, REPAIRS
 from kvsync_operator.objects.images import Images
 from kvsync_operator.objects.meta import KubeObject, selector_text
-from kvsync_operator.publishers import ask_index, ready_addresses
+from kvsync_operator.pools import change_pools, read_pools
+from kvsync_operator.publishers import ask_index, ready_addresses, serves_tls
 from kvsync_operator.reconcile import (
     KubeEvent,
     Observed,
@@ -90,7 +91,8 @@ class Reconciler:
         document = self.cache.resource(request.key)
         if document is None:
             return None
-        report = await self._ask_index(request.key)
+        report = await self._ask_index(request.key, document)
+        pools = await read_pools(self.client, document) if request.key.kind == names.PREFIX_INDEX else None
         observed = Observed(
             document=document,
             children=self.cache.children(request.key),
@@ -98,14 +100,18 @@ class Reconciler:
             grants=self.grants,
             now=self.now(),
             sync=report,
+            pool=pools,
             enforce=request.enforce,
         )
         plan = reconcile(observed)
         problems = await self._carry_out(plan, document)
+        changed = bool(plan.objects or plan.prune or problems)
+        if pools is not None and (plan.pool is not None or plan.prune_pools):
+            pools, changed = await change_pools(self.client, plan, pools), True
         final = plan
-        if plan.objects or plan.prune or problems:
+        if changed:
             children = self.cache.children(request.key)
-            final = reconcile(replace(observed, children=children, problems=problems, enforce=False))
+            final = reconcile(replace(observed, children=children, pool=pools, problems=problems, enforce=False))
         if final.status is not None:
             await self._write_status(request.key, document, final.status)
         await self._post_events(document, [*plan.repairs, *final.events])
@@ -133,7 +139,7 @@ class Reconciler:
         synced = report is not None and report.error is None and 0 < report.total == report.live
         return self.sync_poll_s if synced else min(_UNSYNCED_POLL_S, self.sync_poll_s)
 
-    async def _ask_index(self, key: Key) -> SyncReport | None:
+    async def _ask_index(self, key: Key, document: Mapping[str, Any]) -> SyncReport | None:
         """Return what the index pods report; None for a MockEngine, and for an index without a ready pod."""
         if key.kind != names.PREFIX_INDEX:
             return None
@@ -143,7 +149,8 @@ class Reconciler:
         except ApiError as error:
             return SyncReport(error=f"the index pods cannot be listed: {error}")
         addresses = ready_addresses(pods)
-        return await ask_index(self.session, addresses) if addresses else None
+        tls = serves_tls(document)
+        return await ask_index(self.session, addresses, tls=tls) if addresses else None
 
     async def _carry_out(self, plan: Plan, document: Mapping[str, Any]) -> tuple[Problem, ...]:
         """Apply and prune everything in `plan`, also after a failure, and return the failures."""

@@ -57,6 +57,8 @@ def _row(path: str, schema: dict[str, Any], required: bool) -> str:
 def _plain(value: object) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key}: {inner}" for key, inner in value.items())
+    if isinstance(value, bool):
+        return str(value).lower()
     return str(value) if value != "" else '""'
 
 

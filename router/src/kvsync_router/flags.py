@@ -81,6 +81,22 @@ def _default(flag: _Flag) -> object:
     )
 
 
+def _split_urls(_context: click.Context, _option: click.Parameter, given: tuple[str, ...]) -> list[str]:
+    urls = [url.strip() for each in given for url in each.split(",") if url.strip()]
+    return list(dict.fromkeys(urls))
+
+
+index_url_option = click.option(
+    "--index-url",
+    "index_urls",
+    metavar="URL[,URL]",
+    multiple=True,
+    callback=_split_urls,
+    help="Index to ask for matches and, without --publishers, for endpoints; or several replicas of it.",
+)
+"""The option of routers in processes of their own. Its value is a list without repetitions."""
+
+
 def read_secrets(values: Mapping[str, Any]) -> dict[str, Any]:
     """What a router of its own is told by files: the engines' key, and the index's token and authority.
 

@@ -2,7 +2,7 @@
 
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from prometheus_client import CollectorRegistry
@@ -14,18 +14,21 @@ from kvsync_router.decisions.affinity import SessionSource
 from kvsync_router.decisions.endpoints import Endpoint, EndpointLimits, EndpointTable
 from kvsync_router.decisions.picking import Hints, Picker, RoutingDecision
 from kvsync_router.decisions.predictions import AnswerWatch, PredictionSink
+from kvsync_router.decisions.replicas import ReplicaChoice
 from kvsync_router.decisions.reports import ReportWishes
 from kvsync_router.decisions.requests import InferenceRequest
 from kvsync_router.decisions.responses import ResponseHomes
 from kvsync_router.decisions.scoring import Scorer
 from kvsync_router.decisions.subset import SUBSET_HEADER, permitted_names
 from kvsync_router.decisions.usage import Usage
+from kvsync_router.errors import RouterConfigError
 from kvsync_router.metrics import RouterMetrics
 from kvsync_router.sources.announcing import AnnouncingScorer
 from kvsync_router.sources.client import HttpClient
 from kvsync_router.sources.directory import ANSWER_TIMEOUT_S, Directory, HttpDirectory, InProcessDirectory
 from kvsync_router.sources.health import EndpointKeeper
 from kvsync_router.sources.predictions import HttpPredictions, InProcessPredictions, NoPredictions
+from kvsync_router.sources.replicas import ReplicaProbe, ReplicaScorer, ReplicatedIndex, announce_preferred
 from kvsync_router.sources.scoring import HttpScorer, InProcessScorer, NoScorer
 
 
@@ -40,6 +43,7 @@ class Routing:
         client: HttpClient | None = None,
         *,
         predictions: PredictionSink | None = None,
+        probe: ReplicaProbe | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
         registry: CollectorRegistry | None = None,
@@ -54,36 +58,40 @@ class Routing:
         announced = NoScorer() if scorer is None else AnnouncingScorer(scorer)
         self.picker = Picker(config, self.table, announced, clock, wall_clock)
         self._predictions = predictions or NoPredictions()
+        self._probe = probe
         self.reports = ReportWishes()
         self.responses = ResponseHomes()
         self._sessions = SessionSource.parse(config.session_affinity)
 
     @classmethod
-    def over_http(cls, config: RouterConfig, index_url: str | None, directory: Directory | None = None) -> "Routing":
-        """Routing that asks the index at `index_url`, also for endpoints unless `directory` lists them."""
+    def over_http(
+        cls, config: RouterConfig, index_urls: Sequence[str], directory: Directory | None = None
+    ) -> "Routing":
+        """Routing that asks an index at one of `index_urls`, also for endpoints unless `directory` lists them.
+
+        Several URLs are those of replicas. Raises RouterConfigError for a URL that cannot be used.
+        """
         client = HttpClient(config.connect_timeout_s)
-        if index_url is None:
+        if not index_urls:
             if directory is None:
                 raise ValueError("neither an index nor a directory lists the endpoints")
             return cls(config, directory, client=client)
+        sources = _Sources(config, index_urls, client)
         return cls(
             config,
-            directory or HttpDirectory(_index(config, index_url, client, ANSWER_TIMEOUT_S)),
-            HttpScorer(
-                _index(config, index_url, client, config.match_timeout_s), time.monotonic, config.index_backoff_s
-            ),
+            directory or HttpDirectory(sources.index(ANSWER_TIMEOUT_S)),
+            sources.scorer(),
             client,
-            predictions=HttpPredictions(
-                _index(config, index_url, client, config.report_timeout_s), config.index_backoff_s
-            ),
+            predictions=HttpPredictions(sources.index(config.report_timeout_s), config.index_backoff_s),
+            probe=sources.probe(),
         )
 
     @classmethod
-    def in_process(cls, config: RouterConfig, index: IndexAnswers) -> "Routing":
-        """Routing in the process of the index."""
+    def in_process(cls, config: RouterConfig, index: IndexAnswers, directory: Directory | None = None) -> "Routing":
+        """Routing in the process of the index, whose publishers are the endpoints unless `directory` lists them."""
         return cls(
             config,
-            InProcessDirectory(index),
+            directory or InProcessDirectory(index),
             InProcessScorer(index, config.match_timeout_s),
             predictions=InProcessPredictions(index),
         )
@@ -91,6 +99,8 @@ class Routing:
     async def start(self) -> None:
         """Open the connection pool, read the endpoints and begin to keep them up to date."""
         await self.client.start()
+        if self._probe is not None:
+            await self._probe.start()
         await self._predictions.start(self.metrics.count_prediction, self.reports.grant)
         await self.keeper.start()
 
@@ -98,6 +108,8 @@ class Routing:
         """End what `start` began."""
         await self.keeper.stop()
         await self._predictions.stop()
+        if self._probe is not None:
+            await self._probe.stop()
         await self.client.stop()
 
     def hints(self, request: InferenceRequest, header: Callable[[str], str | None]) -> Hints:
@@ -157,12 +169,50 @@ class Routing:
         self.metrics.regret.count(regret)
 
 
+class _Sources:
+    """What a router asks of an index over HTTP, or of several replicas of it."""
+
+    def __init__(self, config: RouterConfig, urls: Sequence[str], client: HttpClient) -> None:
+        self._config = config
+        self._urls = urls
+        self._client = client
+        self._choice = ReplicaChoice(len(urls), time.monotonic, announce_preferred(urls))
+
+    def scorer(self) -> Scorer:
+        """The source of matches."""
+        config = self._config
+        scorers = [
+            HttpScorer(each, time.monotonic, config.index_backoff_s) for each in self._clients(config.match_timeout_s)
+        ]
+        if len(scorers) == 1:
+            return scorers[0]
+        return ReplicaScorer(scorers, self._choice, config.match_timeout_s, time.monotonic)
+
+    def index(self, timeout_s: float) -> AsyncIndexClient | ReplicatedIndex:
+        """For questions that each replica may take `timeout_s` to answer."""
+        clients = self._clients(timeout_s)
+        return clients[0] if len(clients) == 1 else ReplicatedIndex(clients, self._choice)
+
+    def probe(self) -> ReplicaProbe | None:
+        """What keeps an eye on the replicas; None if there is only one index."""
+        if len(self._urls) == 1:
+            return None
+        clients = self._clients(self._config.match_timeout_s)
+        return ReplicaProbe(clients, self._choice, self._config.refresh_s, time.monotonic)
+
+    def _clients(self, timeout_s: float) -> list[AsyncIndexClient]:
+        return [_index(self._config, url, self._client, timeout_s) for url in self._urls]
+
+
 def _index(config: RouterConfig, url: str, client: HttpClient, timeout_s: float) -> AsyncIndexClient:
     token = config.index_token
-    return AsyncIndexClient(
-        url,
-        session=client,
-        timeout_s=timeout_s,
-        token=None if token is None else token.get_secret_value(),
-        tls=None if config.index_ca_file is None else ssl.create_default_context(cafile=str(config.index_ca_file)),
-    )
+    try:
+        return AsyncIndexClient(
+            url,
+            session=client,
+            timeout_s=timeout_s,
+            token=None if token is None else token.get_secret_value(),
+            tls=None if config.index_ca_file is None else ssl.create_default_context(cafile=str(config.index_ca_file)),
+        )
+    except ValueError as error:
+        raise RouterConfigError(f"--index-url {error}") from None

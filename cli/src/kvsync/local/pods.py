@@ -136,9 +136,13 @@ class _Planner:
         )
 
     def _found(self, arguments: list[str], files: Mapping[Path, str], home: Path) -> tuple[list[str], str]:
-        """The arguments with a publishers file in place of the flags of discovery, and the content of that file."""
+        """The arguments with a publishers file in place of the flags of discovery, and the content of that file.
+
+        No pod starts from another one, because all start at the same time and there is no Service.
+        """
         others: list[str] = []
-        found: dict[str, list[str]] = {"--discover": [], "--selector": [], "--namespace": [], "--publishers": []}
+        left_out = ("--discover", "--selector", "--namespace", "--publishers", "--bootstrap-from")
+        found: dict[str, list[str]] = {flag: [] for flag in left_out}
         flags = iter(arguments)
         for flag in flags:
             if flag in found:

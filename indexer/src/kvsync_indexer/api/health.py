@@ -26,3 +26,5 @@ class Readiness(msgspec.Struct):
     """What discovery cannot follow and why, per namespace or pod."""
     reasons: list[str] = []
     """Why the index is not ready, one line each; empty if it is."""
+    states: dict[str, int] = {}
+    """Number of publishers by state, of the states in which there are any."""

@@ -94,6 +94,10 @@ class AsyncIndexClient:
         """The resident blocks of a publisher."""
         return calls.block_lines(await self._ask(calls.blocks(name)))
 
+    async def resync(self, name: str) -> PublisherRow:
+        """Drop the blocks of a publisher and apply its history again; the row says how it stands after that began."""
+        return await self._ask(calls.resync(name))
+
     async def audit(self, publishers: Sequence[str] = (), wait_quiet_s: float = 0.0) -> AuditReport:
         """Audit the named publishers (none named: all), waiting for engines to be quiet."""
         return await self._ask(calls.audit(AuditRequest(list(publishers) or None, wait_quiet_s)))

@@ -131,6 +131,11 @@ def block_lines(body: bytes) -> Iterator[BlockLine]:
     return (decoder.decode(line) for line in body.splitlines())
 
 
+def resync(name: str) -> Call[PublisherRow]:
+    """Drop the blocks of a publisher and apply its history again."""
+    return Call("POST", f"{_below(name)}/resync", PublisherRow)
+
+
 def audit(request: AuditRequest) -> Call[AuditReport]:
     """Compare the index with the engines."""
     return Call("POST", "/v1/audit", AuditReport, msgspec.json.encode(request), _LARGE)

@@ -91,6 +91,10 @@ class IndexClient:
         """The resident blocks of a publisher."""
         return calls.block_lines(self._ask(calls.blocks(name)))
 
+    def resync(self, name: str) -> PublisherRow:
+        """Drop the blocks of a publisher and apply its history again; the row says how it stands after that began."""
+        return self._ask(calls.resync(name))
+
     def audit(self, publishers: Sequence[str] = (), wait_quiet_s: float = 0.0) -> AuditReport:
         """Audit the named publishers (none named: all), waiting for engines to be quiet."""
         return self._ask(calls.audit(AuditRequest(list(publishers) or None, wait_quiet_s)))

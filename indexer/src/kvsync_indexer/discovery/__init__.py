@@ -5,8 +5,9 @@
 - `sources`: what an engine itself says about its endpoints; `asking` asks it
 - `limits`: what one pod may make the index read
 - `table`: the pods of one watch, and what changes for the index
-- `watcher`: lists and watches pods through the API server
-- `service`: starts one watcher per namespace
+- `watcher`: lists and watches objects through the API server
+- `pool` reads an InferencePool, `poolpods` follows its pods, and `poolendpoints` lists its addresses for fronts
+- `service`: starts one watcher per namespace, or those of a pool; `connecting` finds the credentials
 """
 
 from kvsync_indexer.discovery.podfields import PodError

@@ -1,19 +1,14 @@
-"""Discovery as the service runs it: credentials, and one watcher per namespace."""
+"""Discovery as the service runs it: one watcher per namespace, or the watches of an InferencePool."""
 
-from pathlib import Path
-
-import structlog
-from kubernetes import client, config
-from kubernetes.config.config_exception import ConfigException
+from kubernetes import client
 
 from kvsync_indexer.discovery.asking import SourceAsker
+from kvsync_indexer.discovery.connecting import connect, own_namespace
+from kvsync_indexer.discovery.poolpods import PoolPods
 from kvsync_indexer.discovery.table import PodTable
-from kvsync_indexer.discovery.watcher import PodWatcher
-from kvsync_indexer.errors import ConfigError
+from kvsync_indexer.discovery.watcher import PodWatcher, Watcher
 from kvsync_indexer.publishers import PublisherSink
 
-_log = structlog.get_logger("kvsync_indexer.discovery")
-_OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 ALL_NAMESPACES = "*"
 MAX_SHOWN = 100
 
@@ -27,36 +22,51 @@ class KubernetesDiscovery:
         *,
         selector: str,
         namespaces: tuple[str, ...] = (),
+        pool: str | None = None,
         api: client.CoreV1Api | None = None,
         asker: SourceAsker | None = None,
     ) -> None:
-        """Raises ConfigError if there are no credentials."""
-        core = api or _connect()
-        wanted = namespaces or (_own_namespace(),)
+        """With `pool`, the pods of that InferencePool in the one namespace; `selector` is then not used.
+
+        Raises ConfigError if there are no credentials.
+        """
+        core = api or connect("--discover kubernetes")
+        wanted = namespaces or (own_namespace(),)
+        self._asker = asker or SourceAsker()
+        self._pool: PoolPods | None = None
+        self._scopes: list[PodWatcher] = []
+        if pool is not None:
+            self._pool = PoolPods(core, self._table(sink), name=pool, namespace=wanted[0])
+            return
         scopes: list[str | None] = [None] if ALL_NAMESPACES in wanted else list(dict.fromkeys(wanted))
         qualified = len(scopes) > 1 or scopes == [None]
-        self._asker = asker or SourceAsker()
-        self._watchers = [
-            PodWatcher(core, PodTable(sink, qualified=qualified, asker=self._asker), namespace=scope, selector=selector)
+        self._scopes = [
+            PodWatcher(core, self._table(sink, qualified=qualified), namespace=scope, selector=selector)
             for scope in scopes
         ]
 
+    def _table(self, sink: PublisherSink, *, qualified: bool = False) -> PodTable:
+        return PodTable(sink, qualified=qualified, asker=self._asker)
+
     def start(self) -> None:
-        """Start every watcher."""
+        """Start every watch."""
         self._asker.start()
-        for watcher in self._watchers:
-            watcher.start()
+        for one in (self._pool, *self._scopes):
+            if one is not None:
+                one.start()
 
     def stop(self) -> None:
-        """Stop every watcher."""
+        """Stop every watch."""
         self._asker.stop()
-        for watcher in self._watchers:
-            watcher.stop()
+        for one in (self._pool, *self._scopes):
+            if one is not None:
+                one.stop()
 
     @property
     def synced(self) -> bool:
-        """Whether the pods of every namespace have been listed once."""
-        return all(watcher.synced.is_set() for watcher in self._watchers)
+        """Whether the pods of every namespace, or of the pool, have been listed once."""
+        listed = all(watcher.synced.is_set() for watcher in self._scopes)
+        return listed and (self._pool is None or self._pool.synced)
 
     @property
     def problems(self) -> dict[str, str]:
@@ -65,10 +75,11 @@ class KubernetesDiscovery:
         Of the pods, at most MAX_SHOWN are named; `problem_count` has the whole number.
         """
         found: dict[str, str] = {}
-        for watcher in self._watchers:
+        for watcher in self._all:
             if watcher.problem is not None:
-                found[f"namespace {watcher.namespace or ALL_NAMESPACES}"] = watcher.problem
-        pods = [item for watcher in self._watchers for item in watcher.table.problems.items()]
+                scope = f"namespace {watcher.namespace or ALL_NAMESPACES}"
+                found[scope if watcher.kind == "pods" else f"{watcher.kind} of {scope}"] = watcher.problem
+        pods = [item for watcher in self._all for item in watcher.table.problems.items()]
         found.update(pods[:MAX_SHOWN])
         if len(pods) > MAX_SHOWN:
             found["further pods"] = f"{len(pods) - MAX_SHOWN} more pods cannot be followed; the log names them"
@@ -77,41 +88,17 @@ class KubernetesDiscovery:
     @property
     def problem_count(self) -> int:
         """Number of namespaces that are not watched and pods that are not followed."""
-        return sum(len(watcher.table.problems) + (watcher.problem is not None) for watcher in self._watchers)
+        return sum(len(watcher.table.problems) + (watcher.problem is not None) for watcher in self._all)
 
     def health_problem(self) -> str | None:
         """Why discovery no longer works and the process should be restarted; None if it works."""
-        return next((problem for watcher in self._watchers if (problem := watcher.health_problem())), None)
+        return next((problem for watcher in self._all if (problem := watcher.health_problem())), None)
 
     @property
-    def watchers(self) -> list[PodWatcher]:
-        """One watcher per namespace."""
-        return self._watchers
+    def watchers(self) -> list[Watcher]:
+        """The watches on pods, one per namespace."""
+        return [*self._scopes] if self._pool is None else self._pool.watchers
 
-
-def _connect() -> client.CoreV1Api:
-    try:
-        config.load_incluster_config()  # type: ignore[no-untyped-call]
-    except ConfigException:
-        try:
-            config.load_kube_config()  # type: ignore[no-untyped-call]
-        except (ConfigException, OSError) as error:
-            problem = " ".join(str(error).split())
-            raise ConfigError(
-                f"--discover kubernetes: no service account and no usable kubeconfig: {problem}"
-            ) from None
-    settings = client.Configuration.get_default_copy()
-    settings.retries = False
-    return client.CoreV1Api(client.ApiClient(settings))
-
-
-def _own_namespace() -> str:
-    try:
-        return _OWN_NAMESPACE.read_text().strip()
-    except OSError:
-        pass
-    try:
-        _, active = config.list_kube_config_contexts()  # type: ignore[no-untyped-call]
-        return str((active.get("context") or {}).get("namespace") or "default")
-    except (ConfigException, OSError, AttributeError):
-        return "default"
+    @property
+    def _all(self) -> list[Watcher]:
+        return self.watchers if self._pool is None else [self._pool.pool, *self.watchers]

@@ -1,7 +1,7 @@
-"""Lists and watches pods with the official client: resume, bookmarks, expiry and back-off.
+"""Lists and watches objects with the official client: resume, bookmarks, expiry and back-off.
 
 A watch resumes from the last resource version that it has seen, bookmarks included. If that version has expired (410),
-the pods are listed again. While the API server is away nothing changes in the index, because the data path does not
+the objects are listed again. While the API server is away nothing changes in the index, because the data path does not
 depend on it. The server ends each watch after `WATCH_S`, so that a dead connection is noticed soon. No answer ends the
 thread: what cannot be read counts as a failure and is asked for again, and lists and events are bounded in bytes.
 """
@@ -12,15 +12,13 @@ import random
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Protocol
 
 import structlog
 import urllib3
 from kubernetes import client
 from kubernetes.client.exceptions import ApiException
-
-from kvsync_indexer.discovery.table import PodTable
 
 _log = structlog.get_logger("kvsync_indexer.discovery")
 
@@ -30,7 +28,7 @@ READ_TIMEOUT_S = 15
 """Read time-out of a list; a watch gets `WATCH_S` in addition."""
 BACKOFF_S, BACKOFF_MAX_S = 0.2, 30.0
 MAX_LIST_BYTES = 64 * 1024 * 1024
-"""Size of one page of a list. A larger page is asked for again with half as many pods."""
+"""Size of one page of a list. A larger page is asked for again with half as many objects."""
 MAX_EVENT_BYTES = 8 * 1024 * 1024
 """Size of one event of a watch; etcd stores objects of at most 1.5 MiB."""
 SILENT_S = 3 * (WATCH_S + READ_TIMEOUT_S)
@@ -45,30 +43,52 @@ class OversizeError(ValueError):
     """An answer of the API server has more bytes than allowed."""
 
 
-class PodWatcher:
-    """Follows the pods of one namespace (None: of all) in a thread of its own."""
+class WatchTable(Protocol):
+    """Takes what a watch delivers, in the thread of the watch."""
+
+    @property
+    def problems(self) -> dict[str, str]:
+        """Why an object cannot be used, by its name."""
+        ...
+
+    def replace(self, items: Iterable[Any], /) -> None:
+        """Take a full list; every other object is gone."""
+        ...
+
+    def changed(self, item: Any, /) -> None:  # noqa: ANN401
+        """Take an object that was added or modified."""
+        ...
+
+    def deleted(self, item: Any, /) -> None:  # noqa: ANN401
+        """Take an object that is gone."""
+        ...
+
+
+class Watcher:
+    """Follows objects of one kind, in a namespace (None: in all), in a thread of its own."""
 
     def __init__(
         self,
-        api: client.CoreV1Api,
-        table: PodTable,
+        call: Callable[..., Any],
+        table: WatchTable,
         *,
+        kind: str,
         namespace: str | None,
-        selector: str,
         rng: random.Random | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._api = api
+        """`call` is the list method of the official client, whose answer is not to be decoded."""
+        self._call = call
         self.table = table
+        self.kind = kind
         self.namespace = namespace
-        self._selector = selector
         self._rng = rng or random.Random()
         self._monotonic = monotonic
         self._stop = threading.Event()
         self._response: Any = None
         self._version: str | None = None
         self.synced = threading.Event()
-        """Set when the pods have been listed for the first time."""
+        """Set when the objects have been listed for the first time, or their kind is not installed."""
         self.lists = 0
         self.watches = 0
         self.failures = 0
@@ -77,7 +97,7 @@ class PodWatcher:
         self.problem: str | None = None
         self._page = PAGE
         self._turn = monotonic()
-        name = f"kvsync-pods-{namespace or 'all'}"
+        name = f"kvsync-{kind}-{namespace or 'all'}"
         self._thread = threading.Thread(target=self._main, name=name, daemon=True)
 
     def start(self) -> None:
@@ -100,11 +120,12 @@ class PodWatcher:
         """Why the watch no longer works although the process runs; an API server that is away is no such reason."""
         if self._thread.ident is None or self._stop.is_set():
             return None
+        thread = f"the watch thread of {self.kind} in namespace {self.namespace or '*'}"
         if not self.alive:
-            return f"the watch thread of namespace {self.namespace or '*'} has ended"
+            return f"{thread} has ended"
         silent = self._monotonic() - self._turn
         if silent > SILENT_S:
-            return f"the watch thread of namespace {self.namespace or '*'} has not turned for {silent:.0f} s"
+            return f"{thread} has not turned for {silent:.0f} s"
         return None
 
     def _main(self) -> None:
@@ -117,7 +138,7 @@ class PodWatcher:
                 self._watch()
                 delay, self.problem = BACKOFF_S, None
             except ExpiredError:
-                _log.info("watch_expired", namespace=self.namespace)
+                _log.info("watch_expired", kind=self.kind, namespace=self.namespace)
                 self._version = None
             except Exception as error:  # noqa: BLE001  whatever the server sends, the thread must go on
                 if self._stop.is_set():
@@ -133,22 +154,18 @@ class PodWatcher:
         problem = " ".join(str(getattr(error, "reason", None) or error).split())[:300]
         status = getattr(error, "status", None)
         self.problem = f"HTTP {status}: {problem}" if status else f"{type(error).__name__}: {problem}"
-        _log.warning("kubernetes_api", namespace=self.namespace, problem=self.problem)
-        if status == 410:
+        _log.warning("kubernetes_api", kind=self.kind, namespace=self.namespace, problem=self.problem)
+        if status in (404, 410):
             self._version = None
-
-    def _call(self, **how: Any) -> Any:  # noqa: ANN401  urllib3's response
-        common = {"label_selector": self._selector, "_preload_content": False, **how}
-        if self.namespace is None:
-            return self._api.list_pod_for_all_namespaces(**common)
-        return self._api.list_namespaced_pod(self.namespace, **common)
+        if status == 404:  # the server does not know the kind, so there is nothing to wait for
+            self.synced.set()
 
     def _list(self) -> None:
-        pods: list[Any] = []
+        found: list[Any] = []
         token: str | None = None
         while True:
             page = {"limit": self._page} if token is None else {"limit": self._page, "_continue": token}
-            response = self._call(_request_timeout=READ_TIMEOUT_S, **page)
+            response = self._call(_preload_content=False, _request_timeout=READ_TIMEOUT_S, **page)
             try:
                 answer = json.loads(_body(response))
             except OversizeError:
@@ -161,18 +178,19 @@ class PodWatcher:
                 response.release_conn()
             self._turn = self.last_contact = self._monotonic()
             items, token, version = _list_of(answer)
-            pods += items
+            found += items
             if not token:
                 break
-        self.table.replace(pods)
+        self.table.replace(found)
         self._version = version
         self.lists += 1
         self.synced.set()
-        _log.info("pods_listed", namespace=self.namespace, pods=len(pods))
+        _log.info("objects_listed", kind=self.kind, namespace=self.namespace, found=len(found))
 
     def _watch(self) -> None:
         self.watches += 1
         self._response = self._call(
+            _preload_content=False,
             watch=True,
             resource_version=self._version,
             allow_watch_bookmarks=True,
@@ -192,18 +210,18 @@ class PodWatcher:
             self._response = None
 
     def _event(self, event: dict[str, Any]) -> None:
-        kind, pod = event["type"], event["object"]
-        if not isinstance(pod, dict):
-            raise ValueError(f"an event of type {kind!r:.40} has no object")
-        if kind == "ERROR":
-            if pod.get("code") == 410:
+        change, item = event["type"], event["object"]
+        if not isinstance(item, dict):
+            raise ValueError(f"an event of type {change!r:.40} has no object")
+        if change == "ERROR":
+            if item.get("code") == 410:
                 raise ExpiredError
-            raise ApiException(status=pod.get("code"), reason=pod.get("message"))
-        if kind == "DELETED":
-            self.table.deleted(pod)
-        elif kind in ("ADDED", "MODIFIED"):
-            self.table.changed(pod)
-        metadata = pod.get("metadata")
+            raise ApiException(status=item.get("code"), reason=item.get("message"))
+        if change == "DELETED":
+            self.table.deleted(item)
+        elif change in ("ADDED", "MODIFIED"):
+            self.table.changed(item)
+        metadata = item.get("metadata")
         version = metadata.get("resourceVersion") if isinstance(metadata, dict) else None
         if isinstance(version, str):
             self._version = version
@@ -222,22 +240,43 @@ class PodWatcher:
             response.close()
 
 
+class PodWatcher(Watcher):
+    """Follows the pods of one namespace (None: of all) that a label selector matches."""
+
+    def __init__(
+        self,
+        api: client.CoreV1Api,
+        table: WatchTable,
+        *,
+        namespace: str | None,
+        selector: str,
+        rng: random.Random | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        def call(**how: Any) -> Any:  # noqa: ANN401  urllib3's response
+            if namespace is None:
+                return api.list_pod_for_all_namespaces(label_selector=selector, **how)
+            return api.list_namespaced_pod(namespace, label_selector=selector, **how)
+
+        super().__init__(call, table, kind="pods", namespace=namespace, rng=rng, monotonic=monotonic)
+
+
 def _body(response: Any) -> bytes:  # noqa: ANN401
     """The whole body. Raises OversizeError beyond MAX_LIST_BYTES."""
     data = bytearray()
     for chunk in response.stream(amt=1 << 20, decode_content=True):
         data += chunk
         if len(data) > MAX_LIST_BYTES:
-            raise OversizeError(f"a list of pods has more than {MAX_LIST_BYTES} bytes")
+            raise OversizeError(f"a list has more than {MAX_LIST_BYTES} bytes")
     return bytes(data)
 
 
 def _list_of(answer: Any) -> tuple[list[Any], str | None, str]:  # noqa: ANN401
-    """(pods, continue token, resource version) of one page. Raises ValueError if it is no list of pods."""
+    """(objects, continue token, resource version) of one page. Raises ValueError if it is no list."""
     metadata = answer.get("metadata") if isinstance(answer, dict) else None
     items = answer.get("items") if isinstance(metadata, dict) else None
     if not isinstance(metadata, dict) or not isinstance(items, list):
-        raise ValueError("the answer is not a list of pods")
+        raise ValueError("the answer is not a list of objects")
     return items, metadata.get("continue"), str(metadata["resourceVersion"])
 
 

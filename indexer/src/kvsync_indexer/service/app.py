@@ -71,6 +71,7 @@ class IndexApp:
                 Route("/v1/publishers", self._publishers),
                 Route("/v1/publishers/{name:path}/blocks", self._blocks),
                 Route("/v1/publishers/{name:path}/digest", self._digest),
+                Route("/v1/publishers/{name:path}/resync", self._resync, methods=["POST"]),
                 Route("/v1/publishers/{name:path}", self._publisher),
                 Route("/v1/audit", self._audit, methods=["POST"]),
                 Route("/v1/predictions", self._predictions, methods=["POST"]),
@@ -126,6 +127,9 @@ class IndexApp:
             raise unknown_publisher(spec.name) from None
         digests = [DigestRow(spec.rank, row.medium, row.count, row.digest_hex, row.group_idx) for row in rows]
         return _json(DigestAnswer(spec.name, digests, machine.position.last_seq, str(machine.state)))
+
+    async def _resync(self, request: Request) -> Response:
+        return _json(await self._service.resync(request.path_params["name"]))
 
     async def _audit(self, request: Request) -> Response:
         body = await read_request(request.receive, bounded.AUDIT_REQUEST)

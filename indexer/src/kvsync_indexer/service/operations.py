@@ -59,6 +59,7 @@ REASONS: Final = {
     404: "No publisher has this name, or no router runs in this process",
     405: "The method is not allowed here",
     408: "The body did not arrive in time",
+    409: "The state of the publisher does not permit it",
     413: "The body is too long",
     422: "The request cannot be answered as it was sent; `field` names the field at fault",
     503: "No tokenizer could turn the text into tokens in time",
@@ -83,6 +84,11 @@ OPERATIONS: Final = (
     Operation(
         "get", f"/v1/publishers/{_NAMED}/digest", "Digests of a publisher's blocks, by tier and group",
         answers=(DigestAnswer,), errors=(404,),
+    ),
+    Operation(
+        "post", f"/v1/publishers/{_NAMED}/resync",
+        "Drop the blocks of a publisher and apply its history again; they are missing until that is done",
+        answers=(PublisherRow,), errors=(404, 409),
     ),
     Operation(
         "post", "/v1/audit", "Compare the index with the engines' own block tables",

@@ -5,6 +5,7 @@
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -128,7 +129,9 @@ class IndexService:
             return None
         from kvsync_indexer.discovery import KubernetesDiscovery  # imported here, because the client is large
 
-        return KubernetesDiscovery(self.ingest, selector=config.selector, namespaces=config.namespaces)
+        return KubernetesDiscovery(
+            self.ingest, selector=config.selector, namespaces=config.namespaces, pool=config.pool
+        )
 
     async def start(self) -> None:
         """Resume from a snapshot if there is one, then follow the publishers."""
@@ -185,6 +188,14 @@ class IndexService:
             raise unknown_publisher(name)
         return link
 
+    async def resync(self, name: str) -> PublisherRow:
+        """Apply the history of a publisher again, and return how it then stands. Raises RequestError."""
+        link = self.link(name)
+        begun = self.ingest.call(lambda: link.follower.resync("a client asked for it", self.monotonic()))
+        if not await asyncio.wrap_future(begun):
+            raise RequestError(409, f"publisher {name!r} is {link.machine.state} and begins anew when that ends")
+        return self.publisher(name)
+
     def api_key(self, publisher: str) -> str | None:
         """The key of a publisher's HTTP API, if one is configured."""
         link = self.ingest.link(publisher)
@@ -237,6 +248,7 @@ class IndexService:
             problem=problem,
             discovery={} if self.discovery is None else self.discovery.problems,
             reasons=[] if ready else self._unready(problem),
+            states=dict(Counter(str(state) for state in states)),
         )
 
     def offer_decisions(self, newest: Callable[[int], Sequence[Mapping[str, Any]]]) -> None:

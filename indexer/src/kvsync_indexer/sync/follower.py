@@ -195,6 +195,13 @@ class Follower:
         if self.removals.notice(evidence):
             self._adopt_removals(now)
 
+    def resync(self, reason: str, now: float) -> bool:
+        """Drop the blocks and apply the publisher's history again; False if its state does not permit it now."""
+        if self.machine.unable_to_resync:
+            return False
+        self._perform(self.machine.blocks_outdated(reason, now), now)
+        return True
+
     def _adopt_removals(self, now: float) -> None:
         last_copy_only = self.removals.removals == "last_copy"
         if last_copy_only is self._last_copy_only or self.name not in self._core.publishers():

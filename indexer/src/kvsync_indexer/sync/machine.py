@@ -306,6 +306,11 @@ class PublisherMachine:
             self.recovery.request(Purpose.REPAIR, now)
         return self._outbox.take()
 
+    @property
+    def unable_to_resync(self) -> bool:
+        """The publisher is not listened to, and everything is applied again when that changes."""
+        return self.state in _DEAF
+
     def blocks_dropped(self) -> None:
         """The core dropped the blocks without being told to: what is applied from here on is not all there is."""
         self.standing.incomplete = True

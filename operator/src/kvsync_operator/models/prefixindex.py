@@ -16,12 +16,13 @@ from kvsync_operator.models.common import (
     LabelValue,
     Model,
     PodTemplate,
-    Port,
     Quantity,
     duplicates,
     rules,
     with_defaults,
 )
+from kvsync_operator.models.endpointpicker import POOL_SELECTOR, EndpointPicker
+from kvsync_operator.models.router import Router
 from kvsync_operator.quantity import quantity_value
 
 _Namespace = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)]
@@ -117,49 +118,6 @@ class Snapshot(Model):
         return self
 
 
-_Percent = Annotated[int, Field(ge=0, le=100)]
-_Limit = Annotated[int, Field(ge=0, le=1_000_000)]
-
-
-class RouterWeights(Model):
-    """What counts how much for the policy `kv`, in percent of a prompt token that has to be computed."""
-
-    prefill_percent: Annotated[int, Field(ge=0, le=10_000)] = 30
-    """Cost of a prompt token that waits on the engine."""
-    decode_percent: Annotated[int, Field(ge=0, le=10_000)] = 5
-    """Cost of a context token of a running request."""
-    gpu_percent: _Percent = 100
-    """What a cached token on the device is worth."""
-    cpu_percent: _Percent = 80
-    """What a cached token in host memory is worth."""
-    storage_percent: _Percent = 50
-    """What a cached token on a disk or in a shared store is worth."""
-
-
-class RouterLimits(Model):
-    """What is admitted. A request beyond a limit gets status 429."""
-
-    max_requests: Annotated[int, Field(ge=1, le=1_000_000)] = 4096
-    """Requests in flight in one router."""
-    max_queued: _Limit = 0
-    """Of these, requests whose answer has not begun; 0 sets no limit of their own."""
-    max_endpoint_requests: _Limit = 0
-    """Requests in flight on one engine; 0 sets no limit."""
-    max_endpoint_queued: _Limit = 0
-    """Of these, requests whose answer has not begun; 0 sets no limit of their own."""
-
-
-class RouterTimeouts(Model):
-    """How long the router waits for an engine."""
-
-    first_byte: Annotated[Duration, DurationBounds("100ms", "24h")] = "120s"
-    """Until an answer begins. An answer that is not streamed gets 100 ms more for each of its tokens."""
-    idle: Annotated[Duration, DurationBounds("100ms", "24h")] = "120s"
-    """Longest pause of an answer that has begun."""
-    health: Annotated[Duration, DurationBounds("10ms", "1m")] = "3s"
-    """Until an engine answers `/health`. One that fails twice gets no requests until it answers again."""
-
-
 class Tokenizer(Model):
     """How the index turns the text of one model into tokens."""
 
@@ -206,42 +164,15 @@ class IndexCurve(Model):
     in `publishers`, with `serverKey`."""
 
 
-class Router(Model):
-    """An OpenAI-compatible proxy that forwards each request to the engine that its policy chooses."""
+class IndexApi(Model):
+    """Who may use the HTTP API of the index, and whether it is encrypted."""
 
-    model_config = Model.model_config | {
-        "json_schema_extra": rules(
-            (f"self.port != {names.INDEX_PORT}", f"router.port: {names.INDEX_PORT} is the index's own port"),
-        )
-    }
-
-    port: Port = 8080
-    """Port of the router and of its Service."""
-    policy: Literal["kv", "least_request", "round_robin", "random"] = "kv"
-    """How the router chooses an engine for a request."""
-    weights: RouterWeights = Field(default_factory=RouterWeights, json_schema_extra=with_defaults())
-    """What counts how much for the policy `kv`."""
-    speculative: Annotated[Duration, DurationBounds("0s", "1m")] = "0"
-    """How long a prompt that was just routed counts as cached before the engine announces it; `0` for not at all."""
-    session_affinity: Annotated[
-        str, StringConstraints(pattern=r"^(off|user|(header|cookie):[A-Za-z0-9_-]{1,64})$", max_length=71)
-    ] = "off"
-    """Where requests name their session, whose requests all go to one engine: `off`, `user`, `header:NAME` or
-    `cookie:NAME`."""
-    limits: RouterLimits = Field(default_factory=RouterLimits, json_schema_extra=with_defaults())
-    """What is admitted."""
-    timeouts: RouterTimeouts = Field(default_factory=RouterTimeouts, json_schema_extra=with_defaults())
-    """How long the router waits for an engine."""
-    attempts: Annotated[int, Field(ge=1, le=16)] = 3
-    """Engines that are tried until one begins to answer."""
-    access_log: Literal["Disabled", "Enabled"] = "Disabled"
-    """Whether the router writes one line per request."""
-
-    @model_validator(mode="after")
-    def _port_apart(self) -> Self:
-        if self.port == names.INDEX_PORT:
-            raise ValueError(f"port: {names.INDEX_PORT} is the index's own port")
-        return self
+    token_secret_name: DnsName | None = None
+    """Secret, in the same namespace, whose key `token` holds the bearer tokens that the API accepts, one per line.
+    Health, readiness, metrics and the page at `/ui` are open all the same. Without this field the API is open."""
+    tls_secret_name: DnsName | None = None
+    """Secret of type `kubernetes.io/tls`, in the same namespace, with the certificate of the API. Without this field
+    the API is served without TLS."""
 
 
 _WILDCARD = "endpoint: `*` can only be bound; name a host, or set direction Bind"
@@ -307,6 +238,18 @@ _CLAIM_SAME = (
 )
 
 
+POOL_NAMESPACE = "an InferencePool selects pods of its own namespace, so with an endpoint picker it must be empty"
+PICKER_PORTS = "9002, 9003 and 9090 are the ports of the endpoint picker"
+_PICKS = "has(self.endpointPicker) && self.endpointPicker.enabled"
+_ONE_NAMESPACE = f"!({_PICKS}) || !has(self.namespaces) || size(self.namespaces) == 0"
+_POOL_LABELS = (
+    f"!({_PICKS} && self.endpointPicker.createPool == 'Enabled')"
+    " || (size(self.selector.matchLabels) > 0"
+    " && (!has(self.selector.matchExpressions) || size(self.selector.matchExpressions) == 0))"
+)
+_PORTS_APART = f"!({_PICKS}) || !has(self.router) || !(self.router.port in [9002, 9003, 9090])"
+
+
 class PrefixIndexSpec(Model):
     """The desired state of the index pods."""
 
@@ -320,11 +263,15 @@ class PrefixIndexSpec(Model):
                 _CLAIM_SAME,
                 "spec.snapshot: size and storageClassName of a claim cannot be changed",
             ),
+            (_ONE_NAMESPACE, f"spec.namespaces: {POOL_NAMESPACE}"),
+            (_POOL_LABELS, f"spec.selector: {POOL_SELECTOR}"),
+            (_PORTS_APART, f"spec.router.port: {PICKER_PORTS}"),
         )
     }
 
     replicas: Annotated[int, Field(ge=0, le=10)] = 1
-    """Number of index pods. Each pod follows every engine independently."""
+    """Number of index pods. Each pod follows every engine independently. With two or more, and without TLS, a new pod
+    starts from the snapshot of a ready one."""
     selector: Selector = Field(default_factory=Selector, json_schema_extra=with_defaults())
     """Selects the engine pods that the index follows."""
     namespaces: Annotated[
@@ -342,6 +289,8 @@ class PrefixIndexSpec(Model):
     """Tokenizers by model. Text of other models is tokenized by one of their engines."""
     curve: IndexCurve | None = None
     """CURVE keys. Without this field, the index uses a new key pair at each start for engines that have CURVE."""
+    api: IndexApi = Field(default_factory=IndexApi, json_schema_extra=with_defaults())
+    """Tokens and encryption of the index's HTTP API."""
     core: Literal["auto", "python", "native"] = "auto"
     """Implementation of the index core. `auto` uses the native core if the image contains it."""
     sync: Sync = Field(default_factory=Sync, json_schema_extra=with_defaults())
@@ -350,6 +299,8 @@ class PrefixIndexSpec(Model):
     """Store the state of the index on a volume. Without a snapshot a restarted pod rebuilds its state by replay."""
     router: Router | None = None
     """Run a router in the index pods. Without this field there is no router."""
+    endpoint_picker: EndpointPicker | None = None
+    """Run an endpoint picker for gateways in the index pods. Without this field there is none."""
     template: PodTemplate = Field(default_factory=PodTemplate, json_schema_extra=with_defaults())
     """How and where the pods run."""
 
@@ -361,6 +312,25 @@ class PrefixIndexSpec(Model):
             raise ValueError(f"publishers: the name {twice[0]!r} occurs more than once")
         if twice := duplicates([tokenizer.model for tokenizer in self.tokenizers]):
             raise ValueError(f"tokenizers: the model {twice[0]!r} occurs more than once")
+        return self
+
+    @property
+    def picker(self) -> EndpointPicker | None:
+        """The endpoint picker, None if there is none or it is disabled."""
+        picker = self.endpoint_picker
+        return picker if picker is not None and picker.enabled else None
+
+    @model_validator(mode="after")
+    def _picker_fits(self) -> Self:
+        picker = self.picker
+        if picker is None:
+            return self
+        if self.namespaces:
+            raise ValueError(f"namespaces: {POOL_NAMESPACE}")
+        if picker.create_pool == "Enabled" and (self.selector.match_expressions or not self.selector.match_labels):
+            raise ValueError(f"selector: {POOL_SELECTOR}")
+        if self.router is not None and self.router.port in names.PICKER_PORTS:
+            raise ValueError(f"router.port: {PICKER_PORTS}")
         return self
 
 
@@ -386,7 +356,7 @@ class PrefixIndexStatus(Model):
         Field(default_factory=list)
     )
     """`Ready`, `Progressing` and `Degraded` as for a MockEngine. `Synced`: the index reports that every publisher is
-    live."""
+    live. `EndpointPicker`, with one: the InferencePool asks this picker."""
     observed_generation: Annotated[int, Field(ge=0)] = 0
     """Generation of the spec to which this status applies."""
     replicas: Annotated[int, Field(ge=0)] = 0
@@ -403,3 +373,7 @@ class PrefixIndexStatus(Model):
     """URL of the index inside the cluster."""
     router_endpoint: Annotated[str, StringConstraints(max_length=512)] = ""
     """URL of the router inside the cluster; empty without a router."""
+    pool: Annotated[str, StringConstraints(max_length=253)] = ""
+    """Name of the InferencePool that the endpoint picker serves; empty without a picker."""
+    picker_endpoint: Annotated[str, StringConstraints(max_length=512)] = ""
+    """Host and port of the endpoint picker inside the cluster; empty without a picker."""

@@ -24,8 +24,8 @@ from kvsync_operator.objects.pod import (
     CURVE_DIR,
     PodParts,
     build_pod_template,
-    curve_volume,
     http_probe,
+    secret_volume,
     startup_probe,
 )
 from kvsync_operator.objects.shared import (
@@ -164,7 +164,7 @@ def _pod_parts(engine: Engine, images: Images, config_hash: str) -> PodParts:
     annotations: dict[str, str] = {}
     curve = spec.events.curve
     if curve is not None:
-        volume, mount = curve_volume(curve.secret_name)
+        volume, mount = secret_volume("curve", curve.secret_name, CURVE_DIR)
         volumes.append(volume)
         mounts.append(mount)
         annotations[names.ANNOTATION_CURVE_KEY] = curve.public_key

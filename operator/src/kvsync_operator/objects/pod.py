@@ -46,25 +46,27 @@ class PodParts:
     mounts: list[dict[str, Any]] = field(default_factory=list)
 
 
-def curve_volume(secret: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Build the volume of a Secret with CURVE keys, and its mount."""
-    volume = {"name": "curve", "secret": {"secretName": secret, "defaultMode": 0o440}}
-    return volume, {"name": "curve", "mountPath": CURVE_DIR, "readOnly": True}
+def secret_volume(name: str, secret: str, folder: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Build a volume called `name` with the files of a Secret, and its mount at `folder`."""
+    volume = {"name": name, "secret": {"secretName": secret, "defaultMode": 0o440}}
+    return volume, {"name": name, "mountPath": folder, "readOnly": True}
 
 
-def http_probe(path: str, port: str, *, period_s: int, failures: int, timeout_s: int = 3) -> dict[str, Any]:
-    """Build an HTTP probe on a named port."""
+def http_probe(
+    path: str, port: str, *, period_s: int, failures: int, timeout_s: int = 3, scheme: str | None = None
+) -> dict[str, Any]:
+    """Build an HTTP probe on a named port; with the scheme `HTTPS`, the kubelet accepts any certificate."""
     return {
-        "httpGet": {"path": path, "port": port},
+        "httpGet": {"path": path, "port": port, **({} if scheme is None else {"scheme": scheme})},
         "periodSeconds": period_s,
         "timeoutSeconds": timeout_s,
         "failureThreshold": failures,
     }
 
 
-def startup_probe(path: str, port: str) -> dict[str, Any]:
+def startup_probe(path: str, port: str, *, scheme: str | None = None) -> dict[str, Any]:
     """Build a probe that runs every second until it succeeds; the other probes start after it."""
-    return http_probe(path, port, period_s=1, failures=STARTUP_S)
+    return http_probe(path, port, period_s=1, failures=STARTUP_S, scheme=scheme)
 
 
 def build_pod_template(parts: PodParts, template: PodTemplate) -> dict[str, Any]:

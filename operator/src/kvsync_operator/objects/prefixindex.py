@@ -12,29 +12,40 @@ import yaml
 from kvsync_operator import names
 from kvsync_operator.models.common import duration_seconds
 from kvsync_operator.models.document import Resource
-from kvsync_operator.models.prefixindex import PrefixIndexSpec, Router, Selector, Snapshot, Tokenizer
+from kvsync_operator.models.prefixindex import IndexApi, PrefixIndexSpec, Selector, Snapshot, Tokenizer
 from kvsync_operator.objects.images import Images
 from kvsync_operator.objects.meta import KubeObject, build_object, instance_labels, selector_labels
+from kvsync_operator.objects.picker import (
+    PICKER_CONTAINER_PORTS,
+    build_picker_service,
+    certificate_volume,
+    picker_args,
+    pool_name,
+)
 from kvsync_operator.objects.pod import (
     CONFIG_DIR,
     CURVE_DIR,
     PodParts,
     build_pod_template,
-    curve_volume,
     http_probe,
+    secret_volume,
     startup_probe,
 )
+from kvsync_operator.objects.routing import router_args
 from kvsync_operator.objects.shared import (
     build_config_map,
     build_disruption_budget,
     build_ingress_policy,
     build_service,
     build_service_account,
+    service_port,
 )
 
 PUBLISHERS_FILE = "publishers.yaml"
 SNAPSHOT_DIR = "/var/lib/kvsync"
 TOKENIZERS_DIR = "/tokenizers"
+API_TOKEN_DIR = "/etc/kvsync-api-token"  # noqa: S105  a folder
+API_TLS_DIR = "/etc/kvsync-api-tls"
 _DEFAULT_RESOURCES = {"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"memory": "4Gi"}}
 _GRACE_S = 30
 
@@ -70,15 +81,21 @@ def selector_argument(selector: Selector) -> str:
 def build_prefix_index(index: Index, images: Images) -> list[KubeObject]:
     """Build every object of `index`, in the order in which they should be applied."""
     name = names.index_name(index.name)
-    ports = [_port("http", names.INDEX_PORT)]
+    ports = [service_port("http", names.INDEX_PORT)]
     router = index.spec.router
     objects = [build_service_account(index, name), *_watch_roles(index)]
     if index.spec.publishers:
         objects.append(build_config_map(index, name, {PUBLISHERS_FILE: _publishers_file(index.spec)}))
     objects.append(build_service(index, name, ports))
     if router is not None:
-        objects.append(build_service(index, names.router_name(index.name), [_port("router", router.port)]))
-    open_ports = [names.INDEX_PORT, *([router.port] if router else [])]
+        objects.append(build_service(index, names.router_name(index.name), [service_port("router", router.port)]))
+    if index.spec.picker is not None:
+        objects.append(build_picker_service(index))
+    open_ports = [
+        names.INDEX_PORT,
+        *([router.port] if router else []),
+        *(names.PICKER_PORTS if index.spec.picker else []),
+    ]
     objects.append(
         build_ingress_policy(index, name, [{"ports": [{"port": port, "protocol": "TCP"} for port in open_ports]}])
     )
@@ -92,12 +109,12 @@ def _publishers_file(spec: PrefixIndexSpec) -> str:
 
 
 def _watch_roles(index: Index) -> list[KubeObject]:
-    """Build a Role and a RoleBinding per watched namespace, which permit to read pods and nothing else."""
+    """Build a Role and a RoleBinding per watched namespace, which permit to read pods and the pool only."""
     objects: list[KubeObject] = []
     account = {"kind": "ServiceAccount", "name": names.index_name(index.name), "namespace": index.namespace}
     for namespace in watched_namespaces(index):
         name = names.watch_role_name(index.name, index.namespace, namespace)
-        rules = [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"]}]
+        rules = [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"]}, *_pool_rules(index)]
         binding = {
             "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name},
             "subjects": [account],
@@ -108,11 +125,25 @@ def _watch_roles(index: Index) -> list[KubeObject]:
     return objects
 
 
+def _pool_rules(index: Index) -> list[dict[str, Any]]:
+    """Build the rule for the pool of the picker; a watch on one object may be granted by its name."""
+    if index.spec.picker is None:
+        return []
+    return [
+        {
+            "apiGroups": [names.POOL_GROUP],
+            "resources": ["inferencepools"],
+            "resourceNames": [pool_name(index)],
+            "verbs": ["get", "list", "watch"],
+        }
+    ]
+
+
 def index_args(index: Index) -> list[str]:
     """Return the command line of `kvsync-indexer`."""
     spec = index.spec
     args = ["--port", str(names.INDEX_PORT), "--core", spec.core]
-    args += ["--discover", "kubernetes", "--selector", selector_argument(spec.selector)]
+    args += ["--discover", "kubernetes", *_pods_argument(index)]
     for namespace in watched_namespaces(index):
         args += ["--namespace", namespace]
     args += ["--stale-after", _seconds(spec.sync.stale_after), "--replay-timeout", _seconds(spec.sync.replay_timeout)]
@@ -124,49 +155,26 @@ def index_args(index: Index) -> list[str]:
         args += ["--snapshot-dir", SNAPSHOT_DIR]
     for number, tokenizer in enumerate(spec.tokenizers):
         args += ["--tokenizer", _tokenizer(tokenizer, number)]
+    if spec.replicas > 1 and spec.api.tls_secret_name is None:  # a pod cannot verify the certificate of another one
+        args += ["--bootstrap-from", f"http://{names.index_name(index.name)}.{index.namespace}.svc:{names.INDEX_PORT}"]
+    args += _api_args(spec.api)
     if spec.curve is not None:
         args += ["--curve-secret-key-file", f"{CURVE_DIR}/secret-key"]
         if spec.curve.server_key is not None:
             args += ["--curve-server-key", spec.curve.server_key.replace("$", "$$")]  # Kubernetes reads $$ as $
     if spec.router is not None:
         args += router_args(spec.router)
+    if spec.picker is not None:
+        args += picker_args(spec.picker, pool_name(index), index.namespace)
     return args
 
 
-def router_args(router: Router) -> list[str]:
-    """Return the flags of `kvsync-indexer` that run a router. Settings at their defaults are left out.
-
-    An index of an older release therefore still starts with a PrefixIndex that uses none of the newer fields.
-    """
-    args = ["--router-port", str(router.port), "--router-policy", router.policy]
-    usual = router_settings(Router())
-    for flag, value in router_settings(router).items():
-        if value != usual[flag]:
-            args += [flag, value]
-    if router.access_log == "Enabled":
-        args.append("--router-access-log")
-    return args
-
-
-def router_settings(router: Router) -> dict[str, str]:
-    """Return every flag that takes a value, except port and policy, with the value that the resource asks for."""
-    weights, limits, timeouts = router.weights, router.limits, router.timeouts
-    tiers = {"GPU": weights.gpu_percent, "CPU": weights.cpu_percent, "STORAGE": weights.storage_percent}
-    return {
-        "--router-prefill-weight": f"{weights.prefill_percent / 100:g}",
-        "--router-decode-weight": f"{weights.decode_percent / 100:g}",
-        "--router-tier-weights": ",".join(f"{tier}={percent / 100:g}" for tier, percent in tiers.items()),
-        "--router-speculative-ttl": _seconds(router.speculative),
-        "--router-session-affinity": router.session_affinity,
-        "--router-max-requests": str(limits.max_requests),
-        "--router-max-queued": str(limits.max_queued),
-        "--router-max-endpoint-requests": str(limits.max_endpoint_requests),
-        "--router-max-endpoint-queued": str(limits.max_endpoint_queued),
-        "--router-first-byte-timeout": _seconds(timeouts.first_byte),
-        "--router-idle-timeout": _seconds(timeouts.idle),
-        "--router-health-timeout": _seconds(timeouts.health),
-        "--router-attempts": str(router.attempts),
-    }
+def _pods_argument(index: Index) -> list[str]:
+    """Return the flag that says which pods are followed: those of a pool that somebody else made, or the selector's."""
+    picker = index.spec.picker
+    if picker is not None and picker.create_pool == "Disabled":
+        return ["--pool", pool_name(index)]
+    return ["--selector", selector_argument(index.spec.selector)]
 
 
 def _tokenizer(tokenizer: Tokenizer, number: int) -> str:
@@ -228,22 +236,31 @@ def _pod_parts(index: Index, images: Images) -> PodParts:
             claim = {"claimName": tokenizer.claim_name, "readOnly": True}
             volumes.append({"name": f"tokenizer-{number}", "persistentVolumeClaim": claim})
             mounts.append({"name": f"tokenizer-{number}", "mountPath": f"{TOKENIZERS_DIR}/{number}", "readOnly": True})
+    secrets = _api_secrets(spec.api)
     if spec.curve is not None:
-        volume, mount = curve_volume(spec.curve.secret_name)
+        secrets.append(("curve", spec.curve.secret_name, CURVE_DIR))
+    for volume, mount in (secret_volume(*secret) for secret in secrets):
         volumes.append(volume)
         mounts.append(mount)
     ports = [{"name": "http", "containerPort": names.INDEX_PORT, "protocol": "TCP"}]
     if spec.router is not None:
         ports.append({"name": "router", "containerPort": spec.router.port, "protocol": "TCP"})
+    if spec.picker is not None:
+        ports += PICKER_CONTAINER_PORTS
+        if spec.picker.certificate_secret_name is not None:
+            volume, mount = certificate_volume(spec.picker.certificate_secret_name)
+            volumes.append(volume)
+            mounts.append(mount)
+    scheme = "HTTPS" if spec.api.tls_secret_name is not None else None
     return PodParts(
         container="index",
         image=spec.template.image or images.indexer,
         args=index_args(index),
         ports=ports,
         probes={
-            "startupProbe": startup_probe("/healthz", "http"),
-            "readinessProbe": http_probe("/readyz", "http", period_s=3, failures=2),
-            "livenessProbe": http_probe("/healthz", "http", period_s=10, failures=3, timeout_s=5),
+            "startupProbe": startup_probe("/healthz", "http", scheme=scheme),
+            "readinessProbe": http_probe("/readyz", "http", period_s=3, failures=2, scheme=scheme),
+            "livenessProbe": http_probe("/healthz", "http", period_s=10, failures=3, timeout_s=5, scheme=scheme),
         },
         service_account=name,
         labels=instance_labels(index),
@@ -251,6 +268,7 @@ def _pod_parts(index: Index, images: Images) -> PodParts:
             "prometheus.io/scrape": "true",
             "prometheus.io/port": str(names.INDEX_PORT),
             "prometheus.io/path": "/metrics",
+            **({} if scheme is None else {"prometheus.io/scheme": scheme.lower()}),
         },
         default_resources=_DEFAULT_RESOURCES,
         grace_s=_GRACE_S,
@@ -260,5 +278,14 @@ def _pod_parts(index: Index, images: Images) -> PodParts:
     )
 
 
-def _port(name: str, port: int) -> dict[str, Any]:
-    return {"name": name, "port": port, "targetPort": name, "protocol": "TCP"}
+def _api_args(api: IndexApi) -> list[str]:
+    args = [] if api.token_secret_name is None else ["--token-file", f"{API_TOKEN_DIR}/token"]
+    if api.tls_secret_name is not None:
+        args += ["--tls-cert", f"{API_TLS_DIR}/tls.crt", "--tls-key", f"{API_TLS_DIR}/tls.key"]
+    return args
+
+
+def _api_secrets(api: IndexApi) -> list[tuple[str, str, str]]:
+    """Return (volume, Secret, folder) of the Secrets of the HTTP API."""
+    secrets = (("api-token", api.token_secret_name, API_TOKEN_DIR), ("api-tls", api.tls_secret_name, API_TLS_DIR))
+    return [(volume, secret, folder) for volume, secret, folder in secrets if secret is not None]

@@ -45,3 +45,8 @@ def build_ingress_policy(resource: Resource[Any], name: str, rules: list[dict[st
         "ingress": rules,
     }
     return build_object(resource, "networking.k8s.io/v1", "NetworkPolicy", name, {"spec": spec})
+
+
+def service_port(name: str, port: int) -> dict[str, Any]:
+    """Return the port of a Service that leads to the container port of the same name."""
+    return {"name": name, "port": port, "targetPort": name, "protocol": "TCP"}

@@ -7,16 +7,28 @@ plan is derived from the state that is observed then.
 
 from kvsync_operator.reconcile.orphans import find_orphans
 from kvsync_operator.reconcile.plan import reconcile
-from kvsync_operator.reconcile.types import KubeEvent, Observed, Plan, Problem, Reference, SyncReport, reference_of
+from kvsync_operator.reconcile.pool import pool_references
+from kvsync_operator.reconcile.types import (
+    KubeEvent,
+    Observed,
+    Plan,
+    PoolReport,
+    Problem,
+    Reference,
+    SyncReport,
+    reference_of,
+)
 
 __all__ = [
     "KubeEvent",
     "Observed",
     "Plan",
+    "PoolReport",
     "Problem",
     "Reference",
     "SyncReport",
     "find_orphans",
+    "pool_references",
     "reconcile",
     "reference_of",
 ]

@@ -68,9 +68,9 @@ def _transition_event(state: ConditionState, status: str | None, reason: str | N
             return KubeEvent("Warning", state.reason, state.message)
         case "Degraded", "False" if status == "True":
             return KubeEvent("Normal", "Recovered", "no problem needs attention any more")
-        case ("Ready" | "Synced") as kind, "True" if status != "True":
+        case ("Ready" | "Synced" | "EndpointPicker") as kind, "True" if status != "True":
             return KubeEvent("Normal", kind, state.message)
-        case ("Ready" | "Synced") as kind, "False" | "Unknown" if status == "True":
+        case ("Ready" | "Synced" | "EndpointPicker") as kind, "False" | "Unknown" if status == "True":
             return KubeEvent("Warning", f"Not{kind}", state.message)
         case _:
             return None

@@ -13,6 +13,7 @@ from kvsync_operator.reconcile.admission import check_namespaces, check_sizes, u
 from kvsync_operator.reconcile.conditions import ConditionState, merge_conditions, transition_events
 from kvsync_operator.reconcile.drift import find_drift
 from kvsync_operator.reconcile.ownership import is_owned
+from kvsync_operator.reconcile.pool import PoolPlan, plan_pool, pool_condition, pool_of_status
 from kvsync_operator.reconcile.status import (
     Workload,
     compute_workload,
@@ -23,6 +24,11 @@ from kvsync_operator.reconcile.status import (
 from kvsync_operator.reconcile.types import KubeEvent, Observed, Plan, Reference, SyncReport, reference_of
 
 _WORKLOADS = ("Deployment", "StatefulSet")
+_KEPT = (
+    "replicas", "updatedReplicas", "readyReplicas", "selector", "publishers", "endpoint", "routerEndpoint", "pool",
+    "pickerEndpoint",
+)  # fmt: skip
+"""Fields of the status that stay as they are while the spec is invalid."""
 
 
 def reconcile(observed: Observed) -> Plan:
@@ -51,19 +57,31 @@ def reconcile(observed: Observed) -> Plan:
     if resource.kind == names.PREFIX_INDEX:
         states.append(sync_condition(workload, observed.sync))
         fields |= _index_fields(resource, observed.sync)
+        if (pool := pool_of_status(resource, document, observed.pool)) is not None:
+            fields["pool"] = pool
+        if (asked := pool_condition(resource, document, observed.pool)) is not None:
+            states.append(asked)
+    pools = plan_pool(resource, document, observed.pool) if resource.kind == names.PREFIX_INDEX else PoolPlan()
     status, events = _status(observed, states, fields)
-    return Plan(tuple(difference.apply), tuple(difference.prune), status, tuple(events), tuple(difference.repairs))
+    return Plan(
+        objects=tuple(difference.apply),
+        prune=tuple(difference.prune),
+        pool=pools.apply,
+        prune_pools=pools.prune,
+        status=status,
+        events=tuple(events),
+        repairs=tuple(difference.repairs),
+    )
 
 
 def _plan_invalid(observed: Observed, message: str) -> Plan:
     shown = observed.document.get("status") or {}
-    kept = ("replicas", "updatedReplicas", "readyReplicas", "selector", "publishers", "endpoint", "routerEndpoint")
     states = invalid_conditions(message)
     if observed.document["kind"] == names.PREFIX_INDEX:
         states.append(
             ConditionState("Synced", "Unknown", "InvalidSpec", "publishers are not evaluated while the spec is invalid")
         )
-    status, events = _status(observed, states, {key: shown[key] for key in kept if key in shown})
+    status, events = _status(observed, states, {key: shown[key] for key in _KEPT if key in shown})
     return Plan(prune=ungranted_objects(observed), status=status, events=tuple(events))
 
 
@@ -147,6 +165,7 @@ def _counts(workload: Workload) -> dict[str, Any]:
 
 def _index_fields(resource: Resource[Any], sync: SyncReport | None) -> dict[str, Any]:
     report = sync or SyncReport()
+    scheme = "https" if resource.spec.api.tls_secret_name is not None else "http"
     fields: dict[str, Any] = {
         "publishers": {
             "total": report.total,
@@ -155,11 +174,13 @@ def _index_fields(resource: Resource[Any], sync: SyncReport | None) -> dict[str,
             "resyncing": report.resyncing,
             "quarantined": report.quarantined,
         },
-        "endpoint": f"http://{names.index_name(resource.name)}.{resource.namespace}.svc:{names.INDEX_PORT}",
+        "endpoint": f"{scheme}://{names.index_name(resource.name)}.{resource.namespace}.svc:{names.INDEX_PORT}",
     }
     router = resource.spec.router
     if router is not None:
         fields["routerEndpoint"] = f"http://{names.router_name(resource.name)}.{resource.namespace}.svc:{router.port}"
+    if resource.spec.picker is not None:
+        fields["pickerEndpoint"] = f"{names.picker_name(resource.name)}.{resource.namespace}.svc:{names.PICKER_PORT}"
     return fields
 
 

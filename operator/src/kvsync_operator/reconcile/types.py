@@ -37,6 +37,21 @@ class Problem:
 
 
 @dataclass(frozen=True, slots=True)
+class PoolReport:
+    """What was read of the InferencePools that concern a PrefixIndex.
+
+    Args:
+        live: The pools that exist.
+        installed: Whether the API server knows the kind.
+        problem: Why they could not be read, applied or deleted.
+    """
+
+    live: tuple[KubeObject, ...] = ()
+    installed: bool = True
+    problem: Problem | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class SyncReport:
     """Number of publishers by state, as the index pods report them, or the `error` that prevented the request.
 
@@ -71,6 +86,7 @@ class Observed:
         now: Wall-clock time as RFC 3339 in UTC, for transition times.
         grants: Which PrefixIndexes may follow the pods of other namespaces.
         sync: The report of the index; None for a MockEngine and for an index that has not been asked.
+        pool: The InferencePools; None if none concerns the resource.
         problems: Failures of the plan that was just executed.
         enforce: Whether to apply every object even if it looks correct, as the slow resync does in case the cache is
             wrong.
@@ -82,6 +98,7 @@ class Observed:
     now: str
     grants: Grants = field(default_factory=Grants)
     sync: SyncReport | None = None
+    pool: PoolReport | None = None
     problems: tuple[Problem, ...] = ()
     enforce: bool = False
 
@@ -93,6 +110,8 @@ class Plan:
     Args:
         objects: Objects to apply, in this order.
         prune: Objects of the resource that are no longer desired.
+        pool: The InferencePool to apply, which is not watched as the other objects are.
+        prune_pools: InferencePools of the resource that are no longer desired.
         status: The whole new status, None if it does not change.
         events: Events for changed conditions, to be posted after the status is written.
         repairs: Events for objects that someone else changed or deleted.
@@ -100,6 +119,8 @@ class Plan:
 
     objects: tuple[KubeObject, ...] = ()
     prune: tuple[Reference, ...] = ()
+    pool: KubeObject | None = None
+    prune_pools: tuple[Reference, ...] = ()
     status: dict[str, Any] | None = None
     events: tuple[KubeEvent, ...] = ()
     repairs: tuple[KubeEvent, ...] = ()

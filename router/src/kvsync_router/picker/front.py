@@ -3,6 +3,8 @@
 This module is loaded at every start of the index, so everything large is imported only when the front is used.
 """
 
+import asyncio
+import contextlib
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,14 +15,17 @@ import click
 
 from kvsync_indexer.errors import ConfigError, ListenError
 from kvsync_indexer.fronts import IndexAnswers, OpenFront
-from kvsync_indexer.serving import Server, listen
+from kvsync_indexer.serving import HttpServer, Server, listen
 from kvsync_router.config import RouterConfig
 from kvsync_router.errors import RouterConfigError
 from kvsync_router.flags import setting_flags, settings_of
+from kvsync_router.picker.endpoints import follow_pool
 from kvsync_router.picker.settings import MAX_BODY_BYTES, PROXY_ONLY
+from kvsync_router.sources.pool import PoolSource
 
 MAX_PORT = 65535
 PREFIX = "epp-"
+PORTS = ("--epp-port", "--epp-health-port", "--epp-metrics-port")
 
 
 class PickerFront:
@@ -31,6 +36,11 @@ class PickerFront:
         return [
             click.Option(["--epp-port"], type=int, help="Serve the endpoint picker on this port, in this process."),
             click.Option(["--epp-health-port"], type=int, help="Serve its gRPC health without TLS on this port too."),
+            click.Option(["--epp-metrics-port"], type=int, help="Serve its metrics over HTTP on this port."),
+            click.Option(
+                ["--epp-pool-name"], help="InferencePool whose pods are its endpoints, in place of the index's."
+            ),
+            click.Option(["--epp-pool-namespace"], help="Namespace of that InferencePool.  [default: own]"),
             click.Option(["--epp-single-address"], is_flag=True, help="Name one address only, for ORIGINAL_DST."),
             click.Option(["--epp-secure-serving/--no-epp-secure-serving"], default=True, help="Serve it with TLS."),
             click.Option(["--epp-cert-path"], type=click.Path(path_type=Path), help="Folder with tls.crt and tls.key."),
@@ -43,23 +53,21 @@ class PickerFront:
             config = RouterConfig.parse({**settings_of(values, PREFIX), "max_body_bytes": MAX_BODY_BYTES})
             if values["epp_port"] is None:
                 return None
-            credentials = _credentials(values)
+            credentials, pool = _credentials(values), _pool(values)
         except RouterConfigError as error:
             raise ConfigError(str(error)) from None
-        bound = _bind("--epp-port", values["epp_port"], host, index_port)
-        health = None
-        if values["epp_health_port"] is not None:
-            try:
-                health = _bind("--epp-health-port", values["epp_health_port"], host, index_port)
-            except ConfigError:
-                bound.close()
-                raise
+        with contextlib.ExitStack() as on_refusal:
+            bound: list[socket.socket | None] = []
+            for flag in PORTS:
+                port = values[flag.removeprefix("--").replace("-", "_")]
+                bound.append(None if port is None else on_refusal.enter_context(_bind(flag, port, host, index_port)))
+            on_refusal.pop_all()
         return OpenPickerFront(
             config=config,
             bound=bound,
-            health=health,
             credentials=credentials,
             single_address=values["epp_single_address"],
+            pool=pool,
         )
 
 
@@ -67,6 +75,15 @@ def _credentials(values: Mapping[str, Any]) -> Any:  # noqa: ANN401
     from kvsync_router.picker.credentials import server_credentials
 
     return server_credentials(values["epp_cert_path"]) if values["epp_secure_serving"] else None
+
+
+def _pool(values: Mapping[str, Any]) -> PoolSource | None:
+    name, namespace = values["epp_pool_name"], values["epp_pool_namespace"]
+    if name is None:
+        if namespace is not None:
+            raise RouterConfigError("--epp-pool-namespace: needs --epp-pool-name")
+        return None
+    return follow_pool("--epp-pool-name", name, namespace)
 
 
 def _bind(flag: str, port: int, host: str, index_port: int) -> socket.socket:
@@ -85,29 +102,51 @@ class OpenPickerFront:
     """A picker whose ports are bound."""
 
     config: RouterConfig
-    bound: socket.socket
-    health: socket.socket | None
+    bound: Sequence[socket.socket | None]
+    """The sockets of `PORTS`; only the first is never None."""
     credentials: Any
     single_address: bool
+    pool: PoolSource | None
 
     def server(self, index: IndexAnswers) -> Server:
-        """The gRPC server of the picker, on this index."""
+        """The servers of the picker, on this index."""
         from kvsync_router.picker.server import PickerServer
+        from kvsync_router.picker.status import status_app
         from kvsync_router.routing import Routing
+        from kvsync_router.sources.pool import PoolDirectory
 
-        return PickerServer(
-            Routing.in_process(self.config, index),
-            self.bound,
-            self.health,
-            credentials=self.credentials,
-            single_address=self.single_address,
+        processor, health, metrics = self.bound
+        assert processor is not None
+        directory = None if self.pool is None else PoolDirectory(self.pool, index.api_key)
+        routing = Routing.in_process(self.config, index, directory)
+        picker = PickerServer(
+            routing, processor, health, credentials=self.credentials, single_address=self.single_address
         )
+        if metrics is None:
+            return picker
+        return ServedTogether([picker, HttpServer(status_app(routing, picker), metrics, lifespan="off")])
 
     def close(self) -> None:
         """Close the ports."""
-        self.bound.close()
-        if self.health is not None:
-            self.health.close()
+        for bound in self.bound:
+            if bound is not None:
+                bound.close()
+
+
+class ServedTogether:
+    """Several servers as one."""
+
+    def __init__(self, servers: Sequence[Server]) -> None:
+        self._servers = servers
+
+    async def serve(self) -> None:
+        """Serve all of them until `stop` is called."""
+        await asyncio.gather(*(server.serve() for server in self._servers))
+
+    def stop(self, *, at_once: bool) -> None:
+        """End `serve`."""
+        for server in self._servers:
+            server.stop(at_once=at_once)
 
 
 picker_front = PickerFront()

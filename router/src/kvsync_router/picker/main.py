@@ -15,7 +15,7 @@ from kvsync_indexer.logs import configure_logging
 from kvsync_indexer.serving import HttpServer, Server, event_loop_runner, listen, serve_until_signalled
 from kvsync_router.config import RouterConfig
 from kvsync_router.errors import RouterError
-from kvsync_router.flags import read_secrets, setting_flags, settings_of
+from kvsync_router.flags import index_url_option, read_secrets, setting_flags, settings_of
 from kvsync_router.picker.endpoints import choose_directory
 from kvsync_router.picker.settings import MAX_BODY_BYTES, PROXY_ONLY
 from kvsync_router.routing import Routing
@@ -30,15 +30,15 @@ _PORT: Final = click.IntRange(0, 65535)
     PROGRAM,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110, "show_default": True},
 )
-@click.option("--index-url", metavar="URL", help="Index to ask for matches and, without --publishers, for endpoints.")
+@index_url_option
 @click.option("--publishers", type=click.Path(path_type=Path), help="Publishers file that lists the endpoints.")
 @click.option("--single-address", is_flag=True, help="Name one address only, for ORIGINAL_DST clusters.")
 @click.option("--host", default="0.0.0.0", help="Address to listen on.")
 @click.option("--grpc-port", type=_PORT, default=9002, help="Port of the external processor.")
 @click.option("--grpc-health-port", type=_PORT, default=9003, help="Port of the gRPC health service.")
 @click.option("--metrics-port", type=_PORT, default=9090, help="Port of the Prometheus metrics.")
-@click.option("--pool-name", help="Name of the InferencePool that the picker serves, for logs.")
-@click.option("--pool-namespace", help="Namespace of that InferencePool.")
+@click.option("--pool-name", help="InferencePool whose pods are the endpoints.")
+@click.option("--pool-namespace", help="Namespace of that InferencePool.  [default: own]")
 @click.option(
     "--secure-serving",
     type=bool,
@@ -66,7 +66,9 @@ def command(**values: Any) -> int:  # noqa: ANN401
     configure_logging("info")
     own = {"max_body_bytes": values["max_body_bytes"], **read_secrets(values)}
     config = RouterConfig.parse({**settings_of(values), **own})
-    directory = choose_directory(values["index_url"], values["publishers"])
+    directory = choose_directory(
+        values["index_urls"], values["publishers"], values["pool_name"], values["pool_namespace"]
+    )
     with contextlib.ExitStack() as on_refusal:
         bound = [on_refusal.enter_context(_listen(values, name)) for name in _PORTS]
         from kvsync_router.picker.credentials import server_credentials  # gRPC; a wrong flag is answered before
@@ -75,7 +77,7 @@ def command(**values: Any) -> int:  # noqa: ANN401
         credentials = server_credentials(values["cert_path"]) if secure else None
         on_refusal.pop_all()
     with event_loop_runner() as runner:
-        routing = Routing.over_http(config, values["index_url"], directory)
+        routing = Routing.over_http(config, values["index_urls"], directory)
         return runner.run(_serve(routing, bound, credentials, single_address=values["single_address"]))
 
 

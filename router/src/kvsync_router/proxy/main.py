@@ -12,7 +12,7 @@ from kvsync_indexer.logs import configure_logging
 from kvsync_indexer.serving import HttpServer, event_loop_runner, listen, serve_until_signalled
 from kvsync_router.config import RouterConfig
 from kvsync_router.errors import RouterConfigError
-from kvsync_router.flags import read_secrets, setting_flags, settings_of
+from kvsync_router.flags import index_url_option, read_secrets, setting_flags, settings_of
 from kvsync_router.proxy.app import ProxyApp
 from kvsync_router.proxy.protocol import ClientProtocol
 from kvsync_router.routing import Routing
@@ -23,7 +23,7 @@ USAGE_ERROR = 2
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.option("--index-url", metavar="URL", help="Index to ask for matches and, without --publishers, for endpoints.")
+@index_url_option
 @click.option("--publishers", type=click.Path(path_type=Path), help="Publishers file that lists the endpoints.")
 @click.option("--host", default="0.0.0.0", show_default=True)
 @click.option("--port", type=click.IntRange(1, 65535), default=DEFAULT_PORT, show_default=True)
@@ -31,12 +31,12 @@ USAGE_ERROR = 2
 @click.option("--engine-api-key-file", type=click.Path(path_type=Path), help="File that holds this key instead.")
 @click.option("--index-token-file", type=click.Path(path_type=Path), help="File with the bearer token of the index.")
 @click.option("--index-ca-file", type=click.Path(path_type=Path), help="Certificates that may sign the index's.")
-def main(index_url: str | None, publishers: Path | None, host: str, port: int, **values: Any) -> None:  # noqa: ANN401
+def main(index_urls: list[str], publishers: Path | None, host: str, port: int, **values: Any) -> None:  # noqa: ANN401
     """Route OpenAI requests to the engine that already holds most of the prompt."""
     configure_logging("info")
     try:
         config = RouterConfig.parse({**settings_of(values), **read_secrets(values)})
-        routing = _routing(config, index_url, publishers)
+        routing = _routing(config, index_urls, publishers)
         bound = listen(host, port)
     except (RouterConfigError, ConfigError, ListenError) as error:
         click.echo(f"kvsync-router: {error}", err=True)
@@ -51,14 +51,14 @@ def main(index_url: str | None, publishers: Path | None, host: str, port: int, *
 main.params.extend(setting_flags())
 
 
-def _routing(config: RouterConfig, index_url: str | None, publishers: Path | None) -> Routing:
-    if index_url is None and publishers is None:
+def _routing(config: RouterConfig, index_urls: list[str], publishers: Path | None) -> Routing:
+    if not index_urls and publishers is None:
         raise RouterConfigError("give --index-url, --publishers, or both: the router has no endpoints without")
     directory = None
     if publishers is not None:
         directory = FileDirectory(publishers)
         directory.read()
-    return Routing.over_http(config, index_url, directory)
+    return Routing.over_http(config, index_urls, directory)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Where the list of endpoints comes from: the publishers of an index, or a publishers file.
+"""Where the list of endpoints comes from: the publishers of an index, a publishers file, or `sources.pool`.
 
 A source that cannot be read removes no endpoint; only an answer does.
 """
@@ -6,7 +6,7 @@ A source that cannot be read removes no endpoint; only an answer does.
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from kvsync_indexer.api import PublisherRow
 from kvsync_indexer.client import AsyncIndexClient, IndexClientError
@@ -16,6 +16,7 @@ from kvsync_indexer.publishers import PublisherSpec
 from kvsync_indexer.publishers_file import PublishersFile
 from kvsync_router.decisions.endpoints import EndpointInfo
 from kvsync_router.errors import DirectoryUnavailableError, RouterConfigError
+from kvsync_router.sources.replicas import ReplicatedIndex
 
 ANSWER_TIMEOUT_S = 5.0
 STALE = "stale"
@@ -27,6 +28,19 @@ class Directory(Protocol):
 
     async def endpoints(self) -> list[EndpointInfo]:
         """Every endpoint. Raises DirectoryUnavailableError."""
+        ...
+
+
+@runtime_checkable
+class WatchedDirectory(Directory, Protocol):
+    """A directory that announces changes, so that an endpoint that leaves is not used until the next reading."""
+
+    def start(self, on_change: Callable[[], None]) -> None:
+        """Begin to watch. `on_change` may be called in any thread."""
+        ...
+
+    def stop(self) -> None:
+        """End what `start` began. This may take a moment, so it is called in a thread."""
         ...
 
 
@@ -76,7 +90,7 @@ def _front_end_rank(one: Listed) -> int:
 class HttpDirectory:
     """The publishers of an index, over HTTP."""
 
-    def __init__(self, index: AsyncIndexClient) -> None:
+    def __init__(self, index: AsyncIndexClient | ReplicatedIndex) -> None:
         self._index = index
 
     async def endpoints(self) -> list[EndpointInfo]:

@@ -2,10 +2,11 @@
 
 One loop reads the directory and asks endpoints for their models. Another asks the endpoints in the rotation for their
 health, so that one that accepts connections and answers nothing leaves it. A third asks those that are out of it, and
-returns them when they answer.
+returns them when they answer. A directory that announces changes is also read at each of them.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -15,7 +16,7 @@ import structlog
 from kvsync_router.config import RouterConfig
 from kvsync_router.decisions.endpoints import Endpoint, EndpointTable
 from kvsync_router.errors import DirectoryUnavailableError, ModelsUnreadableError
-from kvsync_router.sources.directory import Directory
+from kvsync_router.sources.directory import Directory, WatchedDirectory
 from kvsync_router.sources.models import ListedModel, models_in, read_list
 
 _log = structlog.get_logger("kvsync_router.health")
@@ -42,15 +43,18 @@ class EndpointKeeper:
         self._session = session
         self._tasks: list[asyncio.Task[None]] = []
         self._rounds = 0
+        self._changed = asyncio.Event()
 
     async def start(self) -> None:
         """Read the directory, then start the loops."""
+        self._follow()
         await self.refresh()
         config = self._config
         self._tasks = [
             asyncio.create_task(self._every(config.refresh_s, self.refresh)),
             asyncio.create_task(self._every(config.probe_s, self.probe)),
             asyncio.create_task(self._every(config.health_s, self.check)),
+            asyncio.create_task(self._read_changes()),
         ]
 
     async def stop(self) -> None:
@@ -58,6 +62,26 @@ class EndpointKeeper:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if isinstance(self._directory, WatchedDirectory):
+            await asyncio.to_thread(self._directory.stop)
+
+    def _follow(self) -> None:
+        """Have the directory read again whenever it announces a change."""
+        if not isinstance(self._directory, WatchedDirectory):
+            return
+        loop = asyncio.get_running_loop()
+
+        def announced() -> None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended before the watch
+                loop.call_soon_threadsafe(self._changed.set)
+
+        self._directory.start(announced)
+
+    async def _read_changes(self) -> None:
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            await self._read()
 
     async def _every(self, period_s: float, work: Callable[[], Awaitable[None]]) -> None:
         while True:
@@ -69,14 +93,17 @@ class EndpointKeeper:
 
     async def refresh(self) -> None:
         """Read the directory, and ask endpoints for their models if that is due."""
-        try:
-            self._table.update(await self._directory.endpoints())
-        except DirectoryUnavailableError as error:
-            _log.debug("endpoints_kept", reason=str(error))
+        await self._read()
         due = self._rounds % MODELS_REFRESH_EVERY == 0
         self._rounds += 1
         asked = [endpoint for endpoint in self._table.all() if endpoint.healthy and (due or not endpoint.models)]
         await asyncio.gather(*(self.fetch_models(endpoint) for endpoint in asked))
+
+    async def _read(self) -> None:
+        try:
+            self._table.update(await self._directory.endpoints())
+        except DirectoryUnavailableError as error:
+            _log.debug("endpoints_kept", reason=str(error))
 
     async def learn_models(self, model: str, authorization: str) -> None:
         """Ask endpoints that list their models only to clients with a key whether they serve `model`.

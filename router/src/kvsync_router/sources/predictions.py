@@ -10,6 +10,7 @@ from kvsync_indexer.api import PredictionReport
 from kvsync_indexer.client import AsyncIndexClient, IndexClientError, IndexRefusedError
 from kvsync_indexer.fronts import IndexAnswers
 from kvsync_router.decisions.predictions import CountOutcome, Grant
+from kvsync_router.sources.replicas import ReplicatedIndex
 
 QUEUE = 1024
 """Reports that may wait for an index over HTTP; one more is dropped and counted."""
@@ -65,7 +66,7 @@ class HttpPredictions:
 
     wanted = True
 
-    def __init__(self, index: AsyncIndexClient, backoff_s: float) -> None:
+    def __init__(self, index: AsyncIndexClient | ReplicatedIndex, backoff_s: float) -> None:
         self._index = index
         self._backoff_s = backoff_s
         self._queue: asyncio.Queue[PredictionReport] = asyncio.Queue(QUEUE)

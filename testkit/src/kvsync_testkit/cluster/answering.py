@@ -4,7 +4,7 @@ import asyncio
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -72,6 +72,7 @@ class Api(Protocol):
     page_size: int
     requests: Counter[str]
     asked: list[Asked]
+    uninstalled: set[str]
     watches: list[Watch]
 
 
@@ -98,10 +99,10 @@ async def answer(api: Api, request: web.Request, path: str) -> web.StreamRespons
     """
     if path in ("/readyz", "/livez"):
         return web.Response(text="ok")
-    if (discovery := _discovery(path)) is not None:
+    if (discovery := _discovery(path, api.uninstalled)) is not None:
         return web.json_response(discovery)
     found = _OBJECT.fullmatch(path)
-    if found is None or found["plural"] not in BY_PLURAL:
+    if found is None or found["plural"] not in BY_PLURAL or found["plural"] in api.uninstalled:
         raise RefusedError(404, f"no such path {path}")
     plural, namespace, name = found["plural"], found["ns"], found["name"]
     api.requests[f"{request.method} {plural}"] += 1
@@ -175,7 +176,7 @@ async def _watch(api: Api, request: web.Request, asked: Asked) -> web.StreamResp
     return response
 
 
-def _discovery(path: str) -> Object | None:
+def _discovery(path: str, uninstalled: Collection[str]) -> Object | None:
     groups: dict[str, list[str]] = {}
     for api_version, _ in KINDS:
         group, _, version = api_version.rpartition("/")
@@ -199,6 +200,6 @@ def _discovery(path: str) -> Object | None:
             "verbs": ["get", "list", "watch", "patch", "create", "delete"],
         }
         for (version, kind), plural in KINDS.items()
-        if version == api_version
+        if version == api_version and plural not in uninstalled
     ]
     return {"resources": resources} if resources else None

@@ -38,6 +38,8 @@ class FakeKube:
         self.faults: list[Fault] = []
         self.silent: set[str] = set()
         """Plurals whose changes no watch is told."""
+        self.uninstalled: set[str] = set()
+        """Plurals that the server does not know at the moment, as before their CRD is installed."""
         self.watches: list[Watch] = []
         """The watches that run."""
         self.url = ""

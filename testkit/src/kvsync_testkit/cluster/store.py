@@ -37,6 +37,7 @@ KINDS = {
     ("rbac.authorization.k8s.io/v1", "Role"): "roles",
     ("rbac.authorization.k8s.io/v1", "RoleBinding"): "rolebindings",
     ("apiextensions.k8s.io/v1", "CustomResourceDefinition"): "customresourcedefinitions",
+    ("inference.networking.k8s.io/v1", "InferencePool"): "inferencepools",
     ("kvsync.dev/v1alpha1", "MockEngine"): "mockengines",
     ("kvsync.dev/v1alpha1", "PrefixIndex"): "prefixindexes",
 }
@@ -57,16 +58,22 @@ def merged(base: Any, change: Any) -> Any:  # noqa: ANN401 - any JSON value
     if isinstance(base, dict) and isinstance(change, dict):
         return {**base, **{key: merged(base.get(key), value) for key, value in change.items()}}
     if isinstance(base, list) and isinstance(change, list) and change:
-        for key in ("name", "uid", "type"):
-            if all(isinstance(item, dict) and key in item for item in [*base, *change]):
-                old = {item[key]: item for item in base}
-                new = {item[key]: merged(old.get(item[key]), item) for item in change}
-                return [new.pop(item[key], item) for item in base] + list(new.values())
+        key = _key_of([*base, *change])
+        if key is not None:
+            old = {item[key]: item for item in base}
+            new = {item[key]: merged(old.get(item[key]), item) for item in change}
+            return [new.pop(item[key], item) for item in base] + list(new.values())
     return copy.deepcopy(change)
 
 
+def _key_of(entries: list[Any]) -> str | None:
+    """The field that names every entry of a list, None if there is none."""
+    keys = ("name", "uid", "type")
+    return next((key for key in keys if all(isinstance(each, dict) and key in each for each in entries)), None)
+
+
 def without(live: Any, before: Any, after: Any) -> Any:  # noqa: ANN401
-    """Return `live` without the fields that are in `before` but not in `after`, which a manager no longer applies."""
+    """Return `live` without the fields and named entries that are in `before` but not in `after`: no longer applied."""
     if isinstance(live, dict) and isinstance(before, dict):
         after = after if isinstance(after, dict) else {}
         result = {}
@@ -75,6 +82,11 @@ def without(live: Any, before: Any, after: Any) -> Any:  # noqa: ANN401
                 continue
             result[key] = without(value, before[key], after.get(key)) if key in before else value
         return result
+    if isinstance(live, list) and isinstance(before, list) and isinstance(after, list):
+        key_of = _key_of([*live, *before, *after])
+        if key_of is not None:
+            gone = {each[key_of] for each in before} - {each[key_of] for each in after}
+            return [each for each in live if each[key_of] not in gone]
     return live
 
 
