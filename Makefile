@@ -5,7 +5,7 @@ SHELL := /bin/bash
 .PHONY: help setup demo test test-random test-pure cover lint lint-workflows dialect fmt typecheck imports manifests docs links \
 	verify lock native browser images clean test-charts build-images cluster-up cluster-down chaos-mesh-up chaos-mesh-down \
 	test-kv-sync-e2e test-kv-sync-benchmark test-kv-sync-benchmark-release benchmark-trend test-kv-sync-chaos \
-	test-kv-sync-all audit-deps test-fidelity test-gateway test-interop test-faults test-kit-wheels test-ray soak ci-verdict ci-alarm \
+	test-kv-sync-mutants test-kv-sync-all audit-deps test-fidelity test-gateway test-interop test-faults test-kit-wheels test-ray soak ci-verdict ci-alarm \
 	dist test-dist release-check release-build release-push release-sign release-publish
 
 BIN := .venv/bin
@@ -129,6 +129,9 @@ benchmark-trend: setup ## Append the medians of the last benchmark run to out/tr
 
 test-kv-sync-chaos: setup ## Run the chaos suite: on a cluster if one is up, otherwise locally (CHAOS_BACKEND=, FAULTS=)
 	test/chaos/run.sh $(TEST_ARGS)
+
+test-kv-sync-mutants: setup ## Run the planted bugs on the cluster: each must make the suite fail that claims to find it
+	test/chaos/planted/run.sh $(TEST_ARGS)
 
 test-kv-sync-all: test test-kv-sync-e2e test-kv-sync-benchmark test-kv-sync-chaos ## Run the tests, the end-to-end suite, the benchmarks and the chaos suite
 

@@ -51,10 +51,12 @@ if ! kube -n "$CHAOS_NAMESPACE" get deployment chaos-controller-manager >/dev/nu
     run_step "load the images into the cluster (20 s)" load_chaos_images
     run_step "install the chart (25 s)" install_built_chart "$helm"
     run_step "patch the CRDs" patch_chaos_crds
-    for node in $(docker ps -q --filter "label=io.x-k8s.kind.cluster=$CLUSTER_NAME"); do
-      run_step "tidy the node's cgroups" tidy_cgroups "$node"
-    done
   fi
+fi
+if [ "$mode" != released ]; then
+  for node in $(docker ps -q --filter "label=io.x-k8s.kind.cluster=$CLUSTER_NAME"); do
+    run_step "tidy the node's cgroups" tidy_cgroups "$node" # again, because a node that was restarted has them back
+  done
 fi
 run_step "Chaos Mesh accepts experiments" chaos_mesh_accepts
 say "Chaos Mesh ($mode) is up in namespace $CHAOS_NAMESPACE"

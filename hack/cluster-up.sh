@@ -21,6 +21,8 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 . "$here/lib/airgap.sh"
 # shellcheck source=/dev/null
 . "$here/lib/cluster.sh"
+# shellcheck source=/dev/null
+. "$here/lib/network_policies.sh"
 
 mode=${KVSYNC_CLUSTER_MODE:-auto}
 case $mode in auto | released | airgap) ;; *) die "KVSYNC_CLUSTER_MODE=$mode: must be auto, released or airgap" ;; esac
@@ -68,5 +70,6 @@ if ! cluster_is_healthy; then
   [ "$mode" != airgap ] || [ "$NODES" = 1 ] || run_step "add routes between nodes" route_pods
   run_step "wait for the system pods" wait_for_system_pods
 fi
+[ "$mode" != airgap ] || enforce_policies
 write_cluster_env "$mode" "$CLUSTER_KUBECONFIG" "$BASE_IMAGE" "$BUILD_IMAGE"
 say "cluster $CLUSTER_NAME ($mode) is ready: export KUBECONFIG=$CLUSTER_KUBECONFIG"

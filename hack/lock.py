@@ -17,7 +17,7 @@ IMAGES = {"mockpod": ("mockpod",), "indexer": ("indexer", "router"), "operator":
 TYPES_ONLY = {("operator", "kvsync-indexer")}
 """A member that uses only `kvsync_indexer.api` of another, which needs nothing beyond msgspec: the image installs that
 member without its dependencies."""
-SEPARATE = {("cli", "ray")}
+SEPARATE = {("cli", "ray"), ("workload", "ray")}
 """Extras that are too large for every environment; their tests make one of their own (test/ray)."""
 OVERRIDES = ("huggingface-hub; python_version < '0'",)
 """Requirements that are left out: `tokenizers` needs this one only to download files, which no member does."""

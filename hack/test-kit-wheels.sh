@@ -19,7 +19,7 @@ say "installing them into an empty environment"
 python=$folder/env/bin/python
 "$uv" venv --quiet --python .venv/bin/python "$folder/env"
 "$uv" pip install --quiet --python "$python" --constraint requirements/dev.lock --find-links "$folder/wheels" \
-  "$folder"/wheels/kvsync_testkit-*.whl "kvsync-testkit[pytest]"
+  "$folder"/wheels/kvsync_testkit-*.whl "kvsync-testkit[browser,pytest]"
 "$uv" pip check --quiet --python "$python"
 
 say "running the examples"

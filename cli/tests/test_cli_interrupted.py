@@ -40,6 +40,7 @@ def interrupted(point, after, arguments=("--help",)):
 def test_every_program_is_here():
     assert [point.name for point in PROGRAMS] == [
         "kvsync",
+        "kvsync-epp",
         "kvsync-indexer",
         "kvsync-mockpod",
         "kvsync-operator",

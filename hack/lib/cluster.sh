@@ -120,6 +120,7 @@ write_cluster_env() { # KIND_OF_CLUSTER KUBECONFIG BASE_IMAGE BUILD_IMAGE
     echo '# Written by hack/cluster-up.sh for scripts and tests: the settings of the cluster'
     printf 'KUBECONFIG=%q\nKVSYNC_CLUSTER=%q\n' "$2" "$1"
     [ "$1" = given ] || printf 'KVSYNC_KIND=%q\nKVSYNC_KIND_CLUSTER=%q\n' "$KIND" "$CLUSTER_NAME"
+    [ -z "${POLICY_GAP:-}" ] || printf 'KVSYNC_POLICY_GAP=%q\n' "$POLICY_GAP"
     [ -z "$3" ] || printf 'KVSYNC_BASE_IMAGE=%q\nKVSYNC_BUILD_IMAGE=%q\n' "$3" "$4"
   } >"$CLUSTER_ENV.tmp"
   mv "$CLUSTER_ENV.tmp" "$CLUSTER_ENV"

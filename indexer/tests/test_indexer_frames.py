@@ -104,7 +104,8 @@ def test_whatever_one_publisher_sends_the_other_is_followed(ingest, seed):
         assert ingest.running
         assert ingest.defects == 0
         wait_for(lambda: ingest.link("bad").machine.counters.decode_errors > 0, what="an error is counted")
-        assert "bad" not in ingest.trusted.get(MODEL, ())
+        # It may be followed again from its live events alone, but is never taken for complete.
+        assert "bad" not in ingest.trusted.get(MODEL, ()) or ingest.link("bad").machine.incomplete
     finally:
         hostile.close()
         good.close()

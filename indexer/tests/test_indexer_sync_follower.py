@@ -416,6 +416,23 @@ def test_batches_of_another_rank_are_refused(rank):
     assert rig.trust == [True, False]
 
 
+@pytest.mark.parametrize("first", [True, False])
+def test_a_batch_that_was_cut_off_names_no_rank(first):
+    cut = next(
+        payload[:end]
+        for number in range(100)
+        for payload in [of_rank(0, BlockStored([number], None, list(range(60)), 60))]
+        for end in range(len(payload) // 2, len(payload))
+        if payload[end - 1] in range(1, 128)
+    )
+    rig = Rig().live()
+    before = [] if first else [(0, stored(1))]
+    rig.receive(*before, (len(before), cut))
+    assert rig.machine.state is State.QUARANTINED
+    assert "share one stream" not in rig.machine.reason
+    assert rig.follower._ranks.rank == (None if first else 0)
+
+
 @pytest.mark.parametrize("rank", [None, 3, 200])
 def test_a_stream_of_one_rank_is_taken_whatever_its_number(rank):
     rig = Rig().live()

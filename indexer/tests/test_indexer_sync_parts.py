@@ -130,6 +130,26 @@ def test_repairs_of_a_silent_server_back_off_without_end():
     assert not repair.due(100.0)
 
 
+def test_a_history_that_begins_where_the_known_one_does_is_not_asked_for_again():
+    repair = Repair(SETTINGS)
+    repair.plan_after_outage(0.0)
+    repair.nothing_older(7, 7, 1.0)
+    assert not repair.due(100.0)
+    repair.plan_after_sync(100.0)
+    assert not repair.due(200.0)
+
+
+def test_a_history_that_begins_behind_the_known_one_is_asked_for_a_few_times():
+    repair = Repair(SETTINGS)
+    repair.plan_after_outage(0.0)
+    for at in (1.0, 10.0):
+        repair.nothing_older(9, 7, at)
+        assert not repair.due(at + 0.9)
+        assert repair.due(at + 1.0)
+    repair.nothing_older(9, 7, 20.0)
+    assert not repair.due(100.0)
+
+
 def test_a_link_is_verified_once_and_then_when_it_is_quiet():
     verification = Verification(SETTINGS, 0.0)
     verification.live(0.0)

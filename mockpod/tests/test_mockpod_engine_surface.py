@@ -4,10 +4,11 @@ import kvsync_mockpod.engine as engine
 import kvsync_mockpod.offline as offline
 
 ENGINE = """
-BlockIdentity DrainingError DuplicateRequestError Engine EngineConfig EngineConfigError EngineError EngineStats Event
-Executor ExecutorError Finish FinishReason InvalidRequestError LatencyModel Link LogEntry LoraRef MMFeature Progress
-PromptEmptyError PromptTooLongError QueueFullError Request RequestFailedError RequestOutput RequestRefusedError
-ResidentBlock StepFailedError StepLoad StepResult TierConfig TierReport TransitionLog UnknownLoraError
+BlockIdentity DrainingError DuplicateRequestError Engine EngineConfig EngineConfigError EngineError EngineStats
+Event Executor ExecutorError Finish FinishReason InvalidRequestError LatencyModel Link LogEntry LoraRef MMFeature
+Progress PromptEmptyError PromptTooLongError Published QueueFullError Request RequestFailedError RequestOutput
+RequestRefusedError ResidentBlock StepFailedError StepLoad StepResult TierConfig TierReport TransitionLog
+UnknownLoraError
 """
 
 OFFLINE = """

@@ -201,6 +201,46 @@ async def test_a_restart_begins_at_zero_with_an_empty_buffer(blocks):
         assert len(await truth(pod)) == (5 if blocks == "kept" else 2)
 
 
+async def test_a_restarted_publisher_can_overtake_its_predecessor():
+    async with start_pod() as pod, subscriber(pod) as reader:
+        await send(pod, 3)
+        old = await arriving(reader, 3)
+        await put(pod, {"kind": "restart", "ahead": 4})
+        assert await truth(pod) == {}
+        items = await replay(pod.pod.ranks[0].publisher.replay_endpoint, 0)
+        assert [item.seq for item in items] == list(range(7)), "what subscribers missed is in the replay buffer"
+        assert all(item.payload != frame.payload for item, frame in zip(items, old, strict=False))
+        await send(pod, 1, first=10)
+        assert (await pod.quiet())["seq"] == {"0": 7}
+        again = await replay(pod.pod.ranks[0].publisher.replay_endpoint, 0)
+        assert set(Mirror().apply_payloads([item.payload for item in again]).copies) == set(await truth(pod))
+
+
+async def test_a_publisher_that_overtakes_has_lost_its_cache():
+    async with start_pod() as pod:
+        plan = {"faults": [{"kind": "restart", "ahead": 4, "blocks": "kept"}]}
+        async with pod.client.put(pod.url + "/debug/faults", json=plan) as answer:
+            assert answer.status == 400
+            assert "ahead needs blocks: lost" in await answer.text()
+
+
+@pytest.mark.parametrize(
+    ("about", "said"),
+    [("end", []), ("order", [(3, 3), (2, 2), (1, 1), (0, 0)]), ("payload", [(0, 1), (1, 2), (2, 3), (3, 0)])],
+)
+async def test_a_replay_can_lie(about, said):
+    async with start_pod() as pod:
+        await send(pod, 4)
+        await pod.quiet()
+        endpoint = pod.pod.ranks[0].publisher.replay_endpoint
+        true = {item.seq: item.payload for item in await replay(endpoint, 0)}
+        await put(pod, {"kind": "replay_lie", "about": about, "limit": 1})
+        lies = [(item.seq, item.payload) for item in await replay(endpoint, 0)]
+        assert lies == [(seq, true[other]) for seq, other in said]
+        assert {item.seq: item.payload for item in await replay(endpoint, 0)} == true
+        assert await faults_logged(pod) == [("replay_lie", None)]
+
+
 async def test_replays_can_be_silent_slow_or_cut():
     async with start_pod() as pod:
         await send(pod, 4)

@@ -1,18 +1,76 @@
 """Planted bugs in a running system: the suite must fail, and for the reason that each bug gives it.
 
-The pure mutants, one or more for each of I1 to I13, are in testkit/tests/test_testkit_chaos_judging.py.
+`planted/planted_bugs.py` has at least one bug for each of I1 to I13. By default the system runs as processes of this
+machine. With KVSYNC_PLANTED_IMAGE it runs on the cluster, and the image of the index is the one that
+`planted/run.sh` builds. The pure mutants are in testkit/tests/test_testkit_chaos_judging.py.
 """
 
+import os
 import sys
+from pathlib import Path
 
 import pytest
 
+from kvsync_testkit.chaos.cluster import ClusterBackend
 from kvsync_testkit.chaos.faults import choose_faults
 from kvsync_testkit.chaos.local import LocalBackend
 from kvsync_testkit.chaos.runner import run_fault
 from kvsync_testkit.chaos.verdicts import Injection, Verdict
+from kvsync_testkit.kube import Kube, find_kubeconfig
 
+PLANTED = Path(__file__).with_name("planted")
+sys.path.insert(0, str(PLANTED))
+from planted_bugs import BUGS  # noqa: E402
+
+IMAGE = os.environ.get("KVSYNC_PLANTED_IMAGE", "")
 pytestmark = pytest.mark.timeout(300)
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    backend = ClusterBackend(Kube(find_kubeconfig(Path.cwd())), "kvsync-planted")
+    backend.index_image = IMAGE
+    yield backend
+    backend.stop()
+
+
+@pytest.fixture
+def backend_with(request, tmp_path):
+    """A function that returns a system into whose index and router a bug is planted."""
+    if IMAGE:
+        cluster = request.getfixturevalue("cluster")
+
+        def planted(name):
+            cluster.index_env = {"KVSYNC_PLANTED_BUG": name}
+            return cluster
+
+        yield planted
+        return
+    started = []
+
+    def planted_here(name):
+        started.append(LocalBackend(tmp_path / "logs", {"PYTHONPATH": str(PLANTED), "KVSYNC_PLANTED_BUG": name}))
+        return started[-1]
+
+    yield planted_here
+    for backend in started:
+        backend.stop()
+
+
+def test_every_invariant_has_a_bug():
+    assert {bug.invariant for bug in BUGS.values()} == {f"I{number}" for number in range(1, 14)}
+
+
+@pytest.mark.parametrize("name", BUGS)
+def test_a_planted_bug_is_caught(name, backend_with, tmp_path):
+    bug = BUGS[name]
+    (fault,) = choose_faults(bug.fault)
+    report = run_fault(backend_with(name), fault, tmp_path, patience_s=15.0)
+    assert report.injection is Injection.CONFIRMED, report.reason
+    assert report.verdict is Verdict.FAILED
+    assert report.invariants.get(bug.invariant) == "violated", report.reason
+    assert any(part.startswith(bug.invariant) and bug.says in part for part in report.reason.split("; ")), report.reason
+
 
 STUBBORN_ROUTER = '''
 """A router that sends every request to one engine, whether it lives or not."""

@@ -131,9 +131,9 @@ def cluster_kind() -> str:
 
 
 @pytest.fixture(scope="session")
-def policy_gap(installation: Installation, cluster_kind: str) -> str:
+def policy_gap(installation: Installation) -> str:
     """Empty if the pod network enforces NetworkPolicy, otherwise the reason for which denial cannot be tested."""
-    return installation.network_policy_gap(cluster_kind)
+    return installation.network_policy_gap()
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from kvsync_testkit.cluster import wait_until
-from kvsync_testkit.kube import Kube, Object, is_ready
+from kvsync_testkit.kube import Kube, Object, cluster_setting, is_ready
 
 NAMESPACE = "kvsync-e2e-system"
 RELEASE = "kvsync"
@@ -122,13 +122,14 @@ class Installation:
             deadline_s=90.0,
         )
 
-    def network_policy_gap(self, cluster_kind: str) -> str:
+    def network_policy_gap(self) -> str:
         """Return why the denial of connections cannot be tested; empty if the pod network enforces NetworkPolicy."""
         agents = ("kindnet", "calico", "cilium", "antrea", "weave", "kube-router", "ovn", "kube-network-policies")
-        running = [pod["metadata"]["name"] for pod in self.kube.objects("Pod", "kube-system")]
-        if cluster_kind != "airgap" and any(name.startswith(agents) for name in running):
+        running = [pod["metadata"]["name"] for pod in self.kube.objects("Pod", "kube-system") if is_ready(pod)]
+        if any(name.startswith(agents) for name in running):
             return ""
-        return "the pod network does not enforce NetworkPolicy (no agent that does runs in kube-system)"
+        gap = cluster_setting(self.root, "KVSYNC_POLICY_GAP")
+        return gap or "the pod network does not enforce NetworkPolicy (no agent that does runs in kube-system)"
 
     def samples(self) -> list[Object]:
         """Return every object of config/samples."""

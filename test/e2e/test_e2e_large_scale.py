@@ -9,12 +9,17 @@ import pytest
 from e2e_engines import BLOCK, tokens_of
 from e2e_metrics import Metrics
 
-from kvsync_testkit.cluster import wait_until
-
 SCALE = int(os.environ.get("KVSYNC_SCALE", "10"))
 REQUESTS_PER_POD = 8
 PROMPT_BLOCKS = 32
 WORKERS = 8
+# Limits that a defect exceeds and a busy machine does not. With 10 pods on two cores with much other work, the lag was
+# at most 0.05 s for 99 % of the events, at 268 requests per second, with 0.06 of a core and 96 MiB.
+LAG_P99_S = 2.0
+REQUESTS_PER_S = 20.0
+CPU_SHARE = 0.5
+MEMORY_MIB = 140.0
+MEMORY_MIB_PER_POD = 1.0
 
 
 @pytest.mark.scale
@@ -71,7 +76,9 @@ def test_many_pods_come_up_publish_and_converge(deploy, namespace, report_file):
     down_began = time.monotonic()
     left = engine.wait_ready(remaining, deadline_s=60.0 + SCALE)
     index.wait_live([pod.name for pod in left], deadline_s=30.0)
-    wait_until("the index agrees with the remaining pods", lambda: index.wait_agrees(left[:3]), deadline_s=30.0)
+    with ThreadPoolExecutor(WORKERS) as pool:
+        remained = list(pool.map(lambda pod: index.wait_agrees([pod], deadline_s=60.0)[pod.name], left))
+    assert sum(remained) == remaining * (8 + REQUESTS_PER_POD * (PROMPT_BLOCKS - 8))
 
     report = {
         "pods": SCALE,
@@ -91,4 +98,7 @@ def test_many_pods_come_up_publish_and_converge(deploy, namespace, report_file):
         "third_left_s": round(time.monotonic() - down_began, 1),
     }
     report_file(f"scale-{SCALE}.json", json.dumps(report, indent=2) + "\n")
-    assert lag.quantile(0.99) < 30.0, report
+    assert lag.quantile(0.99) <= LAG_P99_S, report
+    assert report["requests_per_s"] >= REQUESTS_PER_S, report
+    assert report["index_cpu_share"] <= CPU_SHARE, report
+    assert report["index_memory_mib"] <= MEMORY_MIB + MEMORY_MIB_PER_POD * SCALE, report

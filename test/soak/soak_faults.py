@@ -93,6 +93,13 @@ def stop_engine(plant: Plant, choice: Choice, seconds: float, wait: Wait) -> int
     return 1
 
 
+def kill_index(plant: Plant, choice: Choice, seconds: float, wait: Wait) -> int:
+    plant.index.kill()
+    wait(seconds / 2)
+    plant.index.start()
+    return 1
+
+
 def stop_index(plant: Plant, choice: Choice, seconds: float, wait: Wait) -> int:
     plant.index.send(signal.SIGSTOP)
     wait(seconds)
@@ -116,6 +123,7 @@ ACTIONS: dict[str, Callable[[Plant, Choice, float, Wait], int]] = {
     **dict.fromkeys([*PLANS, *PLANTED], inject_plan),
     "kill_engine": kill_engine,
     "stop_engine": stop_engine,
+    "kill_index": kill_index,
     "stop_index": stop_index,
     "leave_and_join": leave_and_join,
 }

@@ -135,9 +135,10 @@ class Plant:
         """End every fault: processes run, fault plans are empty, and every engine is a member."""
         for server in self.servers:
             server.send(signal.SIGCONT)
+        for server in (*self.engines, self.index):
+            if not server.running:
+                server.start()
         for engine in self.engines:
-            if not engine.running:
-                engine.start()
             engine.ok("DELETE", "/debug/faults")
         if len(self.members) < len(self.engines):
             self.members = list(self.engines)

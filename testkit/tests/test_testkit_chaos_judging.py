@@ -39,6 +39,7 @@ def healthy() -> Evidence:
         },
         answers=[Answer("p", (1, 2), 2), Answer("p", (1,), 1)],
         rows={"p": {"name": "p"}, "q": {"name": "q"}},
+        poked="p",
         before_poke={"p": {A: 1, B: 1}, "q": {A: 1, C: 1}},
         after_poke={"p": {A: 1, B: 1, D: 1}, "q": {A: 1, C: 1}},
     )
@@ -132,6 +133,14 @@ def blocks_on_one_publisher(evidence):
     return relook(evidence, change)
 
 
+def falls_behind_without_saying_so(evidence):
+    looks = []
+    for one in evidence.looks:
+        ahead = 8 if 12.0 <= one.at_s < 18.0 else 0
+        looks.append(dataclasses.replace(one, engines={**one.engines, "q": (2, int(one.at_s * 2) + ahead)}))
+    return dataclasses.replace(evidence, looks=looks)
+
+
 def fails_without_its_index(evidence):
     outcomes = [*evidence.outcomes[:12], Outcome(12.01, 12, "refused", 503), *evidence.outcomes[13:]]
     return dataclasses.replace(evidence, outcomes=outcomes)
@@ -163,6 +172,7 @@ def test_a_healthy_run_keeps_every_invariant():
         ("I10", trusts_the_silent, "is listed by the index"),
         ("I11", leaks_descriptors, "over the limit of 1000"),
         ("I12", blocks_on_one_publisher, "99th percentile of lag 6.0000 s"),
+        ("I12", falls_behind_without_saying_so, "99th percentile of lag 3.5000 s"),
         ("I13", fails_without_its_index, "ended with status 503"),
         ("I13", loses_a_request, "request 24 has no outcome"),
         ("I13", routes_to_a_deleted_pod, "went to p"),
@@ -183,6 +193,7 @@ def test_a_disagreement_of_the_control_during_the_fault_is_interference():
     [
         ("I5", {"looks": []}),
         ("I9", {"looks": []}),
+        ("I10", {"looks": [look(number / 2) for number in range(25)]}),
         ("I12", {"compared_during": False}),
         ("I13", {"sent": [], "outcomes": []}),
     ],

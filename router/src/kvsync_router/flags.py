@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import click
 
+from kvsync_indexer.engine_keys import read_api_key, read_secret
 from kvsync_router.config import RouterConfig
 from kvsync_router.decisions.affinity import FORMS
 from kvsync_router.decisions.policies import POLICY_NAMES
@@ -78,3 +79,16 @@ def _default(flag: _Flag) -> object:
     return (
         ",".join(f"{tier}={weight:g}" for tier, weight in default.items()) if isinstance(default, Mapping) else default
     )
+
+
+def read_secrets(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What a router of its own is told by files: the engines' key, and the index's token and authority.
+
+    Raises ConfigError for a file that cannot be used.
+    """
+    token_file = values["index_token_file"]
+    return {
+        "engine_api_key": read_api_key(values["engine_api_key"], values["engine_api_key_file"]),
+        "index_token": None if token_file is None else read_secret("--index-token-file", token_file),
+        "index_ca_file": values["index_ca_file"],
+    }

@@ -115,22 +115,27 @@ def _described(operation: Operation) -> dict[str, Any]:
     }
     if area_of(operation.path) is not None:
         described["security"] = [{}, {"bearer": []}]
-    if "{name}" in operation.path:
-        described["parameters"] = [
-            {
-                "name": "name",
-                "in": "path",
-                "required": True,
-                "description": "Name of the publisher",
-                "schema": {"type": "string", "minLength": 1},
-            }
-        ]
+    if parameters := _parameters(operation):
+        described["parameters"] = parameters
     if operation.takes:
         described["requestBody"] = {
             "required": operation.body_required,
             "content": {JSON: {"schema": _one_of(operation.takes)}},
         }
     return described
+
+
+def _parameters(operation: Operation) -> list[dict[str, Any]]:
+    parameters: list[dict[str, Any]] = [
+        {"name": name, "in": "query", "required": False, "description": text, "schema": {"type": "number"}}
+        for name, text in operation.queries.items()
+    ]
+    if "{name}" in operation.path:
+        text = {"type": "string", "minLength": 1}
+        parameters.append(
+            {"name": "name", "in": "path", "required": True, "description": "Name of the publisher", "schema": text}
+        )
+    return parameters
 
 
 def _answers(operation: Operation) -> dict[int, dict[str, Any]]:

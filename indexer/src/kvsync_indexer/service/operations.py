@@ -1,6 +1,7 @@
 """What each path of the HTTP API takes and answers. The description and the reference page are generated from it."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Final, Literal
 
 import msgspec
@@ -11,8 +12,10 @@ from kvsync_indexer.api import (
     BatchMatchAnswer,
     BatchMatchRequest,
     BlockLine,
+    DecisionsAnswer,
     DigestAnswer,
     Health,
+    HistoryAnswer,
     MatchAnswer,
     MatchRequest,
     PredictionAnswer,
@@ -42,6 +45,8 @@ class Operation:
     takes: Types = ()
     """The types of the body, of which there is one."""
     body_required: bool = True
+    queries: Mapping[str, str] = field(default_factory=dict)
+    """Numbers that may be given in the query string, with what they mean."""
     errors: tuple[int, ...] = ()
     """Statuses with the usual error as their body."""
     unwell: Types = ()
@@ -51,7 +56,7 @@ class Operation:
 REASONS: Final = {
     400: "The connection closed before the body was complete",
     401: "A valid bearer token is needed, if the index was started with tokens",
-    404: "No publisher has this name",
+    404: "No publisher has this name, or no router runs in this process",
     405: "The method is not allowed here",
     408: "The body did not arrive in time",
     413: "The body is too long",
@@ -86,6 +91,14 @@ OPERATIONS: Final = (
     Operation(
         "post", "/v1/predictions", "Report how a prediction of the index turned out",
         answers=(PredictionAnswer,), takes=(PredictionReport,), errors=(*_BODY, 404),
+    ),
+    Operation(
+        "get", "/v1/history", "Samples and transitions of the last half hour, for charts",
+        answers=(HistoryAnswer,), queries={"since": "Unix time in seconds; only what is newer"}, errors=(422,),
+    ),
+    Operation(
+        "get", "/v1/decisions", "The newest decisions of the router in this process, newest first",
+        answers=(DecisionsAnswer,), queries={"limit": "Decisions at most"}, errors=(404, 422),
     ),
     Operation("get", "/v1/snapshot", "A snapshot of the index, from which another index can start", media=BINARY),
     Operation(

@@ -76,6 +76,7 @@ class CatchUp:
             self._verification.done(now)
             if standing.state is State.LIVE:
                 standing.reason = f"in sync as far as heard; {reason}"
+            self._count_finds(session, now)
             return
         if session.purpose is Purpose.REPAIR:
             self._repair.failed(now)
@@ -156,7 +157,7 @@ class CatchUp:
         """Look at the first answer to a repair: rebuilding is worth it only if more history is there than is known."""
         base = self._stream.position.base_seq
         if base is not None and seq >= base:
-            self._repair.exhausted()
+            self._repair.nothing_older(seq, base, now)
             self._recovery.cancel()
             self._recovery.request(Purpose.VERIFY, now)
             return False
@@ -170,6 +171,12 @@ class CatchUp:
 
     # -- the end ------------------------------------------------------------------------------------------------
 
+    def _count_finds(self, session: Session, now: float) -> None:
+        """What a check brought should have arrived live, whether or not the check came to its end."""
+        if session.fresh:
+            self._verification.found(session.fresh, session.last_item, now)
+            self._recovery.missed_live(0, now)
+
     def _finish(self, session: Session, now: float) -> None:
         """The server has sent all it has: put the waiting batches behind it, or request what is between."""
         stream, replays = self._stream, self._replays
@@ -179,9 +186,8 @@ class CatchUp:
         if not session.required:
             replays.session = None
             self._verification.done(now)
-            if session.purpose is Purpose.VERIFY and session.fresh:
-                self._verification.found(session.fresh, session.last_item, now)
-                self._recovery.missed_live(0, now)
+            if session.purpose is Purpose.VERIFY:
+                self._count_finds(session, now)
             if session.purpose is Purpose.REPAIR:
                 self._repair.done()
             return

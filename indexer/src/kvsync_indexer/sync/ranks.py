@@ -33,6 +33,10 @@ def rank_of(payload: bytes) -> int | None:
             return None
     elif payload[:1] == bytes([_ARRAY_OF_2]):
         return None
+    return _decoded_rank(payload)
+
+
+def _decoded_rank(payload: bytes) -> int | None:
     try:
         return decode_batch(payload).data_parallel_rank
     except DecodeError:
@@ -55,6 +59,9 @@ class Ranks:
         """Return (place, rank) of the first batch of another rank than the ones before it; None if there is none."""
         for place, payload in enumerate(payloads):
             rank = rank_of(payload)
+            if rank is None or rank == self.rank:
+                continue
+            rank = _decoded_rank(payload)  # the end of a payload that was cut off says nothing
             if rank is None or rank == self.rank:
                 continue
             if self.rank is not None:

@@ -41,6 +41,18 @@ class Repair:
         """Nothing is planned any more."""
         self._at = None
 
+    def nothing_older(self, first: int, base: int, now: float) -> None:
+        """The answer begins with batch `first`, and the blocks known here begin with batch `base`, which is no newer.
+
+        A server that has exactly these batches need not be asked again. One that begins behind them has dropped some,
+        or does not send them in order: it is asked a limited number of times.
+        """
+        if first == base:
+            self.exhausted()
+        else:
+            self._at = None
+            self.plan_after_sync(now)
+
     def exhausted(self) -> None:
         """The server has no older batch than those known here: asking this process again would be useless."""
         self._at = None

@@ -134,10 +134,21 @@ class Rebind(_Now):
 
 
 class Restart(_Now):
-    """The publisher starts again with number 0, an empty buffer and new sockets; the cache is `kept` or `lost`."""
+    """The publisher starts again with number 0, an empty buffer and new sockets; the cache is `kept` or `lost`.
+
+    With `ahead`, the new publisher has overtaken the old one before anyone can connect: it has published so many
+    batches that its next number is larger than the old one by `ahead`. Each of them says that the lost cache is empty.
+    """
 
     kind: Literal["restart"]
     blocks: Literal["kept", "lost"] = "lost"
+    ahead: Annotated[int, Field(ge=1, le=10_000)] | None = None
+
+    @model_validator(mode="after")
+    def _overtakes_with_an_empty_cache(self) -> "Restart":
+        if self.ahead is not None and self.blocks == "kept":
+            raise ValueError("ahead needs blocks: lost")
+        return self
 
 
 class ReplaySlow(_Rule):
@@ -159,6 +170,16 @@ class ReplayTruncate(_Rule):
     kind: Literal["replay_truncate"]
     replies: Annotated[int, Field(ge=0)] = 0
     marker: bool = False
+
+
+class ReplayLie(_Rule):
+    """A replay says what is not so: that there is no batch, that later batches came earlier, or what was in a batch.
+
+    With `about: payload`, each reply carries its own number and the payload of the batch after it.
+    """
+
+    kind: Literal["replay_lie"]
+    about: Literal["end", "order", "payload"] = "order"
 
 
 class HttpFailure(_Rule):
@@ -192,6 +213,7 @@ Fault = Annotated[
     | ReplaySlow
     | ReplaySilent
     | ReplayTruncate
+    | ReplayLie
     | HttpFailure
     | SlowTokens,
     Field(discriminator="kind"),
@@ -212,10 +234,11 @@ _BY_KIND: dict[str, type[_Rule]] = {
     "replay_slow": ReplaySlow,
     "replay_silent": ReplaySilent,
     "replay_truncate": ReplayTruncate,
+    "replay_lie": ReplayLie,
     "http_error": HttpFailure,
     "slow_tokens": SlowTokens,
 }
-REPLAY_KINDS = frozenset(("replay_slow", "replay_silent", "replay_truncate"))
+REPLAY_KINDS = frozenset(("replay_slow", "replay_silent", "replay_truncate", "replay_lie"))
 HTTP_KINDS = frozenset(("http_error", "slow_tokens"))
 EVENT_KINDS = frozenset(_BY_KIND) - REPLAY_KINDS - HTTP_KINDS
 

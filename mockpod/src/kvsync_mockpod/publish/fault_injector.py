@@ -9,7 +9,7 @@ import asyncio
 import random
 from collections.abc import Sequence
 
-from kvsync_events import Event
+from kvsync_events import AllBlocksCleared, Event
 from kvsync_mockpod.faults import spec
 from kvsync_mockpod.faults.active import ActiveFaults
 from kvsync_mockpod.faults.outbox import Outbox, Outgoing
@@ -118,13 +118,24 @@ class FaultInjector:
             self._record(fault, self._stream.next_number, ms=fault.ms)
             self._stream.disconnect(fault.ms / 1000)
         elif isinstance(fault, spec.Restart):
-            self._record(fault, self._stream.next_number, blocks=fault.blocks)
+            before = self._stream.next_number
+            self._record(fault, before, blocks=fault.blocks)
             self._outbox = Outbox()
             self._stream.restart()
             if fault.blocks == "lost":
                 self._hooks.lose_blocks()
+                if fault.ahead is not None:
+                    self._overtake(before + fault.ahead)
                 return True
         return False
+
+    def _overtake(self, number: int) -> None:
+        """Publish up to `number` while nobody is connected, so that only replay has what was published."""
+        while self._stream.next_number < number:
+            seq = self._stream.take_number()
+            payload = self._stream.encode(seq, [AllBlocksCleared()])
+            if payload is not None:
+                self._stream.remember(seq, payload)
 
     def _send_due(self) -> None:
         """Send the messages that are due and set a timer for the next one."""

@@ -9,6 +9,7 @@ replay to a client that reads slowly. Unlike vLLM, the memory that clients which
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import zmq
 
@@ -16,7 +17,7 @@ from kvsync_events import FrameError, WireForm, parse_replay_request, replay_end
 from kvsync_mockpod.config import KVEventsConfig
 from kvsync_mockpod.errors import StartError
 from kvsync_mockpod.faults.active import ActiveFaults
-from kvsync_mockpod.faults.spec import ReplaySilent, ReplaySlow, ReplayTruncate
+from kvsync_mockpod.faults.spec import ReplayLie, ReplaySilent, ReplaySlow, ReplayTruncate
 from kvsync_mockpod.logs import get_logger
 from kvsync_mockpod.publish.backlog import Backlog, BacklogLimits
 from kvsync_mockpod.publish.curve import CurveServer
@@ -28,6 +29,16 @@ _LINGER_MS = 200
 _LIBZMQ_DEFAULT_HWM = 1000
 _POLL_S = 0.02
 """How often an interrupted answer checks whether its client has read."""
+
+
+@dataclass(slots=True)
+class _Manner:
+    """How one request is answered, which faults may change."""
+
+    delay_s: float = 0.0
+    limit: int | None = None
+    marker: bool = True
+    lies_about: str = ""
 
 
 class ReplayServer:
@@ -115,30 +126,40 @@ class ReplayServer:
         if not self.backlog.admits(frames[0], self._active.values()):
             self._refuse("the client, or too many clients, have not read earlier answers")
             return
-        delay_s, limit, marker = 0.0, None, True
-        if self._faults.replay_active:
-            for fault, _ in self._faults.on_replay(self._rank, number):
-                self._faults.record(self._rank, fault.kind, self._log_position(), None, request=number, start=start)
-                if isinstance(fault, ReplaySilent):
-                    return
-                if isinstance(fault, ReplaySlow):
-                    delay_s += fault.ms / 1000
-                elif isinstance(fault, ReplayTruncate):
-                    limit, marker = fault.replies, fault.marker
-        task = self._loop.create_task(self._serve(frames[0], start, delay_s, limit, marker=marker))
+        manner = self._manner_of(number, start)
+        if manner is None:
+            return
+        task = self._loop.create_task(self._serve(frames[0], start, manner))
         self._active[task] = frames[0]
         task.add_done_callback(self._active.pop)
+
+    def _manner_of(self, number: int, start: int) -> _Manner | None:
+        """How the faults in force want a request to be answered; None: not at all."""
+        manner = _Manner()
+        if not self._faults.replay_active:
+            return manner
+        for fault, _ in self._faults.on_replay(self._rank, number):
+            self._faults.record(self._rank, fault.kind, self._log_position(), None, request=number, start=start)
+            if isinstance(fault, ReplaySilent):
+                return None
+            if isinstance(fault, ReplaySlow):
+                manner.delay_s += fault.ms / 1000
+            elif isinstance(fault, ReplayTruncate):
+                manner.limit, manner.marker = fault.replies, fault.marker
+            elif isinstance(fault, ReplayLie):
+                manner.lies_about = fault.about
+        return manner
 
     def _refuse(self, reason: str) -> None:
         self.refused += 1
         _log.warning("replay_request_not_answered", rank=self._rank, reason=reason)
 
-    async def _serve(self, identity: bytes, start: int, delay_s: float, limit: int | None, *, marker: bool) -> None:
-        wanted = [row for row in self._buffer if row[0] >= start][:limit]
-        size = 1 if delay_s else _SLICE
+    async def _serve(self, identity: bytes, start: int, manner: _Manner) -> None:
+        wanted = _falsified([row for row in self._buffer if row[0] >= start], manner.lies_about)[: manner.limit]
+        size = 1 if manner.delay_s else _SLICE
         for position in range(0, len(wanted), size):
-            if delay_s:
-                await asyncio.sleep(delay_s)
+            if manner.delay_s:
+                await asyncio.sleep(manner.delay_s)
             for seq, payload in wanted[position : position + size]:
                 if self.backlog.full(identity) and not await self._read_by(identity):
                     self._refuse(f"the client has not read for {self.backlog.limits.patience_s:g} s; its answer ends")
@@ -146,7 +167,7 @@ class ReplayServer:
                 self._send([identity, *replay_reply(self._form, self._topic, seq, payload)])
                 self.batches += 1
             await asyncio.sleep(0)
-        if marker:
+        if manner.marker:
             self._send([identity, *replay_end(self._form, self._topic)])
 
     async def _read_by(self, client: bytes) -> bool:
@@ -185,3 +206,14 @@ class ReplayServer:
                 self._loop.remove_reader(self._socket.FD)
             self._socket.close(_LINGER_MS)
             self._socket = None
+
+
+def _falsified(rows: list[tuple[int, bytes]], about: str) -> list[tuple[int, bytes]]:
+    """What a server that lies sends instead of `rows`."""
+    if about == "end":
+        return []
+    if about == "order":
+        return rows[::-1]
+    if about == "payload":
+        return [(seq, payload) for (seq, _), (_, payload) in zip(rows, [*rows[1:], *rows[:1]], strict=True)]
+    return rows

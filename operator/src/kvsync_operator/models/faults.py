@@ -43,6 +43,7 @@ class FaultRule(Model):
         "replay_slow",
         "replay_silent",
         "replay_truncate",
+        "replay_lie",
         "http_error",
         "slow_tokens",
     ]

@@ -10,13 +10,12 @@ from typing import Any, Final
 
 import click
 
-from kvsync_indexer.engine_keys import read_api_key
 from kvsync_indexer.errors import IndexerError
 from kvsync_indexer.logs import configure_logging
 from kvsync_indexer.serving import HttpServer, Server, event_loop_runner, listen, serve_until_signalled
 from kvsync_router.config import RouterConfig
 from kvsync_router.errors import RouterError
-from kvsync_router.flags import setting_flags, settings_of
+from kvsync_router.flags import read_secrets, setting_flags, settings_of
 from kvsync_router.picker.endpoints import choose_directory
 from kvsync_router.picker.settings import MAX_BODY_BYTES, PROXY_ONLY
 from kvsync_router.routing import Routing
@@ -60,11 +59,12 @@ _PORT: Final = click.IntRange(0, 65535)
     help="Key for the picker's own questions to engines.",
 )
 @click.option("--engine-api-key-file", type=click.Path(path_type=Path), help="File that holds this key instead.")
+@click.option("--index-token-file", type=click.Path(path_type=Path), help="File with the bearer token of the index.")
+@click.option("--index-ca-file", type=click.Path(path_type=Path), help="Certificates that may sign the index's.")
 def command(**values: Any) -> int:  # noqa: ANN401
     """Pick the engine that already holds most of a prompt, for gateways that ask over ext_proc."""
     configure_logging("info")
-    key = read_api_key(values["engine_api_key"], values["engine_api_key_file"])
-    own = {"max_body_bytes": values["max_body_bytes"], "engine_api_key": key}
+    own = {"max_body_bytes": values["max_body_bytes"], **read_secrets(values)}
     config = RouterConfig.parse({**settings_of(values), **own})
     directory = choose_directory(
         values["index_url"], values["publishers"], values["pool_name"], values["pool_namespace"]

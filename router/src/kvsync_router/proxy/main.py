@@ -7,13 +7,12 @@ from typing import Any
 import click
 import structlog
 
-from kvsync_indexer.engine_keys import read_api_key, read_secret
 from kvsync_indexer.errors import ConfigError, ListenError
 from kvsync_indexer.logs import configure_logging
 from kvsync_indexer.serving import HttpServer, event_loop_runner, listen, serve_until_signalled
 from kvsync_router.config import RouterConfig
 from kvsync_router.errors import RouterConfigError
-from kvsync_router.flags import setting_flags, settings_of
+from kvsync_router.flags import read_secrets, setting_flags, settings_of
 from kvsync_router.proxy.app import ProxyApp
 from kvsync_router.proxy.protocol import ClientProtocol
 from kvsync_router.routing import Routing
@@ -36,13 +35,7 @@ def main(index_url: str | None, publishers: Path | None, host: str, port: int, *
     """Route OpenAI requests to the engine that already holds most of the prompt."""
     configure_logging("info")
     try:
-        token_file = values["index_token_file"]
-        secrets = {
-            "engine_api_key": read_api_key(values["engine_api_key"], values["engine_api_key_file"]),
-            "index_token": None if token_file is None else read_secret("--index-token-file", token_file),
-            "index_ca_file": values["index_ca_file"],
-        }
-        config = RouterConfig.parse({**settings_of(values), **secrets})
+        config = RouterConfig.parse({**settings_of(values), **read_secrets(values)})
         routing = _routing(config, index_url, publishers)
         bound = listen(host, port)
     except (RouterConfigError, ConfigError, ListenError) as error:

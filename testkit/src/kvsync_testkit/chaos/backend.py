@@ -8,6 +8,7 @@ from typing import Protocol
 from kvsync_testkit.chaos.errors import ChaosError
 from kvsync_testkit.chaos.faults import Fault
 from kvsync_testkit.kube import Answer
+from kvsync_testkit.waiting import wait_until
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,8 @@ class Place:
     replay: int = 5558
     namespace: str = ""
     """File of the network namespace from which this machine must connect to the component; empty for its own."""
+    volume: str = ""
+    """Folder on this machine that the component has as its snapshot volume; empty if it has none."""
     through: tuple[str, int] | None = None
     """Host and port by which the index reaches the event socket, if not directly."""
 
@@ -120,6 +123,16 @@ class Remembered(ABC):
             answer = self.call(engine, "PUT", "/debug/faults", plan)
             if answer.status >= 300:
                 raise ChaosError(f"{engine} refused the fault plan: {answer.data.decode(errors='replace')}")
+
+    def reset_cache(self, engine: str) -> None:
+        """Have an engine forget its cache, which it refuses while requests hold blocks."""
+        wait_until(
+            f"{engine} resets its cache",
+            lambda: self.call(engine, "POST", "/reset_prefix_cache", timeout_s=5.0).json()["success"],
+            deadline_s=30.0,
+            every_s=0.02,
+            retry_on=(OSError, KeyError, ValueError),
+        )
 
     def clear_plan(self, fault: Fault) -> None:
         """Take the fault plan away again."""

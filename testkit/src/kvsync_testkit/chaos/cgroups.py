@@ -1,5 +1,6 @@
 """The control groups of a process: where they are, what they use, and limits on them. Versions 1 and 2."""
 
+import os
 from pathlib import Path
 
 from kvsync_testkit.chaos.errors import CapabilityError
@@ -63,6 +64,34 @@ def restore_share(folder: Path, before: str) -> None:
     """Set what `set_share` returned."""
     file = folder / "cpu.max" if (folder / "cpu.max").exists() else folder / "cpu.cfs_quota_us"
     file.write_text(before)
+
+
+def limit_operations(folder: Path, path: Path, per_s: int) -> None:
+    """Limit the reads and the writes per second of a group on the device that has `path`; 0 lifts the limit.
+
+    Raises:
+        CapabilityError: the kernel does not limit this device.
+    """
+    device = _disk_of(path)
+    try:
+        if (folder / "io.max").exists():
+            value = str(per_s or "max")
+            (folder / "io.max").write_text(f"{device} riops={value} wiops={value}")
+        else:
+            for way in ("read", "write"):
+                (folder / f"blkio.throttle.{way}_iops_device").write_text(f"{device} {per_s}")
+    except OSError as error:
+        raise CapabilityError(f"the kernel cannot limit device {device}: {error}") from None
+
+
+def _disk_of(path: Path) -> str:
+    """Return MAJOR:MINOR of the whole disk, because a partition cannot be limited."""
+    number = path.stat().st_dev
+    name = f"{os.major(number)}:{os.minor(number)}"
+    folder = Path("/sys/dev/block") / name
+    if (folder / "partition").exists():
+        return (folder.resolve().parent / "dev").read_text().strip()
+    return name
 
 
 def throttled(folder: Path) -> int:

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeAlias
 
 Kind: TypeAlias = Literal[
     "partition", "port_blocked", "port_refused", "loss", "delay", "bandwidth", "kill", "replace", "failure",
-    "index_kill", "stop", "cpu", "memory", "io", "clock", "plane",
+    "index_kill", "stop", "cpu", "memory", "io", "clock", "plane", "reset", "operator_kill", "api_outage",
 ]  # fmt: skip
 Scope: TypeAlias = Literal["network", "pods", "events"]
 
@@ -51,6 +51,8 @@ class Fault:
     """No index can notice it from the events; the audit must say that the tables differ."""
     shows: tuple[str, ...] = ()
     """Counters of the index, of which at least one must rise: the fault must not only be survived but be reported."""
+    cluster_only: bool = False
+    """Processes without a cluster have nothing of what it breaks."""
     smoke: bool = False
 
 
@@ -91,7 +93,7 @@ _NETWORK = (
 _PODS = (
     Fault(
         "pod-kill", "pods", "replace", "one engine is deleted, and another one with a new identity takes its place",
-        "replaced", (*CORE, "I6", "I10"), recovery_s=RESTARTED_S, hold_s=4.0, lasting=False, smoke=True,
+        "replaced", (*CORE, "I6", "I10"), recovery_s=RESTARTED_S, hold_s=8.0, lasting=False, smoke=True,
     ),
     Fault(
         "pod-failure", "pods", "failure", "one engine is down for the duration, with its address and name kept",
@@ -114,7 +116,18 @@ _PODS = (
         "memory-stress", "pods", "memory", "128 MiB more are in use beside one engine", "crowded",
         settings={"bytes": 128 << 20},
     ),
-    Fault("io-delay", "pods", "io", "every file operation of the index's snapshot volume takes 100 ms", "slow_files"),
+    Fault(
+        "io-delay", "pods", "io", "the device of the index's snapshot volume performs ten operations per second for it",
+        "slow_files", settings={"operations": 10}, hold_s=32.0,
+    ),
+    Fault(
+        "operator-kill", "pods", "operator_kill", "the operator is killed while it adds an engine",
+        "operator_restarted", recovery_s=RESTARTED_S, hold_s=4.0, lasting=False, cluster_only=True, smoke=True,
+    ),
+    Fault(
+        "api-outage", "pods", "api_outage", "the API server is stopped (SIGSTOP) and answers nothing", "api_silent",
+        recovery_s=RESTARTED_S, hold_s=15.0, cluster_only=True, smoke=True,
+    ),
 )  # fmt: skip
 
 _EVENTS = (
@@ -135,7 +148,12 @@ _EVENTS = (
         "clock-skew", "events", "clock", "the wall clock of one engine is ten minutes ahead", "clock_off",
         settings={"seconds": 600},
     ),
-    _plane("corrupted", "bytes of some batches of one engine are changed", _often("corrupt", limit=2),
+    Fault(
+        "cache-reset", "events", "reset", "the cache of one engine is reset, and some of its batches are never sent",
+        "emptied", (*CORE, "I7"), settings={"rules": ({"kind": "drop", "rate": 0.3},)},
+    ),
+    # So many bytes that no batch can still be decoded: one byte may be that of a hash, which nobody can notice.
+    _plane("corrupted", "64 bytes of some batches of one engine are changed", _often("corrupt", limit=2, count=64),
            shows=("decode_errors", "quarantines", "gaps", "replays"), smoke=True),
     _plane("duplicated", "some batches of one engine are sent twice", _often("duplicate"), shows=("duplicates",),
            smoke=True),
@@ -154,6 +172,21 @@ _EVENTS = (
            recovery_s=RESTARTED_S),
     _plane("restarted-at-zero", "the publisher of one engine starts again with sequence number 0", {"kind": "restart"},
            keeps=(*CORE, "I6")),
+    _plane("restart-overtakes",
+           "one engine restarts, and its new publisher has overtaken the old number before anyone can connect",
+           {"kind": "restart", "ahead": 5}, probe="overtaken", keeps=(*CORE, "I6"), recovery_s=RESTARTED_S,
+           shows=("restarts",)),
+    _plane("replay-lying", "batches are lost, and replay sends the newest batch first",
+           {"kind": "replay_lie", "about": "order"}, _often("drop", limit=2), recovery_s=RESTARTED_S,
+           shows=("replay_lies", "replay_failures")),
+    _plane("replay-denying", "batches are lost, and replay ends at once as if there had been none",
+           {"kind": "replay_lie", "about": "end"}, _often("drop", limit=2), recovery_s=RESTARTED_S,
+           shows=("replay_lies", "replay_failures")),
+    _plane(
+        "replay-forging", "batches are lost, and each replay reply has the payload of another batch",
+        {"kind": "replay_lie", "about": "payload"}, _often("drop", limit=2),
+        keeps=("I4", "I11", "I12", "I13"), undetectable=True,
+    ),
     _plane("replay-silent", "batches are lost, and replay never answers", {"kind": "replay_silent"},
            _often("drop", limit=2), recovery_s=RESTARTED_S),
     _plane("replay-slow", "batches are lost, and each replay reply takes 300 ms", {"kind": "replay_slow", "ms": 300},
@@ -170,7 +203,7 @@ def _with_tiers(fault: Fault) -> Fault:
 
 
 FAULTS: tuple[Fault, ...] = (
-    *_NETWORK, *_PODS, *_EVENTS, *(_with_tiers(one) for one in _EVENTS if one.kind == "plane"),
+    *_NETWORK, *_PODS, *_EVENTS, *(_with_tiers(one) for one in _EVENTS if one.kind in ("plane", "reset")),
 )  # fmt: skip
 
 

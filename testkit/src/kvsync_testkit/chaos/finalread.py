@@ -11,7 +11,7 @@ from urllib.parse import quote
 from kvsync_events import digest_key
 from kvsync_testkit.chaos.backend import Backend
 from kvsync_testkit.chaos.history import History
-from kvsync_testkit.chaos.load import MODEL, make_prompt
+from kvsync_testkit.chaos.load import BLOCK, MODEL
 from kvsync_testkit.checks import Answer, Row, Transition, check_agreement, parse_rows
 from kvsync_testkit.waiting import pause, wait_until
 
@@ -28,6 +28,8 @@ class FinalRead:
     """By engine, the transitions of its present epoch."""
     answers: list[Answer] = field(default_factory=list)
     rows: dict[str, dict[str, Any]] = field(default_factory=dict)
+    poked: str = ""
+    """The engine that announced something between the next two tables."""
     before_poke: dict[str, dict[Row, int]] = field(default_factory=dict)
     after_poke: dict[str, dict[Row, int]] = field(default_factory=dict)
 
@@ -171,10 +173,13 @@ def _key(value: int | str) -> int:
 
 def _poke(backend: Backend, affected: str, read: FinalRead) -> None:
     """Have one engine announce something, and read the tables of all publishers before and after."""
-    target = affected if affected in read.rows else next(iter(read.rows), "")
+    engines = backend.engines()
+    target = read.poked = affected if affected in engines else engines[0]
     names = {name: cast("str", row["name"]) for name, row in read.rows.items()}
     read.before_poke = {name: index_table(backend, publisher) for name, publisher in names.items()}
-    body = {"model": MODEL, "prompt": make_prompt(random.Random("poke")), "max_tokens": 20, "ignore_eos": True}
+    unseen = random.Random(time.time_ns())  # a prompt that is cached would be announced by nothing
+    prompt = [unseen.randrange(300, 100_000) for _ in range(2 * BLOCK)]
+    body = {"model": MODEL, "prompt": prompt, "max_tokens": 20, "ignore_eos": True}
     backend.call(target, "POST", "/v1/completions", body)
     wait_quiet(backend, [target])
     wait_caught_up(backend, [target], 10.0)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from kvsync_testkit.chaos.backend import Pair
 from kvsync_testkit.chaos.faults import Fault
 from kvsync_testkit.chaos.finalread import FinalRead
-from kvsync_testkit.chaos.sampler import Look, applied
+from kvsync_testkit.chaos.sampler import Look, applied, observed_lags
 from kvsync_testkit.checks import (
     Sample,
     TrustSample,
@@ -99,8 +99,7 @@ def _i4(_fault: Fault, evidence: Evidence, result: Judgement) -> None:
     changed = {name for name in final.after_poke if final.after_poke[name] != final.before_poke.get(name)}
     if not changed:
         result.unchecked["I4"] = "no events were announced at rest"
-    touched = evidence.pair.affected if evidence.pair.affected in final.rows else next(iter(final.rows), "")
-    result.violations += check_isolation(final.before_poke, final.after_poke, [touched])
+    result.violations += check_isolation(final.before_poke, final.after_poke, [final.poked])
 
 
 def _i5(_fault: Fault, evidence: Evidence, result: Judgement) -> None:
@@ -152,6 +151,8 @@ def _i9(fault: Fault, evidence: Evidence, result: Judgement) -> None:
 
 def _i10(_fault: Fault, evidence: Evidence, result: Judgement) -> None:
     gone = evidence.pair.affected
+    if not any(look.rows and look.at_s > evidence.injected_s + DEPARTED_WITHIN_S for look in evidence.looks):
+        result.unchecked["I10"] = f"the index was not sampled later than {DEPARTED_WITHIN_S:g} s after the departure"
     seen = [(look.at_s, "is listed by the index") for look in evidence.looks if gone in (look.rows or {})]
     seen += [(one.at_s, "was routed to") for one in evidence.outcomes if one.endpoint == gone]
     result.violations += check_departure(gone, evidence.injected_s, seen, DEPARTED_WITHIN_S)
@@ -164,11 +165,16 @@ def _i11(_fault: Fault, evidence: Evidence, result: Judgement) -> None:
 def _i12(_fault: Fault, evidence: Evidence, result: Judgement) -> None:
     quiet: dict[str, list[float]] = {}
     during: dict[str, list[float]] = {}
-    for look in evidence.looks:
-        into = quiet if look.at_s < evidence.injected_s else during if look.at_s < evidence.healed_s else None
-        for name, row in (look.rows or {}).items():
-            if into is not None and name != evidence.pair.affected and row["lag_s"] is not None:
-                into.setdefault(name, []).append(float(row["lag_s"]))
+    said = [
+        (look.at_s, name, float(row["lag_s"]))
+        for look in evidence.looks
+        for name, row in (look.rows or {}).items()
+        if row["lag_s"] is not None
+    ]
+    for at, name, lag in said + observed_lags(evidence.looks):
+        into = quiet if at < evidence.injected_s else during if at < evidence.healed_s else None
+        if into is not None and name != evidence.pair.affected:
+            into.setdefault(name, []).append(lag)
     if not evidence.compared_during:
         result.unchecked["I12"] = "the control engine could not be compared during the fault"
     quiet = {name: lags for name, lags in quiet.items() if name == evidence.pair.control}

@@ -5,58 +5,28 @@ event plane, killed processes, and a delay.
 """
 
 import contextlib
-import json
 import os
-import sys
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import yaml
 
 from kvsync_testkit.chaos import means, web
 from kvsync_testkit.chaos.backend import Place, Remembered
+from kvsync_testkit.chaos.components import BIN, Component, engine_command, index_command
 from kvsync_testkit.chaos.errors import CapabilityError, ChaosError
+from kvsync_testkit.chaos.faketime import ProcessClock, find_faketime
 from kvsync_testkit.chaos.faults import Fault
 from kvsync_testkit.chaos.load import MODEL
 from kvsync_testkit.chaos.means import Means
 from kvsync_testkit.chaos.namespaces import Namespaces
 from kvsync_testkit.chaos.processes import Process
 from kvsync_testkit.chaos.proxy import DelayProxy
+from kvsync_testkit.chaos.system import ENGINE_ENV, Shape
 from kvsync_testkit.kube import Answer
 from kvsync_testkit.ports import free_ports
 from kvsync_testkit.waiting import wait_until
-
-_BIN = Path(sys.executable).parent
-_HOST_TIER = ("--mock-host-blocks", "512", "--mock-tier-transfers", "instant")
-STALE_AFTER = "5s"
-
-
-@dataclass(frozen=True)
-class Shape:
-    """What of a system depends on the fault."""
-
-    buffer_steps: int
-    tiers: bool
-    proxied: bool
-    clock: bool
-
-    @classmethod
-    def of(cls, fault: Fault) -> "Shape":
-        """Return the shape that a fault needs."""
-        return cls(fault.buffer_steps, fault.tiers, fault.kind == "delay", fault.kind == "clock")
-
-
-@dataclass
-class Component:
-    """One process and where it listens."""
-
-    process: Process
-    address: str
-    inside: tuple[str, ...]
-    ports: list[int]
-    """HTTP; of an engine also events and replay."""
 
 
 class LocalBackend(Remembered):
@@ -64,13 +34,17 @@ class LocalBackend(Remembered):
 
     name = "local"
 
-    def __init__(self, logs: Path) -> None:
+    def __init__(self, logs: Path, index_env: Mapping[str, str] | None = None) -> None:
+        """Keep the logs in a folder; a test may set the environment of the index and the router."""
         self._logs = logs
+        self._index_env = dict(index_env or {})
         self._folder = Path(tempfile.mkdtemp(prefix="kvsync-chaos-"))
+        self._volume = self._folder / "snapshots"
         self._shape: Shape | None = None
         self._parts: dict[str, Component] = {}
         self._network: Namespaces | None = None
         self._proxies: list[DelayProxy] = []
+        self._clocks: dict[str, ProcessClock] = {}
         self._means = Means()
         self._generation = 0
 
@@ -78,13 +52,13 @@ class LocalBackend(Remembered):
 
     def preflight(self, fault: Fault) -> None:
         """Raise CapabilityError if the fault cannot be injected here."""
-        if fault.kind == "io":
-            raise CapabilityError("no file system that delays (FUSE, or the helper of IOChaos) is available")
+        if fault.cluster_only:
+            raise CapabilityError("processes without a cluster have neither an operator nor an API server")
         if fault.kind == "clock":
-            _find_faketime()
+            find_faketime()
         if fault.kind == "delay":
             return  # a proxy
-        if fault.kind in means.NETWORK_KINDS or fault.kind in ("cpu", "memory"):
+        if fault.kind in means.NETWORK_KINDS or fault.kind in means.CONTROLLER_OF:
             means.preflight(fault)
 
     # bringing it up and down
@@ -129,33 +103,16 @@ class LocalBackend(Remembered):
     def _start_engine(self, name: str) -> None:
         assert self._shape is not None
         part = self._add(name, 3)
-        http, events, replay = part.ports
-        config = {
-            "enable_kv_cache_events": True,
-            "endpoint": f"tcp://*:{events}",
-            "replay_endpoint": f"tcp://*:{replay}",
-            "buffer_steps": self._shape.buffer_steps,
-        }
-        command = [
-            *part.inside, str(_BIN / "kvsync-mockpod"), "--model", MODEL, "--host", part.address, "--port", str(http),
-            "--num-gpu-blocks-override", "256", "--max-model-len", "1024", "--mock-debug",
-            "--enable-prompt-tokens-details", "--kv-events-config", json.dumps(config),
-            *(_HOST_TIER if self._shape.tiers else ()),
-        ]  # fmt: skip
-        environment = self._clock_environment(name) if self._shape.clock else {}
+        environment = dict(ENGINE_ENV)
+        if self._shape.clock:
+            clock = self._clocks[name] = ProcessClock(self._folder / f"clock-{name}")
+            environment |= clock.environment
+        command = engine_command(part, self._shape)
         part.process = Process(name, command, self._logs / f"{name}.log", environment)
         part.process.start()
         if self._shape.proxied and name == "engine-0":
             host = self._network.host if self._network else "127.0.0.1"
-            self._proxies = [DelayProxy(host, (part.address, port)) for port in (events, replay)]
-
-    def _clock_environment(self, name: str) -> dict[str, str]:
-        file = self._folder / f"clock-{name}"
-        file.write_text("+0")
-        return {
-            "LD_PRELOAD": _find_faketime(), "FAKETIME_TIMESTAMP_FILE": str(file), "FAKETIME_NO_CACHE": "1",
-            "DONT_FAKE_MONOTONIC": "1", "FAKETIME_DONT_RESET": "1",
-        }  # fmt: skip
+            self._proxies = [DelayProxy(host, (part.address, port)) for port in part.ports[1:]]
 
     def _write_publishers(self) -> None:
         file = self._folder / "publishers.yaml"
@@ -179,22 +136,17 @@ class LocalBackend(Remembered):
 
     def router_command(self, address: str, port: int, index_url: str) -> list[str]:
         """Return the command of the router. A test may plant a bug here."""
-        return [str(_BIN / "kvsync-router"), "--host", address, "--port", str(port), "--index-url", index_url]
+        return [str(BIN / "kvsync-router"), "--host", address, "--port", str(port), "--index-url", index_url]
 
     def _start_index(self) -> None:
         index, router = self._add("index", 1), self._add("router", 1)
-        publishers = str(self._folder / "publishers.yaml")
-        index.process = Process(
-            "index",
-            [
-                *index.inside, str(_BIN / "kvsync-indexer"), "--host", index.address, "--port", str(index.ports[0]),
-                "--publishers", publishers, "--stale-after", STALE_AFTER,
-            ],
-            self._logs / "index.log",
-        )  # fmt: skip
+        assert self._shape is not None
+        volume = self._volume if self._shape.snapshot else None
+        command = index_command(index, self._folder / "publishers.yaml", volume)
+        index.process = Process("index", command, self._logs / "index.log", self._index_env)
         index.process.start()
         command = self.router_command(router.address, router.ports[0], f"http://{index.address}:{index.ports[0]}")
-        router.process = Process("router", [*router.inside, *command], self._logs / "router.log")
+        router.process = Process("router", [*router.inside, *command], self._logs / "router.log", self._index_env)
         router.process.start()
 
     def stop(self) -> None:
@@ -228,8 +180,9 @@ class LocalBackend(Remembered):
         if self._proxies and name == "engine-0":
             through = (self._network.host if self._network else "127.0.0.1", self._proxies[0].port)
         return Place(
-            name, part.address, part.inside, identity, part.process.pids, http, events, replay, through=through
-        )
+            name, part.address, part.inside, identity, part.process.pids, http, events, replay, through=through,
+            volume=str(self._volume) if name == "index" and self._volume.exists() else "",
+        )  # fmt: skip
 
     def router_shares_index(self) -> bool:
         """Return False: the router is a process of its own."""
@@ -264,7 +217,9 @@ class LocalBackend(Remembered):
             for proxy in self._proxies:
                 proxy.delay_s = float(fault.settings["ms"]) / 1000.0
         elif fault.kind == "clock":
-            (self._folder / f"clock-{engine}").write_text(f"+{fault.settings['seconds']}")
+            self._clocks[engine].set_ahead(int(fault.settings["seconds"]))
+        elif fault.kind == "reset":
+            self.reset_cache(engine)
         elif fault.kind != "plane":
             self._means.inject(fault, self.place(engine), self.place("index"))
 
@@ -290,16 +245,5 @@ class LocalBackend(Remembered):
             for proxy in self._proxies:
                 proxy.delay_s = 0.0
         elif fault.kind == "clock":
-            (self._folder / f"clock-{self.pair(fault).affected}").write_text("+0")
+            self._clocks[self.pair(fault).affected].set_ahead(0)
         self._means.heal()
-
-
-def _find_faketime() -> str:
-    """Return the library that changes the clock of a process; raise CapabilityError if it is not installed."""
-    found = [
-        *Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"),
-        *Path("/usr/lib/faketime").glob("libfaketimeMT.so.1"),
-    ]
-    if not found:
-        raise CapabilityError("libfaketime is not installed (Debian package libfaketime)")
-    return str(found[0])

@@ -20,8 +20,9 @@ from kvsync_testkit.chaos.faults import Fault
 from kvsync_testkit.chaos.shellout import require_programs, run
 
 PROBE = (sys.executable, "-I", str(Path(__file__).with_name("probe.py")))
+CONTROLLER_OF = {"cpu": "cpu", "memory": "memory", "io": "blkio"}
+"""By kind of fault, the controller of control groups that injects it; version 2 has all of them in one hierarchy."""
 NETWORK_KINDS = frozenset({"partition", "port_blocked", "port_refused", "loss", "bandwidth", "delay"})
-PROCESS_KINDS = frozenset({"stop", "cpu", "memory"})
 
 
 def preflight(fault: Fault) -> None:
@@ -30,8 +31,8 @@ def preflight(fault: Fault) -> None:
         raise CapabilityError("network namespaces, iptables and control groups need root")
     if fault.kind in NETWORK_KINDS:
         require_programs("ip", "iptables", "tc", "nsenter")
-    if fault.kind in ("cpu", "memory"):
-        cgroups.group_of(os.getpid(), fault.kind)
+    if fault.kind in CONTROLLER_OF:
+        cgroups.group_of(os.getpid(), CONTROLLER_OF[fault.kind])
     if fault.kind in ("loss", "bandwidth", "delay"):
         _try_in_a_namespace(fault.kind)
 
@@ -86,6 +87,8 @@ class Means:
             self._compete(fault, engine)
         elif fault.kind == "memory":
             self._accompany(engine, "memory", ["fill", str(fault.settings["bytes"])])
+        elif fault.kind == "io":
+            self._slow_disk(fault, index)
         else:
             raise ChaosError(f"no means for {fault.kind}")
 
@@ -121,6 +124,12 @@ class Means:
         self._undo.append(lambda: cgroups.restore_share(folder, before))
         for _ in range(int(fault.settings["workers"])):
             self._accompany(place, "cpu", ["spin"])
+
+    def _slow_disk(self, fault: Fault, place: Place) -> None:
+        """Let the component perform only so many operations per second on the disk of its volume."""
+        folder, volume = cgroups.group_of(place.pids[0], CONTROLLER_OF["io"]), Path(place.volume)
+        cgroups.limit_operations(folder, volume, int(fault.settings["operations"]))
+        self._undo.append(lambda: cgroups.limit_operations(folder, volume, 0))
 
     def _accompany(self, place: Place, controller: str, verb: list[str]) -> None:
         """Run a stressor in the control group of the component."""

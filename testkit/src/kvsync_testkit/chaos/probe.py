@@ -2,21 +2,24 @@
 
 probe.py connect HOST PORT      → {"result": "open" | "refused" | "timeout", "seconds": …}
 probe.py greet HOST PORT        → seconds until the ZMTP greeting of the server has come
-probe.py ping HOST COUNT        → ICMP echoes sent and answered
-probe.py pour HOST BYTES        → serves BYTES to one client; prints its port first
-probe.py drink HOST PORT        → bytes per second from `pour`
+probe.py knock HOST PORT        → of 60 connections begun at once, how many are open before TCP asks a second time
+probe.py fetch HOST PORT        → bytes per second of the engine's metrics, asked for again and again
+probe.py store FOLDER           → seconds per write to the disk; waits for a line of input first
 probe.py spin | fill BYTES      → uses a processor, or memory, until it is ended
 """
 
-import contextlib
+import http.client
 import json
 import os
 import socket
-import struct
 import sys
 import time
+from pathlib import Path
 
 TIMEOUT_S = 1.5
+KNOCKS = 60
+FETCHED_BYTES = 256 << 10
+SECOND_SYN_S = 1.0
 
 
 def connect(host: str, port: int) -> dict[str, object]:
@@ -44,53 +47,61 @@ def greet(host: str, port: int) -> dict[str, object]:
     return {"result": "greeted" if first else "closed", "seconds": round(time.monotonic() - began, 4)}
 
 
-def ping(host: str, count: int) -> dict[str, object]:
-    """Send ICMP echo requests, 25 ms apart."""
-    answered: set[int] = set()
-    with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as link:
-        link.settimeout(0.025)
-        mark = os.getpid() & 0xFFFF
-        for number in range(count):
-            link.sendto(_echo(mark, number), (host, 0))
-            _collect(link, mark, answered, time.monotonic() + 0.025)
-        _collect(link, mark, answered, time.monotonic() + 0.5)
-    return {"sent": count, "answered": len(answered)}
+def knock(host: str, port: int) -> dict[str, object]:
+    """Begin connections at once, and count those that are open before the kernel sends a second SYN (after 1 s).
+
+    ICMP would be simpler, but where network policies are enforced they admit TCP alone.
+    """
+    links = [socket.socket() for _ in range(KNOCKS)]
+    try:
+        for link in links:
+            link.setblocking(False)
+            link.connect_ex((host, port))
+        time.sleep(0.9 * SECOND_SYN_S)
+        answered = sum(_is_open(link) for link in links)
+    finally:
+        for link in links:
+            link.close()
+    return {"sent": KNOCKS, "answered": answered}
 
 
-def _collect(link: socket.socket, mark: int, answered: set[int], until: float) -> None:
-    while time.monotonic() < until:
-        with contextlib.suppress(TimeoutError):
-            packet = link.recv(2048)
-            kind, _, _, sender, number = struct.unpack("!BBHHH", packet[20:28])
-            if kind == 0 and sender == mark:
-                answered.add(number)
+def _is_open(link: socket.socket) -> bool:
+    try:
+        link.getpeername()
+    except OSError:
+        return False
+    return True
 
 
-def _echo(mark: int, number: int) -> bytes:
-    body = struct.pack("!HH", mark, number) + b"kvsync-probe----"
-    total = 0x0800 + sum(struct.unpack(f"!{len(body) // 2}H", body))
-    total = (total >> 16) + (total & 0xFFFF)
-    return struct.pack("!BBH", 8, 0, ~(total + (total >> 16)) & 0xFFFF) + body
-
-
-def pour(host: str, size: int) -> None:
-    """Serve `size` bytes to the first client."""
-    with socket.create_server((host, 0)) as server:
-        server.settimeout(20.0)
-        sys.stdout.write(f"{server.getsockname()[1]}\n")
-        sys.stdout.flush()
-        link, _ = server.accept()
-        with link:
-            link.sendall(b"\x00" * size)
-
-
-def drink(host: str, port: int) -> dict[str, object]:
-    """Read until the end."""
+def fetch(host: str, port: int) -> dict[str, object]:
+    """Measure a transfer from a port that network policies leave open."""
     began, size = time.monotonic(), 0
-    with socket.create_connection((host, port), timeout=15.0) as link:
-        while data := link.recv(65536):
-            size += len(data)
+    link = http.client.HTTPConnection(host, port, timeout=15.0)
+    try:
+        while size < FETCHED_BYTES:
+            link.request("GET", "/metrics")
+            size += len(link.getresponse().read())
+    finally:
+        link.close()
     return {"bytes": size, "bytes_per_s": round(size / max(1e-6, time.monotonic() - began))}
+
+
+def store(folder: str) -> dict[str, object]:
+    """Write a small file three times and measure until it is on the disk; the quickest counts."""
+    sys.stdin.readline()
+    file = Path(folder) / f".probe.{os.getpid()}"
+    seconds = []
+    try:
+        for _ in range(3):
+            began = time.monotonic()
+            with file.open("wb") as target:
+                target.write(os.urandom(4096))
+                target.flush()
+                os.fsync(target.fileno())
+            seconds.append(time.monotonic() - began)
+    finally:
+        file.unlink()
+    return {"seconds": round(min(seconds), 4)}
 
 
 def spin() -> None:
@@ -110,14 +121,14 @@ def fill(size: int) -> None:
 def main(arguments: list[str]) -> None:
     """Run one measurement and print it as JSON."""
     verb, *rest = arguments
-    if verb == "pour":
-        pour(rest[0], int(rest[1]))
+    if verb == "store":
+        sys.stdout.write(json.dumps(store(rest[0])) + "\n")
     elif verb == "spin":
         spin()
     elif verb == "fill":
         fill(int(rest[0]))
     else:
-        measure = {"connect": connect, "greet": greet, "ping": ping, "drink": drink}[verb]
+        measure = {"connect": connect, "greet": greet, "knock": knock, "fetch": fetch}[verb]
         sys.stdout.write(json.dumps(measure(rest[0], int(rest[1]))) + "\n")
 
 

@@ -3,7 +3,7 @@
 A probe is taken before the injection, when it must see both pairs healthy, and again during the fault.
 """
 
-import os
+import json
 import subprocess
 import time
 from collections.abc import Callable
@@ -13,8 +13,8 @@ from typing import TypeAlias
 
 from kvsync_testkit.chaos import cgroups
 from kvsync_testkit.chaos.backend import Place
-from kvsync_testkit.chaos.errors import CapabilityError, ChaosError
-from kvsync_testkit.chaos.means import PROBE
+from kvsync_testkit.chaos.errors import CapabilityError
+from kvsync_testkit.chaos.means import CONTROLLER_OF, PROBE
 from kvsync_testkit.chaos.scene import Scene
 from kvsync_testkit.chaos.verdicts import Observation
 from kvsync_testkit.waiting import pause
@@ -60,11 +60,12 @@ def port_refuses(scene: Scene) -> Observation:
 
 
 def lossy(scene: Scene) -> Observation:
-    """ICMP echoes between the index and the engine are lost."""
+    """Connections from the index to the engine are not open before TCP asks a second time."""
     losses = {}
     for name in (scene.pair.affected, scene.pair.control):
-        echoes = scene.from_index("ping", scene.before[name].address, 60)
-        losses[name] = round(1.0 - echoes["answered"] / echoes["sent"], 3)
+        place = scene.before[name]
+        knocks = scene.from_index("knock", place.address, place.http)
+        losses[name] = round(1.0 - knocks["answered"] / knocks["sent"], 3)
     return Observation(losses[scene.pair.affected] >= 0.2, losses[scene.pair.control] > 0.05, losses)
 
 
@@ -82,21 +83,13 @@ def slow(scene: Scene) -> Observation:
 
 
 def narrow(scene: Scene) -> Observation:
-    """A transfer from the engine's address to the index is no faster than the limit, with its first burst."""
-    limit = 2.5 * float(scene.fault.settings["bits"]) / 8
-    speeds = {name: _speed(scene, scene.before[name]) for name in (scene.pair.affected, scene.pair.control)}
-    affected, control = speeds[scene.pair.affected], speeds[scene.pair.control]
-    return Observation(affected < limit, control < limit, speeds)
-
-
-def _speed(scene: Scene, place: Place, size: int = 256 << 10) -> int:
-    command = [*place.inside, *PROBE, "pour", place.address, str(size)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
-        assert server.stdout is not None
-        port = int(server.stdout.readline())
-        speed = int(scene.from_index("drink", place.address, port)["bytes_per_s"])
-        server.wait(20)
-    return speed
+    """A transfer from the engine to the index is no faster than the limit, with its first burst."""
+    limit = 1.6 * float(scene.fault.settings["bits"]) / 8
+    speeds = {}
+    for name in (scene.pair.affected, scene.pair.control):
+        place = scene.before[name]
+        speeds[name] = int(scene.from_index("fetch", place.address, place.http)["bytes_per_s"])
+    return Observation(speeds[scene.pair.affected] < limit, speeds[scene.pair.control] < limit, speeds)
 
 
 def _alive(pids: tuple[int, ...]) -> bool:
@@ -170,9 +163,9 @@ def hung(scene: Scene) -> Observation:
     )
 
 
-def _answers(scene: Scene, name: str) -> bool:
+def _answers(scene: Scene, name: str, path: str = "/health") -> bool:
     try:
-        return scene.backend.call(name, "GET", "/health", timeout_s=3.0).status == 200
+        return scene.backend.call(name, "GET", path, timeout_s=3.0).status == 200
     except OSError:
         return False
 
@@ -203,12 +196,10 @@ def crowded(scene: Scene) -> Observation:
     """The engine's control group uses more memory than before, by most of what was asked for."""
     names = (scene.pair.affected, scene.pair.control)
     try:
-        used = {name: cgroups.memory_used(scene.before[name].pids[0]) for name in names}
+        used = {name: cgroups.memory_used(place.pids[0]) for name, place in scene.before.items() if name != "index"}
     except (CapabilityError, IndexError) as error:
         return Observation(None, None, {"error": str(error)})
-    first = not scene.memory
-    if first:
-        scene.memory = used
+    scene.memory = scene.memory or used  # of every engine, because a backend may choose another one at the injection
     grown = {name: used[name] - scene.memory[name] for name in names}
     wanted = int(scene.fault.settings["bytes"])
     return Observation(grown[names[0]] > 0.7 * wanted, grown[names[1]] > 0.3 * wanted, {"bytes more": grown})
@@ -227,5 +218,34 @@ def clock_off(scene: Scene) -> Observation:
 
 
 def slow_files(scene: Scene) -> Observation:
-    """A write in the index's snapshot volume takes its time; no backend can do this here."""
-    raise ChaosError(f"no probe for {scene.fault.name}, process {os.getpid()}")
+    """A small file takes its time to reach the disk if it is written in the index's control group.
+
+    The control is the same write in the control group of an engine.
+    """
+    index, engine = scene.now("index"), scene.now(scene.pair.control)
+    if index is None or engine is None or not index.volume or not index.pids or not engine.pids:
+        return Observation(None, None, {"no processes or no volume": [index, engine]})
+    seconds = {place.name: _seconds_to_store(place, index.volume) for place in (index, engine)}
+    limit = 0.5 / float(scene.fault.settings["operations"])
+    return Observation(seconds[index.name] > limit, seconds[engine.name] > limit, {"seconds to write": seconds})
+
+
+def _seconds_to_store(place: Place, folder: str) -> float:
+    with subprocess.Popen(
+        [*PROBE, "store", folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        cgroups.join(cgroups.group_of(place.pids[0], CONTROLLER_OF["io"]), process.pid)
+        said, _ = process.communicate("go\n", timeout=40.0)
+    return float(json.loads(said)["seconds"])
+
+
+def operator_restarted(scene: Scene) -> Observation:
+    """The operator's old process is dead, and another one runs in the same pod; no engine was touched."""
+    detail = {"before": scene.before["operator"].pids, "now": getattr(scene.now("operator"), "pids", None)}
+    return Observation(_restarted(scene, "operator"), not _undisturbed(scene, scene.pair.control), detail)
+
+
+def api_silent(scene: Scene) -> Observation:
+    """The API server accepts a connection and answers nothing; an engine answers as before."""
+    answers = {"API server": _answers(scene, "api", "/readyz"), "engine": _answers(scene, scene.pair.control)}
+    return Observation(not answers["API server"], not answers["engine"], {"answers": answers})

@@ -11,7 +11,7 @@ from kvsync_testkit.chaos import cgroups
 from kvsync_testkit.chaos.errors import CapabilityError
 from kvsync_testkit.waiting import pause
 
-CONTROLLERS = ("cpu", "cpuacct", "memory")
+CONTROLLERS = ("cpu", "cpuacct", "memory", "blkio")
 
 
 class Process:

@@ -25,6 +25,8 @@ from kvsync_testkit.waiting import DeadlineError, pause, wait_until
 
 STEADY_S = 3.0
 """Load before the injection, in seconds, from which the usual lag is taken."""
+PATIENCE_S = 90.0
+"""How long a run waits for a recovery, in seconds, to learn how long it takes if it takes too long."""
 CURVE_POINTS = 120
 HEALED_WITHIN_S = 10.0
 """How long a probe may still see a fault that was taken away, in seconds: some figures are averages or are cached."""
@@ -34,8 +36,11 @@ FAILURES = (ChaosError, DeadlineError, OSError, KeyError, ValueError)
 class Run:
     """One fault on one backend."""
 
-    def __init__(self, backend: Backend, fault: Fault, out: Path, seed: int = 0) -> None:
+    def __init__(
+        self, backend: Backend, fault: Fault, out: Path, seed: int = 0, *, patience_s: float = PATIENCE_S
+    ) -> None:
         self.backend, self.fault = backend, fault
+        self._patience_s = patience_s
         self.report = Report(fault.name, backend.name, fault.breaks)
         self.history = History(out / "history" / f"{fault.name}.jsonl")
         self.load = Load(backend, self.history, f"{seed} {fault.name}")
@@ -177,7 +182,9 @@ class Run:
         began = healed if self.fault.lasting else self.report.timeline["injected"]
         if not self.fault.undetectable:
             try:
-                finalread.wait_caught_up(self.backend, self.backend.engines(), 90.0, complete=self._promises_all())
+                finalread.wait_caught_up(
+                    self.backend, self.backend.engines(), self._patience_s, complete=self._promises_all()
+                )
             except DeadlineError as error:
                 self.reasons.append(f"no recovery: {error}")
         now = self.history.add("recovered")
@@ -202,7 +209,7 @@ class Run:
         return now
 
     def _check_healed(self, scene: Scene) -> None:
-        if not self.fault.lasting or self.fault.kind in ("failure", "plane"):
+        if not self.fault.lasting or self.fault.kind in ("failure", "plane", "reset"):
             return
         end = time.monotonic() + HEALED_WITHIN_S
         seen = self._probe(scene)
@@ -286,6 +293,6 @@ def curves(looks: list[Look], affected: str, control: str) -> dict[str, list[tup
     return {name: points[:: 1 + len(points) // CURVE_POINTS] for name, points in found.items()}
 
 
-def run_fault(backend: Backend, fault: Fault, out: Path, seed: int = 0) -> Report:
-    """Run one fault and return its report."""
-    return Run(backend, fault, out, seed).execute()
+def run_fault(backend: Backend, fault: Fault, out: Path, seed: int = 0, *, patience_s: float = PATIENCE_S) -> Report:
+    """Run one fault and return its report; wait at most `patience_s` seconds for the recovery."""
+    return Run(backend, fault, out, seed, patience_s=patience_s).execute()

@@ -113,3 +113,27 @@ def noticed(looks: Sequence[Look], engine: str, since_s: float) -> float | None:
         if row is None or row["state"] != "live" or any(row[key] > count for key, count in counts.items()):
             return look.at_s
     return None
+
+
+def observed_lags(looks: Sequence[Look]) -> list[tuple[float, str, float]]:
+    """Return (time, engine, lag in seconds): for how long the index has lacked a batch that the engine had published.
+
+    It is 0 where the index had everything that was seen of the engine, and owes nothing to what the index says of its
+    own lag. It is at most too small by the time between two samples.
+    """
+    found: list[tuple[float, str, float]] = []
+    marks: dict[str, list[tuple[float, int]]] = {}
+    for look in looks:
+        for name, (_, seq) in look.engines.items():
+            row = (look.rows or {}).get(name)
+            if seq is None:
+                continue
+            seen = marks.setdefault(name, [])
+            if seen and seq < seen[-1][1]:
+                seen.clear()  # another process
+            seen.append((look.at_s, seq))
+            if row is None or row["last_seq"] is None:
+                continue
+            seen[:] = [mark for mark in seen if mark[1] > row["last_seq"]]
+            found.append((look.at_s, name, look.at_s - seen[0][0] if seen else 0.0))
+    return found

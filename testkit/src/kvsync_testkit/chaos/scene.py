@@ -33,7 +33,8 @@ class Scene:
     def remember(self) -> None:
         """Note how things are before the injection."""
         engines = list(self.backend.engines())
-        for name in (*engines, "index"):
+        others = ("index", "operator") if self.fault.kind == "operator_kill" else ("index",)
+        for name in (*engines, *others):
             self.before[name] = self.backend.place(name)
         if self.fault.kind == "plane" or "rules" in self.fault.settings:
             for name in engines:

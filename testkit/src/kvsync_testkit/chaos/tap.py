@@ -4,11 +4,8 @@ It shares no code with the index but the codec of the wire. The replay endpoint 
 it compares what arrived live.
 """
 
-import ctypes
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import NamedTuple
 
 import zmq
@@ -25,6 +22,7 @@ from kvsync_events import (
     parse_replay_reply,
     replay_request,
 )
+from kvsync_testkit.chaos.netns import call_inside, enter
 
 
 class Arrival(NamedTuple):
@@ -59,7 +57,7 @@ class Tap:
         self._thread.start()
 
     def _run(self, endpoint: str) -> None:
-        _enter(self._namespace)
+        enter(self._namespace)
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()  # its threads live in the namespace of this one
         socket = context.socket(zmq.SUB)
         socket.setsockopt(zmq.LINGER, 0)
@@ -78,8 +76,7 @@ class Tap:
 
     def replay(self, start: int, timeout_s: float = 3.0) -> Replayed:
         """Ask for the batches from `start` on, and wait at most `timeout_s` for each reply."""
-        with ThreadPoolExecutor(1, initializer=_enter, initargs=(self._namespace,)) as thread:
-            return thread.submit(self._ask, start, timeout_s).result()
+        return call_inside(self._namespace, lambda: self._ask(start, timeout_s))
 
     def _ask(self, start: int, timeout_s: float) -> Replayed:
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
@@ -104,16 +101,6 @@ class Tap:
         """Unsubscribe."""
         self._ending.set()
         self._thread.join(5.0)
-
-
-def _enter(namespace: str) -> None:
-    """Move the calling thread into a network namespace, for good."""
-    if not namespace:
-        return
-    libc = ctypes.CDLL(None, use_errno=True)
-    with Path(namespace).open() as file:
-        if libc.setns(file.fileno(), 0) != 0:
-            raise OSError(ctypes.get_errno(), f"cannot enter {namespace}")
 
 
 def decoded(payload: bytes) -> EventBatch | None:

@@ -81,6 +81,9 @@ class Report:
         return asdict(self) | {"verdict": str(self.verdict), "injection": str(self.injection)}
 
 
+MOST_REASONS = 10
+
+
 def decide(
     report: Report,
     promised: Sequence[str],
@@ -105,9 +108,17 @@ def decide(
         if name in promised
     } | {name: "not promised" for name in every if name not in promised}
     why = list(reasons)
-    why += [str(one) for one in violations if one.invariant in promised]
+    why += _one_per_invariant_first([one for one in violations if one.invariant in promised])
     why += [f"{name} was not checked: {text}" for name, text in unchecked.items() if name in promised]
     if report.injection is not Injection.CONFIRMED:
         why.insert(0, f"the injection is {report.injection}")
     report.verdict = Verdict.FAILED if why else Verdict.PASSED
-    report.reason = "; ".join(([report.reason] if report.reason else []) + why[:6])
+    report.reason = "; ".join(([report.reason] if report.reason else []) + why[:MOST_REASONS])
+
+
+def _one_per_invariant_first(violations: Sequence[Violation]) -> list[str]:
+    """Return the violations as text, so that a reason which is cut off still names every invariant."""
+    first = {one.invariant: one for one in reversed(violations)}
+    return [str(one) for one in first.values()][::-1] + [
+        str(one) for one in violations if first[one.invariant] is not one
+    ]

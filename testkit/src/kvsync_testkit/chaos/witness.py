@@ -94,6 +94,32 @@ def _cut_short(scene: Scene, name: str, _frames: list[Arrival]) -> bool | None:
     return newest not in scene.taps[name].replay(max(0, newest - 5), timeout_s=2.0).items
 
 
+def _false(scene: Scene, name: str, _frames: list[Arrival]) -> bool | None:
+    """Whether replay denies what the live stream of the same process brought, or gives it in another order."""
+    live = {frame.seq: frame.payload for frame in scene.taps[name].arrivals[-20:]}
+    if len(live) < 2:
+        return False
+    replayed = scene.taps[name].replay(min(live)).items
+    changed = any(replayed.get(seq) != payload for seq, payload in live.items())
+    return changed or list(replayed) != sorted(replayed)
+
+
+def _overtaken(scene: Scene, name: str, frames: list[Arrival]) -> bool | None:
+    """Whether numbers go on rising although replay has other bytes for those that arrived before the injection."""
+    before = scene.taps[name].arrivals[: scene.seen_from.get(name, 0)]
+    if not before or not frames:
+        return False
+    if any(frame.seq <= before[-1].seq for frame in frames):
+        return False  # the numbers went back, which anyone would notice
+    replayed = scene.taps[name].replay(before[-1].seq).items
+    return replayed.get(before[-1].seq, before[-1].payload) != before[-1].payload
+
+
+def _emptied(scene: Scene, name: str, _frames: list[Arrival]) -> bool | None:
+    """Whether the engine's log shows since the injection that its cache was cleared."""
+    return any(entry["kind"] == "cleared" for entry in scene.log(name)[scene.tapped_from.get(name, 0) :])
+
+
 SIGNS: dict[str, Sign] = {
     "drop": _gap,
     "drop_unnumbered": _unannounced,
@@ -108,6 +134,9 @@ SIGNS: dict[str, Sign] = {
     "replay_silent": _mute,
     "replay_slow": _trickling,
     "replay_truncate": _cut_short,
+    "replay_lie": _false,
+    "overtaken": _overtaken,
+    "emptied": _emptied,
 }
 
 
