@@ -36,6 +36,8 @@ from kvsync_testkit.faults.plan import Schedule
 FAULTED, HEALTHY = "faulted", "healthy"
 CONVERGE_S = 30.0
 """Virtual seconds after the last fault, by the end of which every promise must hold."""
+GRACE_S = 0.8
+"""Virtual seconds for a replay that is under way at that moment."""
 TICK_S = 0.1
 QUIET_S = 10.0
 """The last seconds of a run, in which nothing happens."""

@@ -8,13 +8,13 @@ and time to converge, the invariants of `kvsync_testkit.checks` are judged.
 import random
 from dataclasses import dataclass
 
-from kvsync_indexer.sync import SyncSettings
+from kvsync_indexer.sync import State, SyncSettings
 from kvsync_testkit.checks import Violation
 from kvsync_testkit.faults.clock import SimulationClock
 from kvsync_testkit.faults.dying import SurvivingMark
 from kvsync_testkit.faults.engine import ModelProcess, Published, Workload
 from kvsync_testkit.faults.index import IndexSide
-from kvsync_testkit.faults.judging import CONVERGE_S, FAULTED, HEALTHY, TICK_S, Engine, Judge
+from kvsync_testkit.faults.judging import CONVERGE_S, FAULTED, GRACE_S, HEALTHY, TICK_S, Engine, Judge
 from kvsync_testkit.faults.knobs import Knobs
 from kvsync_testkit.faults.network import Path
 from kvsync_testkit.faults.plan import Fault, Schedule
@@ -159,10 +159,19 @@ class Simulation:
         for number in range(self.schedule.nudges):
             self.time.call_at(self.heal_s + 1.5 + number * 0.05, lambda: self._nudge(self.engines[FAULTED]))
         self.time.run_until(self.heal_s + CONVERGE_S)
+        self._finish_replays()
         self.judge.judge_end(self._core)
         trace = [f"{at:7.3f} s {state}: {reason}" for at, state, reason in self.engines[FAULTED].side.history.states]
         batches = sum(life.next_seq for engine in self.engines.values() for life in engine.lives)
         return Outcome(self.schedule, tuple(self.judge.violations), tuple(trace), batches)
+
+    def _finish_replays(self) -> None:
+        """Let a repair that happens to be under way at the end get its answer."""
+        end = self.time.now + GRACE_S
+        while self.time.now < end and any(
+            engine.side.machine.state is State.RESYNCING for engine in self.engines.values()
+        ):
+            self.time.run_until(min(self.time.now + TICK_S, end))
 
     def _step(self, process: ModelProcess) -> Published | None:
         done = process.step(self.time.now)
@@ -204,7 +213,7 @@ class Simulation:
         if engine.path.knobs.mute:
             self.judge.judge_muted(engine.side, min(one.at_s for one in self.schedule.faults if one.kind == "mute"))
         engine.side.tick(HEARTBEAT_S, heartbeats=self.schedule.heartbeats or engine.name == HEALTHY)
-        if self.time.now < self.heal_s + CONVERGE_S:
+        if self.time.now < self.heal_s + CONVERGE_S + GRACE_S:
             self.time.call_later(TICK_S if self.time.now < self.heal_s else 2.5 * TICK_S, lambda: self._tick_on(engine))
 
     # -- faults -----------------------------------------------------------------------------------------------------
