@@ -45,9 +45,9 @@ def _apply_only(wanted: Callable[[Any], bool]) -> None:
     """Apply batches without the events that are not wanted."""
 
     def build(apply: Method) -> Method:
-        def changed(publisher: Any, batch: Any) -> Any:
+        def changed(core: Any, publisher: Any, batch: Any) -> Any:
             batch.events = [event for event in batch.events if wanted(event)]
-            return apply(publisher, batch)
+            return apply(core, publisher, batch)
 
         return changed
 
