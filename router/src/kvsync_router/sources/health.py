@@ -23,6 +23,8 @@ _log = structlog.get_logger("kvsync_router.health")
 
 MODELS_REFRESH_EVERY = 5
 """Endpoints are asked for their models on every fifth refresh, because adapters are added and removed."""
+EARLY_S = (0.1, 0.1, 0.2)
+"""Pauses before the first refreshes."""
 _REFUSED = (401, 403)
 _FAILURES = (TimeoutError, aiohttp.ClientError, OSError, ValueError)
 
@@ -51,6 +53,7 @@ class EndpointKeeper:
         await self.refresh()
         config = self._config
         self._tasks = [
+            asyncio.create_task(self._refresh_early()),
             asyncio.create_task(self._every(config.refresh_s, self.refresh)),
             asyncio.create_task(self._every(config.probe_s, self.probe)),
             asyncio.create_task(self._every(config.health_s, self.check)),
@@ -90,6 +93,12 @@ class EndpointKeeper:
                 await work()
             except Exception:  # noqa: BLE001  a defect must not end the loop
                 _log.exception("router_upkeep_failed")
+
+    async def _refresh_early(self) -> None:
+        """Read the directory more often at first: it may still be learning of the endpoints when the router starts."""
+        for pause_s in EARLY_S:
+            await asyncio.sleep(pause_s)
+            await self.refresh()
 
     async def refresh(self) -> None:
         """Read the directory, and ask endpoints for their models if that is due."""
